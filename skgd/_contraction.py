@@ -1,0 +1,124 @@
+"""einsum planned once: an equation becomes the one matrix product that computes it.
+
+``torch.einsum`` works out anew at every call how to compute its equation. For the
+small arrays of a mini-batch that costs several times the product itself. Here an
+equation and its operands are looked at once, and what comes back is a *call*: a
+function without arguments, bound to its arrays, that writes the same sum into the same
+place each time it is called. A training step is a list of such calls, made once and
+replayed.
+
+The equation stays the source of truth. ``torch.einsum`` is its definition, and the
+tests hold every equation of the package against it. An equation that is not one matrix
+product is refused when it is bound, and so is an operand that would have to be copied
+first: torch.einsum would take both, slowly and in silence.
+"""
+
+from collections.abc import Callable
+from functools import cache, partial
+from math import prod
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+Call = Callable[[], object]
+
+
+class _Plan(NamedTuple):
+    """The letters of an equation, by their part in the matrix product."""
+
+    first: str
+    second: str
+    result: str
+    stacked: str  # in both operands and in the result: one product for each value
+    left: str  # in the first operand and the result: rows of the product
+    right: str  # in the second operand and the result: columns of the product
+    summed: str  # in both operands only: what the product sums over
+
+
+@cache
+def _plan(equation: str) -> _Plan:
+    operands, arrow, result = equation.partition("->")
+    first, comma, second = operands.partition(",")
+    if not (arrow and comma and (first + second + result).isalpha()):
+        msg = f"An equation reads 'ab,bc->ac', letters only. Got {equation!r}."
+        raise ValueError(msg)
+    stacked = "".join(a for a in result if a in first and a in second)
+    left = "".join(a for a in result if a in first and a not in second)
+    right = "".join(a for a in result if a in second and a not in first)
+    summed = "".join(a for a in first if a in second and a not in result)
+    if result not in (stacked + left + right, stacked + right + left) or (
+        len(first + second) != len(2 * stacked + left + right + 2 * summed)
+    ):
+        raise ValueError(f"{equation!r} is not one matrix product.")
+    return _Plan(first, second, result, stacked, left, right, summed)
+
+
+def _grouped(array: Tensor, letters: str, *groups: str) -> Tensor:
+    """Return a view of the array with one axis for each group of letters."""
+    order = [letters.index(letter) for group in groups for letter in group]
+    size = dict(zip(letters, array.shape, strict=True))
+    shape = [prod(size[letter] for letter in group) for group in groups]
+    return array.permute(order).view(shape)
+
+
+def _check_sizes(equation: str, plan: _Plan, a: Tensor, b: Tensor, out: Tensor) -> None:
+    """Refuse sizes that differ: einsum itself lets a letter of size 1 broadcast."""
+    size: dict[str, int] = {}
+    for letters, array in ((plan.first, a), (plan.second, b), (plan.result, out)):
+        for letter, n in zip(letters, array.shape, strict=True):
+            if size.setdefault(letter, n) != n:
+                msg = f"In {equation!r}, {letter} is both {size[letter]} and {n}."
+                raise ValueError(msg)
+
+
+def contraction(
+    equation: str, a: Tensor, b: Tensor, *, out: Tensor, plus: Tensor | None = None
+) -> Call:
+    """Return the call that writes ``einsum(equation, a, b)`` into ``out``.
+
+    Parameters
+    ----------
+    equation : str
+        Such as ``"moi,mib->mob"``; one matrix product for each value of the letters
+        that all three arrays share.
+    a, b, out : Tensor
+        Their axes as the equation says. The call reads and writes these arrays
+        themselves, so they are filled anew, not replaced, between calls.
+    plus : Tensor, optional
+        Is added to the sum; broadcasts to the shape of ``out``. ``plus=out`` adds the
+        sum to what ``out`` holds.
+    """
+    plan = _plan(equation)
+    _check_sizes(equation, plan, a, b, out)
+    first, second, result, stacked, left, right, summed = plan
+    if result == stacked + right + left:  # the transposed product, to write in order
+        first, second, left, right, a, b = second, first, right, left, b, a
+
+    groups: tuple[str, ...]
+    product: Callable[..., Tensor]
+    add_product: Callable[..., Tensor]
+    if stacked:
+        groups = (stacked, left, right)
+        operands = (
+            _grouped(a, first, stacked, left, summed),
+            _grouped(b, second, stacked, summed, right),
+        )
+        product, add_product = torch.bmm, torch.baddbmm
+    elif right:
+        groups = (left, right)
+        operands = (
+            _grouped(a, first, left, summed),
+            _grouped(b, second, summed, right),
+        )
+        product, add_product = torch.mm, torch.addmm
+    else:
+        groups = (left,)
+        operands = _grouped(a, first, left, summed), _grouped(b, second, summed)
+        product, add_product = torch.mv, torch.addmv
+
+    target = _grouped(out, result, *groups)
+    if plus is None:
+        return partial(product, *operands, out=target)
+    plus = _grouped(plus.expand_as(out), result, *groups)
+    return partial(add_product, plus, *operands, out=target)

@@ -1,0 +1,193 @@
+"""Optimizers: how a gradient becomes a step, and the shrink steps of the penalties.
+
+Everything here acts on flat vectors that hold all parameters of all models, weights
+first (see ``_network.Network``), so a step is a few calls at any depth.
+
+Hyperparameters may differ between models and change from step to step. ``numbers``
+works them out on the host, in float64, for many steps at once; ``_training`` lays those
+of one step over the flat vectors, or leaves them scalars where there is one model.
+
+Penalties are shrink steps, not part of the gradient: at a large ``lr * alpha`` a
+gradient step overshoots without bound, and only a shrink step gives exact zeros. The
+minimum of the objective stays where a step leads nowhere only if weights shrink at the
+*pace* at which the gradient moves them: what multiplies a gradient that has long been
+constant. With pace p, gradient g of the loss, and penalty
+``ridge / 2 |w|_2^2 + lasso |w|_1``, a step is
+
+    w  <-  max(0, 1 - p ridge) w  -  p g,   then towards zero by at most p lasso.
+
+For plain descent p is ``lr``. Momentum adds up a constant gradient to
+1 / (1 - momentum) times itself. Adam has a pace for every parameter,
+lr / (sqrt(second moment) + epsilon). (L2 by way of the gradient, as in torch's Adam,
+has the same minimum but no exact zeros. AdamW shrinks all parameters at the pace
+``lr``, and so has another minimum.)
+
+References
+----------
+Momentum and Nesterov's: Sutskever et al. (2013), in the form of torch.optim.SGD.
+Adam: Kingma and Ba (2015), algorithm 1.
+Shrink steps at an adaptive pace: Yun, Lozano and Yang (2021), algorithm 1.
+"""
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from skgd._contraction import Call
+
+PerModel = Mapping[str, npt.NDArray[np.float64]]  # hyperparameters, each of shape (m,)
+Numbers = dict[str, npt.NDArray[np.float64]]  # (steps, m), or (1, m) if steps are alike
+
+
+class Vectors(NamedTuple):
+    """The flat vectors of a step: all parameters of all models."""
+
+    parameters: Tensor
+    weights: Tensor  # the part of the parameters that a penalty sees, a view
+    gradient: Tensor
+    kept: Mapping[str, Tensor]  # what the optimizer carries from step to step
+
+
+class Optimizer(NamedTuple):
+    """How a gradient becomes a step."""
+
+    keeps: tuple[str, ...]
+    numbers: Callable[[PerModel, npt.NDArray[np.int64]], Numbers]  # of steps t, from 1
+    calls: Callable[[Vectors, Mapping[str, Tensor]], list[Call]]  # given the numbers
+
+
+def _over_weights(number: Tensor, n_weights: int) -> Tensor:
+    """Return the part of a number's flat vector that lies over the weights."""
+    return number if number.numel() == 1 else number[:n_weights]
+
+
+def _soft_threshold(w: Tensor, threshold: Tensor) -> list[Call]:
+    """Bring the weights nearer to zero by the threshold, to zero itself at the most."""
+    lower, cut = torch.empty_like(threshold), torch.empty_like(w)
+    return [
+        partial(torch.neg, threshold, out=lower),
+        partial(torch.clamp, w, lower, threshold, out=cut),
+        partial(w.sub_, cut),
+    ]
+
+
+def _sgd_numbers(per_model: PerModel, steps: npt.NDArray[np.int64]) -> Numbers:
+    lr, momentum, alpha = (per_model[name] for name in ("lr", "momentum", "alpha"))
+    pace = lr / (1 - momentum)
+    ridge, lasso = alpha * (1 - per_model["l1_ratio"]), alpha * per_model["l1_ratio"]
+    numbers = {"lr": lr, "momentum": momentum}
+    if ridge.any():
+        numbers["shrink"] = np.maximum(0, 1 - pace * ridge)
+    if lasso.any():
+        numbers["threshold"] = pace * lasso
+    return {name: number[np.newaxis] for name, number in numbers.items()}
+
+
+def _descend(
+    vectors: Vectors, move: Tensor, number: Mapping[str, Tensor]
+) -> list[Call]:
+    """Return the calls of: shrink the weights, subtract lr * move, soft-threshold."""
+    parameters, w = vectors.parameters, vectors.weights
+    calls: list[Call] = []
+    if "shrink" in number:
+        calls.append(partial(w.mul_, _over_weights(number["shrink"], len(w))))
+    calls.append(partial(parameters.addcmul_, move, number["lr"], value=-1))
+    if "threshold" in number:
+        calls += _soft_threshold(w, _over_weights(number["threshold"], len(w)))
+    return calls
+
+
+def _plain(vectors: Vectors, number: Mapping[str, Tensor]) -> list[Call]:
+    return _descend(vectors, vectors.gradient, number)
+
+
+def _momentum(vectors: Vectors, number: Mapping[str, Tensor]) -> list[Call]:
+    velocity, gradient = vectors.kept["velocity"], vectors.gradient
+    return [
+        partial(velocity.mul_, number["momentum"]),
+        partial(velocity.add_, gradient),
+        *_descend(vectors, velocity, number),
+    ]
+
+
+def _nesterov(vectors: Vectors, number: Mapping[str, Tensor]) -> list[Call]:
+    velocity, gradient = vectors.kept["velocity"], vectors.gradient
+    return [
+        partial(velocity.mul_, number["momentum"]),
+        partial(velocity.add_, gradient),
+        partial(gradient.addcmul_, velocity, number["momentum"]),
+        *_descend(vectors, gradient, number),
+    ]
+
+
+def _adam_numbers(per_model: PerModel, steps: npt.NDArray[np.int64]) -> Numbers:
+    t = steps[:, np.newaxis]
+    beta_1, beta_2 = per_model["beta_1"], per_model["beta_2"]
+    # The corrections of both moments for their start at zero, as two numbers instead
+    # of two vectors: the order of computation at the end of section 2 of the paper.
+    correction = np.sqrt(1 - beta_2**t)
+    numbers = {
+        "lr": per_model["lr"] * correction / (1 - beta_1**t),
+        "epsilon": per_model["epsilon"] * correction,
+        "new_1": np.broadcast_to(1 - beta_1, correction.shape),
+        "new_2": np.broadcast_to(1 - beta_2, correction.shape),
+    }
+    alpha, l1_ratio = per_model["alpha"], per_model["l1_ratio"]
+    for name, penalty in ("ridge", alpha * (1 - l1_ratio)), ("lasso", alpha * l1_ratio):
+        if penalty.any():
+            numbers[name] = np.broadcast_to(penalty, correction.shape)
+    return numbers
+
+
+def _adam(vectors: Vectors, number: Mapping[str, Tensor]) -> list[Call]:
+    parameters, w, gradient, kept = vectors
+    moment_1, moment_2 = kept["moment_1"], kept["moment_2"]
+    pace = torch.empty_like(parameters)
+    pace_of_w = pace[: len(w)]
+    calls: list[Call] = [
+        partial(moment_1.lerp_, gradient, number["new_1"]),
+        partial(torch.mul, gradient, gradient, out=pace),
+        partial(moment_2.lerp_, pace, number["new_2"]),
+        partial(torch.sqrt, moment_2, out=pace),
+        partial(pace.add_, number["epsilon"]),
+        partial(torch.div, number["lr"], pace, out=pace),
+    ]
+    if "ridge" in number:
+        ridge = _over_weights(number["ridge"], len(w))
+        one, factor = w.new_ones(1), torch.empty_like(w)
+        calls += [
+            partial(torch.addcmul, one, pace_of_w, ridge, value=-1, out=factor),
+            partial(torch.clamp_min, factor, w.new_zeros(1), out=factor),
+            partial(w.mul_, factor),
+        ]
+    calls.append(partial(parameters.addcmul_, moment_1, pace, value=-1))
+    if "lasso" in number:
+        lasso = _over_weights(number["lasso"], len(w))
+        threshold = torch.empty_like(w)
+        calls.append(partial(torch.mul, pace_of_w, lasso, out=threshold))
+        calls += _soft_threshold(w, threshold)
+    return calls
+
+
+OPTIMIZERS = {
+    "sgd": Optimizer((), _sgd_numbers, _plain),
+    "momentum": Optimizer(("velocity",), _sgd_numbers, _momentum),
+    "nesterov": Optimizer(("velocity",), _sgd_numbers, _nesterov),
+    "adam": Optimizer(("moment_1", "moment_2"), _adam_numbers, _adam),
+}
+
+
+def variant(optimizer: str, nesterov: bool, per_model: PerModel) -> str:
+    """Return the entry of the table that the parameters of an estimator ask for.
+
+    Models that keep no velocity do without the vector for it, unless they are trained
+    beside models that have one: with momentum 0 both are the same step.
+    """
+    if optimizer == "sgd" and per_model["momentum"].any():
+        return "nesterov" if nesterov else "momentum"
+    return optimizer

@@ -1,0 +1,100 @@
+"""Device and dtype, NumPy <-> torch, the threads of a computation, the seed.
+
+Fitted state is NumPy; tensors live inside a call. On the CPU the two share memory, so
+neither X nor the weights are copied on their way in or out.
+"""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import SimpleNamespace
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+Array = npt.NDArray[np.floating]
+
+# A step of fewer multiply-adds than this is faster on one thread than on several: the
+# others take longer to wake than they save.
+_SEVERAL_THREADS_PAY = 5_000_000
+
+# After a product on several threads, one in a forked child would wait for ever for the
+# threads that the fork did not copy.
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=lambda: torch.set_num_threads(1))
+
+
+def device_named(name: str) -> torch.device:
+    """Return the device; "auto" is CUDA where there is one, else the CPU."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = torch.device(name)
+    if device.type == "cuda" and not torch.cuda.is_available():
+        msg = (
+            f"device={name!r} was asked for, but torch.cuda.is_available() is False on "
+            "this machine; use device='auto' or 'cpu'."
+        )
+        raise ValueError(msg)
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        msg = (
+            f"device={name!r} was asked for, but this machine has "
+            f"{torch.cuda.device_count()} CUDA device(s), counted from 0."
+        )
+        raise ValueError(msg)
+    if device.type == "mps" and not torch.backends.mps.is_available():
+        msg = (
+            "device='mps' was asked for, but torch.backends.mps.is_available() is "
+            "False on this machine; use device='auto' or 'cpu'."
+        )
+        raise ValueError(msg)
+    return device
+
+
+def to_tensor(array: npt.NDArray[np.generic], device: torch.device) -> Tensor:
+    """Return the array as a tensor, the same memory on the CPU where torch can."""
+    if not array.dtype.isnative or any(stride < 0 for stride in array.strides):
+        array = np.array(array, dtype=array.dtype.newbyteorder("="))
+    return torch.from_numpy(_writeable(array)).to(device)
+
+
+def _writeable(array: npt.NDArray[np.generic]) -> npt.NDArray[np.generic]:
+    """Return the same memory as an array that torch takes without a warning.
+
+    torch has no read-only tensors and warns of every read-only array, such as those
+    that joblib maps into its workers. Nothing here writes into what a caller handed in.
+    """
+    if array.flags.writeable:
+        return array
+    interface = dict(array.__array_interface__)
+    interface["data"] = (interface["data"][0], False)
+    return np.asarray(SimpleNamespace(__array_interface__=interface, keeps_alive=array))
+
+
+def to_numpy(tensor: Tensor) -> Array:
+    """Return the tensor as an array, the same memory if it lies on the CPU."""
+    return tensor.cpu().numpy()
+
+
+@contextmanager
+def threads_for(multiply_adds: int) -> Iterator[None]:
+    """Compute on one thread inside the block if more would not pay."""
+    before = torch.get_num_threads()
+    if before == 1 or multiply_adds >= _SEVERAL_THREADS_PAY:
+        yield
+        return
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def new_generator(
+    random_state: int | np.random.RandomState | None,
+) -> np.random.Generator:
+    """Return a generator for an int, a RandomState (drawn from once) or None."""
+    if isinstance(random_state, np.random.RandomState):
+        random_state = random_state.randint(np.iinfo(np.int32).max)
+    return np.random.default_rng(random_state)

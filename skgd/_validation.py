@@ -1,0 +1,188 @@
+"""What each parameter must be, and the sentence said when it is not.
+
+One table serves the estimators and the searches. scikit-learn's private helpers are
+imported here and nowhere else.
+"""
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from math import inf
+from numbers import Integral, Real
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from sklearn.utils.validation import _check_sample_weight
+
+Array = npt.NDArray[Any]
+
+
+class Rule(NamedTuple):
+    """What a parameter must be: a test, and the words for it."""
+
+    holds: Callable[[Any], bool]
+    words: str
+
+
+def _is_int(value: object) -> bool:
+    return isinstance(value, Integral) and not isinstance(value, bool | np.bool_)
+
+
+def _is_real(value: object) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool | np.bool_)
+
+
+def _real(low: float, high: float, brackets: str) -> Rule:
+    """Return the rule for a float between two bounds; "[)" includes the first one."""
+
+    def holds(value: Any) -> bool:
+        return (
+            _is_real(value)
+            and (low < value or (brackets[0] == "[" and low == value))
+            and (value < high or (brackets[1] == "]" and high == value))
+        )
+
+    return Rule(holds, f"a float in the range {brackets[0]}{low}, {high}{brackets[1]}")
+
+
+def _integer(low: int) -> Rule:
+    return Rule(lambda v: _is_int(v) and v >= low, f"an int of at least {low}")
+
+
+def _one_of(*values: str) -> Rule:
+    words = ", ".join(repr(value) for value in values)
+    return Rule(lambda v: isinstance(v, str) and v in values, f"one of {words}")
+
+
+def _or_none(rule: Rule) -> Rule:
+    return Rule(lambda v: v is None or rule.holds(v), f"{rule.words}, or None")
+
+
+def _is_layer_sizes(value: object) -> bool:
+    sizes = [value] if _is_int(value) else value
+    return isinstance(sizes, list | tuple | np.ndarray) and all(
+        _is_int(size) and size > 0 for size in sizes
+    )
+
+
+def _is_seed(value: object) -> bool:
+    if isinstance(value, np.random.RandomState):
+        return True
+    return value is None or (_is_int(value) and 0 <= value < 2**32)  # type: ignore[operator]
+
+
+_BOOL = Rule(lambda v: isinstance(v, bool | np.bool_), "a bool")
+
+RULES: Mapping[str, Rule] = {
+    "activation": _one_of("identity", "leaky_relu", "logistic", "relu", "tanh"),
+    "alpha": _real(0, inf, "[)"),
+    "batch_size": _or_none(_integer(1)),
+    "beta_1": _real(0, 1, "[)"),
+    "beta_2": _real(0, 1, "[)"),
+    "device": Rule(
+        lambda v: (
+            isinstance(v, str) and bool(re.fullmatch(r"auto|cpu|cuda(:\d+)?|mps", v))
+        ),
+        "'auto', 'cpu', 'cuda', 'cuda:' and a number, or 'mps'",
+    ),
+    "dtype": _or_none(_one_of("float32", "float64")),
+    "epsilon": _real(0, inf, "()"),
+    "fit_intercept": _BOOL,
+    "hidden_layer_sizes": Rule(
+        _is_layer_sizes, "a tuple of ints of at least 1, one for each hidden layer"
+    ),
+    "l1_ratio": _real(0, 1, "[]"),
+    "last_batch": _one_of("keep", "drop", "fill"),
+    "lr": _real(0, inf, "()"),
+    "max_iter": _integer(1),
+    "momentum": _real(0, 1, "[)"),
+    "n_iter_no_change": _integer(1),
+    "negative_slope": _real(0, 1, "[]"),
+    "nesterov": _BOOL,
+    "optimizer": _one_of("sgd", "adam"),
+    "random_state": Rule(
+        _is_seed, "an int in the range [0, 2**32), a numpy.random.RandomState, or None"
+    ),
+    "record_batch_loss": _BOOL,
+    "shuffle": _BOOL,
+    "tol": _or_none(_real(0, inf, "[)")),
+    "verbose": Rule(
+        lambda v: _BOOL.holds(v) or (_is_int(v) and v >= 0),
+        "a bool or an int of at least 0",
+    ),
+    "warm_start": _BOOL,
+}
+
+
+def check_parameters(estimator: Any, losses: Sequence[str]) -> None:
+    """Raise ValueError for the first parameter that is not what it must be."""
+    rules = {**RULES, "loss": _one_of(*losses)}
+    for name, value in estimator.get_params(deep=False).items():
+        if not rules[name].holds(value):
+            msg = (
+                f"The {name!r} parameter of {type(estimator).__name__} must be "
+                f"{rules[name].words}. Got {value!r} instead."
+            )
+            raise ValueError(msg)
+
+
+def check_weights(sample_weight: Any, X: Array) -> Array | None:
+    """Return the sample weights as float64, or None; they are 0 or more, not all 0."""
+    if sample_weight is None:
+        return None
+    weight: Array = _check_sample_weight(
+        sample_weight, X, dtype=np.float64, ensure_non_negative=True
+    )
+    return weight
+
+
+def check_targets(y: Array, dtype: npt.DTypeLike) -> Array:
+    """Return numeric targets, (n,) or (n, o), in the dtype of the computation."""
+    if y.dtype.kind not in "biuf":
+        raise ValueError(
+            f"y must hold numbers to be regressed on. Got dtype {y.dtype}."
+        )
+    with np.errstate(over="ignore"):
+        targets = y.astype(dtype)
+    if not np.isfinite(targets).all():
+        raise ValueError(f"y holds a number too large for {np.dtype(dtype).name}.")
+    return targets
+
+
+def check_labels(y: Array, classes: Array) -> npt.NDArray[np.int64]:
+    """Return the place of every label among the classes."""
+    unseen = np.setdiff1d(y, classes)
+    if len(unseen):
+        msg = (
+            f"y holds {_listed(unseen)}, not among the classes {_listed(classes)}; "
+            "name all classes in the first call of partial_fit."
+        )
+        raise ValueError(msg)
+    return np.searchsorted(classes, y)
+
+
+def check_classes(classes: Array, estimator: Any) -> Array:
+    """Return the sorted classes; a classifier needs two of them."""
+    if len(classes) < 2:
+        msg = (
+            f"{type(estimator).__name__} needs at least two classes in y. Got one "
+            f"class only: {_listed(classes)}."
+        )
+        raise ValueError(msg)
+    return classes
+
+
+def check_initial(name: str, value: Any, shape: tuple[int, ...]) -> Array:
+    """Return starting weights as an array of the given shape, finite."""
+    array = np.asarray(value, dtype=np.float64)
+    if array.size == np.prod(shape) and array.ndim < len(shape):
+        array = array.reshape(shape)  # a vector for the only output
+    if array.shape != shape or not np.isfinite(array).all():
+        msg = f"{name} must be finite and of shape {shape}. Got shape {array.shape}."
+        raise ValueError(msg)
+    return array
+
+
+def _listed(values: Array, most: int = 5) -> str:
+    shown = ", ".join(repr(value) for value in values[:most].tolist())
+    return shown + (", ..." if len(values) > most else "")
