@@ -35,28 +35,32 @@ class Batch(NamedTuple):
     fill: Callable[[Tensor], None]  # gathers the rows (b,) or (m, b) into the arrays
 
 
+def batch_sizes(n_samples: int, batch_size: int | None, last_batch: str) -> list[int]:
+    """Return the number of rows of every batch of an epoch.
+
+    Where the batch size does not divide the number of samples, the rows that remain
+    make a short batch ("keep"), are left out ("drop"), or are topped up ("fill"). None,
+    or more than there are samples, is the whole set.
+    """
+    size = min(batch_size or n_samples, n_samples)
+    full, remainder = divmod(n_samples, size)
+    last = {"keep": [remainder], "drop": [], "fill": [size]}[last_batch]
+    return [size] * full + (last if remainder else [])
+
+
 def rows_of_epoch(
-    generator: np.random.Generator,
-    n_samples: int,
-    batch_size: int,
-    *,
-    last_batch: str,
-    shuffle: bool,
+    generator: np.random.Generator, n_samples: int, n_rows: int, *, shuffle: bool
 ) -> Rows:
     """Return the rows of one pass over the data, in the order they are seen.
 
-    Cut into pieces of ``batch_size`` they are the batches. Where the size does not
-    divide the number of samples, the rows that remain make a short batch ("keep"), are
-    left out ("drop"), or are topped up with rows drawn from the whole set ("fill").
+    They are as many as the batches hold: the last ones are left out where that is less
+    than the whole set, and drawn at random from it, once more, where it is more.
     """
     rows = generator.permutation(n_samples) if shuffle else np.arange(n_samples)
-    remainder = n_samples % batch_size
-    if remainder and last_batch == "drop":
-        return rows[:-remainder]
-    if remainder and last_batch == "fill":
-        extra = generator.integers(n_samples, size=batch_size - remainder)
+    if n_rows > n_samples:
+        extra = generator.integers(n_samples, size=n_rows - n_samples)
         return np.append(rows, extra)
-    return rows
+    return rows[:n_rows]
 
 
 def bind_batch(data: Data, n_outputs: int, n_rows: int, own: int | None) -> Batch:
@@ -89,7 +93,8 @@ def bind_batch(data: Data, n_outputs: int, n_rows: int, own: int | None) -> Batc
             share.mul_(one_row)
 
     def fill(rows: Tensor) -> None:
-        rows = rows.view(-1)
+        if own is not None:
+            rows = rows.reshape(-1)
         torch.index_select(data.x, 0, rows, out=x)
         torch.index_select(data.y, 1, rows, out=y)
         if data.weight is not None:

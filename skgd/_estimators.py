@@ -134,7 +134,7 @@ class _MiniBatchBase(ABC, BaseEstimator):
         history = trainee._train(
             rows, targets, weight, starts=starts, max_iter=self.max_iter, tol=self.tol
         )
-        if self.tol is not None and not history.converged[0]:
+        if self.tol is not None and not history.converged:
             msg = (
                 f"Training stopped after max_iter={self.max_iter} epochs before the "
                 "objective had settled; raise max_iter or lr, or set tol=None to train "
@@ -250,8 +250,8 @@ class _MiniBatchBase(ABC, BaseEstimator):
                 else to_tensor(weight[np.newaxis].astype(X.dtype), device),
             )
             models = self._models(sizes, shared, per_model, data.x, starts)
-            history = train(data, models, shared, per_model)
-            if history.diverged[0]:
+            [history] = train(data, models, shared, per_model)
+            if history.diverged:
                 raise ValueError(self._divergence(history))
             self._store(models, history)
         return history
@@ -305,17 +305,13 @@ class _MiniBatchBase(ABC, BaseEstimator):
             self.intercepts_ = biases
         self._kept_ = {name: to_numpy(kept.flat) for name, kept in models.kept.items()}
         self._generator_ = models.generators[0]
-        self.n_iter_ = getattr(self, "n_iter_", 0) + int(history.n_iter[0])
-        self.t_ = int(history.t[0])
-        self.loss_curve_ = getattr(self, "loss_curve_", []) + [
-            float(objective[0]) for objective in history.objective
-        ]
+        self.t_ = models.t
+        self.loss_curve_ = getattr(self, "loss_curve_", []) + history.objective
+        self.n_iter_ = len(self.loss_curve_)
         self.loss_ = self.loss_curve_[-1]
         if self.record_batch_loss:
             earlier = getattr(self, "batch_loss_curve_", np.empty(0))
-            self.batch_loss_curve_ = np.concatenate(
-                [earlier, *(losses[:, 0] for losses in history.batch_loss)]
-            )
+            self.batch_loss_curve_ = np.concatenate([earlier, *history.batch_loss])
 
     def _layers(self) -> list[tuple[Array, Array]]:
         """Return the fitted weights (o, i) and biases (o,) of every layer."""
@@ -325,7 +321,7 @@ class _MiniBatchBase(ABC, BaseEstimator):
         return [(coef.T, intercept) for coef, intercept in pairs]
 
     def _divergence(self, history: History) -> str:
-        epoch, objective = history.n_iter[0], history.objective[-1][0]
+        epoch, objective = len(history.objective), history.objective[-1]
         return (
             f"Training diverged in epoch {epoch}: the objective is {objective:.3g} "
             f"(lr={self.lr!r}, optimizer={self.optimizer!r}). Either (a) lr is too "

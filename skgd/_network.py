@@ -28,6 +28,7 @@ from torch import Tensor
 
 from skgd._activations import Activation, glorot
 from skgd._contraction import Call, contraction
+from skgd._tensors import threads_for
 
 # Arrays start at multiples of so many elements: products of others are slower.
 _ALIGNMENT = 16
@@ -71,8 +72,8 @@ def new_network(
         for part, shape in zip(flat.split_with_sizes(lengths), shapes, strict=True)
     ]
     n_layers = len(pairs)
-    weights, biases = views[:n_layers], views[n_layers:] or [None] * n_layers
-    layers = [Layer(w, bias) for w, bias in zip(weights, biases, strict=True)]
+    biases: list[Tensor | None] = [*views[n_layers:]] or [None] * n_layers
+    layers = [Layer(w, bias) for w, bias in zip(views, biases, strict=False)]
     return Network(flat, sum(lengths[:n_layers]), layers)
 
 
@@ -187,10 +188,12 @@ def raw_prediction(
     """Return the prediction z (mon) for all rows of x (ni), before the inverse link."""
     n_samples = x.shape[0]
     n_rows = n_samples if len(layers) == 1 else _ROWS_AT_ONCE
+    n_weights = sum(w.numel() for w, _ in layers)
     parts = []
-    for rows in torch.split(x, n_rows):
-        calls, _, z = forward(layers, rows.mT, activation)
-        for call in calls:
-            call()
-        parts.append(z)
+    with threads_for(min(n_rows, n_samples) * n_weights):
+        for rows in torch.split(x, n_rows):
+            calls, _, z = forward(layers, rows.mT, activation)
+            for call in calls:
+                call()
+            parts.append(z)
     return parts[0] if len(parts) == 1 else torch.cat(parts, dim=2)

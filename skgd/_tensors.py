@@ -16,9 +16,9 @@ from torch import Tensor
 
 Array = npt.NDArray[np.floating]
 
-# A step of fewer multiply-adds than this is faster on one thread than on several: the
-# others take longer to wake than they save.
-_SEVERAL_THREADS_PAY = 5_000_000
+# A forward pass of fewer multiply-adds is faster on one thread than on several: torch
+# wakes the others even for products that are over before they have started.
+_SEVERAL_THREADS_PAY = 4_000_000
 
 # After a product on several threads, one in a forked child would wait for ever for the
 # threads that the fork did not copy.
@@ -79,7 +79,7 @@ def to_numpy(tensor: Tensor) -> Array:
 
 @contextmanager
 def threads_for(multiply_adds: int) -> Iterator[None]:
-    """Compute on one thread inside the block if more would not pay."""
+    """Compute on one thread inside the block if more do not pay for so much work."""
     before = torch.get_num_threads()
     if before == 1 or multiply_adds >= _SEVERAL_THREADS_PAY:
         yield

@@ -10,7 +10,8 @@ Within an epoch nothing is copied from the device to the host.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from functools import cache, partial
+from functools import partial
+from math import inf, isfinite
 from typing import NamedTuple
 
 import numpy as np
@@ -19,7 +20,7 @@ import torch
 from torch import Tensor
 
 from skgd._activations import ACTIVATIONS
-from skgd._batches import Data, bind_batch, rows_of_epoch
+from skgd._batches import Data, batch_sizes, bind_batch, rows_of_epoch
 from skgd._contraction import Call, contraction
 from skgd._losses import LOSSES
 from skgd._network import (
@@ -33,6 +34,7 @@ from skgd._network import (
     take,
 )
 from skgd._optimizers import OPTIMIZERS, PerModel, Vectors, variant
+from skgd._tensors import threads_for
 
 Floats = npt.NDArray[np.float64]
 
@@ -72,14 +74,17 @@ class Models:
 
 @dataclass
 class History:
-    """What is told about the training of m models."""
+    """What is told about the training of one model."""
 
-    n_iter: npt.NDArray[np.int64]  # (m,), epochs that the model took part in
-    t: npt.NDArray[np.int64]  # (m,), its steps, earlier calls included
-    converged: npt.NDArray[np.bool_]  # (m,), stopped by tol
-    diverged: npt.NDArray[np.bool_]  # (m,)
-    objective: list[Floats] = field(default_factory=list)  # (m,) an epoch, then nan
-    batch_loss: list[Floats] = field(default_factory=list)  # (steps, m) an epoch
+    objective: list[float] = field(default_factory=list)  # of every epoch
+    batch_loss: list[Floats] = field(default_factory=list)  # (steps,) of every epoch
+    converged: bool = False  # stopped by tol
+    diverged: bool = False
+
+    # What the stopping rules remember.
+    best: float = inf
+    waiting: int = 0  # epochs without improvement, in a row
+    growing: int = 0  # epochs of growth, in a row
 
 
 class _Step(NamedTuple):
@@ -90,76 +95,61 @@ class _Step(NamedTuple):
     loss: Tensor  # (m,), the mean loss of the batch before the step
 
 
-def train(data: Data, models: Models, shared: Shared, per_model: PerModel) -> History:
+def train(
+    data: Data, models: Models, shared: Shared, per_model: PerModel
+) -> list[History]:
     """Train the models in place until each has stopped, and tell how it went."""
-    n_models = len(per_model["lr"])
-    history = History(
-        n_iter=np.zeros(n_models, np.int64),
-        t=np.zeros(n_models, np.int64),
-        converged=np.zeros(n_models, bool),
-        diverged=np.zeros(n_models, bool),
-    )
-    running = np.arange(n_models)  # the models that are still in the stack
+    histories = [History() for _ in per_model["lr"]]
+    running = np.arange(len(histories))  # the models that are still in the stack
     stack = models
     run_epoch = _bind_epoch(data, stack, shared, per_model)
-    best = np.full(n_models, np.inf)
-    previous = np.full(n_models, np.inf)
-    limit = np.full(n_models, np.inf)
-    waiting = np.zeros(n_models, np.int64)  # epochs without improvement, in a row
-    growing = np.zeros(n_models, np.int64)  # epochs of growth, in a row
-
     for epoch in range(1, shared.max_iter + 1):
-        batch_loss, objective = run_epoch()
-        if shared.record_batch_loss:
-            history.batch_loss.append(_among(n_models, running, batch_loss))
-        history.objective.append(_among(n_models, running, objective))
+        batch_loss, objectives = run_epoch()
         if shared.verbose:
             print(
-                f"Epoch {epoch}, objective {', '.join(f'{j:.6g}' for j in objective)}"
+                f"Epoch {epoch}, objective {' '.join(f'{j:.6g}' for j in objectives)}"
             )
+        for place, model in enumerate(running):
+            if shared.record_batch_loss:
+                histories[model].batch_loss.append(batch_loss[:, place])
+            _judge(histories[model], objectives[place], shared)
 
-        if epoch == 1:
-            limit[:] = FAR_ABOVE_START * np.maximum(objective, 1.0)
-        growing[running] = np.where(
-            objective > previous[running], growing[running] + 1, 0
-        )
-        diverged = ~np.isfinite(objective) | (
-            (objective > limit[running]) & (growing[running] >= EPOCHS_OF_GROWTH)
-        )
-        stopped = np.zeros(len(running), bool)
-        if shared.tol is not None:
-            better = objective <= best[running] - shared.tol
-            waiting[running] = np.where(better, 0, waiting[running] + 1)
-            stopped = (waiting[running] >= shared.n_iter_no_change) & ~diverged
-        best[running] = np.fmin(best[running], objective)
-        previous[running] = objective
-
-        history.n_iter[running], history.t[running] = epoch, stack.t
-        history.converged[running], history.diverged[running] = stopped, diverged
-        done = stopped | diverged
-        if done.all():
+        goes_on = [
+            not (h.converged or h.diverged) for h in map(histories.__getitem__, running)
+        ]
+        if not any(goes_on):
             break
-        if done.any():  # the others go on, in a smaller stack
+        if not all(goes_on):  # in a smaller stack
             _put(models, running, stack)
-            stack, running = _take(stack, np.flatnonzero(~done)), running[~done]
-            per_model = {name: number[~done] for name, number in per_model.items()}
+            stack = _take(stack, np.flatnonzero(goes_on))
+            running = running[goes_on]
+            per_model = {name: number[goes_on] for name, number in per_model.items()}
             run_epoch = _bind_epoch(data, stack, shared, per_model)
 
     _put(models, running, stack)
-    history.diverged |= ~_finite(models.parameters)
-    return history
+    for history, finite in zip(histories, _finite(models.parameters), strict=True):
+        history.diverged |= not finite
+    return histories
 
 
-def _among(n_models: int, running: npt.NDArray[np.int64], values: Floats) -> Floats:
-    """Return the values of the running models among those of all; others are nan."""
-    if len(running) == n_models:
-        return values
-    everyone = np.full((*values.shape[:-1], n_models), np.nan)
-    everyone[..., running] = values
-    return everyone
+def _judge(history: History, objective: float, shared: Shared) -> None:
+    """Add the objective of an epoch to a model's history, and say if it has stopped."""
+    curve = history.objective
+    history.growing = history.growing + 1 if curve and objective > curve[-1] else 0
+    curve.append(objective)
+    far_above_start = objective > FAR_ABOVE_START * max(curve[0], 1.0)
+    history.diverged = not isfinite(objective) or (
+        far_above_start and history.growing >= EPOCHS_OF_GROWTH
+    )
+    if shared.tol is not None:
+        better = objective <= history.best - shared.tol
+        history.waiting = 0 if better else history.waiting + 1
+        history.converged = history.waiting >= shared.n_iter_no_change
+    history.best = min(history.best, objective)
 
 
 def _take(models: Models, places: npt.NDArray[np.int64]) -> Models:
+    """Return a copy of the models at the given places of the stack."""
     index = torch.from_numpy(places).to(models.parameters.flat.device)
     generators = models.generators
     if len(generators) > 1:
@@ -173,7 +163,8 @@ def _take(models: Models, places: npt.NDArray[np.int64]) -> Models:
 
 
 def _put(models: Models, places: npt.NDArray[np.int64], stack: Models) -> None:
-    models.t = max(models.t, stack.t)
+    """Write the models of a stack back to their places among all."""
+    models.t = stack.t
     if stack is models:
         return
     index = torch.from_numpy(places).to(models.parameters.flat.device)
@@ -182,77 +173,68 @@ def _put(models: Models, places: npt.NDArray[np.int64], stack: Models) -> None:
         put_(kept, index, stack.kept[name])
 
 
-def _finite(network: Network) -> npt.NDArray[np.bool_]:
+def _finite(network: Network) -> list[bool]:
     """Return which models have finite parameters only."""
     finite = [torch.isfinite(array).flatten(1).all(1) for array in arrays(network)]
-    return torch.stack(finite).all(0).cpu().numpy()
+    return torch.stack(finite).all(0).tolist()
 
 
 def _bind_epoch(
     data: Data, models: Models, shared: Shared, per_model: PerModel
-) -> Callable[[], tuple[Floats, Floats]]:
+) -> Callable[[], tuple[Floats, list[float]]]:
     """Return the function that trains for one epoch.
 
-    It returns the loss of every batch, (steps, m), and the objective, (m,): the mean of
-    these losses, each taken before its step, plus the penalty at the epoch's start.
+    It returns the loss of every batch, (steps, m), and the objective of every model:
+    the mean of these losses, each taken before its step, plus the penalty at the start
+    of the epoch.
     """
+    n_samples = data.x.shape[0]
+    sizes = batch_sizes(n_samples, shared.batch_size, shared.last_batch)
+    shares = np.array(sizes) / sum(sizes)
     gradients = new_like(models.parameters)
     update = _bind_update(models, gradients, shared, per_model)
     penalty = _bind_penalty(models.parameters, per_model)
-    n_models = len(per_model["lr"])
+    step_of = {
+        size: _bind_step(data, models, gradients, update.calls, shared, size)
+        for size in set(sizes)
+    }
+    steps = [step_of[size] for size in sizes]
 
-    @cache
-    def step_of(n_rows: int) -> _Step:
-        return _bind_step(data, models, gradients, update.calls, shared, n_rows)
+    def draw_rows() -> Sequence[Tensor]:
+        """Return the rows of every batch, (b,), or (m, b) if each model has its own."""
+        if sizes == [n_samples]:
+            return [torch.empty(0)]  # the whole set is not gathered
+        draws = [
+            rows_of_epoch(generator, n_samples, sum(sizes), shuffle=shared.shuffle)
+            for generator in models.generators
+        ]
+        rows = torch.from_numpy(draws[0] if len(draws) == 1 else np.stack(draws))
+        return rows.to(data.x.device).split_with_sizes(sizes, dim=-1)
 
-    def run_epoch() -> tuple[Floats, Floats]:
-        batches = _draw_batches(data.x, models.generators, shared)
-        batch_loss = data.x.new_empty(len(batches), n_models)
-        penalty_before = penalty()
-        numbers_of_steps = update.numbers_of_steps(models.t, len(batches))
-        for (n_rows, rows), numbers, loss in zip(
-            batches, numbers_of_steps, batch_loss.unbind(), strict=True
+    multiply_adds = max(sizes) * models.parameters.n_weights
+
+    @threads_for(multiply_adds)
+    def run_epoch() -> tuple[Floats, list[float]]:
+        batch_loss = data.x.new_empty(len(steps), len(per_model["lr"]))
+        penalties = penalty()
+        for step, rows, numbers, loss in zip(
+            steps,
+            draw_rows(),
+            update.numbers_of_steps(models.t, len(steps)),
+            batch_loss.unbind(),
+            strict=True,
         ):
-            step = step_of(n_rows)
-            if rows is not None:
-                step.fill(rows)
+            step.fill(rows)
             if numbers is not None:
                 update.lay(numbers)
             for call in step.calls:
                 call()
             loss.copy_(step.loss)
-        models.t += len(batches)
-        n_rows_seen = np.array([n_rows for n_rows, _ in batches], np.float64)
-        losses = batch_loss.cpu().numpy().astype(np.float64)
-        mean_loss = n_rows_seen @ losses / n_rows_seen.sum()
-        return losses, mean_loss + penalty_before.cpu().numpy()
+        models.t += len(steps)
+        losses = batch_loss.cpu().numpy()
+        return losses, (shares @ losses + penalties.cpu().numpy()).tolist()
 
     return run_epoch
-
-
-def _draw_batches(
-    x: Tensor, generators: Sequence[np.random.Generator], shared: Shared
-) -> list[tuple[int, Tensor | None]]:
-    """Return the size and the rows, (b,) or (m, b), of every batch of an epoch."""
-    n_samples = x.shape[0]
-    batch_size = min(shared.batch_size or n_samples, n_samples)
-    if batch_size == n_samples:
-        return [(n_samples, None)]  # the whole set: nothing to draw or to gather
-    draws = [
-        rows_of_epoch(
-            generator,
-            n_samples,
-            batch_size,
-            last_batch=shared.last_batch,
-            shuffle=shared.shuffle,
-        )
-        for generator in generators
-    ]
-    rows = torch.from_numpy(draws[0] if len(draws) == 1 else np.stack(draws))
-    return [
-        (batch.shape[-1], batch)
-        for batch in torch.split(rows.to(x.device), batch_size, dim=-1)
-    ]
 
 
 def _bind_step(
@@ -330,27 +312,25 @@ def _bind_penalty(parameters: Network, per_model: PerModel) -> Callable[[], Tens
     """Return the function that gives the penalty of each model, (m,)."""
     flat, layers = parameters.flat, parameters.layers
     alpha, l1_ratio = per_model["alpha"], per_model["l1_ratio"]
-    half_ridge = torch.from_numpy(alpha * (1 - l1_ratio) / 2).to(flat)
-    lasso = torch.from_numpy(alpha * l1_ratio).to(flat)
-    squares, absolutes = torch.zeros_like(half_ridge), torch.zeros_like(lasso)
-    calls: list[Call] = []
-    if half_ridge.any():
-        calls.append(partial(squares.zero_))
+    total = flat.new_zeros(len(alpha))
+    squares, absolutes = torch.zeros_like(total), torch.zeros_like(total)
+    calls: list[Call] = [partial(total.zero_)]
+    if (alpha * (1 - l1_ratio)).any():
+        half_ridge = torch.from_numpy(alpha * (1 - l1_ratio) / 2).to(flat)
         for w, _ in layers:
-            calls.append(contraction("moi,moi->m", w, w, out=squares, plus=squares))
-    if lasso.any():
-        sizes = [torch.empty_like(w) for w, _ in layers]
-        calls.append(partial(absolutes.zero_))
-        for (w, _), size in zip(layers, sizes, strict=True):
-            ones = torch.ones_like(w[0])
-            calls.append(partial(torch.abs, w, out=size))
-            calls.append(
-                contraction("moi,oi->m", size, ones, out=absolutes, plus=absolutes)
-            )
+            calls.append(contraction("moi,moi->m", w, w, out=squares))
+            calls.append(partial(total.addcmul_, half_ridge, squares))
+    if (alpha * l1_ratio).any():
+        lasso = torch.from_numpy(alpha * l1_ratio).to(flat)
+        for w, _ in layers:
+            sizes, ones = torch.empty_like(w), torch.ones_like(w[0])
+            calls.append(partial(torch.abs, w, out=sizes))
+            calls.append(contraction("moi,oi->m", sizes, ones, out=absolutes))
+            calls.append(partial(total.addcmul_, lasso, absolutes))
 
     def penalty() -> Tensor:
         for call in calls:
             call()
-        return half_ridge * squares + lasso * absolutes
+        return total.clone()
 
     return penalty
