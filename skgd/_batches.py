@@ -8,6 +8,7 @@ Dimension key: n all samples, m models, i features, o outputs, b samples of the 
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -15,6 +16,9 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from skgd._contraction import Call
+
+Gather = Callable[[Tensor], object]
 Rows = npt.NDArray[np.int64]
 
 
@@ -32,7 +36,8 @@ class Batch(NamedTuple):
     x: Tensor  # (i, b)
     y: Tensor  # (o, b)
     share: Tensor  # (o, b), what a sample counts in the batch's mean: weight / rows
-    fill: Callable[[Tensor], None]  # gathers the rows (b,) or (m, b) into the arrays
+    gathers: list[Gather]  # given the rows, (b,) or (m * b,), fetch them from the data
+    calls: list[Call]  # then finish y and share
 
 
 def batch_sizes(n_samples: int, batch_size: int | None, last_batch: str) -> list[int]:
@@ -64,47 +69,42 @@ def rows_of_epoch(
 
 
 def bind_batch(data: Data, n_outputs: int, n_rows: int, own: int | None) -> Batch:
-    """Return the arrays of a batch of ``n_rows`` and the function that fills them.
+    """Return the arrays of a batch of ``n_rows``, and the calls that fill them.
 
     ``own`` is the number of models if each sees rows of its own, None if all see the
     same ones. The whole set is not gathered: its arrays are views of the data.
     """
+    gathers: list[Gather] = []
+    calls: list[Call] = []
     whole = n_rows == data.x.shape[0]
     m = own or 1
-    if whole:
-        x, y, weight = data
-    else:
-        x = data.x.new_empty(m * n_rows, data.x.shape[1])
-        y = data.y.new_empty(data.y.shape[0], m * n_rows)
-        weight = None if data.weight is None else data.y.new_empty(1, m * n_rows)
 
-    target = y_of_models = y.view(-1, m, n_rows).transpose(0, 1)
-    share = y.new_full((m, n_outputs, n_rows), 1 / n_rows)
-    one_row = y.new_full((1,), 1 / n_rows)
-    if n_outputs > y.shape[0]:  # class numbers become one-hot, a batch at a time
-        target = y.new_empty(m, n_outputs, n_rows)
+    def gathered(array: Tensor, axis: int) -> Tensor:
+        """Return the array, or one of a batch's rows that a gather will fill."""
+        if whole:
+            return array
+        shape = list(array.shape)
+        shape[axis] = m * n_rows
+        batch = array.new_empty(shape)
+        gathers.append(partial(torch.index_select, array, axis, out=batch))
+        return batch
+
+    x = gathered(data.x, 0).view(-1, n_rows, data.x.shape[1]).mT
+    y = gathered(data.y, 1).view(len(data.y), -1, n_rows).transpose(0, 1)
+    if len(data.y) < n_outputs:  # class numbers become one-hot, a batch at a time
+        one_hot = y.new_empty(len(y), n_outputs, n_rows)
         classes = torch.arange(n_outputs, dtype=y.dtype, device=y.device).view(-1, 1)
-
-    def spread() -> None:
-        if target is not y_of_models:
-            torch.eq(y_of_models, classes, out=target)
-        if weight is not None:
-            share.copy_(weight.view(m, 1, n_rows))
-            share.mul_(one_row)
-
-    def fill(rows: Tensor) -> None:
-        if own is not None:
-            rows = rows.reshape(-1)
-        torch.index_select(data.x, 0, rows, out=x)
-        torch.index_select(data.y, 1, rows, out=y)
-        if data.weight is not None:
-            torch.index_select(data.weight, 1, rows, out=weight)
-        spread()
-
-    if whole:
-        spread()
-        return Batch(x.mT, target[0], share[0], lambda rows: None)
-    inputs = x.view(m, n_rows, -1).mT
-    if own is None:
-        return Batch(inputs[0], target[0], share[0], fill)
-    return Batch(inputs, target, share, fill)
+        calls.append(partial(torch.eq, y, classes, out=one_hot))
+        y = one_hot
+    share = y.new_full(y.shape, 1 / n_rows)
+    if data.weight is not None:
+        weight = gathered(data.weight, 1).view(-1, 1, n_rows)
+        calls.append(partial(share.copy_, weight))
+        calls.append(partial(share.mul_, y.new_full((1,), 1 / n_rows)))
+    if whole:  # nothing changes from step to step
+        for call in calls:
+            call()
+        calls.clear()
+    if own is None or whole:
+        return Batch(x[0], y[0], share[0], gathers, calls)
+    return Batch(x, y, share, gathers, calls)

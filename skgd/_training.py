@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from skgd._activations import ACTIVATIONS
-from skgd._batches import Data, batch_sizes, bind_batch, rows_of_epoch
+from skgd._batches import Data, Gather, batch_sizes, bind_batch, rows_of_epoch
 from skgd._contraction import Call, contraction
 from skgd._losses import LOSSES
 from skgd._network import (
@@ -90,7 +90,7 @@ class History:
 class _Step(NamedTuple):
     """A training step for batches of one size, bound to its arrays."""
 
-    fill: Callable[[Tensor], None]
+    gathers: list[Gather]
     calls: list[Call]
     loss: Tensor  # (m,), the mean loss of the batch before the step
 
@@ -201,7 +201,7 @@ def _bind_epoch(
     steps = [step_of[size] for size in sizes]
 
     def draw_rows() -> Sequence[Tensor]:
-        """Return the rows of every batch, (b,), or (m, b) if each model has its own."""
+        """Return the rows of every batch: (b,), or (m * b,) if models have their own."""
         if sizes == [n_samples]:
             return [torch.empty(0)]  # the whole set is not gathered
         draws = [
@@ -209,7 +209,8 @@ def _bind_epoch(
             for generator in models.generators
         ]
         rows = torch.from_numpy(draws[0] if len(draws) == 1 else np.stack(draws))
-        return rows.to(data.x.device).split_with_sizes(sizes, dim=-1)
+        batches = rows.to(data.x.device).split_with_sizes(sizes, dim=-1)
+        return batches if len(draws) == 1 else [rows.flatten() for rows in batches]
 
     multiply_adds = max(sizes) * models.parameters.n_weights
 
@@ -224,7 +225,8 @@ def _bind_epoch(
             batch_loss.unbind(),
             strict=True,
         ):
-            step.fill(rows)
+            for gather in step.gathers:
+                gather(rows)
             if numbers is not None:
                 update.lay(numbers)
             for call in step.calls:
@@ -255,8 +257,9 @@ def _bind_step(
     predict, inputs, z = forward(layers, batch.x, activation)
     value, dz = torch.empty_like(z), torch.empty_like(z)
     loss = z.new_empty(n_models)
-    equation = "mob,ob->m" if own is None else "mob,mob->m"
+    equation = "mob,ob->m" if batch.share.ndim == 2 else "mob,mob->m"
     calls: list[Call] = [
+        *batch.calls,
         *predict,
         *LOSSES[shared.loss].calls(z, batch.y, value, dz),
         contraction(equation, value, batch.share, out=loss),
@@ -264,7 +267,7 @@ def _bind_step(
         *backward(dz, inputs, layers, gradients.layers, activation),
         *update,
     ]
-    return _Step(batch.fill, calls, loss)
+    return _Step(batch.gathers, calls, loss)
 
 
 class _Update(NamedTuple):
