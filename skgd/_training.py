@@ -99,41 +99,46 @@ def train(
     data: Data, models: Models, shared: Shared, per_model: PerModel
 ) -> list[History]:
     """Train the models in place until each has stopped, and tell how it went."""
+    sizes = batch_sizes(len(data.x), shared.batch_size, shared.last_batch)
+    with threads_for(max(sizes) * models.parameters.n_weights):
+        histories = _train(data, models, shared, per_model, sizes)
+    for history, finite in zip(histories, _finite(models.parameters), strict=True):
+        history.diverged |= not finite
+    return histories
+
+
+def _train(
+    data: Data, models: Models, shared: Shared, per_model: PerModel, sizes: list[int]
+) -> list[History]:
     histories = [History() for _ in per_model["lr"]]
-    running = np.arange(len(histories))  # the models that are still in the stack
+    running = list(range(len(histories)))  # the models that are still in the stack
     stack = models
-    run_epoch = _bind_epoch(data, stack, shared, per_model)
+    run_epoch = _bind_epoch(data, stack, shared, per_model, sizes)
     for epoch in range(1, shared.max_iter + 1):
         batch_loss, objectives = run_epoch()
         if shared.verbose:
             print(
                 f"Epoch {epoch}, objective {' '.join(f'{j:.6g}' for j in objectives)}"
             )
+        goes_on = []
         for place, model in enumerate(running):
             if shared.record_batch_loss:
                 histories[model].batch_loss.append(batch_loss[:, place])
-            _judge(histories[model], objectives[place], shared)
-
-        goes_on = [
-            not (h.converged or h.diverged) for h in map(histories.__getitem__, running)
-        ]
+            goes_on.append(_goes_on(histories[model], objectives[place], shared))
         if not any(goes_on):
             break
         if not all(goes_on):  # in a smaller stack
             _put(models, running, stack)
-            stack = _take(stack, np.flatnonzero(goes_on))
-            running = running[goes_on]
+            stack = _take(stack, [place for place, on in enumerate(goes_on) if on])
+            running = [model for model, on in zip(running, goes_on, strict=True) if on]
             per_model = {name: number[goes_on] for name, number in per_model.items()}
-            run_epoch = _bind_epoch(data, stack, shared, per_model)
-
+            run_epoch = _bind_epoch(data, stack, shared, per_model, sizes)
     _put(models, running, stack)
-    for history, finite in zip(histories, _finite(models.parameters), strict=True):
-        history.diverged |= not finite
     return histories
 
 
-def _judge(history: History, objective: float, shared: Shared) -> None:
-    """Add the objective of an epoch to a model's history, and say if it has stopped."""
+def _goes_on(history: History, objective: float, shared: Shared) -> bool:
+    """Add the objective of an epoch to a model's history, and judge by it."""
     curve = history.objective
     history.growing = history.growing + 1 if curve and objective > curve[-1] else 0
     curve.append(objective)
@@ -146,11 +151,12 @@ def _judge(history: History, objective: float, shared: Shared) -> None:
         history.waiting = 0 if better else history.waiting + 1
         history.converged = history.waiting >= shared.n_iter_no_change
     history.best = min(history.best, objective)
+    return not (history.converged or history.diverged)
 
 
-def _take(models: Models, places: npt.NDArray[np.int64]) -> Models:
+def _take(models: Models, places: Sequence[int]) -> Models:
     """Return a copy of the models at the given places of the stack."""
-    index = torch.from_numpy(places).to(models.parameters.flat.device)
+    index = torch.tensor(places, device=models.parameters.flat.device)
     generators = models.generators
     if len(generators) > 1:
         generators = [generators[place] for place in places]
@@ -162,12 +168,12 @@ def _take(models: Models, places: npt.NDArray[np.int64]) -> Models:
     )
 
 
-def _put(models: Models, places: npt.NDArray[np.int64], stack: Models) -> None:
+def _put(models: Models, places: Sequence[int], stack: Models) -> None:
     """Write the models of a stack back to their places among all."""
     models.t = stack.t
     if stack is models:
         return
-    index = torch.from_numpy(places).to(models.parameters.flat.device)
+    index = torch.tensor(places, device=models.parameters.flat.device)
     put_(models.parameters, index, stack.parameters)
     for name, kept in models.kept.items():
         put_(kept, index, stack.kept[name])
@@ -180,7 +186,7 @@ def _finite(network: Network) -> list[bool]:
 
 
 def _bind_epoch(
-    data: Data, models: Models, shared: Shared, per_model: PerModel
+    data: Data, models: Models, shared: Shared, per_model: PerModel, sizes: list[int]
 ) -> Callable[[], tuple[Floats, list[float]]]:
     """Return the function that trains for one epoch.
 
@@ -188,8 +194,7 @@ def _bind_epoch(
     the mean of these losses, each taken before its step, plus the penalty at the start
     of the epoch.
     """
-    n_samples = data.x.shape[0]
-    sizes = batch_sizes(n_samples, shared.batch_size, shared.last_batch)
+    n_samples = len(data.x)
     shares = np.array(sizes) / sum(sizes)
     gradients = new_like(models.parameters)
     update = _bind_update(models, gradients, shared, per_model)
@@ -201,7 +206,7 @@ def _bind_epoch(
     steps = [step_of[size] for size in sizes]
 
     def draw_rows() -> Sequence[Tensor]:
-        """Return the rows of every batch: (b,), or (m * b,) if models have their own."""
+        """Return the rows of every batch, (b,) or, of each model its own, (m * b,)."""
         if sizes == [n_samples]:
             return [torch.empty(0)]  # the whole set is not gathered
         draws = [
@@ -212,12 +217,9 @@ def _bind_epoch(
         batches = rows.to(data.x.device).split_with_sizes(sizes, dim=-1)
         return batches if len(draws) == 1 else [rows.flatten() for rows in batches]
 
-    multiply_adds = max(sizes) * models.parameters.n_weights
-
-    @threads_for(multiply_adds)
     def run_epoch() -> tuple[Floats, list[float]]:
         batch_loss = data.x.new_empty(len(steps), len(per_model["lr"]))
-        penalties = penalty()
+        penalties = penalty().clone()
         for step, rows, numbers, loss in zip(
             steps,
             draw_rows(),
@@ -315,25 +317,26 @@ def _bind_penalty(parameters: Network, per_model: PerModel) -> Callable[[], Tens
     """Return the function that gives the penalty of each model, (m,)."""
     flat, layers = parameters.flat, parameters.layers
     alpha, l1_ratio = per_model["alpha"], per_model["l1_ratio"]
-    total = flat.new_zeros(len(alpha))
-    squares, absolutes = torch.zeros_like(total), torch.zeros_like(total)
+    total, norm = flat.new_zeros(len(alpha)), flat.new_zeros(len(alpha))
     calls: list[Call] = [partial(total.zero_)]
     if (alpha * (1 - l1_ratio)).any():
         half_ridge = torch.from_numpy(alpha * (1 - l1_ratio) / 2).to(flat)
+        calls.append(partial(norm.zero_))
         for w, _ in layers:
-            calls.append(contraction("moi,moi->m", w, w, out=squares))
-            calls.append(partial(total.addcmul_, half_ridge, squares))
+            calls.append(contraction("moi,moi->m", w, w, out=norm, plus=norm))
+        calls.append(partial(total.addcmul_, half_ridge, norm))
     if (alpha * l1_ratio).any():
         lasso = torch.from_numpy(alpha * l1_ratio).to(flat)
+        calls.append(partial(norm.zero_))
         for w, _ in layers:
-            sizes, ones = torch.empty_like(w), torch.ones_like(w[0])
-            calls.append(partial(torch.abs, w, out=sizes))
-            calls.append(contraction("moi,oi->m", sizes, ones, out=absolutes))
-            calls.append(partial(total.addcmul_, lasso, absolutes))
+            size, ones = torch.empty_like(w), torch.ones_like(w[0])
+            calls.append(partial(torch.abs, w, out=size))
+            calls.append(contraction("moi,oi->m", size, ones, out=norm, plus=norm))
+        calls.append(partial(total.addcmul_, lasso, norm))
 
     def penalty() -> Tensor:
         for call in calls:
             call()
-        return total.clone()
+        return total
 
     return penalty
