@@ -1,9 +1,9 @@
 """Mini-batch gradient descent for scikit-learn: linear models and neural networks."""
 
-from importlib.metadata import version
+from importlib.metadata import version as _version
 
 from skgd._estimators import MiniBatchClassifier, MiniBatchRegressor
 
-__version__ = version("skgd")
+__version__ = _version("skgd")
 
 __all__ = ["MiniBatchClassifier", "MiniBatchRegressor"]

@@ -14,7 +14,12 @@ minimum of the objective stays where a step leads nowhere only if weights shrink
 constant. With pace p, gradient g of the loss, and penalty
 ``ridge / 2 |w|_2^2 + lasso |w|_1``, a step is
 
-    w  <-  max(0, 1 - p ridge) w  -  p g,   then towards zero by at most p lasso.
+    w  <-  soft(w - p g, p lasso) / (1 + p ridge),
+
+where soft(w, a) brings w nearer to zero by a, and at most to zero: the proximal step of
+the elastic net. To divide by 1 + p ridge, and not to multiply by max(0, 1 - p ridge),
+keeps the minimum in place where p ridge is above 1 as well, as it is for Adam at every
+weight smaller than ``lr``.
 
 For plain descent p is ``lr``. Momentum adds up a constant gradient to
 1 / (1 - momentum) times itself. Adam has a pace for every parameter,
@@ -26,7 +31,8 @@ References
 ----------
 Momentum and Nesterov's: Sutskever et al. (2013), in the form of torch.optim.SGD.
 Adam: Kingma and Ba (2015), algorithm 1.
-Shrink steps at an adaptive pace: Yun, Lozano and Yang (2021), algorithm 1.
+The proximal step of the elastic net: Parikh and Boyd (2014), section 6.5.3; at an
+adaptive pace: Yun, Lozano and Yang (2021), algorithm 1.
 """
 
 from collections.abc import Callable, Mapping
@@ -82,7 +88,7 @@ def _sgd_numbers(per_model: PerModel, steps: npt.NDArray[np.int64]) -> Numbers:
     ridge, lasso = alpha * (1 - per_model["l1_ratio"]), alpha * per_model["l1_ratio"]
     numbers = {"lr": lr, "momentum": momentum}
     if ridge.any():
-        numbers["shrink"] = np.maximum(0, 1 - pace * ridge)
+        numbers["shrink"] = 1 / (1 + pace * ridge)
     if lasso.any():
         numbers["threshold"] = pace * lasso
     return {name: number[np.newaxis] for name, number in numbers.items()}
@@ -91,14 +97,13 @@ def _sgd_numbers(per_model: PerModel, steps: npt.NDArray[np.int64]) -> Numbers:
 def _descend(
     vectors: Vectors, move: Tensor, number: Mapping[str, Tensor]
 ) -> list[Call]:
-    """Return the calls of: shrink the weights, subtract lr * move, soft-threshold."""
+    """Return the calls of: subtract lr * move, soft-threshold and shrink weights."""
     parameters, w = vectors.parameters, vectors.weights
-    calls: list[Call] = []
-    if "shrink" in number:
-        calls.append(partial(w.mul_, _over_weights(number["shrink"], len(w))))
-    calls.append(partial(parameters.addcmul_, move, number["lr"], value=-1))
+    calls: list[Call] = [partial(parameters.addcmul_, move, number["lr"], value=-1)]
     if "threshold" in number:
         calls += _soft_threshold(w, _over_weights(number["threshold"], len(w)))
+    if "shrink" in number:
+        calls.append(partial(w.mul_, _over_weights(number["shrink"], len(w))))
     return calls
 
 
@@ -109,6 +114,7 @@ def _plain(vectors: Vectors, number: Mapping[str, Tensor]) -> list[Call]:
 def _momentum(vectors: Vectors, number: Mapping[str, Tensor]) -> list[Call]:
     velocity, gradient = vectors.kept["velocity"], vectors.gradient
     return [
+        # velocity = momentum velocity + g
         partial(velocity.mul_, number["momentum"]),
         partial(velocity.add_, gradient),
         *_descend(vectors, velocity, number),
@@ -118,8 +124,10 @@ def _momentum(vectors: Vectors, number: Mapping[str, Tensor]) -> list[Call]:
 def _nesterov(vectors: Vectors, number: Mapping[str, Tensor]) -> list[Call]:
     velocity, gradient = vectors.kept["velocity"], vectors.gradient
     return [
+        # velocity = momentum velocity + g
         partial(velocity.mul_, number["momentum"]),
         partial(velocity.add_, gradient),
+        # look ahead: g + momentum velocity
         partial(gradient.addcmul_, velocity, number["momentum"]),
         *_descend(vectors, gradient, number),
     ]
@@ -150,27 +158,27 @@ def _adam(vectors: Vectors, number: Mapping[str, Tensor]) -> list[Call]:
     pace = torch.empty_like(parameters)
     pace_of_w = pace[: len(w)]
     calls: list[Call] = [
+        # moment_1 = beta_1 moment_1 + (1 - beta_1) g
         partial(moment_1.lerp_, gradient, number["new_1"]),
+        # moment_2 = beta_2 moment_2 + (1 - beta_2) g^2
         partial(torch.mul, gradient, gradient, out=pace),
         partial(moment_2.lerp_, pace, number["new_2"]),
+        # pace = lr / (sqrt(moment_2) + epsilon)
         partial(torch.sqrt, moment_2, out=pace),
         partial(pace.add_, number["epsilon"]),
         partial(torch.div, number["lr"], pace, out=pace),
+        partial(parameters.addcmul_, moment_1, pace, value=-1),
     ]
-    if "ridge" in number:
-        ridge = _over_weights(number["ridge"], len(w))
-        one, factor = w.new_ones(1), torch.empty_like(w)
-        calls += [
-            partial(torch.addcmul, one, pace_of_w, ridge, value=-1, out=factor),
-            partial(torch.clamp_min, factor, w.new_zeros(1), out=factor),
-            partial(w.mul_, factor),
-        ]
-    calls.append(partial(parameters.addcmul_, moment_1, pace, value=-1))
     if "lasso" in number:
         lasso = _over_weights(number["lasso"], len(w))
         threshold = torch.empty_like(w)
         calls.append(partial(torch.mul, pace_of_w, lasso, out=threshold))
         calls += _soft_threshold(w, threshold)
+    if "ridge" in number:
+        ridge = _over_weights(number["ridge"], len(w))
+        one, divisor = w.new_ones(1), torch.empty_like(w)
+        calls.append(partial(torch.addcmul, one, pace_of_w, ridge, out=divisor))
+        calls.append(partial(w.div_, divisor))
     return calls
 
 

@@ -1,0 +1,107 @@
+"""What several test modules share: data, small estimators, states to compare, devices.
+
+Every test computes on the CPU unless it takes the ``device`` fixture.
+"""
+
+import numpy as np
+import pytest
+import torch
+
+from skgd import MiniBatchClassifier, MiniBatchRegressor
+
+N_ROWS, N_FEATURES = 60, 4
+
+_rng = np.random.default_rng(0)
+X = _rng.normal(size=(N_ROWS, N_FEATURES))
+Y = X @ [[1, 0.3], [-2, 1], [0, -1], [0.5, 0]] + [3, -1] + _rng.normal(size=(N_ROWS, 2))
+WEIGHT = _rng.integers(1, 4, N_ROWS).astype(float)
+
+# What can be learned: the estimator and its targets.
+TASKS = {
+    "regression": (MiniBatchRegressor, Y[:, 0]),
+    "two targets": (MiniBatchRegressor, Y),
+    "two classes": (MiniBatchClassifier, np.where(Y[:, 0] > 3, "yes", "no")),
+    "three classes": (MiniBatchClassifier, np.digitize(Y[:, 0], [2, 4]) - 1),
+}
+
+# Settings at which the whole-batch descents of this suite converge fast, one for each
+# entry of skgd's table of optimizers. Adam with its usual epsilon never settles to more
+# than a few digits: near a minimum its steps grow again.
+OPTIMIZERS = {
+    "sgd": {"optimizer": "sgd", "lr": 0.3},
+    "momentum": {"optimizer": "sgd", "lr": 0.1, "momentum": 0.9},
+    "nesterov": {"optimizer": "sgd", "lr": 0.1, "momentum": 0.9, "nesterov": True},
+    "adam": {"optimizer": "adam", "lr": 0.05, "epsilon": 0.1},
+}
+
+every_class = pytest.mark.parametrize("cls", [MiniBatchRegressor, MiniBatchClassifier])
+every_task = pytest.mark.parametrize(("cls", "y"), TASKS.values(), ids=TASKS)
+every_depth = pytest.mark.parametrize("hidden", [(), (5,)], ids=["linear", "network"])
+every_optimizer = pytest.mark.parametrize(
+    "optimizer", OPTIMIZERS.values(), ids=OPTIMIZERS
+)
+
+
+@pytest.fixture(params=["cpu", "cuda"])
+def device(request):
+    """Give every device of this machine, and skip with a word what it lacks."""
+    if request.param == "cuda" and not torch.cuda.is_available():
+        pytest.skip("no CUDA device on this machine")
+    return request.param
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _torch_warns_every_time():
+    """Let torch repeat the warnings that it gives once a process: no test hides one."""
+    before = torch.is_warn_always_enabled()
+    torch.set_warn_always(True)
+    yield
+    torch.set_warn_always(before)
+
+
+def small(cls, **params):
+    """Return an estimator that trains for 3 seeded epochs of batches that remain."""
+    few = {"batch_size": 8, "max_iter": 3, "tol": None, "random_state": 0}
+    return cls(**{"device": "cpu", **few, **params})
+
+
+def settled(cls, **params):
+    """Return an estimator that trains on the whole batch until nothing moves."""
+    many = {"batch_size": None, "max_iter": 4000}
+    return small(cls, **{**many, **params})
+
+
+def frozen(value):
+    """Return a copy of the value to compare by ==, bit by bit where it holds arrays."""
+    match value:
+        case np.ndarray() if value.dtype != object:
+            return value.dtype.str, value.shape, value.tobytes()
+        case np.ndarray() | list() | tuple():
+            return type(value).__name__, [frozen(item) for item in value]
+        case dict():
+            return {name: frozen(item) for name, item in value.items()}
+        case np.random.Generator():
+            return frozen(value.bit_generator.state)
+        case np.random.RandomState():
+            return frozen(value.get_state(legacy=False))
+    return value
+
+
+def fitted_state(estimator):
+    """Return what training has written on the estimator, frozen."""
+    return frozen({k: v for k, v in vars(estimator).items() if k.endswith("_")})
+
+
+def layers_of(estimator):
+    """Return the fitted weights, (units in, units out), and biases of all layers."""
+    if hasattr(estimator, "coef_"):
+        coefs = [np.atleast_2d(estimator.coef_).T]
+        return coefs, [np.atleast_1d(estimator.intercept_)]
+    return estimator.coefs_, estimator.intercepts_
+
+
+def assert_same_layers(one, other, **tolerance):
+    """Assert that two estimators have the same weights and biases, to the tolerance."""
+    for arrays, others in zip(layers_of(one), layers_of(other), strict=True):
+        for a, b in zip(arrays, others, strict=True):
+            np.testing.assert_allclose(a, b, **tolerance)

@@ -1,0 +1,127 @@
+"""Which rows the batches of an epoch hold, and what is gathered of them."""
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from skgd._batches import Data, batch_sizes, bind_batch, rows_of_epoch
+
+
+@pytest.mark.parametrize("n_samples", [1, 7, 10, 12])
+@pytest.mark.parametrize("batch_size", [1, 3, 5, 12, 100, None])
+def test_sizes_are_what_the_last_batch_is_for(n_samples, batch_size):
+    """Kept, the batches hold all rows; dropped, only full ones; filled, only full."""
+    kept, dropped, filled = (
+        batch_sizes(n_samples, batch_size, last) for last in ("keep", "drop", "fill")
+    )
+    size = min(batch_size or n_samples, n_samples)
+
+    assert sum(kept) == n_samples
+    assert kept[:-1] == [size] * (len(kept) - 1)
+    assert dropped == [size] * (n_samples // size)
+    assert filled == [size] * len(kept)
+
+
+@pytest.mark.parametrize("shuffle", [False, True])
+def test_every_row_is_seen_once(shuffle):
+    """An epoch of as many rows as samples is a permutation of them."""
+    rows = rows_of_epoch(np.random.default_rng(0), 50, 50, shuffle=shuffle)
+
+    assert sorted(rows) == list(range(50))
+    assert (list(rows) == list(range(50))) is not shuffle
+
+
+def test_no_row_is_left_out_twice_as_often():
+    """With "drop", all rows are left out equally often: the shuffle goes first."""
+    generator = np.random.default_rng(0)
+    seen = np.zeros(7)
+    for _ in range(700):
+        seen[rows_of_epoch(generator, 7, 6, shuffle=True)] += 1
+
+    assert seen.sum() == 4200
+    assert abs(700 - seen - 100).max() < 50  # 5 standard deviations
+
+
+def test_filling_draws_from_the_whole_set():
+    """With "fill", the rows on top come from anywhere in the training set."""
+    generator = np.random.default_rng(0)
+    extra = [rows_of_epoch(generator, 7, 9, shuffle=False)[7:] for _ in range(50)]
+
+    assert set(np.concatenate(extra).tolist()) == set(range(7))
+
+
+def test_the_same_seed_gives_the_same_order():
+    """The order depends on the generator alone."""
+    first, second = (
+        rows_of_epoch(np.random.default_rng(3), 20, 22, shuffle=True) for _ in "ab"
+    )
+
+    assert np.array_equal(first, second)
+
+
+def random_data(n_samples=11, weighted=False):
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(n_samples, 3, generator=generator)
+    y = torch.randn(2, n_samples, generator=generator)
+    weight = torch.rand(1, n_samples, generator=generator) if weighted else None
+    return Data(x, y, weight)
+
+
+def fill(batch, rows):
+    for gather in batch.gathers:
+        gather(torch.tensor(rows))
+    for call in batch.calls:
+        call()
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_a_batch_is_the_rows_of_the_data(weighted):
+    """Inputs, targets and weights are those of the rows, time after time."""
+    data = random_data(weighted=weighted)
+    batch = bind_batch(data, 2, 4, None)
+    for rows in [3, 1, 4, 1], [5, 9, 2, 6]:
+        fill(batch, rows)
+        share = data.weight[0, rows] / 4 if weighted else torch.full((4,), 0.25)
+
+        assert torch.equal(batch.x, data.x[rows].T)
+        assert torch.equal(batch.y, data.y[:, rows])
+        torch.testing.assert_close(batch.share, share.expand(2, 4))
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_models_may_have_batches_of_their_own(weighted):
+    """With rows for each model, each model's part is the batch of its rows."""
+    data = random_data(weighted=weighted)
+    rows = [[3, 1, 4, 1], [5, 9, 2, 6], [0, 0, 0, 10]]
+    batch = bind_batch(data, 2, 4, 3)
+    fill(batch, np.ravel(rows))
+    for m in range(3):
+        alone = bind_batch(data, 2, 4, None)
+        fill(alone, rows[m])
+
+        assert torch.equal(batch.x[m], alone.x)
+        assert torch.equal(batch.y[m], alone.y)
+        assert torch.equal(batch.share[m], alone.share)
+
+
+@pytest.mark.parametrize("whole", [False, True])
+def test_class_numbers_become_one_hot(whole):
+    """Class numbers are spread over the outputs, a batch at a time."""
+    classes = torch.tensor([[2.0, 0.0, 1.0, 2.0, 1.0, 0.0]])
+    rows = list(range(6)) if whole else [0, 2, 5]
+    batch = bind_batch(Data(torch.ones(6, 1), classes, None), 3, len(rows), None)
+    fill(batch, rows)
+
+    expected = F.one_hot(classes[0, rows].long(), 3).T
+    assert torch.equal(batch.y, expected.float())
+
+
+def test_the_whole_set_is_not_copied():
+    """A batch of all rows is the data themselves."""
+    data = random_data()
+    batch = bind_batch(data, 2, 11, None)
+
+    assert batch.x.data_ptr() == data.x.data_ptr()
+    assert batch.y.data_ptr() == data.y.data_ptr()
+    assert not batch.gathers

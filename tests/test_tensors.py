@@ -1,0 +1,105 @@
+"""Arrays in and out, devices, threads and seeds."""
+
+import warnings
+
+import numpy as np
+import pytest
+import torch
+
+from skgd._tensors import device_named, new_generator, threads_for, to_numpy, to_tensor
+
+CPU = torch.device("cpu")
+
+
+def test_an_array_and_its_tensor_share_memory():
+    """On the CPU nothing is copied, in either direction."""
+    array = np.arange(6.0).reshape(2, 3)
+    tensor = to_tensor(array, CPU)
+
+    assert tensor.data_ptr() == array.ctypes.data
+    assert np.shares_memory(to_numpy(tensor), array)
+
+
+def test_a_read_only_array_is_not_copied_and_gives_no_warning(tmp_path):
+    """Not even a memory map: torch would warn of either."""
+    np.save(tmp_path / "x.npy", np.arange(6.0))
+    mapped = np.load(tmp_path / "x.npy", mmap_mode="r")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        tensor = to_tensor(mapped, CPU)
+
+    assert tensor.data_ptr() == mapped.ctypes.data
+    assert tensor.tolist() == mapped.tolist()
+    assert not mapped.flags.writeable
+
+
+def test_the_memory_of_a_read_only_array_outlives_it():
+    """The tensor keeps the array alive."""
+    array = np.arange(1e5)
+    array.flags.writeable = False
+    tensor = to_tensor(array, CPU)
+    del array
+    np.ones(100_000)  # would take the place of what is no longer kept
+
+    assert tensor.sum().item() == 99_999 * 1e5 / 2
+
+
+@pytest.mark.parametrize(
+    "array",
+    [
+        np.arange(6.0).reshape(2, 3)[:, ::-1],
+        np.arange(6.0).reshape(2, 3).astype(">f8"),
+        np.asfortranarray(np.arange(6.0).reshape(2, 3)),
+        np.arange(12.0).reshape(2, 6)[:, ::2],
+    ],
+    ids=["negative strides", "big-endian", "Fortran", "strided"],
+)
+def test_any_layout_becomes_the_same_numbers(array):
+    """Strides and byte orders that torch refuses are copied, others taken."""
+    assert to_tensor(array, CPU).tolist() == array.tolist()
+
+
+@pytest.mark.parametrize("work", [1, 10**9])
+def test_the_number_of_threads_is_put_back(work):
+    """Small work runs on one thread; afterwards the number is as it was."""
+    before = torch.get_num_threads()
+
+    def fail_inside():
+        with threads_for(work):
+            assert torch.get_num_threads() == (1 if work == 1 else before)
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        fail_inside()
+    assert torch.get_num_threads() == before
+
+
+def test_auto_is_cuda_where_there_is_one():
+    """device="auto" takes the GPU if there is one."""
+    kind = "cuda" if torch.cuda.is_available() else "cpu"
+
+    assert device_named("auto").type == kind
+
+
+def test_a_cuda_device_that_is_not_there_is_refused():
+    """The error names what was asked for, and what to do."""
+    with pytest.raises(ValueError, match="'cuda:99' was asked for, but"):
+        device_named("cuda:99")
+
+
+def test_a_seed_makes_a_generator_and_touches_no_global():
+    """An int, a RandomState and None each make a generator of their own."""
+    before = np.random.get_state()[1].copy()  # noqa: NPY002
+
+    assert new_generator(3).random() == new_generator(3).random()
+    assert new_generator(None).random() != new_generator(None).random()
+    first, second = (new_generator(np.random.RandomState(5)).random() for _ in range(2))
+    assert first == second
+    assert np.array_equal(before, np.random.get_state()[1])  # noqa: NPY002
+
+
+def test_a_random_state_goes_on():
+    """A RandomState is drawn from, so it gives another generator the next time."""
+    state = np.random.RandomState(5)
+
+    assert new_generator(state).random() != new_generator(state).random()
