@@ -35,15 +35,11 @@ from skgd._network import (
     raw_prediction,
 )
 from skgd._optimizers import OPTIMIZERS, PerModel, variant
-from skgd._tensors import (
-    device_named,
-    new_generator,
-    to_numpy,
-    to_tensor,
-)
+from skgd._tensors import device_named, new_generator, to_numpy, to_tensor
 from skgd._training import History, Models, Shared, train
 from skgd._validation import (
     check_classes,
+    check_dtype_of_device,
     check_initial,
     check_labels,
     check_parameters,
@@ -134,6 +130,7 @@ class _MiniBatchBase(ABC, BaseEstimator):
         history = trainee._train(
             rows, targets, weight, starts=starts, max_iter=self.max_iter, tol=self.tol
         )
+        self.__dict__ = trainee.__dict__
         if self.tol is not None and not history.converged:
             msg = (
                 f"Training stopped after max_iter={self.max_iter} epochs before the "
@@ -141,7 +138,6 @@ class _MiniBatchBase(ABC, BaseEstimator):
                 "for max_iter epochs and no warning."
             )
             warn(msg, ConvergenceWarning, stacklevel=2)
-        self.__dict__ = trainee.__dict__
         return self
 
     def _partial_fit(
@@ -197,9 +193,9 @@ class _MiniBatchBase(ABC, BaseEstimator):
 
     def _dtypes(self, first: bool) -> Any:
         """Return the dtypes that X may have; it becomes the first one otherwise."""
-        if not first:
-            return self._layers()[0][0].dtype
-        return [np.float64, np.float32] if self.dtype is None else np.dtype(self.dtype)
+        if self.dtype is not None:
+            return [np.dtype(self.dtype)]
+        return [np.float64, np.float32] if first else [self._layers()[0][0].dtype]
 
     def _train(
         self,
@@ -213,14 +209,30 @@ class _MiniBatchBase(ABC, BaseEstimator):
     ) -> History:
         """Train on checked arrays and store the fitted state, or raise ValueError."""
         device = device_named(self.device)
-        if device.type == "mps" and X.dtype == np.float64:
-            msg = (
-                "device='mps' computes in float32 only; pass dtype='float32', or X as "
-                "float32."
-            )
-            raise ValueError(msg)
+        check_dtype_of_device(X.dtype, device.type)
         n_outputs = self._n_outputs(targets)
-        shared = Shared(
+        hidden = np.atleast_1d(self.hidden_layer_sizes).tolist()
+        sizes = (X.shape[1], *hidden, n_outputs)
+        shared = self._shared(n_outputs, max_iter, tol)
+        per_model = {name: np.array([getattr(self, name)], float) for name in PER_MODEL}
+        if weight is not None:
+            weight = weight[np.newaxis].astype(X.dtype)
+        with torch.inference_mode():
+            data = Data(
+                to_tensor(X, device),
+                to_tensor(targets, device),
+                None if weight is None else to_tensor(weight, device),
+            )
+            models = self._models(sizes, shared, per_model, data.x, starts)
+            [history] = train(data, models, shared, per_model)
+            if history.diverged:
+                raise ValueError(self._divergence(history))
+            self._store(models, history)
+        return history
+
+    def _shared(self, n_outputs: int, max_iter: int, tol: float | None) -> Shared:
+        """Return the hyperparameters that models trained together have in common."""
+        return Shared(
             loss=self._loss_entry(n_outputs),
             activation=self.activation,
             negative_slope=self.negative_slope,
@@ -235,26 +247,6 @@ class _MiniBatchBase(ABC, BaseEstimator):
             record_batch_loss=self.record_batch_loss,
             verbose=bool(self.verbose),
         )
-        per_model = {name: np.array([getattr(self, name)], float) for name in PER_MODEL}
-        sizes = (
-            X.shape[1],
-            *np.atleast_1d(self.hidden_layer_sizes).tolist(),
-            n_outputs,
-        )
-        with torch.inference_mode():
-            data = Data(
-                to_tensor(X, device),
-                to_tensor(targets, device),
-                None
-                if weight is None
-                else to_tensor(weight[np.newaxis].astype(X.dtype), device),
-            )
-            models = self._models(sizes, shared, per_model, data.x, starts)
-            [history] = train(data, models, shared, per_model)
-            if history.diverged:
-                raise ValueError(self._divergence(history))
-            self._store(models, history)
-        return history
 
     def _models(
         self,
@@ -306,7 +298,8 @@ class _MiniBatchBase(ABC, BaseEstimator):
         self._kept_ = {name: to_numpy(kept.flat) for name, kept in models.kept.items()}
         self._generator_ = models.generators[0]
         self.t_ = models.t
-        self.loss_curve_ = getattr(self, "loss_curve_", []) + history.objective
+        self.loss_curve_ = getattr(self, "loss_curve_", [])
+        self.loss_curve_ += history.objective  # in place: a stream makes it long
         self.n_iter_ = len(self.loss_curve_)
         self.loss_ = self.loss_curve_[-1]
         if self.record_batch_loss:
@@ -372,8 +365,8 @@ def _start_(network: Network, starts: Sequence[Any]) -> None:
         biases = None if intercepts is None else list(intercepts)
     if any(other is not None for other in others):
         msg = (
-            f"A model of hidden_layer_sizes with {n_layers - 1} layers starts from "
-            f"{names[0]} and {names[1]}. Got those of the other kind."
+            f"A model with {n_layers - 1} hidden layers starts from {names[0]} and "
+            f"{names[1]}. Got those of the other kind."
         )
         raise ValueError(msg)
     for name, arrays, values in (

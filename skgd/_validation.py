@@ -172,6 +172,16 @@ def check_classes(classes: Array, estimator: Any) -> Array:
     return classes
 
 
+def check_dtype_of_device(dtype: npt.DTypeLike, device_type: str) -> None:
+    """Refuse what the device cannot compute in."""
+    if device_type == "mps" and dtype == np.float64:
+        msg = (
+            "device='mps' computes in float32 only. Got float64; pass dtype='float32', "
+            "or X as float32."
+        )
+        raise ValueError(msg)
+
+
 def check_initial(name: str, value: Any, shape: tuple[int, ...]) -> Array:
     """Return starting weights as an array of the given shape, finite."""
     array = np.asarray(value, dtype=np.float64)
