@@ -188,6 +188,7 @@ class _MiniBatchBase(ABC, BaseEstimator):
             y_numeric=isinstance(self, RegressorMixin),
             reset=first,
         )
+        rows = rows.astype(rows.dtype.newbyteorder("="), copy=False)
         weight = check_weights(sample_weight, rows)
         return rows, self._encode(targets, classes, rows.dtype), weight
 
@@ -195,7 +196,10 @@ class _MiniBatchBase(ABC, BaseEstimator):
         """Return the dtypes that X may have; it becomes the first one otherwise."""
         if self.dtype is not None:
             return [np.dtype(self.dtype)]
-        return [np.float64, np.float32] if first else [self._layers()[0][0].dtype]
+        float32 = np.dtype(np.float32)
+        if first:
+            return [np.dtype(np.float64), float32, float32.newbyteorder()]
+        return [self._layers()[0][0].dtype]
 
     def _train(
         self,

@@ -28,7 +28,6 @@ from torch import Tensor
 
 from skgd._activations import Activation, glorot
 from skgd._contraction import Call, contraction
-from skgd._tensors import threads_for
 
 # Arrays start at multiples of so many elements: products of others are slower.
 _ALIGNMENT = 16
@@ -188,12 +187,10 @@ def raw_prediction(
     """Return the prediction z (mon) for all rows of x (ni), before the inverse link."""
     n_samples = x.shape[0]
     n_rows = n_samples if len(layers) == 1 else _ROWS_AT_ONCE
-    n_weights = sum(w.numel() for w, _ in layers)
     parts = []
-    with threads_for(min(n_rows, n_samples) * n_weights):
-        for rows in torch.split(x, n_rows):
-            calls, _, z = forward(layers, rows.mT, activation)
-            for call in calls:
-                call()
-            parts.append(z)
+    for rows in torch.split(x, n_rows):
+        calls, _, z = forward(layers, rows.mT, activation)
+        for call in calls:
+            call()
+        parts.append(z)
     return parts[0] if len(parts) == 1 else torch.cat(parts, dim=2)

@@ -100,7 +100,8 @@ def train(
 ) -> list[History]:
     """Train the models in place until each has stopped, and tell how it went."""
     sizes = batch_sizes(len(data.x), shared.batch_size, shared.last_batch)
-    with threads_for(max(sizes) * models.parameters.n_weights):
+    n_steps = shared.max_iter * len(sizes)
+    with threads_for(max(sizes) * models.parameters.n_weights, n_steps):
         histories = _train(data, models, shared, per_model, sizes)
     for history, finite in zip(histories, _finite(models.parameters), strict=True):
         history.diverged |= not finite
@@ -147,7 +148,7 @@ def _goes_on(history: History, objective: float, shared: Shared) -> bool:
         far_above_start and history.growing >= EPOCHS_OF_GROWTH
     )
     if shared.tol is not None:
-        better = objective <= history.best - shared.tol
+        better = objective < history.best - shared.tol
         history.waiting = 0 if better else history.waiting + 1
         history.converged = history.waiting >= shared.n_iter_no_change
     history.best = min(history.best, objective)

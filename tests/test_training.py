@@ -207,6 +207,14 @@ def test_it_stops_when_the_objective_no_longer_falls_by_tol():
     assert not history.diverged
 
 
+def test_an_objective_that_stays_the_same_has_not_fallen():
+    """With tol=0, a flat curve ends it: the loss of a perfect fit stays at zero."""
+    history = curve_until_it_stops([0.0] * 50, tol=0.0, n_iter_no_change=3)
+
+    assert len(history.objective) == 4
+    assert history.converged
+
+
 def test_without_tol_it_does_not_stop():
     """tol=None goes on however flat the curve is."""
     history = curve_until_it_stops([1.0] * 50, tol=None)
