@@ -6,9 +6,11 @@ state over at the end, so input that is refused, or training that diverges, leav
 estimator as it was.
 """
 
+from __future__ import annotations  # help() then shows ArrayLike, not all it stands for
+
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from copy import copy, deepcopy
+from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from typing import Any, Self
 from warnings import warn
 
@@ -35,16 +37,27 @@ from skgd._network import (
     raw_prediction,
 )
 from skgd._optimizers import OPTIMIZERS, PerModel, variant
-from skgd._tensors import device_named, new_generator, to_numpy, to_tensor
+from skgd._tensors import (
+    CPU,
+    device_named,
+    new_generator,
+    to_numpy,
+    to_tensor,
+    unmoved_on_error,
+)
 from skgd._training import History, Models, Shared, train
 from skgd._validation import (
+    check_cast,
     check_classes,
     check_dtype_of_device,
     check_initial,
     check_labels,
+    check_layers,
+    check_numeric,
     check_parameters,
     check_targets,
     check_weights,
+    distinct_labels,
 )
 
 Array = npt.NDArray[Any]
@@ -112,7 +125,7 @@ class _MiniBatchBase(ABC, BaseEstimator):
         """
         check_parameters(self, self._losses)
         continuing = self.warm_start and self.__sklearn_is_fitted__()
-        trainee = copy(self)
+        trainee = self._trainee()
         if not continuing:
             trainee._forget()
         rows, targets, weight = trainee._checked(
@@ -126,7 +139,12 @@ class _MiniBatchBase(ABC, BaseEstimator):
                 "X; every batch is the whole training set, as with batch_size=None."
             )
             warn(msg, UserWarning, stacklevel=2)
-        starts = (coef_init, intercept_init, coefs_init, intercepts_init)
+        starts = {
+            "coef_init": coef_init,
+            "intercept_init": intercept_init,
+            "coefs_init": coefs_init,
+            "intercepts_init": intercepts_init,
+        }
         history = trainee._train(
             rows, targets, weight, starts=starts, max_iter=self.max_iter, tol=self.tol
         )
@@ -134,8 +152,9 @@ class _MiniBatchBase(ABC, BaseEstimator):
         if self.tol is not None and not history.converged:
             msg = (
                 f"Training stopped after max_iter={self.max_iter} epochs before the "
-                "objective had settled; raise max_iter or lr, or set tol=None to train "
-                "for max_iter epochs and no warning."
+                "objective had settled. Raise max_iter, try another lr, or standardise "
+                "X (and y of a regressor); tol=None trains for max_iter epochs without "
+                "this warning."
             )
             warn(msg, ConvergenceWarning, stacklevel=2)
         return self
@@ -148,11 +167,11 @@ class _MiniBatchBase(ABC, BaseEstimator):
         sample_weight: ArrayLike | None,
     ) -> Self:
         check_parameters(self, self._losses)
-        trainee = copy(self)
+        trainee = self._trainee()
         rows, targets, weight = trainee._checked(
             X, y, sample_weight, classes, first=not self.__sklearn_is_fitted__()
         )
-        trainee._train(rows, targets, weight, starts=(), max_iter=1, tol=None)
+        trainee._train(rows, targets, weight, starts={}, max_iter=1, tol=None)
         self.__dict__ = trainee.__dict__
         return self
 
@@ -163,6 +182,20 @@ class _MiniBatchBase(ABC, BaseEstimator):
 
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "t_")
+
+    def _trainee(self) -> Self:
+        """Return an estimator of the same state, to be trained in place of this one."""
+        trainee = type(self).__new__(type(self))
+        trainee.__dict__.update(self.__dict__)
+        return trainee
+
+    def __copy__(self) -> Self:
+        other = self._trainee()
+        if (
+            other.__sklearn_is_fitted__()
+        ):  # the one array that training extends in place
+            other.loss_curve_ = [*self.loss_curve_]
+        return other
 
     def _forget(self) -> None:
         """Drop the fitted state; all of its names end in an underscore."""
@@ -179,15 +212,17 @@ class _MiniBatchBase(ABC, BaseEstimator):
         first: bool,
     ) -> tuple[Array, Array, Array | None]:
         """Return X, the encoded targets and the weights, or raise ValueError."""
-        rows, targets = validate_data(
-            self,
-            X,
-            y,
-            dtype=self._dtypes(first),
-            multi_output=True,
-            y_numeric=isinstance(self, RegressorMixin),
-            reset=first,
-        )
+        check_numeric("X", X)
+        with np.errstate(all="ignore"):  # a number too large becomes infinite: refused
+            rows, targets = validate_data(
+                self,
+                X,
+                y,
+                dtype=self._dtypes(first),
+                multi_output=True,
+                y_numeric=isinstance(self, RegressorMixin),
+                reset=first,
+            )
         rows = rows.astype(rows.dtype.newbyteorder("="), copy=False)
         weight = check_weights(sample_weight, rows)
         return rows, self._encode(targets, classes, rows.dtype), weight
@@ -207,7 +242,7 @@ class _MiniBatchBase(ABC, BaseEstimator):
         targets: Array,
         weight: Array | None,
         *,
-        starts: Sequence[Any],
+        starts: Mapping[str, Any],
         max_iter: int,
         tol: float | None,
     ) -> History:
@@ -220,8 +255,8 @@ class _MiniBatchBase(ABC, BaseEstimator):
         shared = self._shared(n_outputs, max_iter, tol)
         per_model = {name: np.array([getattr(self, name)], float) for name in PER_MODEL}
         if weight is not None:
-            weight = weight[np.newaxis].astype(X.dtype)
-        with torch.inference_mode():
+            weight = check_cast("sample_weight", weight, X.dtype)[np.newaxis]
+        with torch.inference_mode(), unmoved_on_error(self.random_state):
             data = Data(
                 to_tensor(X, device),
                 to_tensor(targets, device),
@@ -258,7 +293,7 @@ class _MiniBatchBase(ABC, BaseEstimator):
         shared: Shared,
         per_model: PerModel,
         like: Tensor,
-        starts: Sequence[Any],
+        starts: Mapping[str, Any],
     ) -> Models:
         """Return the model to train: a new one, or the fitted one to go on from."""
         network = new_network(1, sizes, self.fit_intercept, like)
@@ -275,15 +310,15 @@ class _MiniBatchBase(ABC, BaseEstimator):
         fitted_sizes = (layers[0][0].shape[1], *(len(bias) for _, bias in layers))
         if fitted_sizes != tuple(sizes):
             msg = (
-                f"Training would go on with layers of {fitted_sizes} units, but the "
-                f"parameters and the data ask for {tuple(sizes)}; fit anew, with "
-                "warm_start=False."
+                f"Training goes on only with the layers it began with, of "
+                f"{fitted_sizes} units. Got hidden_layer_sizes and data for "
+                f"{tuple(sizes)}; to begin anew, call fit with warm_start=False."
             )
             raise ValueError(msg)
         _fill_(network, layers)
         _start_(network, starts)
         for name in set(kept) & set(self._kept_):
-            kept[name].flat.copy_(torch.from_numpy(self._kept_[name]))
+            kept[name].flat.copy_(to_tensor(self._kept_[name], CPU))
         return Models(network, kept, [deepcopy(self._generator_)], self.t_)
 
     def _store(self, models: Models, history: History) -> None:
@@ -330,7 +365,9 @@ class _MiniBatchBase(ABC, BaseEstimator):
         """Return the prediction before the inverse link, of shape (1, o, n)."""
         check_is_fitted(self)
         layers = self._layers()
-        rows = validate_data(self, X, dtype=layers[0][0].dtype, reset=False)
+        check_numeric("X", X)
+        with np.errstate(all="ignore"):
+            rows = validate_data(self, X, dtype=layers[0][0].dtype, reset=False)
         device = device_named(self.device)
         with torch.inference_mode():
             on_device = [
@@ -343,50 +380,38 @@ class _MiniBatchBase(ABC, BaseEstimator):
 
 def _fill_(network: Network, layers: Sequence[tuple[Array, Array]]) -> None:
     """Write fitted weights and biases into the network of a single model."""
-    for (w, bias), (fitted_w, fitted_bias) in zip(network.layers, layers, strict=True):
-        w[0] = torch.tensor(fitted_w)
-        if bias is not None:
-            bias[0] = torch.tensor(fitted_bias)
+    for layer, fitted in zip(network.layers, layers, strict=True):
+        for array, values in zip(layer, fitted, strict=True):
+            if array is not None:
+                array[0] = to_tensor(values, CPU)
 
 
-def _start_(network: Network, starts: Sequence[Any]) -> None:
-    """Write the starting weights that ``fit`` was given into the network.
-
-    They are coef_init, intercept_init, coefs_init and intercepts_init, in this order,
-    or there are none.
-    """
-    if all(start is None for start in starts):
-        return
-    coef, intercept, coefs, intercepts = starts
+def _start_(network: Network, starts: Mapping[str, Any]) -> None:
+    """Write the starting weights that ``fit`` was given into the network."""
     n_layers = len(network.layers)
-    if n_layers == 1:
-        names, others = ("coef_init", "intercept_init"), (coefs, intercepts)
-        weights = None if coef is None else [np.atleast_2d(coef)]
-        biases = None if intercept is None else [np.atleast_1d(intercept)]
-    else:
-        names, others = ("coefs_init", "intercepts_init"), (coef, intercept)
-        weights = None if coefs is None else [np.transpose(w) for w in coefs]
-        biases = None if intercepts is None else list(intercepts)
-    if any(other is not None for other in others):
-        msg = (
-            f"A model with {n_layers - 1} hidden layers starts from {names[0]} and "
-            f"{names[1]}. Got those of the other kind."
-        )
-        raise ValueError(msg)
-    for name, arrays, values in (
-        (names[0], [w for w, _ in network.layers], weights),
-        (names[1], [bias for _, bias in network.layers], biases),
-    ):
-        if values is None:
+    linear = n_layers == 1
+    dtype = to_numpy(network.flat[:0]).dtype
+    for name, start in starts.items():
+        if start is None:
             continue
-        if len(values) != n_layers:
-            msg = f"{name} must hold {n_layers} arrays. Got {len(values)}."
+        if linear is name.endswith("s_init"):
+            kinds = ["a linear model", "a network"]
+            right = name.removesuffix("s_init" if linear else "_init")
+            msg = (
+                f"{name} must start {kinds[linear]}. Got {kinds[not linear]}, the "
+                f"other kind; use {right + ('_init' if linear else 's_init')}."
+            )
             raise ValueError(msg)
-        for array, value in zip(arrays, values, strict=True):
+        values = [start] if linear else check_layers(name, start, n_layers)
+        for (w, bias), value in zip(network.layers, values, strict=True):
+            # scikit-learn's coefs_ are (in, out), its coef_ is (out, in)
+            weights = w if linear else w.mT
+            array = bias if name.startswith("intercept") else weights
             if array is None:
                 msg = f"{name} was given, but fit_intercept=False leaves it out."
                 raise ValueError(msg)
-            array[0] = torch.tensor(check_initial(name, value, tuple(array[0].shape)))
+            initial = check_initial(name, value, tuple(array[0].shape), dtype)
+            array[0] = torch.from_numpy(initial)
 
 
 class MiniBatchRegressor(RegressorMixin, _MiniBatchBase):
@@ -970,16 +995,15 @@ class MiniBatchClassifier(ClassifierMixin, _MiniBatchBase):
 
     def _encode(self, y: Array, classes: ArrayLike | None, dtype: Any) -> Array:
         y = column_or_1d(y, warn=True)
+        seen = distinct_labels("y", y)
         check_classification_targets(y)
+        named = seen if classes is None else distinct_labels("classes", classes)
         if not hasattr(self, "classes_"):
-            labels = y if classes is None else column_or_1d(classes)
-            self.classes_ = check_classes(np.unique(labels), self)
-        elif classes is not None and not np.array_equal(
-            self.classes_, np.unique(classes)
-        ):
+            self.classes_ = check_classes(named, self)
+        elif classes is not None and not np.array_equal(self.classes_, named):
             msg = (
                 f"classes must be those of the first call, {self.classes_.tolist()}. "
-                f"Got {np.unique(classes).tolist()}."
+                f"Got {named.tolist()}."
             )
             raise ValueError(msg)
         return check_labels(y, self.classes_).astype(dtype)[np.newaxis]

@@ -17,6 +17,8 @@ from torch import Tensor
 
 Array = npt.NDArray[np.floating]
 
+CPU = torch.device("cpu")
+
 # A forward pass of fewer multiply-adds is faster on one thread than on several: torch
 # wakes the others even for products that are over before they have started.
 _SEVERAL_THREADS_PAY = 4_000_000
@@ -112,3 +114,17 @@ def new_generator(
     if isinstance(random_state, np.random.RandomState):
         random_state = random_state.randint(np.iinfo(np.int32).max)
     return np.random.default_rng(random_state)
+
+
+@contextmanager
+def unmoved_on_error(random_state: object) -> Iterator[None]:
+    """Put a RandomState back to where it was if the block raises."""
+    if not isinstance(random_state, np.random.RandomState):
+        yield
+        return
+    before = random_state.get_state()
+    try:
+        yield
+    except BaseException:
+        random_state.set_state(before)
+        raise

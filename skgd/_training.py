@@ -38,10 +38,13 @@ from skgd._tensors import threads_for
 
 Floats = npt.NDArray[np.float64]
 
-# A fit has diverged when its objective is this many times the first one, or this many
-# where the first is below 1, and has grown for so many epochs in a row.
-FAR_ABOVE_START = 1e3
+# Training has diverged when its objective is so many times the loss at the start, or so
+# many where that is below 1, and has grown for some epochs in a row or training ends.
+FAR_ABOVE_START = 100.0
 EPOCHS_OF_GROWTH = 3
+
+# The loss at the start is the mean over the batches that hold its first samples.
+_SAMPLES_AT_START = 32
 
 
 class Shared(NamedTuple):
@@ -82,6 +85,7 @@ class History:
     diverged: bool = False
 
     # What the stopping rules remember.
+    start: float = 0.0  # the loss before training
     best: float = inf
     waiting: int = 0  # epochs without improvement, in a row
     growing: int = 0  # epochs of growth, in a row
@@ -123,9 +127,12 @@ def _train(
             )
         goes_on = []
         for place, model in enumerate(running):
+            history, losses = histories[model], batch_loss[:, place]
+            if epoch == 1:
+                history.start = losses[: max(1, _SAMPLES_AT_START // sizes[0])].mean()
             if shared.record_batch_loss:
-                histories[model].batch_loss.append(batch_loss[:, place])
-            goes_on.append(_goes_on(histories[model], objectives[place], shared))
+                history.batch_loss.append(losses)
+            goes_on.append(_goes_on(history, objectives[place], shared))
         if not any(goes_on):
             break
         if not all(goes_on):  # in a smaller stack
@@ -135,6 +142,8 @@ def _train(
             per_model = {name: number[goes_on] for name, number in per_model.items()}
             run_epoch = _bind_epoch(data, stack, shared, per_model, sizes)
     _put(models, running, stack)
+    for model in running:  # a single epoch says too little
+        histories[model].diverged |= epoch > 1 and _is_far_above_start(histories[model])
     return histories
 
 
@@ -143,7 +152,7 @@ def _goes_on(history: History, objective: float, shared: Shared) -> bool:
     curve = history.objective
     history.growing = history.growing + 1 if curve and objective > curve[-1] else 0
     curve.append(objective)
-    far_above_start = objective > FAR_ABOVE_START * max(curve[0], 1.0)
+    far_above_start = _is_far_above_start(history)
     history.diverged = not isfinite(objective) or (
         far_above_start and history.growing >= EPOCHS_OF_GROWTH
     )
@@ -152,7 +161,21 @@ def _goes_on(history: History, objective: float, shared: Shared) -> bool:
         history.waiting = 0 if better else history.waiting + 1
         history.converged = history.waiting >= shared.n_iter_no_change
     history.best = min(history.best, objective)
+    if history.converged and (far_above_start or _has_only_grown(history)):
+        history.converged, history.diverged = False, True
     return not (history.converged or history.diverged)
+
+
+def _is_far_above_start(history: History) -> bool:
+    return history.objective[-1] > FAR_ABOVE_START * max(history.start, 1.0)
+
+
+def _has_only_grown(history: History) -> bool:
+    """Return whether all of the wait was growth, of more than 1% of what was gained."""
+    lost, gained = history.objective[-1] - history.best, history.start - history.best
+    return history.growing >= max(history.waiting, EPOCHS_OF_GROWTH) and (
+        lost > 0.01 * max(gained, 0.0)
+    )
 
 
 def _take(models: Models, places: Sequence[int]) -> Models:

@@ -51,7 +51,9 @@ def _integer(low: int) -> Rule:
 
 def _one_of(*values: str) -> Rule:
     words = ", ".join(repr(value) for value in values)
-    return Rule(lambda v: isinstance(v, str) and v in values, f"one of {words}")
+    if len(values) > 1:
+        words = f"one of {words}"
+    return Rule(lambda v: isinstance(v, str) and v in values, words)
 
 
 def _or_none(rule: Rule) -> Rule:
@@ -126,6 +128,15 @@ def check_parameters(estimator: Any, losses: Sequence[str]) -> None:
             raise ValueError(msg)
 
 
+def check_numeric(name: str, values: Any) -> None:
+    """Refuse dates and records, which would turn into numbers in silence."""
+    dtypes = getattr(values, "dtypes", None)  # of a data frame, one a column
+    for dtype in [getattr(values, "dtype", None)] if dtypes is None else dtypes:
+        if getattr(dtype, "kind", "f") in "mMV":
+            msg = f"{name} must hold numbers. Got dtype {dtype}; turn it into numbers."
+            raise ValueError(msg)
+
+
 def check_weights(sample_weight: Any, X: Array) -> Array | None:
     """Return the sample weights as float64, or None; they are 0 or more, not all 0."""
     if sample_weight is None:
@@ -133,7 +144,23 @@ def check_weights(sample_weight: Any, X: Array) -> Array | None:
     weight: Array = _check_sample_weight(
         sample_weight, X, dtype=np.float64, ensure_non_negative=True
     )
+    with np.errstate(over="ignore"):
+        if not np.isfinite(weight.sum()):
+            msg = (
+                "sample_weight must have a finite sum. Its numbers are too large; only "
+                "their proportions matter in fit, so divide them by the largest."
+            )
+            raise ValueError(msg)
     return weight
+
+
+def check_cast(name: str, values: Array, dtype: npt.DTypeLike) -> Array:
+    """Return finite numbers in the dtype of the computation, finite there as well."""
+    with np.errstate(over="ignore"):
+        cast = values.astype(dtype, copy=False)
+    if not np.isfinite(cast).all():
+        raise ValueError(f"{name} holds a number too large for {np.dtype(dtype).name}.")
+    return cast
 
 
 def check_targets(y: Array, dtype: npt.DTypeLike) -> Array:
@@ -142,27 +169,28 @@ def check_targets(y: Array, dtype: npt.DTypeLike) -> Array:
         raise ValueError(
             f"y must hold numbers to be regressed on. Got dtype {y.dtype}."
         )
-    with np.errstate(over="ignore"):
-        targets = y.astype(dtype)
-    if not np.isfinite(targets).all():
-        raise ValueError(f"y holds a number too large for {np.dtype(dtype).name}.")
-    return targets
+    return check_cast("y", y, dtype)
 
 
-def check_labels(y: Array, classes: Array) -> npt.NDArray[np.int64]:
-    """Return the place of every label among the classes."""
-    unseen = np.setdiff1d(y, classes)
-    if len(unseen):
-        msg = (
-            f"y holds {_listed(unseen)}, not among the classes {_listed(classes)}; "
-            "name all classes in the first call of partial_fit."
+def distinct_labels(name: str, labels: Any) -> Array:
+    """Return the labels that there are, sorted."""
+    labels = np.asarray(labels)
+    if labels.ndim != 1:
+        raise ValueError(
+            f"{name} must be a 1d array of labels. Got shape {labels.shape}."
         )
-        raise ValueError(msg)
-    return np.searchsorted(classes, y)
+    if labels.dtype.kind == "f" and np.isnan(labels).any():
+        raise ValueError(f"{name} must hold labels. Got NaN.")
+    try:
+        return np.unique(labels)
+    except TypeError:
+        kinds = sorted({type(label).__name__ for label in labels})
+        msg = f"{name} must hold labels of one kind. Got {', '.join(kinds)}."
+        raise ValueError(msg) from None
 
 
 def check_classes(classes: Array, estimator: Any) -> Array:
-    """Return the sorted classes; a classifier needs two of them."""
+    """Return the classes; a classifier needs two of them."""
     if len(classes) < 2:
         msg = (
             f"{type(estimator).__name__} needs at least two classes in y. Got one "
@@ -170,6 +198,18 @@ def check_classes(classes: Array, estimator: Any) -> Array:
         )
         raise ValueError(msg)
     return classes
+
+
+def check_labels(y: Array, classes: Array) -> npt.NDArray[np.int64]:
+    """Return the place of every label among the classes."""
+    unseen = np.setdiff1d(y, classes)
+    if len(unseen):
+        msg = (
+            f"y holds {_listed(unseen)}, not among the classes {_listed(classes)} of "
+            "the first call; name all classes in the first partial_fit, or fit anew."
+        )
+        raise ValueError(msg)
+    return np.searchsorted(classes, y)
 
 
 def check_dtype_of_device(dtype: npt.DTypeLike, device_type: str) -> None:
@@ -182,15 +222,31 @@ def check_dtype_of_device(dtype: npt.DTypeLike, device_type: str) -> None:
         raise ValueError(msg)
 
 
-def check_initial(name: str, value: Any, shape: tuple[int, ...]) -> Array:
-    """Return starting weights as an array of the given shape, finite."""
-    array = np.asarray(value, dtype=np.float64)
-    if array.size == np.prod(shape) and array.ndim < len(shape):
-        array = array.reshape(shape)  # a vector for the only output
-    if array.shape != shape or not np.isfinite(array).all():
-        msg = f"{name} must be finite and of shape {shape}. Got shape {array.shape}."
+def check_layers(name: str, values: Any, n_layers: int) -> Sequence[Any]:
+    """Return starting weights layer by layer."""
+    if not isinstance(values, list | tuple) or len(values) != n_layers:
+        got = len(values) if isinstance(values, list | tuple) else repr(values)
+        msg = f"{name} must be a list of {n_layers} arrays, one a layer. Got {got}."
         raise ValueError(msg)
-    return array
+    return values
+
+
+def check_initial(
+    name: str, value: Any, shape: tuple[int, ...], dtype: npt.DTypeLike
+) -> Array:
+    """Return starting weights as an array of the given shape, finite."""
+    try:
+        array = np.asarray(value)
+    except ValueError:  # ragged
+        array = np.empty(0, object)
+    if array.dtype.kind in "biuf" and array.size == np.prod(shape) and array.ndim < 2:
+        array = array.reshape(shape)  # a vector for the only output
+    if array.dtype.kind not in "biuf" or array.shape != shape:
+        got = f"{array.dtype} of shape {array.shape}"
+        raise ValueError(f"{name} must hold numbers of shape {shape}. Got {got}.")
+    if not np.isfinite(array).all():
+        raise ValueError(f"{name} must be finite. Got NaN or infinity.")
+    return check_cast(name, array, dtype)
 
 
 def _listed(values: Array, most: int = 5) -> str:

@@ -190,7 +190,7 @@ def test_weights_that_overflow_in_the_last_step_are_told():
 
 def curve_until_it_stops(objectives, **changes):
     """Return a history judged by the objectives until it goes on no more."""
-    history = History()
+    history = History(start=objectives[0] if objectives[0] < FAR_ABOVE_START else 0.0)
     for objective in objectives:
         if not _goes_on(history, objective, SHARED._replace(**changes)):
             break
@@ -240,6 +240,34 @@ def test_growth_far_above_the_start_has_diverged():
     assert grows.diverged
     assert len(grows.objective) == 4
     assert not wavers.diverged
+
+
+def test_a_wait_in_which_it_only_grew_is_no_convergence():
+    """An objective that lost what it had gained, epoch by epoch, has diverged."""
+    grows = curve_until_it_stops([9.0, 4.0, 4.1, 4.3, 4.6], tol=0.0, n_iter_no_change=3)
+    wavers = curve_until_it_stops(
+        [9.0, 4.0, 4.1, 4.0, 4.6], tol=0.0, n_iter_no_change=3
+    )
+
+    assert (grows.converged, grows.diverged) == (False, True)
+    assert (wavers.converged, wavers.diverged) == (True, False)
+
+
+def test_rounding_that_grows_is_no_divergence():
+    """At the minimum an objective may rise by what is nothing to what it has gained."""
+    history = curve_until_it_stops(
+        [9.0, 1.0, 1.0001, 1.0002, 1.0003], tol=0.0, n_iter_no_change=3
+    )
+
+    assert history.converged
+
+
+def test_far_above_the_start_nothing_converges():
+    """Patience that ends far above the start, after whatever path, is divergence."""
+    high = FAR_ABOVE_START * 10
+    history = curve_until_it_stops([high, high / 2, high, high / 2] * 9, tol=0.0)
+
+    assert (history.converged, history.diverged) == (False, True)
 
 
 def test_growth_near_the_start_has_not_diverged():

@@ -1,0 +1,722 @@
+"""Bad input: a clear error, and the estimator and its random stream as they were."""
+
+import decimal
+import re
+
+import numpy as np
+import pytest
+import torch
+from conftest import (
+    TASKS,
+    X,
+    Y,
+    every_class,
+    every_depth,
+    every_optimizer,
+    every_task,
+    fitted_state,
+    frozen,
+    small,
+)
+from scipy import sparse
+from sklearn.base import clone
+from sklearn.exceptions import NotFittedError
+
+from skgd import MiniBatchClassifier, MiniBatchRegressor
+
+y = Y[:, 0]
+labels = TASKS["three classes"][1]
+TARGET = {MiniBatchRegressor: y, MiniBatchClassifier: labels}
+ONES = np.ones(len(X))
+
+
+def stream(cls, **params):
+    """Return an estimator that has seen some rows of a stream, whose state is full."""
+    params = {"record_batch_loss": True, **params}
+    model = small(cls, **params)
+    if cls is MiniBatchRegressor:
+        return model.partial_fit(X, y)
+    return model.partial_fit(X, labels, classes=[-1, 0, 1])
+
+
+def assert_refused(method, *args, match=None, error=ValueError, **kwargs):
+    """Assert that a method raises, and that nothing of its estimator has changed."""
+    before = frozen(vars(method.__self__))
+    with pytest.raises(error, match=match):
+        method(*args, **kwargs)
+    assert frozen(vars(method.__self__)) == before
+
+
+# Parameters
+
+NOT_A_BOOL = [None, 0, 1, "yes", 1.0, [True]]
+NOT_A_NUMBER = [None, "0.1", True, 1j, [0.1], np.array([0.1, 0.2]), decimal.Decimal(1)]
+NOT_AN_INT = ["3", 2.0, True, 1j, [3], np.float64(3)]
+NOT_A_CHOICE = ["", "nonsense", 1, True, ["adam"], b"adam"]
+NOT_FINITE = [float("nan"), float("inf"), -float("inf"), np.float32("nan")]
+
+BAD_PARAMETERS = {
+    "loss": [None, *NOT_A_CHOICE],
+    "hidden_layer_sizes": [
+        *(None, 0, -1, 2.0, True, "8", {8}, {8: 8}),
+        *((8, 0), (8, -1), (2.5,), (True,), (None,), ("8",), ((8,),), [[8, 8]]),
+        *(np.array([2.0]), np.array([[3]]), float("inf")),
+    ],
+    "activation": [None, "RELU", *NOT_A_CHOICE],
+    "negative_slope": [-0.1, 1.1, *NOT_A_NUMBER, *NOT_FINITE],
+    "fit_intercept": NOT_A_BOOL,
+    "optimizer": [None, "Adam", "momentum", *NOT_A_CHOICE],
+    "lr": [0, 0.0, -0.1, *NOT_A_NUMBER, *NOT_FINITE],
+    "momentum": [-0.1, 1, 1.0, 2, *NOT_A_NUMBER, *NOT_FINITE],
+    "nesterov": NOT_A_BOOL,
+    "beta_1": [-0.1, 1, 1.0, *NOT_A_NUMBER, *NOT_FINITE],
+    "beta_2": [-0.1, 1, 1.0, *NOT_A_NUMBER, *NOT_FINITE],
+    "epsilon": [0, -1e-8, *NOT_A_NUMBER, *NOT_FINITE],
+    "alpha": [-1e-4, *NOT_A_NUMBER, *NOT_FINITE],
+    "l1_ratio": [-0.1, 1.1, *NOT_A_NUMBER, *NOT_FINITE],
+    "batch_size": [0, -1, 0.5, "auto", *NOT_AN_INT, *NOT_FINITE],
+    "last_batch": [None, "Keep", *NOT_A_CHOICE],
+    "shuffle": NOT_A_BOOL,
+    "max_iter": [None, 0, -1, *NOT_AN_INT, *NOT_FINITE],
+    "tol": [-1e-9, *NOT_A_NUMBER[1:], *NOT_FINITE],
+    "n_iter_no_change": [None, 0, -1, *NOT_AN_INT, *NOT_FINITE],
+    "warm_start": NOT_A_BOOL,
+    "record_batch_loss": NOT_A_BOOL,
+    "random_state": [
+        *(-1, 2**32, 1.0, "0", True, [0], float("nan")),
+        *(np.random.default_rng(0), np.random),
+    ],
+    "device": [
+        *(None, 0, "", "gpu", "tpu", "CPU", "cuda:", "cuda:x", "cuda:-1", "cuda:0 "),
+        *("cpu:0", "cuda\n", "meta", torch.device("cpu")),
+    ],
+    "dtype": ["float16", "float", "double", float, np.float32, torch.float32, 32],
+    "verbose": [None, -1, "yes", 1.0, [1]],
+}
+EACH_BAD_PARAMETER = [
+    pytest.param(name, value, id=f"{name}={value!r}".replace("\n", " "))
+    for name, values in BAD_PARAMETERS.items()
+    for value in values
+]
+
+
+@every_class
+def test_every_parameter_has_bad_values_here(cls):
+    """The table of bad values has every parameter."""
+    assert set(BAD_PARAMETERS) == set(cls().get_params())
+
+
+@every_class
+@pytest.mark.parametrize(("name", "value"), EACH_BAD_PARAMETER)
+def test_a_bad_parameter_is_refused_in_one_sentence(cls, name, value):
+    """fit and partial_fit say which parameter, what it must be, and what it is."""
+    sentence = (
+        f"^The {name!r} parameter of {cls.__name__} must be [^\n]+[.] "
+        f"Got {re.escape(repr(value))} instead[.]$"
+    )
+    new, seen = small(cls, **{name: value}), stream(cls).set_params(**{name: value})
+    assert_refused(new.fit, X, TARGET[cls], match=sentence)
+    assert_refused(seen.fit, X, TARGET[cls], match=sentence)
+    assert_refused(seen.partial_fit, X, TARGET[cls], match=sentence)
+
+
+@every_class
+def test_parameters_are_checked_before_the_data(cls):
+    """A wrong parameter is told even if nothing else is right."""
+    model = stream(cls).set_params(lr=-1)
+    assert_refused(model.fit, "no rows", None, match="The 'lr' parameter")
+    assert_refused(model.partial_fit, "no rows", None, match="The 'lr' parameter")
+
+
+GOOD_PARAMETERS = {
+    "hidden_layer_sizes": [3, [3], (3, 2), np.array([3, 2]), (np.int64(3),)],
+    "negative_slope": [0, 1, 0.5],
+    "fit_intercept": [False, np.bool_(True)],
+    "lr": [1, np.float32(0.1), 1e-300],
+    "momentum": [0, 0.999],
+    "beta_1": [0, 0.5],
+    "epsilon": [1, 1e-300],
+    "alpha": [0, 10, 1e10],
+    "l1_ratio": [0, 1],
+    "batch_size": [None, 1, np.int32(7)],
+    "max_iter": [1, np.int64(2)],
+    "tol": [None],
+    "random_state": [None, 0, 2**32 - 1, np.int64(3), np.random.RandomState(0)],
+    "verbose": [False, np.bool_(False), 0],
+    "dtype": [None, "float32", "float64"],
+}
+
+
+@every_class
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [(name, value) for name, values in GOOD_PARAMETERS.items() for value in values],
+)
+def test_numbers_of_any_kind_and_the_bounds_themselves_are_taken(cls, name, value):
+    """What is inside the ranges is trained with, whatever library it comes from."""
+    model = small(cls, **{name: value}).fit(X, TARGET[cls])
+    assert np.isfinite(model.loss_)
+
+
+# Devices
+
+
+@pytest.mark.parametrize(
+    ("device", "there"),
+    [
+        ("cuda", torch.cuda.is_available()),
+        ("cuda:0", torch.cuda.is_available()),
+        ("cuda:99", False),
+        ("mps", torch.backends.mps.is_available()),
+    ],
+)
+@every_class
+def test_a_device_that_is_not_there_is_refused(cls, device, there):
+    """The error names the device, and fit, partial_fit and predict all say so."""
+    if there:
+        pytest.skip(f"{device} is on this machine")
+    message = f"device='{device}' was asked for, but "
+    new, seen = small(cls, device=device), stream(cls).set_params(device=device)
+    assert_refused(new.fit, X, TARGET[cls], match=message)
+    assert_refused(seen.fit, X, TARGET[cls], match=message)
+    assert_refused(seen.partial_fit, X, TARGET[cls], match=message)
+    assert_refused(seen.predict, X, match=message)
+
+
+# Rows
+
+
+def with_one(value, array=X, dtype=float):
+    """Return a copy of the array with the value in one place."""
+    array = array.astype(dtype)
+    array[(3,) + (1,) * (array.ndim - 1)] = value
+    return array
+
+
+NUMBERS_WANTED = "could not convert string|must hold numbers|not .*numeric"
+BAD_ROWS = {
+    "nan": (with_one(np.nan), "NaN"),
+    "inf": (with_one(np.inf), "infinity"),
+    "-inf": (with_one(-np.inf), "infinity"),
+    "None in one place": (with_one(None, dtype=object), "NaN"),
+    "no rows": (X[:0], "0 sample"),
+    "no columns": (X[:, :0], "0 feature"),
+    "an empty list": ([], "Expected 2D array"),
+    "ragged": ([[1.0, 2], [3]] * 30, "inhomogeneous"),
+    "one row as a vector": (X[0], "Expected 2D array, got 1D"),
+    "1-D": (X[:, 0], "Expected 2D array, got 1D"),
+    "3-D": (X[np.newaxis], "dim 3|3D"),
+    "a number": (1.0, "Expected 2D array, got scalar"),
+    "nothing": (None, "Expected 2D array"),
+    "text": (np.full(X.shape, "a"), NUMBERS_WANTED),
+    "text among numbers": (with_one("a", dtype=object), NUMBERS_WANTED),
+    "bytes": (np.full(X.shape, b"a"), NUMBERS_WANTED),
+    "complex": (X + 1j, "Complex data"),
+    "dates": (np.full(X.shape, np.datetime64("2020-01-01")), "datetime64|numbers"),
+    "durations": (np.full(X.shape, np.timedelta64(1, "D")), "timedelta64|numbers"),
+    "longdouble beyond float64": (X * np.longdouble("1e400"), "infinity|too large"),
+}
+DIFFERENT_WIDTH = {
+    "narrower": (X[:, :3], "3 features"),
+    "wider": (np.hstack([X, X]), "8 features"),
+}
+SPARSE = {"sparse array": sparse.csr_array(X), "sparse matrix": sparse.csr_matrix(X)}
+
+
+@every_class
+@every_depth
+@pytest.mark.parametrize(("rows", "message"), BAD_ROWS.values(), ids=BAD_ROWS)
+def test_bad_rows_are_refused(cls, hidden, rows, message):
+    """fit, partial_fit and predict refuse rows that are not a table of numbers."""
+    new = small(cls, hidden_layer_sizes=hidden)
+    seen = stream(cls, hidden_layer_sizes=hidden)
+    assert_refused(new.fit, rows, TARGET[cls], match=message)
+    assert_refused(seen.fit, rows, TARGET[cls], match=message)
+    assert_refused(seen.partial_fit, rows, TARGET[cls], match=message)
+    assert_refused(seen.predict, rows, match=message)
+
+
+@every_class
+@pytest.mark.parametrize("rows", [sparse.csr_array(X), sparse.csr_matrix(X)])
+def test_sparse_rows_are_refused(cls, rows):
+    """Sparse rows are not supported yet, and the error says so."""
+    model, match = stream(cls), "Sparse data was passed"
+    assert_refused(model.fit, rows, TARGET[cls], match=match, error=TypeError)
+    assert_refused(model.partial_fit, rows, TARGET[cls], match=match, error=TypeError)
+    assert_refused(model.predict, rows, match=match, error=TypeError)
+
+
+@every_class
+@pytest.mark.parametrize(
+    ("rows", "n_features"),
+    [(X[:, :3], 3), (np.hstack([X, X]), 8)],
+    ids=["fewer", "more"],
+)
+def test_rows_of_another_width_are_refused(cls, rows, n_features):
+    """partial_fit, warm fits and predict want the features of the first call."""
+    model, match = stream(cls, warm_start=True), f"{n_features} features, but"
+    assert_refused(model.partial_fit, rows, TARGET[cls], match=match)
+    assert_refused(model.fit, rows, TARGET[cls], match=match)
+    assert_refused(model.predict, rows, match=match)
+
+
+@every_class
+def test_prediction_needs_a_fit(cls):
+    """Before any fit the methods that predict say that there was none."""
+    model = small(cls)
+    methods = [model.predict]
+    if cls is MiniBatchClassifier:
+        methods += [
+            model.decision_function,
+            model.predict_proba,
+            model.predict_log_proba,
+        ]
+    for method in methods:
+        assert_refused(method, X, match="is not fitted yet", error=NotFittedError)
+
+
+# Targets
+
+BAD_TARGETS = {
+    "too few": (y[:-1], "inconsistent numbers of samples"),
+    "too many": (np.append(y, 1), "inconsistent numbers of samples"),
+    "none": (None, "requires y|y cannot be None"),
+    "nan": (with_one(np.nan, y), "NaN"),
+    "inf": (with_one(np.inf, y), "infinity"),
+    "complex": (y + 1j, "Complex data"),
+    "3-D": (np.ones((len(X), 2, 2)), "dim 3|1d array"),
+    "no columns": (np.empty((len(X), 0)), "0 feature|1d array"),
+    "ragged": ([[1, 2], [3]] * 30, "inhomogeneous"),
+}
+BAD_NUMBERS = {
+    "text": (np.full(len(X), "a"), NUMBERS_WANTED),
+    "text objects": (np.full(len(X), "a", dtype=object), NUMBERS_WANTED),
+    "dates": (np.full(len(X), np.datetime64("2020-01-01")), NUMBERS_WANTED),
+    "longdouble beyond float64": (y * np.longdouble("1e400"), "too large for float64"),
+}
+BAD_LABELS = {
+    "continuous": (y, "Unknown label type: continuous"),
+    "two columns": (np.column_stack([labels, labels]), "should be a 1d array"),
+    "numbers and text": (with_one("a", labels, object), "labels of one kind|class"),
+}
+EACH_BAD_TARGET = [
+    pytest.param(cls, bad, match, id=f"{cls.__name__}-{name}")
+    for cls, own in (
+        (MiniBatchRegressor, BAD_NUMBERS),
+        (MiniBatchClassifier, BAD_LABELS),
+    )
+    for name, (bad, match) in {**BAD_TARGETS, **own}.items()
+]
+
+
+@pytest.mark.parametrize(("cls", "bad", "match"), EACH_BAD_TARGET)
+def test_bad_targets_are_refused(cls, bad, match):
+    """fit and partial_fit refuse targets that are not what the class learns."""
+    new, seen = small(cls), stream(cls)
+    assert_refused(new.fit, X, bad, match=match)
+    assert_refused(seen.fit, X, bad, match=match)
+    assert_refused(seen.partial_fit, X, bad, match=match)
+
+
+@every_class
+@pytest.mark.parametrize("bad", [1.0, np.array(1)], ids=["float", "array"])
+def test_a_single_number_is_no_target(cls, bad):
+    """A number for all rows is refused, by the error that scikit-learn raises."""
+    model = stream(cls)
+    assert_refused(model.fit, X, bad, error=(TypeError, ValueError))
+    assert_refused(model.partial_fit, X, bad, error=(TypeError, ValueError))
+
+
+def test_a_stream_keeps_its_number_of_targets():
+    """partial_fit and warm fits want as many targets as the first call had."""
+    one = stream(MiniBatchRegressor, warm_start=True)
+    two = small(MiniBatchRegressor, warm_start=True).fit(X, Y)
+    for model, other in ((one, Y), (two, y)):
+        assert_refused(model.partial_fit, X, other, match="begin anew")
+        assert_refused(model.fit, X, other, match="begin anew")
+
+
+@every_class
+def test_a_stream_keeps_its_layers(cls):
+    """Other hidden layers than the fitted ones need a new fit."""
+    model = stream(cls, warm_start=True).set_params(hidden_layer_sizes=(3,))
+    assert_refused(model.partial_fit, X, TARGET[cls], match="begin anew")
+    assert_refused(model.fit, X, TARGET[cls], match="begin anew")
+
+
+# Classes
+
+
+@pytest.mark.parametrize("one", [[0], ["a"], [True]], ids=str)
+def test_one_class_is_refused(one):
+    """A classifier needs two classes, in y or in classes."""
+    new, seen = small(MiniBatchClassifier), stream(MiniBatchClassifier)
+    assert_refused(new.fit, X, one * len(X), match="one class")
+    assert_refused(seen.fit, X, one * len(X), match="one class")
+    assert_refused(new.partial_fit, X, one * len(X), classes=one, match="one class")
+
+
+def test_the_first_call_of_a_stream_names_the_classes():
+    """Without classes the first partial_fit is refused, whatever y holds."""
+    new = small(MiniBatchClassifier)
+    assert_refused(new.partial_fit, X, labels, match="classes must be passed")
+
+
+@pytest.mark.parametrize(
+    ("bad", "match"),
+    [
+        ([], "two classes"),
+        (3, "1d array"),
+        ("text", "1d array"),
+        ([[-1, 0, 1]], "1d array"),
+        ([-1, 0, 1, np.nan], "NaN"),
+        ([-1, 0, 1, None], "label"),
+        ([-1, 0, 1, "a"], "label|among the classes"),
+    ],
+    ids=str,
+)
+def test_bad_classes_are_refused(bad, match):
+    """classes are a list of labels, all of one kind."""
+    new = small(MiniBatchClassifier)
+    assert_refused(new.partial_fit, X, labels, classes=bad, match=match)
+
+
+@pytest.mark.parametrize(
+    "unseen",
+    [labels + 1, labels.astype(str), np.where(labels > 0, "a", "b"), labels == 0],
+    ids=["another number", "text of them", "text", "bool"],
+)
+def test_an_unseen_class_is_refused(unseen):
+    """Labels that the first call did not name are told, in streams and warm fits."""
+    if unseen.dtype == bool:
+        unseen = unseen * 7
+    model, match = stream(MiniBatchClassifier, warm_start=True), "not among the classes"
+    assert_refused(model.partial_fit, X, unseen, match=match)
+    assert_refused(model.fit, X, unseen, match=match)
+    new = small(MiniBatchClassifier)
+    assert_refused(new.partial_fit, X, unseen, classes=[-1, 0, 1], match=match)
+
+
+@pytest.mark.parametrize(
+    "other", [[0, 1], [-1, 0, 1, 2], [-1, 0, 2], ["-1", "0", "1"], ["a", None]], ids=str
+)
+def test_other_classes_later_are_refused(other):
+    """Later calls name the classes of the first one or none."""
+    model, match = (
+        stream(MiniBatchClassifier),
+        "classes must be those of the first call|classes must hold labels of one kind",
+    )
+    assert_refused(model.partial_fit, X, labels, classes=other, match=match)
+
+
+# Weights
+
+BAD_WEIGHTS = {
+    "negative": (with_one(-1, ONES), "[Nn]egative"),
+    "all negative": (-ONES, "[Nn]egative"),
+    "all zero": (0 * ONES, "non-zero"),
+    "zero": (0, "non-zero"),
+    "nan": (with_one(np.nan, ONES), "NaN"),
+    "inf": (with_one(np.inf, ONES), "infinity"),
+    "too few": (ONES[1:], "sample_weight.*shape|1D array"),
+    "too many": (np.append(ONES, 1), "sample_weight.*shape|1D array"),
+    "2-D": (ONES[:, np.newaxis], "1D array"),
+    "text": (["a"] * len(X), "could not convert string"),
+    "complex": (ONES * 1j, "Complex data"),
+    "ragged": ([[1, 2], [3]] * 30, "inhomogeneous"),
+    "a sum beyond float64": (ONES * 1e308, "large|overflow|infinity"),
+}
+
+
+@every_class
+@pytest.mark.parametrize(("weight", "match"), BAD_WEIGHTS.values(), ids=BAD_WEIGHTS)
+def test_bad_weights_are_refused(cls, weight, match):
+    """Weights are a finite number for each row, 0 or more, and not all 0."""
+    new, seen = small(cls), stream(cls)
+    assert_refused(new.fit, X, TARGET[cls], sample_weight=weight, match=match)
+    assert_refused(seen.fit, X, TARGET[cls], sample_weight=weight, match=match)
+    assert_refused(seen.partial_fit, X, TARGET[cls], sample_weight=weight, match=match)
+
+
+# Numbers that the precision of the computation cannot hold
+
+
+@every_class
+@every_depth
+def test_rows_too_large_for_float32_are_refused(cls, hidden):
+    """What is finite in float64 but not in float32 is told, not computed with."""
+    params = {"hidden_layer_sizes": hidden, "dtype": "float32"}
+    new, seen, large = small(cls, **params), stream(cls, **params), with_one(1e39)
+    match = "infinity|too large"
+    assert_refused(new.fit, large, TARGET[cls], match=match)
+    assert_refused(seen.partial_fit, large, TARGET[cls], match=match)
+    assert_refused(seen.predict, large, match=match)
+
+
+def test_targets_too_large_for_float32_are_refused():
+    """So are targets."""
+    params = {"dtype": "float32"}
+    new, seen = (
+        small(MiniBatchRegressor, **params),
+        stream(MiniBatchRegressor, **params),
+    )
+    large, match = with_one(1e39, y), "too large for float32"
+    assert_refused(new.fit, X, large, match=match)
+    assert_refused(seen.partial_fit, X, large, match=match)
+
+
+@every_class
+def test_weights_too_large_for_float32(cls):
+    """A stream uses weights as given and refuses such; fit takes their proportions."""
+    seen, heavy = stream(cls, dtype="float32"), ONES * 1e39
+    match = "infinity|too large"
+    assert_refused(seen.partial_fit, X, TARGET[cls], sample_weight=heavy, match=match)
+    fitted = small(cls, dtype="float32").fit(X, TARGET[cls], sample_weight=heavy)
+    plain = small(cls, dtype="float32").fit(X, TARGET[cls])
+    np.testing.assert_allclose(fitted.coef_, plain.coef_, rtol=1e-6)
+
+
+@every_class
+def test_starting_weights_too_large_for_float32_are_refused(cls):
+    """So are starting weights, by their name."""
+    model = small(cls, dtype="float32").fit(X, TARGET[cls])
+    large = np.full(model.coef_.shape, 1e39)
+    assert_refused(model.fit, X, TARGET[cls], coef_init=large, match="coef_init")
+
+
+# Starting weights
+
+BAD_STARTS = {
+    "wrong length": ((), {"coef_init": [1, 2, 3]}, r"coef_init .* shape \(1, 4\)"),
+    "wrong shape": ((), {"coef_init": np.ones((4, 1))}, "coef_init .* shape"),
+    "two outputs": ((), {"coef_init": np.ones((2, 4))}, "coef_init .* shape"),
+    "two biases": ((), {"intercept_init": [1, 2]}, r"intercept_init .* shape \(1,\)"),
+    "nan": ((), {"coef_init": [1, 2, 3, np.nan]}, "coef_init .* finite"),
+    "inf": ((), {"intercept_init": np.inf}, "intercept_init .* finite"),
+    "None in it": ((), {"coef_init": [1, 2, 3, None]}, "coef_init .* numbers"),
+    "text": ((), {"coef_init": ["a"] * 4}, "coef_init"),
+    "complex": ((), {"coef_init": [1j] * 4}, "coef_init"),
+    "ragged": ((), {"coef_init": [[1, 2], [3]]}, "coef_init"),
+    "of a network": ((), {"coefs_init": [np.ones((4, 1))]}, "must start a network"),
+    "biases of one": ((), {"intercepts_init": [[1]]}, "must start a network"),
+    "of a linear model": (
+        (5,),
+        {"coef_init": [1] * 4},
+        "must start a linear model",
+    ),
+    "a bias of one": ((5,), {"intercept_init": 1}, "must start a linear model"),
+    "a layer too few": (
+        (5,),
+        {"coefs_init": [np.ones((4, 5))]},
+        "list of 2 arrays.* Got 1",
+    ),
+    "a bias too few": (
+        (5,),
+        {"intercepts_init": [[1] * 5]},
+        "list of 2 arrays.* Got 1",
+    ),
+    "layers transposed": (
+        (5,),
+        {"coefs_init": [np.ones((5, 4)), np.ones((1, 5))]},
+        "coefs_init .* shape",
+    ),
+    "a wrong layer": (
+        (5,),
+        {"coefs_init": [np.ones((4, 5)), np.ones((6, 1))]},
+        "coefs_init .* shape",
+    ),
+    "a wrong bias": (
+        (5,),
+        {"intercepts_init": [[1] * 5, [1, 2]]},
+        "intercepts_init .* sh",
+    ),
+    "nan in a layer": (
+        (5,),
+        {"coefs_init": [np.ones((4, 5)), np.full((5, 1), np.nan)]},
+        "coefs_init .* finite",
+    ),
+    "a number for layers": ((5,), {"coefs_init": 3}, "coefs_init"),
+    "a number for biases": ((5,), {"intercepts_init": 3}, "intercepts_init"),
+    "a word for layers": ((5,), {"coefs_init": "ab"}, "coefs_init"),
+    "a ragged layer": (
+        (5,),
+        {"coefs_init": [[[1, 2], [3]], np.ones((5, 1))]},
+        "coefs_init",
+    ),
+}
+
+
+@pytest.mark.parametrize(
+    ("hidden", "start", "match"), BAD_STARTS.values(), ids=BAD_STARTS
+)
+def test_bad_starting_weights_are_refused_by_name(hidden, start, match):
+    """Starting weights have the kind and shapes of the fitted ones, and are finite."""
+    new = small(MiniBatchRegressor, hidden_layer_sizes=hidden)
+    seen = stream(MiniBatchRegressor, hidden_layer_sizes=hidden)
+    assert_refused(new.fit, X, y, match=match, **start)
+    assert_refused(seen.fit, X, y, match=match, **start)
+
+
+@pytest.mark.parametrize(
+    ("hidden", "start"),
+    [((), {"intercept_init": 1}), ((2,), {"intercepts_init": [[1, 1], [1]]})],
+    ids=["linear", "network"],
+)
+def test_biases_that_are_left_out_have_no_start(hidden, start):
+    """fit_intercept=False and starting intercepts contradict each other."""
+    model = small(MiniBatchRegressor, hidden_layer_sizes=hidden, fit_intercept=False)
+    assert_refused(model.fit, X, y, match="fit_intercept=False", **start)
+
+
+# What a refused call leaves behind
+
+REFUSED = {
+    "nan": {"X": with_one(np.nan)},
+    "no rows": {"X": X[:0], "y": []},
+    "narrow": {"X": X[:, :2]},
+    "too few targets": {"y": [1] * 5},
+    "nan targets": {"y": with_one(np.nan, y)},
+    "negative weights": {"sample_weight": -ONES},
+    "too few weights": {"sample_weight": ONES[1:]},
+    "text": {"X": np.full(X.shape, "a")},
+    "three targets": {"y": np.column_stack([Y, y])},
+    "an unseen class": {"y": np.where(labels > 0, "a", "b")},
+}
+
+
+@every_optimizer
+@every_depth
+@every_task
+def test_a_refused_batch_leaves_the_stream_as_it_was(cls, y, hidden, optimizer):
+    """After refused calls the stream goes on, bit by bit, as if they never were."""
+    params = {**optimizer, "lr": 0.01, "hidden_layer_sizes": hidden}
+    params.update(last_batch="fill", record_batch_loss=True)
+    classes = {} if cls is MiniBatchRegressor else {"classes": np.unique(y)}
+    spared = small(cls, **params).partial_fit(X, y, **classes)
+    model = small(cls, **params).partial_fit(X, y, **classes)
+    for bad in REFUSED.values():
+        assert_refused(model.partial_fit, **{"X": X, "y": y, **bad})
+    model.partial_fit(X, y)
+    spared.partial_fit(X, y)
+    assert fitted_state(model) == fitted_state(spared)
+
+
+@every_depth
+@every_class
+def test_a_refused_fit_leaves_the_seed_as_it_was(cls, hidden):
+    """Only fits that happen draw from a RandomState that is given as a seed."""
+    seed = np.random.RandomState(0)
+    model = small(cls, hidden_layer_sizes=hidden, random_state=seed)
+    start = {"coef_init" if hidden else "coefs_init": [1]}
+    assert_refused(model.fit, X * np.nan, TARGET[cls], match="NaN")
+    assert_refused(model.fit, X, TARGET[cls], -ONES, match="[Nn]egative")
+    assert_refused(model.fit, X, TARGET[cls], match="other kind", **start)
+    model.set_params(batch_size=0)
+    assert_refused(model.fit, X, TARGET[cls], match="batch_size")
+
+
+# Divergence
+
+RAW = X * [1, 10, 100, 1000] + [0, 5, 50, 500]
+
+
+def diverged(lr):
+    """Return the pattern of the error: the epoch, the rate and what to do."""
+    rate = re.escape(f"lr={lr!r}")
+    return rf"diverged in epoch \d+: .*{rate}.*lower it.*standardise X"
+
+
+@pytest.mark.parametrize("batch_size", [None, 1, 8])
+@pytest.mark.parametrize("lr", [0.1, 1.0, 10, 1e4])
+@every_depth
+def test_divergence_ends_fit(lr, batch_size, hidden):
+    """On raw features the error names lr, the epoch and scaling; nothing is kept."""
+    params = {"optimizer": "sgd", "lr": lr, "batch_size": batch_size, "max_iter": 200}
+    model = small(MiniBatchRegressor, hidden_layer_sizes=hidden, **params)
+    match = diverged(lr)
+    assert_refused(model.fit, RAW, y, match=match)
+    model.set_params(lr=1e-9).fit(RAW, y)
+    model.set_params(lr=lr)
+    assert_refused(model.fit, RAW, y, match=match)
+    model.set_params(warm_start=True)
+    assert_refused(model.fit, RAW, y, match=match)
+
+
+@pytest.mark.parametrize(
+    "params",
+    [
+        {"lr": 10},
+        {"lr": 1e4},
+        {"lr": 1e300},
+        {"lr": 10, "dtype": "float32"},
+        {"lr": 1e39, "dtype": "float32"},
+        {"lr": 2, "momentum": 0.99},
+        {"lr": 2, "momentum": 0.99, "nesterov": True},
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("tol", [None, 1e-4])
+@every_depth
+def test_divergence_ends_fit_on_scaled_features_too(params, tol, hidden):
+    """Steps too large for any data diverge, whatever stops a fit otherwise."""
+    model = small(MiniBatchRegressor, optimizer="sgd", tol=tol, **params)
+    model.set_params(hidden_layer_sizes=hidden, max_iter=200)
+    assert_refused(model.fit, X, y, match=diverged(params["lr"]))
+
+
+def test_divergence_leaves_the_seed_as_it_was():
+    """A RandomState given as a seed is where it was before the fit that diverged."""
+    seed = np.random.RandomState(0)
+    model = small(MiniBatchRegressor, optimizer="sgd", lr=1e4, random_state=seed)
+    assert_refused(model.fit, RAW, y, match="diverged")
+
+
+def test_the_epoch_of_divergence_is_that_of_the_fit():
+    """The epoch named is the last one trained, also where fewer were asked for."""
+    model = small(MiniBatchRegressor, optimizer="sgd", lr=1, batch_size=None)
+    model.set_params(max_iter=1000)
+    with pytest.raises(ValueError, match="diverged in epoch") as error:
+        model.fit(RAW, y)
+    epoch = int(re.search(r"epoch (\d+)", str(error.value))[1])
+    assert 2 < epoch < 1000
+    with pytest.raises(ValueError, match=f"diverged in epoch {epoch - 1}:"):
+        clone(model).set_params(max_iter=epoch - 1).fit(RAW, y)
+
+
+@every_depth
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_divergence_ends_a_stream(hidden, dtype):
+    """The step that leaves the numbers is refused, and a smaller one may follow."""
+    params = {"optimizer": "sgd", "hidden_layer_sizes": hidden, "dtype": dtype}
+    model = small(MiniBatchRegressor, **params, lr=1e-3).partial_fit(X, y)
+    model.set_params(lr=1e6)
+    match = diverged(1e6)
+
+    def go_on():
+        for _ in range(1000):
+            model.partial_fit(X, y)
+
+    with pytest.raises(ValueError, match=match):
+        go_on()
+    assert np.isfinite(model.predict(X)).all()
+    assert_refused(model.partial_fit, X, y, match=match)
+    fresh = small(
+        MiniBatchRegressor, **params, lr=1e300 if dtype == "float64" else 1e30
+    )
+    assert_refused(fresh.partial_fit, X * 1e5, y, match="diverged")
+
+
+@every_optimizer
+@every_task
+def test_large_but_stable_targets_and_penalties_do_not_diverge(cls, y, optimizer):
+    """Penalties of any strength shrink weights to zero, and raise nothing."""
+    for l1_ratio in (0, 0.5, 1):
+        model = small(cls, **{**optimizer, "lr": 0.01}, alpha=1e6, l1_ratio=l1_ratio)
+        assert np.abs(model.fit(X, y).coef_).max() < 1e-4
+
+
+def test_a_linear_regression_far_from_zero_is_no_divergence():
+    """An objective that starts high and falls is no error."""
+    model = small(MiniBatchRegressor, optimizer="sgd", lr=0.1, max_iter=100)
+    model.fit(X, 1e6 * y)
+    assert model.loss_ < 0.2 * model.loss_curve_[0]

@@ -1,0 +1,1105 @@
+"""The two estimators: parameters, minima, curves, continuing, input, side effects."""
+
+import ast
+import inspect
+import multiprocessing
+import os
+import random
+import re
+import warnings
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from conftest import (
+    N_FEATURES,
+    N_ROWS,
+    OPTIMIZERS,
+    TASKS,
+    WEIGHT,
+    X,
+    Y,
+    assert_same_layers,
+    every_class,
+    every_depth,
+    every_optimizer,
+    every_task,
+    fitted_state,
+    frozen,
+    layers_of,
+    settled,
+    small,
+)
+from scipy.special import log_expit, log_softmax
+from sklearn import metrics
+from sklearn.base import clone
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.linear_model import (
+    ElasticNet,
+    Lasso,
+    LinearRegression,
+    LogisticRegression,
+    Ridge,
+    SGDClassifier,
+    SGDRegressor,
+)
+from sklearn.neural_network import MLPClassifier, MLPRegressor
+from sklearn.utils.estimator_checks import parametrize_with_checks
+
+import skgd._optimizers
+from skgd import MiniBatchClassifier, MiniBatchRegressor
+from skgd._validation import RULES
+
+y = Y[:, 0]
+two_classes, three_classes = TASKS["two classes"][1], TASKS["three classes"][1]
+WEIGHT_OF_ALL = WEIGHT.sum()
+
+
+# scikit-learn's own checks
+
+
+# The checks' data are often fewer rows than a batch, and their epochs few.
+@pytest.mark.filterwarnings(
+    "ignore:batch_size=32 is larger than:UserWarning",
+    "ignore:Training stopped after max_iter:sklearn.exceptions.ConvergenceWarning",
+)
+@parametrize_with_checks(
+    [
+        MiniBatchRegressor(),
+        MiniBatchClassifier(),
+        MiniBatchRegressor(hidden_layer_sizes=(8,)),
+        MiniBatchClassifier(hidden_layer_sizes=(8,)),
+        MiniBatchRegressor(batch_size=None),
+        MiniBatchClassifier(batch_size=None),
+    ]
+)
+def test_scikit_learn_accepts_the_estimator(estimator, check):
+    """Every check of scikit-learn passes; none is expected to fail."""
+    check(estimator)
+
+
+# Parameters and their documentation
+
+
+def documented(cls, section):
+    """Return the entries of a section of the docstring: name -> (type, text)."""
+    text = inspect.getdoc(cls).split(f"{section}\n{'-' * len(section)}\n")[1]
+    text = re.split(r"\n\n\S.*\n-+\n", text)[0]
+    entries = re.findall(r"^(\w+) : (.*)\n((?:(?:    .*)?\n?)*)", text, re.MULTILINE)
+    return {name: (kind, words) for name, kind, words in entries}
+
+
+@every_class
+def test_constructor_only_stores(cls):
+    """What the constructor is given is kept as it is, unread, and nothing else is."""
+    given = {name: object() for name in inspect.signature(cls).parameters}
+    assert vars(cls(**given)) == given
+
+
+@every_class
+def test_clone_and_set_params_keep_every_parameter(cls):
+    """A clone, and a set_params of all parameters, have those of the original."""
+    given = {"hidden_layer_sizes": (3,), "lr": 0.5, "random_state": 1, "device": "cpu"}
+    estimator = cls(**given)
+    params = estimator.get_params()
+    assert given.items() <= params.items()
+    assert clone(estimator).get_params() == params
+    assert cls().set_params(**params).get_params() == params
+
+
+@every_class
+def test_every_parameter_is_documented_with_its_default(cls):
+    """The docstring names the parameters in order, each with the default it has."""
+    documents = documented(cls, "Parameters")
+    parameters = inspect.signature(cls).parameters
+    assert list(documents) == list(parameters)
+    for name, (kind, _) in documents.items():
+        default = ast.literal_eval(kind.partition("default=")[2])
+        assert default == parameters[name].default, name
+        assert type(default) is type(parameters[name].default), name
+
+
+def test_parameters_of_both_classes_are_documented_alike():
+    """What both classes have is described by the same words, all but the loss."""
+    documents = [
+        documented(cls, "Parameters")
+        for cls in (MiniBatchRegressor, MiniBatchClassifier)
+    ]
+    assert list(documents[0]) == list(documents[1])
+    for name in documents[0].keys() - {"loss"}:
+        assert documents[0][name] == documents[1][name], name
+
+
+@every_class
+def test_every_parameter_has_a_rule(cls):
+    """The table of rules covers the parameters; the loss differs between classes."""
+    assert {*RULES, "loss"} == set(cls().get_params())
+
+
+@every_task
+@every_depth
+def test_fitted_attributes_are_the_documented_ones(cls, y, hidden):
+    """A fit on named columns leaves what the docstring lists and no more."""
+    rows = pd.DataFrame(X, columns=list("abcd"))
+    model = small(cls, hidden_layer_sizes=hidden, record_batch_loss=True).fit(rows, y)
+    others = {"coef_", "intercept_"} if hidden else {"coefs_", "intercepts_"}
+    public = {k for k in vars(model) if k.endswith("_") and not k.startswith("_")}
+    assert public == documented(cls, "Attributes").keys() - others
+
+
+def test_every_optimizer_is_tried_here():
+    """The table of optimizers of these tests has every entry of the package's."""
+    assert OPTIMIZERS.keys() == skgd._optimizers.OPTIMIZERS.keys()
+
+
+# Fitted attributes: shapes and types
+
+LINEAR_SHAPES = [
+    (MiniBatchRegressor, y, (N_FEATURES,), (1,)),
+    (MiniBatchRegressor, y[:, np.newaxis], (1, N_FEATURES), (1,)),
+    (MiniBatchRegressor, Y, (2, N_FEATURES), (2,)),
+    (MiniBatchClassifier, two_classes, (1, N_FEATURES), (1,)),
+    (MiniBatchClassifier, three_classes, (3, N_FEATURES), (3,)),
+]
+
+
+@pytest.mark.parametrize("fit_intercept", [True, False])
+@pytest.mark.parametrize(("cls", "y", "coef", "intercept"), LINEAR_SHAPES)
+def test_linear_weights_have_the_shapes_of_scikit_learn(
+    cls, y, coef, intercept, fit_intercept
+):
+    """coef_ and intercept_ have a row and a number for each target or score."""
+    model = small(cls, fit_intercept=fit_intercept).fit(X, y)
+    assert model.coef_.shape == coef
+    assert model.intercept_.shape == intercept
+    assert bool(model.intercept_.any()) is fit_intercept
+
+
+@pytest.mark.parametrize("fit_intercept", [True, False])
+@pytest.mark.parametrize(
+    ("cls", "y", "n_outputs"),
+    [
+        (MiniBatchRegressor, y, 1),
+        (MiniBatchRegressor, Y, 2),
+        (MiniBatchClassifier, two_classes, 1),
+        (MiniBatchClassifier, three_classes, 3),
+    ],
+)
+def test_network_weights_have_the_shapes_of_scikit_learn(
+    cls, y, n_outputs, fit_intercept
+):
+    """coefs_ hold an array (units in, units out) for each layer, intercepts_ (out,)."""
+    model = small(cls, hidden_layer_sizes=(5, 3), fit_intercept=fit_intercept)
+    model.fit(X, y)
+    assert [w.shape for w in model.coefs_] == [(N_FEATURES, 5), (5, 3), (3, n_outputs)]
+    assert [bias.shape for bias in model.intercepts_] == [(5,), (3,), (n_outputs,)]
+    assert any(bias.any() for bias in model.intercepts_) is fit_intercept
+
+
+@every_task
+def test_what_is_counted_is_python_numbers(cls, y):
+    """Counts are int, the curve is a list of float, and its last entry is loss_."""
+    model = small(cls).fit(X, y)
+    assert [type(n) for n in (model.n_iter_, model.t_, model.n_features_in_)] == [
+        int
+    ] * 3
+    assert (model.n_iter_, model.n_features_in_) == (3, N_FEATURES)
+    assert [type(objective) for objective in model.loss_curve_] == [float] * 3
+    assert model.loss_ == model.loss_curve_[-1]
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@every_task
+@every_depth
+def test_everything_is_in_the_precision_of_X(cls, y, hidden, dtype):
+    """float32 stays float32 in weights, optimizer state and predictions."""
+    rows = X.astype(dtype)
+    model = small(cls, hidden_layer_sizes=hidden).fit(rows, y)
+    outputs = [model.predict(rows)] if cls is MiniBatchRegressor else []
+    if cls is MiniBatchClassifier:
+        outputs += [model.decision_function(rows), model.predict_proba(rows)]
+        outputs += [model.predict_log_proba(rows)]
+    coefs, intercepts = layers_of(model)
+    arrays = [*coefs, *intercepts, *model._kept_.values(), *outputs]
+    assert {array.dtype for array in arrays} == {np.dtype(dtype)}
+
+
+@pytest.mark.parametrize(
+    "dtype", ["float16", "longdouble", "int8", "int64", "uint8", "bool", "object"]
+)
+@every_class
+def test_other_precisions_are_computed_in_float64(cls, dtype):
+    """Rows that are neither float32 nor float64 give the fit of the same in float64."""
+    rows = (4 * X).astype(dtype)
+    model = small(cls).fit(rows, two_classes == "yes")
+    same = small(cls).fit(rows.astype(np.float64), two_classes == "yes")
+    assert model.coef_.dtype == np.float64
+    assert fitted_state(model) == fitted_state(same)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("given", ["float32", "float64", "int64"])
+def test_dtype_overrides_the_precision_of_X(dtype, given):
+    """With dtype, rows of every kind are cast first and computed in it."""
+    rows = (4 * X).astype(given)
+    model = small(MiniBatchRegressor, dtype=dtype).fit(rows, y)
+    same = small(MiniBatchRegressor).fit(rows.astype(dtype), y)
+    assert model.coef_.dtype == dtype
+    assert fitted_state(model) == fitted_state(same)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_a_stream_keeps_the_precision_of_its_first_rows(dtype):
+    """Later rows of any kind are cast to the precision of the first ones."""
+    model = small(MiniBatchRegressor).partial_fit(X.astype(dtype), y)
+    for later in ("float32", "float64", "int64"):
+        model.partial_fit(X.astype(later), y)
+    assert model.coef_.dtype == dtype
+
+
+# Minima: closed forms and scikit-learn's solvers
+
+MINIMA_OF_SQUARES = {
+    "least squares": ({"alpha": 0}, LinearRegression()),
+    "no intercept": (
+        {"alpha": 0, "fit_intercept": False},
+        LinearRegression(fit_intercept=False),
+    ),
+    "ridge": ({"alpha": 0.1}, Ridge(alpha=0.1 * N_ROWS)),
+    "lasso": ({"alpha": 0.6, "l1_ratio": 1}, Lasso(alpha=0.6, tol=1e-14)),
+    "elastic net": (
+        {"alpha": 0.6, "l1_ratio": 0.9},
+        ElasticNet(alpha=0.6, l1_ratio=0.9, tol=1e-14),
+    ),
+}
+
+
+@every_optimizer
+@pytest.mark.parametrize(
+    ("params", "oracle"), MINIMA_OF_SQUARES.values(), ids=MINIMA_OF_SQUARES
+)
+def test_squared_error_is_minimised(params, oracle, optimizer, device):
+    """Whole-batch descent ends where scikit-learn's solver does, zeros being exact."""
+    model = settled(MiniBatchRegressor, **optimizer, **params, device=device).fit(X, y)
+    oracle.fit(X, y)
+    np.testing.assert_allclose(model.coef_, oracle.coef_, atol=1e-10)
+    np.testing.assert_allclose(model.intercept_[0], oracle.intercept_, atol=1e-10)
+    assert np.array_equal(model.coef_ == 0, oracle.coef_ == 0)
+
+
+def test_the_lasso_of_these_tests_has_zeros_and_others():
+    """The test of exact zeros has both kinds of weights to tell apart."""
+    zero = MINIMA_OF_SQUARES["lasso"][1].fit(X, y).coef_ == 0
+    assert zero.any()
+    assert not zero.all()
+
+
+@pytest.mark.parametrize("fit_intercept", [True, False])
+@pytest.mark.parametrize("labels", [two_classes, three_classes], ids=["two", "three"])
+@every_optimizer
+def test_log_loss_is_minimised(labels, optimizer, fit_intercept, device):
+    """Whole-batch descent ends at LogisticRegression with C = 1 / (alpha n)."""
+    params = {**optimizer, "alpha": 0.05, "fit_intercept": fit_intercept}
+    model = settled(MiniBatchClassifier, **params, device=device).fit(X, labels)
+    oracle = LogisticRegression(
+        C=1 / (0.05 * N_ROWS),
+        fit_intercept=fit_intercept,
+        solver="newton-cholesky",
+        tol=1e-12,
+    ).fit(X, labels)
+    # Of the intercepts of softmax only the differences are determined.
+    np.testing.assert_allclose(model.coef_, oracle.coef_, atol=1e-8)
+    np.testing.assert_allclose(
+        model.predict_proba(X), oracle.predict_proba(X), atol=1e-8
+    )
+    assert np.array_equal(model.predict(X), oracle.predict(X))
+
+
+@every_optimizer
+def test_lasso_of_the_log_loss_has_exact_zeros(optimizer):
+    """L1-penalised weights are zero where those of LogisticRegression are."""
+    model = settled(MiniBatchClassifier, **optimizer, alpha=0.1, l1_ratio=1)
+    oracle = LogisticRegression(
+        C=1 / (0.1 * N_ROWS), l1_ratio=1, solver="saga", tol=1e-12, max_iter=10_000
+    )
+    model.fit(X, two_classes)
+    oracle.fit(X, two_classes)
+    np.testing.assert_allclose(model.coef_, oracle.coef_, atol=1e-8)
+    assert np.array_equal(model.coef_ == 0, oracle.coef_ == 0)
+    assert 0 < (model.coef_ == 0).sum() < N_FEATURES
+
+
+def test_weighted_minima_are_those_of_scikit_learn():
+    """With weights s, alpha is that of Ridge / sum(s), and 1 / (C sum(s))."""
+    regressor = settled(MiniBatchRegressor, **OPTIMIZERS["sgd"], alpha=0.1)
+    regressor.fit(X, y, sample_weight=WEIGHT)
+    oracle = Ridge(alpha=0.1 * WEIGHT_OF_ALL).fit(X, y, sample_weight=WEIGHT)
+    np.testing.assert_allclose(regressor.coef_, oracle.coef_, atol=1e-10)
+
+    classifier = settled(MiniBatchClassifier, **OPTIMIZERS["sgd"], alpha=0.05)
+    classifier.fit(X, three_classes, sample_weight=WEIGHT)
+    oracle = LogisticRegression(
+        C=1 / (0.05 * WEIGHT_OF_ALL), tol=1e-12, max_iter=10_000
+    )
+    oracle.set_params(solver="newton-cholesky").fit(X, three_classes, WEIGHT)
+    np.testing.assert_allclose(classifier.coef_, oracle.coef_, atol=1e-8)
+
+
+@every_optimizer
+def test_alpha_has_one_minimum_at_every_batch_size(optimizer):
+    """Batches of the same statistics settle where the whole set does."""
+    twice, batches = np.tile(X, (2, 1)), {"batch_size": N_ROWS, "shuffle": False}
+    params = {**optimizer, "alpha": 0.3, "l1_ratio": 0.5}
+    whole = settled(MiniBatchRegressor, **params).fit(twice, np.tile(y, 2))
+    halves = settled(MiniBatchRegressor, **params, **batches).fit(twice, np.tile(y, 2))
+    assert halves.t_ == 2 * whole.t_
+    np.testing.assert_allclose(halves.coef_, whole.coef_, atol=1e-10)
+    np.testing.assert_allclose(halves.intercept_, whole.intercept_, atol=1e-10)
+
+
+# The path there: scikit-learn's descents, step by step
+
+
+@pytest.mark.parametrize(
+    ("cls", "y", "peer"),
+    [
+        (MiniBatchRegressor, y, SGDRegressor()),
+        (MiniBatchClassifier, two_classes, SGDClassifier(loss="log_loss")),
+    ],
+)
+@pytest.mark.parametrize("weight", [None, WEIGHT], ids=["alike", "weighted"])
+@pytest.mark.parametrize("alpha", [0, 0.5])
+def test_batches_of_one_follow_scikit_learns_stochastic_descent(
+    cls, y, peer, weight, alpha
+):
+    """SGDRegressor and SGDClassifier, at the same alpha, take the same steps."""
+    params = {"alpha": alpha, "shuffle": False, "fit_intercept": not alpha}
+    model = small(cls, optimizer="sgd", lr=0.02, batch_size=1, **params)
+    # Dividing by 1 + lr alpha is scikit-learn's factor 1 - eta0 alpha at this eta0,
+    # which its intercepts do not share.
+    eta0 = 0.02 / (1 + 0.02 * alpha)
+    peer = clone(peer).set_params(learning_rate="constant", eta0=eta0, **params)
+    peer.set_params(max_iter=3, tol=None)
+
+    # fit divides by the mean of the weights, scikit-learn does not.
+    relative = None if weight is None else weight / weight.mean()
+    one, other = (
+        clone(model).fit(X, y, weight),
+        clone(peer).fit(X, y, None, None, relative),
+    )
+    np.testing.assert_allclose(one.coef_.ravel(), other.coef_.ravel(), rtol=1e-10)
+    np.testing.assert_allclose(one.intercept_, other.intercept_, rtol=1e-10)
+
+    # partial_fit does not either.
+    one, other = clone(model), clone(peer).fit(X, y, None, None, weight)
+    classes = {} if cls is MiniBatchRegressor else {"classes": np.unique(y)}
+    for _ in range(3):
+        one.partial_fit(X, y, sample_weight=weight, **classes)
+    np.testing.assert_allclose(one.coef_.ravel(), other.coef_.ravel(), rtol=1e-10)
+    np.testing.assert_allclose(one.intercept_, other.intercept_, rtol=1e-10)
+
+
+@pytest.mark.parametrize(
+    ("cls", "y", "peer"),
+    [
+        (MiniBatchRegressor, Y, MLPRegressor),
+        (MiniBatchClassifier, two_classes, MLPClassifier),
+        (MiniBatchClassifier, three_classes, MLPClassifier),
+    ],
+)
+@pytest.mark.parametrize("activation", ["identity", "logistic", "relu", "tanh"])
+def test_networks_follow_those_of_scikit_learn(cls, y, peer, activation):
+    """MLPRegressor and MLPClassifier take the same steps, short last batch included."""
+    params = {"hidden_layer_sizes": (5, 3), "activation": activation, "alpha": 0}
+    params.update(batch_size=25, shuffle=False, random_state=0)
+    peer = peer(solver="sgd", momentum=0, learning_rate_init=0.1, **params)
+    classes = {} if cls is MiniBatchRegressor else {"classes": np.unique(y)}
+    peer.partial_fit(X, y, **classes)
+    model = small(cls, optimizer="sgd", lr=0.1, **params)
+    model.fit(X, y, coefs_init=peer.coefs_, intercepts_init=peer.intercepts_)
+    for _ in range(3):
+        peer.partial_fit(X, y)
+    assert_same_layers(model, peer, rtol=1e-10, atol=1e-12)
+
+
+def test_alpha_is_that_of_scikit_learns_networks_divided_by_the_rows():
+    """MLPRegressor, whose alpha is divided by the rows of a batch, ends there too."""
+    model = settled(MiniBatchRegressor, **OPTIMIZERS["sgd"], alpha=20 / N_ROWS)
+    peer = MLPRegressor(hidden_layer_sizes=(), solver="lbfgs", alpha=20, random_state=0)
+    peer.set_params(tol=1e-12, max_iter=1000)
+    # its solver stops at a relative change of 1e-9 of the objective
+    assert_same_layers(model.fit(X, y), peer.fit(X, y), atol=1e-4)
+
+
+def test_a_single_weight_walks_the_published_path():
+    """The line 2 x - 1 is found from 8 x - 1 by the steps that an article gives."""
+    x, losses, path = (
+        np.array([-1.0, 0, 1, 2, 3, 4]),
+        [186.0, 149.54607, 120.236694],
+        [],
+    )
+    model = small(MiniBatchRegressor, optimizer="sgd", lr=0.02, alpha=0)
+    model.set_params(batch_size=None, fit_intercept=False, max_iter=1, warm_start=True)
+    model.fit(x[:, np.newaxis], 2 * x - 1 + 1, coef_init=[8.0])
+    path.append(model.coef_[0])
+    for _ in range(49):
+        path.append(model.fit(x[:, np.newaxis], 2 * x).coef_[0])
+    np.testing.assert_allclose(path[:3], [7.38, 6.8240666, 6.3255796], rtol=1e-7)
+    np.testing.assert_allclose(path[-1], 2.0257, atol=1e-4)
+    np.testing.assert_allclose(2 * np.array(model.loss_curve_[:3]), losses, rtol=1e-7)
+
+
+@every_optimizer
+def test_several_targets_are_fitted_as_one_by_one(optimizer):
+    """A linear fit of two targets has the weights of the fits of each."""
+    params = {**optimizer, "lr": 0.02}
+    both = small(MiniBatchRegressor, **params).fit(X, Y)
+    for n, target in enumerate(Y.T):
+        single = small(MiniBatchRegressor, **params).fit(X, target)
+        np.testing.assert_allclose(both.coef_[n], single.coef_, rtol=1e-10)
+        np.testing.assert_allclose(both.intercept_[n], single.intercept_[0], rtol=1e-10)
+        np.testing.assert_allclose(both.predict(X)[:, n], single.predict(X), rtol=1e-10)
+
+
+# Predictions
+
+
+def test_a_linear_regressor_predicts_its_equation():
+    """predict is X coef_ + intercept_, of the shape of the targets."""
+    one, two = small(MiniBatchRegressor).fit(X, y), small(MiniBatchRegressor).fit(X, Y)
+    np.testing.assert_allclose(one.predict(X), X @ one.coef_ + one.intercept_)
+    np.testing.assert_allclose(two.predict(X), X @ two.coef_.T + two.intercept_)
+    column = small(MiniBatchRegressor).fit(X, y[:, np.newaxis])
+    np.testing.assert_allclose(column.predict(X), one.predict(X)[:, np.newaxis])
+
+
+@pytest.mark.parametrize("labels", [two_classes, three_classes], ids=["two", "three"])
+@every_depth
+def test_probabilities_scores_and_labels_agree(labels, hidden):
+    """Probabilities sum to 1, have the given logarithms, and the label the largest."""
+    model = small(MiniBatchClassifier, hidden_layer_sizes=hidden).fit(X, labels)
+    probability, log_probability = model.predict_proba(X), model.predict_log_proba(X)
+    assert np.array_equal(model.classes_, np.unique(labels))
+    assert probability.shape == (N_ROWS, len(model.classes_))
+    np.testing.assert_allclose(probability.sum(axis=1), 1, rtol=1e-14)
+    np.testing.assert_allclose(log_probability, np.log(probability), rtol=1e-10)
+    assert np.array_equal(model.predict(X), model.classes_[probability.argmax(axis=1)])
+    scores = model.decision_function(X)
+    if len(model.classes_) == 2:  # positive for the second class
+        assert scores.shape == (N_ROWS,)
+        assert np.array_equal(model.predict(X) == model.classes_[1], scores > 0)
+    else:
+        assert np.array_equal(model.predict(X), model.classes_[scores.argmax(axis=1)])
+    if not hidden:
+        linear = X @ model.coef_.T + model.intercept_
+        np.testing.assert_allclose(scores.reshape(linear.shape), linear, rtol=1e-12)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize(
+    "raw", [1e4, 1e3, 40, 1e-3], ids=lambda raw: f"raw prediction {raw}"
+)
+def test_log_probabilities_are_exact_however_certain_the_model(raw, dtype):
+    """At raw predictions of +-1e4 logarithms are finite and those of scipy."""
+    rows = np.array([[1.0], [-1.0]], dtype=dtype)
+    scale = np.array(raw, dtype=dtype)
+    two = small(MiniBatchClassifier, batch_size=None).fit(rows, [0, 1])
+    two.coef_, two.intercept_ = np.full_like(two.coef_, scale), 0 * two.intercept_
+    z = rows.astype(float) * float(scale)
+    expected = np.hstack([log_expit(-z), log_expit(z)])
+    tolerance = {"rtol": 1e-5 if dtype == "float32" else 1e-13}
+    np.testing.assert_allclose(two.predict_log_proba(rows), expected, **tolerance)
+    assert np.isfinite(two.predict_proba(rows)).all()
+
+    three = small(MiniBatchClassifier, batch_size=None)
+    three.fit(np.ones((3, 1), dtype=dtype), [0, 1, 2])
+    three.coef_ = np.array([[-1], [0], [1]], dtype=dtype) * scale
+    three.intercept_ = 0 * three.intercept_
+    expected = log_softmax(z * [-1, 0, 1], axis=1)
+    np.testing.assert_allclose(three.predict_log_proba(rows), expected, **tolerance)
+    np.testing.assert_allclose(three.predict_proba(rows).sum(axis=1), 1, rtol=1e-6)
+
+
+def test_score_counts_weights():
+    """score is R squared, or accuracy, of the weighted rows."""
+    regressor = small(MiniBatchRegressor).fit(X, y)
+    expected = metrics.r2_score(y, regressor.predict(X), sample_weight=WEIGHT)
+    assert regressor.score(X, y, sample_weight=WEIGHT) == pytest.approx(expected)
+    classifier = small(MiniBatchClassifier).fit(X, two_classes)
+    right = classifier.predict(X) == two_classes
+    expected = np.average(right, weights=WEIGHT)
+    assert classifier.score(X, two_classes, sample_weight=WEIGHT) == pytest.approx(
+        expected
+    )
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [["b", "a"], [True, False], [-3, 7], [0.0, 2.0], [2**40, 5]],
+    ids=["text", "bool", "int", "float", "large"],
+)
+def test_labels_of_any_kind_are_predicted_as_they_are(labels):
+    """Labels keep their kind, and the fit depends on their order alone."""
+    positive = two_classes == "yes"
+    small_one, large_one = np.sort(np.array(labels))
+    model = small(MiniBatchClassifier).fit(X, np.where(positive, large_one, small_one))
+    same = small(MiniBatchClassifier).fit(X, positive)
+    assert model.predict(X).dtype == np.array(labels).dtype
+    assert np.array_equal(model.coef_, same.coef_)
+    assert np.array_equal(model.predict(X) == large_one, same.predict(X))
+
+
+# Curves, counts, stopping
+
+
+def loss_by_scikit_learn(model, rows, y):
+    """Return the mean loss of a fitted model by scikit-learn's metrics."""
+    if isinstance(model, MiniBatchRegressor):
+        errors = metrics.mean_squared_error(
+            y, model.predict(rows), multioutput="raw_values"
+        )
+        return errors.sum() / 2
+    return metrics.log_loss(y, model.predict_proba(rows), labels=model.classes_)
+
+
+def penalty_by_numpy(model):
+    """Return the penalty on all weights of a fitted model."""
+    w = np.concatenate([coef.ravel() for coef in layers_of(model)[0]])
+    ridge, lasso = np.linalg.norm(w, 2) ** 2 / 2, np.linalg.norm(w, 1)
+    return model.alpha * ((1 - model.l1_ratio) * ridge + model.l1_ratio * lasso)
+
+
+@every_task
+@every_depth
+def test_the_curve_holds_the_objective_before_each_step(cls, y, hidden):
+    """On the whole batch, epoch k + 1 reports loss and penalty of the fit of k."""
+    params = {"hidden_layer_sizes": hidden, "alpha": 0.03, "l1_ratio": 0.25, "lr": 1}
+    model = small(cls, **params, batch_size=None, max_iter=6).fit(X, y)
+    for n_epochs in range(1, 6):
+        earlier = clone(model).set_params(max_iter=n_epochs).fit(X, y)
+        expected = loss_by_scikit_learn(earlier, X, y) + penalty_by_numpy(earlier)
+        assert model.loss_curve_[n_epochs] == pytest.approx(expected, rel=1e-10)
+
+
+@every_task
+@every_depth
+def test_an_epoch_reports_the_mean_over_its_rows(cls, y, hidden):
+    """The objective is the mean loss of the rows, plus the penalty at the start."""
+    params = {"hidden_layer_sizes": hidden, "alpha": 0.3, "l1_ratio": 0.25}
+    model = small(cls, **params, batch_size=25, record_batch_loss=True).fit(X, y)
+    start = clone(model).set_params(max_iter=2).fit(X, y)
+    means = np.average(model.batch_loss_curve_.reshape(3, 3), 1, weights=[25, 25, 10])
+    expected = means[2] + penalty_by_numpy(start)
+    assert model.loss_curve_[2] == pytest.approx(expected, rel=1e-12)
+
+
+@every_task
+def test_the_first_batch_loss_is_that_of_zero_weights(cls, y):
+    """Before its first step a linear model predicts 0, or all classes alike."""
+    model = small(cls, batch_size=25, shuffle=False, record_batch_loss=True).fit(X, y)
+    zero = clone(model).fit(X, y)
+    zero.coef_, zero.intercept_ = 0 * zero.coef_, 0 * zero.intercept_
+    expected = loss_by_scikit_learn(zero, X[:25], y[:25])
+    assert model.batch_loss_curve_[0] == pytest.approx(expected, rel=1e-12)
+
+
+@every_task
+@every_depth
+def test_a_whole_batch_is_the_objective_without_penalty(cls, y, hidden):
+    """With alpha=0 and one batch an epoch both curves are the same numbers."""
+    params = {"hidden_layer_sizes": hidden, "alpha": 0, "batch_size": None}
+    model = small(cls, **params, record_batch_loss=True).fit(X, y)
+    assert model.batch_loss_curve_.tolist() == model.loss_curve_
+    assert model.t_ == model.n_iter_ == 3
+
+
+def test_batch_losses_are_kept_only_if_asked_for():
+    """There is one number for every step with record_batch_loss, else no curve."""
+    asked = small(MiniBatchRegressor, record_batch_loss=True).fit(X, y)
+    assert asked.batch_loss_curve_.shape == (asked.t_,) == (3 * 8,)
+    assert not hasattr(small(MiniBatchRegressor).fit(X, y), "batch_loss_curve_")
+
+
+@pytest.mark.parametrize("n_iter_no_change", [1, 4])
+@pytest.mark.parametrize(
+    "params", [{"lr": 1e-9, "tol": 1e-4}, {"lr": 1e-3, "tol": 1e3}], ids=["lr", "tol"]
+)
+def test_training_stops_when_nothing_improves(params, n_iter_no_change):
+    """Where no epoch gains tol, the first and n_iter_no_change more are trained."""
+    model = small(MiniBatchRegressor, optimizer="sgd", batch_size=None, **params)
+    model.set_params(max_iter=50, n_iter_no_change=n_iter_no_change).fit(X, y)
+    assert model.n_iter_ == len(model.loss_curve_) == 1 + n_iter_no_change
+
+
+@every_optimizer
+@every_task
+def test_training_stops_at_the_first_idle_epochs(cls, y, optimizer):
+    """The last n_iter_no_change epochs, and no earlier ones, gained less than tol."""
+    params = {**optimizer, "tol": 1e-3, "n_iter_no_change": 4, "max_iter": 1000}
+    model = small(cls, **{**params, "lr": params["lr"] / 3}).fit(X, y)
+    curve = np.array(model.loss_curve_)
+    idle = curve[1:] > np.minimum.accumulate(curve)[:-1] - 1e-3
+    runs = np.convolve(idle, np.ones(4, int), mode="valid")
+    assert np.flatnonzero(runs == 4).tolist() == [len(runs) - 1]
+    assert 5 < model.n_iter_ < 1000
+
+
+def test_only_a_fit_that_waits_for_tol_warns():
+    """Running out of epochs warns with tol, is what was asked for without."""
+    message = r"max_iter=3 .* raise max_iter"
+    with pytest.warns(ConvergenceWarning, match=message) as record:
+        small(MiniBatchRegressor, tol=1e-9).fit(X, y)
+    assert len(record) == 1
+    small(MiniBatchRegressor, tol=None).fit(X, y)
+    small(MiniBatchRegressor, tol=1e-9).partial_fit(X, y)
+
+
+@pytest.mark.parametrize("verbose", [True, 1, 2])
+def test_verbose_prints_a_line_an_epoch(verbose, capsys):
+    """Every epoch is a line with its number and its objective."""
+    model = small(MiniBatchRegressor, verbose=verbose).fit(X, y)
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 3
+    for number, line in enumerate(lines):
+        epoch, objective = re.findall(r"\d+(?:\.\d+)?", line)
+        assert int(epoch) == number + 1
+        assert float(objective) == pytest.approx(model.loss_curve_[number], rel=1e-5)
+
+
+def test_silence_is_the_default(capsys):
+    """Nothing is printed without verbose."""
+    small(MiniBatchRegressor).fit(X, y).predict(X)
+    small(MiniBatchRegressor, verbose=0).fit(X, y)
+    assert capsys.readouterr() == ("", "")
+
+
+# Going on from where the last call ended
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@every_depth
+@every_task
+@every_optimizer
+def test_stopping_in_between_changes_no_bit(cls, y, hidden, dtype, optimizer):
+    """10 epochs in one fit, in two warm fits, or in ten partial_fits are the same."""
+    params = {**optimizer, "lr": 0.01, "hidden_layer_sizes": hidden, "dtype": dtype}
+    params.update(batch_size=25, last_batch="fill", record_batch_loss=True)
+    whole = small(cls, **params, max_iter=10).fit(X, y)
+    warm = small(cls, **params, max_iter=5, warm_start=True).fit(X, y).fit(X, y)
+    assert fitted_state(warm) == fitted_state(whole)
+
+    classes = {} if cls is MiniBatchRegressor else {"classes": np.unique(y)}
+    stream = small(cls, **params)
+    for _ in range(10):
+        stream.partial_fit(X, y, **classes)
+    assert fitted_state(stream) == fitted_state(whole)
+
+
+def test_fit_starts_anew_without_warm_start():
+    """A second fit is the first one again, whatever was learned before."""
+    once = small(MiniBatchRegressor).fit(X, y)
+    twice = small(MiniBatchRegressor).fit(X, Y).partial_fit(X, Y).fit(X, y)
+    assert fitted_state(twice) == fitted_state(once)
+
+
+def test_counts_and_curves_go_on():
+    """Steps, epochs and curves of partial_fit and warm fits add up."""
+    model = small(MiniBatchRegressor, warm_start=True, record_batch_loss=True)
+    model.fit(X, y).partial_fit(X[:20], y[:20]).fit(X, y)
+    assert (model.n_iter_, model.t_) == (3 + 1 + 3, 3 * 8 + 3 + 3 * 8)
+    assert len(model.loss_curve_) == model.n_iter_
+    assert model.batch_loss_curve_.shape == (model.t_,)
+
+
+def test_partial_fit_heeds_neither_max_iter_nor_tol_nor_warm_start():
+    """partial_fit is one pass over the rows whatever the three are."""
+    plain = small(MiniBatchRegressor).partial_fit(X, y).partial_fit(X, y)
+    for params in ({"max_iter": 9}, {"tol": 1e9}, {"warm_start": True}):
+        other = small(MiniBatchRegressor, **params).partial_fit(X, y).partial_fit(X, y)
+        assert fitted_state(other) == fitted_state(plain), params
+
+
+def test_classes_of_the_first_call_hold_for_the_stream():
+    """Classes are the sorted set that the first call named, whatever rows show."""
+    model = small(MiniBatchClassifier).partial_fit(X[:9], [2] * 9, classes=[7, 2, 5, 2])
+    assert model.classes_.tolist() == [2, 5, 7]
+    model.partial_fit(X, three_classes * 0 + 5)
+    model.partial_fit(X, three_classes * 0 + 7, classes=[2, 5, 7])
+    model.partial_fit(X, three_classes * 0 + 7, classes=[5, 2, 7])
+    assert model.classes_.tolist() == [2, 5, 7]
+    assert model.coef_.shape == (3, N_FEATURES)
+
+
+def test_a_stream_may_follow_a_fit():
+    """partial_fit after fit needs no classes and takes fewer of them."""
+    model = small(MiniBatchClassifier).fit(X, two_classes)
+    model.partial_fit(X[:5], ["yes"] * 5)
+    assert model.n_iter_ == 4
+
+
+# Randomness
+
+
+@every_depth
+def test_a_seed_determines_every_bit(hidden):
+    """The same seed gives the same fit; other seeds, and none, give others."""
+
+    def fit(seed):
+        model = small(MiniBatchRegressor, hidden_layer_sizes=hidden, random_state=seed)
+        return fitted_state(model.fit(X, y))
+
+    assert fit(0) == fit(0) == fit(np.int64(0))
+    assert fit(np.random.RandomState(0)) == fit(np.random.RandomState(0))
+    assert fit(0) != fit(1)
+    assert fit(None) != fit(None)
+
+
+def test_a_random_state_object_moves_on_with_every_fit():
+    """One RandomState for two fits gives two results, as in all of scikit-learn."""
+    model = small(MiniBatchRegressor, random_state=np.random.RandomState(0))
+    assert fitted_state(model.fit(X, y)) != fitted_state(model.fit(X, y))
+
+
+# Starting weights
+
+
+def some_start(cls, y, hidden):
+    """Return keywords of fit with starting weights, and these as lists of layers."""
+    rng = np.random.default_rng(1)
+    model = small(cls, hidden_layer_sizes=hidden).fit(X, y)
+    names = ["coefs_", "intercepts_"] if hidden else ["coef_", "intercept_"]
+    starts = {}
+    for name in names:
+        fitted = getattr(model, name)
+        start = [rng.normal(size=a.shape) for a in (fitted if hidden else [fitted])]
+        starts[f"{name}init"] = start if hidden else start[0]
+    return starts
+
+
+@every_task
+@every_depth
+def test_training_starts_at_the_given_weights(cls, y, hidden):
+    """With steps of no size a model stays at its starting weights."""
+    starts = some_start(cls, y, hidden)
+    model = small(cls, hidden_layer_sizes=hidden, optimizer="sgd", lr=1e-300, alpha=0)
+    model.fit(X, y, **starts)
+    for name, start in starts.items():
+        for array, given in zip(getattr(model, name[:-4]), start, strict=True):
+            assert np.array_equal(array, given), name
+
+
+@every_task
+@every_depth
+def test_weights_not_given_start_as_without_any(cls, y, hidden):
+    """A start of some of the weights leaves the others at zero or at the draw."""
+    still = {"optimizer": "sgd", "lr": 1e-300, "alpha": 0}
+    model = small(cls, hidden_layer_sizes=hidden, **still)
+    coefs, intercepts = layers_of(clone(model).fit(X, y))
+    assert not any(np.abs(bias).max() > 1e-290 for bias in intercepts)
+    assert all(np.abs(coef).max() > 1e-290 for coef in coefs) is bool(hidden)
+    for name, start in some_start(cls, y, hidden).items():
+        started = clone(model).fit(X, y, **{name: start})
+        both = list(zip(layers_of(started), (coefs, intercepts), strict=True))
+        kept = both[1] if name.startswith("coef") else both[0]
+        for array, other in zip(*kept, strict=True):
+            np.testing.assert_allclose(array, other, atol=1e-290)
+
+
+def test_a_start_may_be_any_array_of_its_shape():
+    """Lists, DataFrames and vectors for a single output are taken alike."""
+    still = small(MiniBatchRegressor, optimizer="sgd", lr=1e-300, alpha=0)
+    for start in ([1, 2, 3, 4], [[1.0, 2, 3, 4]], pd.Series([1, 2, 3, 4])):
+        assert still.fit(X, y, coef_init=start).coef_.tolist() == [1, 2, 3, 4]
+    for start in (5, [5.0], np.array([5], dtype=np.float32)):
+        assert still.fit(X, y, intercept_init=start).intercept_.tolist() == [5]
+
+
+def test_starting_weights_are_not_written_into():
+    """The arrays that a fit starts from are its caller's, and may be read-only."""
+    start = np.ones(N_FEATURES)
+    start.flags.writeable = False
+    small(MiniBatchRegressor).fit(X, y, coef_init=start)
+    assert start.tolist() == [1] * N_FEATURES
+
+
+# Sample weights
+
+
+@every_optimizer
+@every_depth
+@every_task
+def test_whole_weights_count_rows(cls, y, hidden, optimizer):
+    """On the whole batch weight 0 leaves a row out and weight k repeats it k times."""
+    weight = WEIGHT - 1  # 0, 1 and 2
+    params = {**optimizer, "lr": 0.01, "hidden_layer_sizes": hidden, "batch_size": None}
+    model = small(cls, **params, max_iter=20)
+    weighted = clone(model).fit(X, y, sample_weight=weight)
+    repeat = np.repeat(np.arange(N_ROWS), weight.astype(int))
+    repeated = clone(model).fit(X[repeat], y[repeat])
+    assert_same_layers(weighted, repeated, rtol=1e-10, atol=1e-10)
+    np.testing.assert_allclose(weighted.loss_curve_, repeated.loss_curve_, rtol=1e-10)
+    plain = clone(model).fit(X, y)
+    assert np.abs(layers_of(plain)[0][0] - layers_of(weighted)[0][0]).max() > 1e-3
+
+
+@pytest.mark.parametrize("factor", [1e-6, 10, 1e6])
+@pytest.mark.parametrize("batch_size", [None, 1, 8])
+@every_task
+def test_only_the_proportions_of_weights_matter(cls, y, batch_size, factor):
+    """Scaling all weights changes neither the fit nor its curve."""
+    model = small(cls, optimizer="sgd", batch_size=batch_size, alpha=0.1)
+    plain = clone(model).fit(X, y, sample_weight=WEIGHT)
+    scaled = clone(model).fit(X, y, sample_weight=factor * WEIGHT)
+    assert_same_layers(scaled, plain, rtol=1e-12, atol=1e-12)
+    np.testing.assert_allclose(scaled.loss_curve_, plain.loss_curve_, rtol=1e-12)
+
+
+@pytest.mark.parametrize("weight", [1, 2.5, np.full(N_ROWS, 7)], ids=["1", "2.5", "7s"])
+def test_weights_that_are_all_alike_are_none(weight):
+    """A number for all rows, or the same for each, is the fit without weights."""
+    plain = small(MiniBatchRegressor).fit(X, y)
+    weighted = small(MiniBatchRegressor).fit(X, y, sample_weight=weight)
+    assert_same_layers(weighted, plain, rtol=1e-12)
+
+
+@pytest.mark.parametrize("batch_size", [None, 1, 8])
+@every_task
+def test_weights_matter_at_every_batch_size(cls, y, batch_size):
+    """A heavy row pulls the fit, even where it is a batch of its own."""
+
+    def loss_of_the_first_row(weight):
+        lr = 1e-3 * (batch_size or N_ROWS)
+        model = small(cls, optimizer="sgd", batch_size=batch_size, lr=lr)
+        model.fit(X, y, sample_weight=weight)
+        return loss_by_scikit_learn(model, X[:1], y[:1])
+
+    heavy = np.where(np.arange(N_ROWS) == 0, 1000, 1)
+    assert loss_of_the_first_row(heavy) < 0.99 * loss_of_the_first_row(None)
+
+
+# Input of every kind
+
+
+def as_memmap(array, tmp_path):
+    """Return the array as a read-only memory map of a file of its own."""
+    path = tmp_path / f"{len(list(tmp_path.iterdir()))}.npy"
+    np.save(path, array)
+    return np.load(path, mmap_mode="r")
+
+
+def as_read_only(array, tmp_path):
+    """Return a copy of the array that cannot be written."""
+    array = array.copy()
+    array.flags.writeable = False
+    return array
+
+
+KINDS_OF_INPUT = {
+    "read-only": as_read_only,
+    "memory map": as_memmap,
+    "Fortran order": lambda a, tmp_path: np.asfortranarray(a),
+    "negative strides": lambda a, tmp_path: np.flip(np.flip(a).copy()),
+    "every other row": lambda a, tmp_path: np.repeat(a, 2, axis=0)[::2],
+    "big-endian": lambda a, tmp_path: a.astype(a.dtype.newbyteorder(">")),
+    "list": lambda a, tmp_path: a.tolist(),
+    "pandas": lambda a, tmp_path: (
+        pd.Series(a)
+        if a.ndim == 1
+        else pd.DataFrame(a, columns=list("abcd")[: a.shape[1]])
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS_OF_INPUT.values(), ids=KINDS_OF_INPUT)
+@every_task
+@every_depth
+def test_how_input_lies_in_memory_changes_nothing(cls, y, hidden, kind, tmp_path):
+    """Rows, targets and weights of any layout give the bits of the plain arrays."""
+    odd = [kind(array, tmp_path) for array in (X, y, WEIGHT)]
+    before = [frozen(np.asarray(array)) for array in odd]
+    model = small(cls, hidden_layer_sizes=hidden)
+    plain = clone(model).fit(X, y, sample_weight=WEIGHT)
+    same = clone(model).fit(*odd[:2], sample_weight=odd[2])
+    for name in ("feature_names_in_", "classes_"):  # these are of the kind of the input
+        values = [vars(estimator).pop(name, None) for estimator in (same, plain)]
+        assert name == "feature_names_in_" or np.array_equal(*values)
+    assert fitted_state(same) == fitted_state(plain)
+    assert [frozen(np.asarray(array)) for array in odd] == before
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_byte_order_does_not_change_the_precision(dtype):
+    """Big-endian float32 is float32."""
+    rows = X.astype(dtype)
+    other = rows.astype(rows.dtype.newbyteorder(">"))
+    plain = small(MiniBatchRegressor).fit(rows, y)
+    assert fitted_state(small(MiniBatchRegressor).fit(other, y)) == fitted_state(plain)
+
+
+@pytest.mark.parametrize("kind", KINDS_OF_INPUT.values(), ids=KINDS_OF_INPUT)
+def test_a_whole_batch_of_any_layout_gives_the_same_numbers(kind, tmp_path):
+    """Without the copy into a batch the layout may decide the last bit, no more."""
+    model = small(MiniBatchRegressor, batch_size=None, max_iter=20)
+    rows = kind(X, tmp_path)
+    plain, same = clone(model).fit(X, y), clone(model).fit(rows, y)
+    assert_same_layers(same, plain, rtol=1e-12)
+    np.testing.assert_allclose(same.predict(rows), plain.predict(X), rtol=1e-12)
+
+
+def test_a_single_row_and_a_single_feature_will_do():
+    """The smallest training sets are fitted and predicted."""
+    one_row = small(MiniBatchRegressor, batch_size=1).fit(X[:1], y[:1])
+    assert one_row.predict(X).shape == (N_ROWS,)
+    one_feature = small(MiniBatchClassifier).fit(X[:, :1], two_classes)
+    assert one_feature.coef_.shape == (1, 1)
+
+
+# Side effects
+
+
+def global_state():
+    """Return what belongs to the whole process, frozen."""
+    return frozen(
+        {
+            "numpy": np.random.get_state(legacy=False),  # noqa: NPY002
+            "python": random.getstate(),
+            "torch": torch.get_rng_state().numpy(),
+            "threads": (torch.get_num_threads(), torch.get_num_interop_threads()),
+            "dtype": torch.get_default_dtype(),
+            "device": torch.get_default_device(),
+            "gradients": (torch.is_grad_enabled(), torch.is_inference_mode_enabled()),
+            "deterministic": torch.are_deterministic_algorithms_enabled(),
+            "precision": torch.get_float32_matmul_precision(),
+            "filters": warnings.filters[:],
+            "floating point": np.geterr(),
+            "environment": dict(os.environ),
+            "directory": os.getcwd(),
+        }
+    )
+
+
+@pytest.mark.parametrize("hidden", [(), (64, 64)], ids=["linear", "network"])
+@every_class
+def test_global_state_is_left_alone(cls, hidden):
+    """No call changes seeds, threads, modes or filters, not even one that fails."""
+    rows, labels = np.tile(X, (50, 1)), np.tile(two_classes == "yes", 50)
+    classes = () if cls is MiniBatchRegressor else ([False, True],)
+    model = small(cls, hidden_layer_sizes=hidden, random_state=None, batch_size=500)
+    for draw in (np.random.random, random.random, lambda: torch.rand(1)):
+        draw()  # away from the states that a fixed seed leads to
+    before = global_state()
+    model.fit(rows, labels)
+    assert global_state() == before
+    model.partial_fit(rows, labels, *classes)
+    assert global_state() == before
+    model.predict(rows)
+    assert global_state() == before
+    with suppress(ValueError):
+        model.set_params(optimizer="sgd", lr=1e300).fit(rows, labels)
+    with pytest.raises(ValueError, match="NaN"):
+        model.predict(rows * np.nan)
+    assert global_state() == before
+
+
+@every_task
+@every_depth
+def test_prediction_changes_nothing_and_runs_in_threads(cls, y, hidden):
+    """8 threads predict the bits that one does, and leave the estimator as it was."""
+    model = small(cls, hidden_layer_sizes=hidden).fit(X, y)
+    methods = [model.predict]
+    if cls is MiniBatchClassifier:
+        methods += [
+            model.decision_function,
+            model.predict_proba,
+            model.predict_log_proba,
+        ]
+    before, threads = frozen(vars(model)), torch.get_num_threads()
+    expected = [frozen(method(X)) for method in methods]
+    with ThreadPoolExecutor(8) as pool:
+        for method, result in zip(methods, expected, strict=True):
+            for other in pool.map(method, [X] * 100):
+                assert frozen(other) == result
+        counts = set(pool.map(lambda _: torch.get_num_threads(), range(100)))
+    assert counts == {threads}
+    assert frozen(vars(model)) == before
+    assert torch.get_num_threads() == threads
+
+
+def test_fits_in_threads_do_not_see_each_other():
+    """Four fits at the same time are the four fits one after another."""
+    models = [small(MiniBatchRegressor, random_state=seed) for seed in range(4)]
+    threads = torch.get_num_threads()
+    with ThreadPoolExecutor(4) as pool:
+        together = list(pool.map(lambda model: clone(model).fit(X, y), models))
+    for one, model in zip(together, models, strict=True):
+        assert fitted_state(one) == fitted_state(model.fit(X, y))
+    assert torch.get_num_threads() == threads
+
+
+def contents(value):
+    """Yield the value and everything in it."""
+    yield value
+    if isinstance(value, dict):
+        value = [*value.keys(), *value.values()]
+    if isinstance(value, list | tuple):
+        for item in value:
+            yield from contents(item)
+
+
+@every_optimizer
+@every_depth
+@every_task
+def test_fitted_state_is_numpy_and_python_values(cls, y, hidden, optimizer, device):
+    """No tensor stays on an estimator, whatever device it was trained on."""
+    model = small(cls, hidden_layer_sizes=hidden, **{**optimizer, "lr": 0.01})
+    model.set_params(record_batch_loss=True, device=device)
+    model.fit(X, y).partial_fit(X, y)
+    kinds = {type(value) for value in contents(vars(model))}
+    plain = {np.ndarray, np.random.Generator, dict, list, tuple}
+    assert kinds <= plain | {str, bool, int, float, type(None)}
+
+
+@every_task
+@every_depth
+def test_devices_agree(cls, y, hidden, device):
+    """The fit on any device is that on the CPU; "auto" is CUDA if there is one."""
+    model = small(cls, hidden_layer_sizes=hidden)
+    there, here = clone(model).set_params(device=device).fit(X, y), model.fit(X, y)
+    assert_same_layers(there, here, rtol=1e-9, atol=1e-12)
+    best = "cuda" if torch.cuda.is_available() else "cpu"
+    if device == best:
+        auto = clone(model).set_params(device="auto").fit(X, y)
+        assert fitted_state(auto) == fitted_state(there)
+
+
+def predict_and_exit(model, rows, expected):
+    """Leave the process with 0 if the model predicts what is expected."""
+    os._exit(not np.allclose(model.predict(rows), expected, rtol=1e-10))
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+@pytest.mark.parametrize("hidden", [(), (256,)], ids=["linear", "network"])
+def test_prediction_finishes_in_a_forked_child(hidden):
+    """A child forked after a product on several threads predicts and ends."""
+    rows, threads = np.random.default_rng(0).normal(size=(5000, 300)), 2
+    model = small(MiniBatchRegressor, hidden_layer_sizes=hidden, batch_size=500)
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        expected = model.fit(rows, rows[:, :2]).predict(rows)
+        fork = multiprocessing.get_context("fork")
+        child = fork.Process(target=predict_and_exit, args=(model, rows, expected))
+        with warnings.catch_warnings():  # from 3.12 on, of the threads forked from
+            warnings.simplefilter("ignore", DeprecationWarning)
+            child.start()
+        child.join(timeout=30)
+        hangs = child.exitcode is None
+        child.kill()
+        child.join()
+        assert not hangs
+        assert child.exitcode == 0
+    finally:
+        torch.set_num_threads(before)
