@@ -47,8 +47,10 @@ def _plan(equation: str) -> _Plan:
     left = "".join(a for a in result if a in first and a not in second)
     right = "".join(a for a in result if a in second and a not in first)
     summed = "".join(a for a in first if a in second and a not in result)
-    if result not in (stacked + left + right, stacked + right + left) or (
-        len(first + second) != len(2 * stacked + left + right + 2 * summed)
+    if (
+        result not in (stacked + left + right, stacked + right + left)
+        or len(first + second) != len(2 * stacked + left + right + 2 * summed)
+        or any(len(set(term)) < len(term) for term in (first, second, result))
     ):
         raise ValueError(f"{equation!r} is not one matrix product.")
     return _Plan(first, second, result, stacked, left, right, summed)
@@ -59,7 +61,11 @@ def _grouped(array: Tensor, letters: str, *groups: str) -> Tensor:
     order = [letters.index(letter) for group in groups for letter in group]
     size = dict(zip(letters, array.shape, strict=True))
     shape = [prod(size[letter] for letter in group) for group in groups]
-    return array.permute(order).view(shape)
+    try:
+        return array.permute(order).view(shape)
+    except RuntimeError:
+        msg = f"{letters} must lie so that {groups} are axes. Got {array.stride()}."
+        raise ValueError(msg) from None
 
 
 def _check_sizes(equation: str, plan: _Plan, a: Tensor, b: Tensor, out: Tensor) -> None:

@@ -121,7 +121,8 @@ class _MiniBatchBase(ABC, BaseEstimator):
         ------
         ValueError
             If a parameter or the data are not what they must be, or if training
-            diverges. The estimator is then as it was.
+            diverges: ends far above the loss it began with, or grows and grows. The
+            estimator is then as it was.
         """
         check_parameters(self, self._losses)
         continuing = self.warm_start and self.__sklearn_is_fitted__()
@@ -303,23 +304,27 @@ class _MiniBatchBase(ABC, BaseEstimator):
             generator = new_generator(self.random_state)
             activation = ACTIVATIONS[self.activation](self.negative_slope)
             initialise_(network, activation, [generator])
-            _start_(network, starts)
+            _begin_(network, starts)
             return Models(network, kept, [generator])
 
         layers = self._layers()
         fitted_sizes = (layers[0][0].shape[1], *(len(bias) for _, bias in layers))
-        if fitted_sizes != tuple(sizes):
+        if fitted_sizes != tuple(sizes) or self._fit_intercept_ != self.fit_intercept:
             msg = (
                 f"Training goes on only with the layers it began with, of "
-                f"{fitted_sizes} units. Got hidden_layer_sizes and data for "
-                f"{tuple(sizes)}; to begin anew, call fit with warm_start=False."
+                f"{fitted_sizes} units and fit_intercept={self._fit_intercept_}. Got "
+                f"{tuple(sizes)} and {self.fit_intercept}; to begin anew, call fit "
+                "with warm_start=False."
             )
             raise ValueError(msg)
         _fill_(network, layers)
-        _start_(network, starts)
-        for name in set(kept) & set(self._kept_):
-            kept[name].flat.copy_(to_tensor(self._kept_[name], CPU))
-        return Models(network, kept, [deepcopy(self._generator_)], self.t_)
+        _begin_(network, starts)
+        generators = [deepcopy(self._generator_)]
+        if set(kept) != set(self._kept_):  # the optimizer is another one
+            return Models(network, kept, generators, self.t_, self.t_, self._start_)
+        for name, values in self._kept_.items():
+            kept[name].flat.copy_(to_tensor(values, CPU))
+        return Models(network, kept, generators, self.t_, self._since_, self._start_)
 
     def _store(self, models: Models, history: History) -> None:
         """Keep what was trained as NumPy and Python values."""
@@ -335,6 +340,8 @@ class _MiniBatchBase(ABC, BaseEstimator):
             self.coefs_ = [w.T for w in weights]  # scikit-learn's are (in, out)
             self.intercepts_ = biases
         self._kept_ = {name: to_numpy(kept.flat) for name, kept in models.kept.items()}
+        self._since_, self._start_ = models.since, history.start
+        self._fit_intercept_ = self.fit_intercept
         self._generator_ = models.generators[0]
         self.t_ = models.t
         self.loss_curve_ = getattr(self, "loss_curve_", [])
@@ -355,7 +362,8 @@ class _MiniBatchBase(ABC, BaseEstimator):
     def _divergence(self, history: History) -> str:
         epoch, objective = len(history.objective), history.objective[-1]
         return (
-            f"Training diverged in epoch {epoch}: the objective is {objective:.3g} "
+            f"Training diverged in epoch {epoch}: the loss was {history.start:.3g} at "
+            f"the start, the objective is {objective:.3g} "
             f"(lr={self.lr!r}, optimizer={self.optimizer!r}). Either (a) lr is too "
             "large for these data: lower it; or (b) a feature or the target has a "
             "large scale: standardise X, and y of a regressor, first."
@@ -364,11 +372,13 @@ class _MiniBatchBase(ABC, BaseEstimator):
     def _raw_prediction(self, X: ArrayLike) -> Tensor:
         """Return the prediction before the inverse link, of shape (1, o, n)."""
         check_is_fitted(self)
+        check_parameters(self, self._losses)
         layers = self._layers()
         check_numeric("X", X)
         with np.errstate(all="ignore"):
             rows = validate_data(self, X, dtype=layers[0][0].dtype, reset=False)
         device = device_named(self.device)
+        check_dtype_of_device(rows.dtype, device.type)
         with torch.inference_mode():
             on_device = [
                 Layer(to_tensor(w, device)[None], to_tensor(bias, device)[None])
@@ -386,7 +396,7 @@ def _fill_(network: Network, layers: Sequence[tuple[Array, Array]]) -> None:
                 array[0] = to_tensor(values, CPU)
 
 
-def _start_(network: Network, starts: Mapping[str, Any]) -> None:
+def _begin_(network: Network, starts: Mapping[str, Any]) -> None:
     """Write the starting weights that ``fit`` was given into the network."""
     n_layers = len(network.layers)
     linear = n_layers == 1
@@ -411,7 +421,7 @@ def _start_(network: Network, starts: Mapping[str, Any]) -> None:
                 msg = f"{name} was given, but fit_intercept=False leaves it out."
                 raise ValueError(msg)
             initial = check_initial(name, value, tuple(array[0].shape), dtype)
-            array[0] = torch.from_numpy(initial)
+            array[0] = to_tensor(initial, CPU)
 
 
 class MiniBatchRegressor(RegressorMixin, _MiniBatchBase):
@@ -443,7 +453,8 @@ class MiniBatchRegressor(RegressorMixin, _MiniBatchBase):
     optimizer : {"adam", "sgd"}, default="adam"
         How a gradient becomes a step. "sgd" subtracts ``lr`` times the gradient: plain
         mini-batch gradient descent, and with ``momentum`` its accelerated form. "adam"
-        gives every weight a step size of its own, and forgives data of any scale.
+        gives every weight a step of its own, of about ``lr`` at the most, whatever the
+        scale of its feature; it needs many steps to reach targets far from zero.
     lr : float > 0, default=0.01
         Learning rate, the size of a step. A larger one learns faster; too large a one
         diverges with "sgd" and wavers around the minimum with "adam".
@@ -469,7 +480,7 @@ class MiniBatchRegressor(RegressorMixin, _MiniBatchBase):
     batch_size : int >= 1 or None, default=32
         Rows of a mini-batch. None is the whole training set (batch gradient descent), 1
         is stochastic gradient descent. A larger one makes fewer, less noisy steps an
-        epoch. More than there are rows means all of them, with a warning.
+        epoch. More than there are rows means all of them; ``fit`` warns of it.
     last_batch : {"keep", "drop", "fill"}, default="keep"
         What happens to the rows that remain where ``batch_size`` does not divide their
         number: they make a short batch with its own mean, are left out of the epoch, or
@@ -479,8 +490,9 @@ class MiniBatchRegressor(RegressorMixin, _MiniBatchBase):
     max_iter : int >= 1, default=200
         Passes over the training data (epochs), at the most.
     tol : float >= 0 or None, default=1e-4
-        Training stops when the objective has not fallen by more than this for
-        ``n_iter_no_change`` epochs in a row. None trains for ``max_iter`` epochs.
+        Training stops when the objective has not fallen by more than this, in the units
+        of the loss, for ``n_iter_no_change`` epochs in a row. None trains for
+        ``max_iter`` epochs.
     n_iter_no_change : int >= 1, default=10
         Epochs without improvement to wait for; a larger one is more patient.
     warm_start : bool, default=False
@@ -518,9 +530,9 @@ class MiniBatchRegressor(RegressorMixin, _MiniBatchBase):
         taken before its step, plus the penalty at the start of the epoch.
     loss_ : float
         The last of them.
-    batch_loss_curve_ : ndarray of shape (t_,)
-        Mean loss of every batch before its step, without the penalty. Only with
-        ``record_batch_loss``.
+    batch_loss_curve_ : ndarray of shape (n_steps,)
+        Mean loss of every batch before its step, without the penalty: of the steps
+        taken with ``record_batch_loss``.
     n_features_in_ : int
         Features seen in ``fit``.
     feature_names_in_ : ndarray of shape (n_features_in_,)
@@ -619,7 +631,8 @@ class MiniBatchRegressor(RegressorMixin, _MiniBatchBase):
         """Pass once over the given rows, in mini-batches.
 
         Weights, optimizer state, step count and random stream go on from the last call.
-        ``max_iter``, ``tol`` and ``warm_start`` have no effect.
+        Fewer rows than ``batch_size`` are one batch. ``max_iter``, ``tol`` and
+        ``warm_start`` have no effect.
 
         Parameters
         ----------
@@ -639,8 +652,8 @@ class MiniBatchRegressor(RegressorMixin, _MiniBatchBase):
         Raises
         ------
         ValueError
-            If the rows are refused or the step diverges. The estimator is then as it
-            was before the call.
+            If the rows are refused, or the weights or the loss overflow or explode. The
+            estimator is then as it was before the call.
         """
         return self._partial_fit(X, y, None, sample_weight)
 
@@ -657,8 +670,9 @@ class MiniBatchRegressor(RegressorMixin, _MiniBatchBase):
         y : ndarray of shape (n_samples,) or (n_samples, n_targets)
             Predicted targets, of the shape that ``fit`` was given.
         """
-        z: Array = to_numpy(self._raw_prediction(X))[0]
-        return z[0] if self._y_ndim_ == 1 else z.T
+        link = LOSSES[self.loss].inverse_link
+        y: Array = to_numpy(link(self._raw_prediction(X)))[0]
+        return y[0] if self._y_ndim_ == 1 else y.T
 
     def _encode(self, y: Array, classes: ArrayLike | None, dtype: Any) -> Array:
         targets = check_targets(y, dtype)
@@ -704,7 +718,8 @@ class MiniBatchClassifier(ClassifierMixin, _MiniBatchBase):
     optimizer : {"adam", "sgd"}, default="adam"
         How a gradient becomes a step. "sgd" subtracts ``lr`` times the gradient: plain
         mini-batch gradient descent, and with ``momentum`` its accelerated form. "adam"
-        gives every weight a step size of its own, and forgives data of any scale.
+        gives every weight a step of its own, of about ``lr`` at the most, whatever the
+        scale of its feature; it needs many steps to reach targets far from zero.
     lr : float > 0, default=0.01
         Learning rate, the size of a step. A larger one learns faster; too large a one
         diverges with "sgd" and wavers around the minimum with "adam".
@@ -730,7 +745,7 @@ class MiniBatchClassifier(ClassifierMixin, _MiniBatchBase):
     batch_size : int >= 1 or None, default=32
         Rows of a mini-batch. None is the whole training set (batch gradient descent), 1
         is stochastic gradient descent. A larger one makes fewer, less noisy steps an
-        epoch. More than there are rows means all of them, with a warning.
+        epoch. More than there are rows means all of them; ``fit`` warns of it.
     last_batch : {"keep", "drop", "fill"}, default="keep"
         What happens to the rows that remain where ``batch_size`` does not divide their
         number: they make a short batch with its own mean, are left out of the epoch, or
@@ -740,8 +755,9 @@ class MiniBatchClassifier(ClassifierMixin, _MiniBatchBase):
     max_iter : int >= 1, default=200
         Passes over the training data (epochs), at the most.
     tol : float >= 0 or None, default=1e-4
-        Training stops when the objective has not fallen by more than this for
-        ``n_iter_no_change`` epochs in a row. None trains for ``max_iter`` epochs.
+        Training stops when the objective has not fallen by more than this, in the units
+        of the loss, for ``n_iter_no_change`` epochs in a row. None trains for
+        ``max_iter`` epochs.
     n_iter_no_change : int >= 1, default=10
         Epochs without improvement to wait for; a larger one is more patient.
     warm_start : bool, default=False
@@ -782,9 +798,9 @@ class MiniBatchClassifier(ClassifierMixin, _MiniBatchBase):
         taken before its step, plus the penalty at the start of the epoch.
     loss_ : float
         The last of them.
-    batch_loss_curve_ : ndarray of shape (t_,)
-        Mean loss of every batch before its step, without the penalty. Only with
-        ``record_batch_loss``.
+    batch_loss_curve_ : ndarray of shape (n_steps,)
+        Mean loss of every batch before its step, without the penalty: of the steps
+        taken with ``record_batch_loss``.
     n_features_in_ : int
         Features seen in ``fit``.
     feature_names_in_ : ndarray of shape (n_features_in_,)
@@ -887,7 +903,8 @@ class MiniBatchClassifier(ClassifierMixin, _MiniBatchBase):
         """Pass once over the given rows, in mini-batches.
 
         Weights, optimizer state, step count and random stream go on from the last call.
-        ``max_iter``, ``tol`` and ``warm_start`` have no effect.
+        Fewer rows than ``batch_size`` are one batch. ``max_iter``, ``tol`` and
+        ``warm_start`` have no effect.
 
         Parameters
         ----------
@@ -910,8 +927,8 @@ class MiniBatchClassifier(ClassifierMixin, _MiniBatchBase):
         Raises
         ------
         ValueError
-            If the rows are refused, a label is not among the classes, or the step
-            diverges. The estimator is then as it was before the call.
+            If the rows are refused, a label is not among the classes, or the weights or
+            the loss overflow or explode. The estimator is then as it was before.
         """
         if classes is None and not self.__sklearn_is_fitted__():
             raise ValueError("classes must be passed on the first call to partial_fit.")
@@ -982,6 +999,7 @@ class MiniBatchClassifier(ClassifierMixin, _MiniBatchBase):
             Columns in the order of ``classes_``.
         """
         z, loss = self._class_predictions(X)
+        assert loss.log_inverse_link is not None  # every loss of classes has one
         log_probabilities: Array = to_numpy(loss.log_inverse_link(z))[0].T
         return log_probabilities
 

@@ -31,7 +31,7 @@ class Loss(NamedTuple):
 
     calls: Callable[[Tensor, Tensor, Tensor, Tensor], list[Call]]
     inverse_link: Callable[[Tensor], Tensor]  # of z (mob)
-    log_inverse_link: Callable[[Tensor], Tensor]  # its logarithm, of probabilities
+    log_inverse_link: Callable[[Tensor], Tensor] | None = None  # of probabilities
 
 
 def squared_error(z: Tensor, y: Tensor, value: Tensor, dz: Tensor) -> list[Call]:
@@ -67,7 +67,7 @@ def multinomial_log_loss(z: Tensor, y: Tensor, value: Tensor, dz: Tensor) -> lis
 
 
 LOSSES = {
-    "squared_error": Loss(squared_error, lambda z: z, torch.log),
+    "squared_error": Loss(squared_error, lambda z: z),
     "binary_log_loss": Loss(
         binary_log_loss, torch.sigmoid, torch.nn.functional.logsigmoid
     ),

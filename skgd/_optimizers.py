@@ -23,9 +23,14 @@ weight smaller than ``lr``.
 
 For plain descent p is ``lr``. Momentum adds up a constant gradient to
 1 / (1 - momentum) times itself. Adam has a pace for every parameter,
-lr / (sqrt(second moment) + epsilon). (L2 by way of the gradient, as in torch's Adam,
-has the same minimum but no exact zeros. AdamW shrinks all parameters at the pace
-``lr``, and so has another minimum.)
+lr / (sqrt(second moment) + epsilon). That pace is huge where there has been no
+gradient, at a unit that was off or a feature that was zero, and such a weight would be
+gone in one step. At the minimum the gradient of the loss is as large as that of the
+penalty, ridge |w| + lasso. So for the penalty the divisor is at least half of this: the
+minimum stays where it is, and no penalty moves a weight by more than 2 lr a step.
+
+(L2 by way of the gradient, as in torch's Adam, has the same minimum but no exact zeros.
+AdamW shrinks all parameters at the pace ``lr``, and so has another minimum.)
 
 References
 ----------
@@ -146,17 +151,20 @@ def _adam_numbers(per_model: PerModel, steps: npt.NDArray[np.int64]) -> Numbers:
         "new_2": np.broadcast_to(1 - beta_2, correction.shape),
     }
     alpha, l1_ratio = per_model["alpha"], per_model["l1_ratio"]
-    for name, penalty in ("ridge", alpha * (1 - l1_ratio)), ("lasso", alpha * l1_ratio):
-        if penalty.any():
-            numbers[name] = np.broadcast_to(penalty, correction.shape)
+    if alpha.any():
+        ridge, lasso = alpha * (1 - l1_ratio), alpha * l1_ratio
+        numbers["ridge"] = np.broadcast_to(ridge, correction.shape)
+        numbers["lasso"] = np.broadcast_to(lasso, correction.shape)
+        numbers["penalty_lr"] = per_model["lr"] * correction
+        numbers["half_ridge"] = ridge / 2 * correction
+        numbers["half_lasso"] = lasso / 2 * correction
     return numbers
 
 
 def _adam(vectors: Vectors, number: Mapping[str, Tensor]) -> list[Call]:
     parameters, w, gradient, kept = vectors
     moment_1, moment_2 = kept["moment_1"], kept["moment_2"]
-    pace = torch.empty_like(parameters)
-    pace_of_w = pace[: len(w)]
+    root, pace = torch.empty_like(parameters), torch.empty_like(parameters)
     calls: list[Call] = [
         # moment_1 = beta_1 moment_1 + (1 - beta_1) g
         partial(moment_1.lerp_, gradient, number["new_1"]),
@@ -164,22 +172,31 @@ def _adam(vectors: Vectors, number: Mapping[str, Tensor]) -> list[Call]:
         partial(torch.mul, gradient, gradient, out=pace),
         partial(moment_2.lerp_, pace, number["new_2"]),
         # pace = lr / (sqrt(moment_2) + epsilon)
-        partial(torch.sqrt, moment_2, out=pace),
-        partial(pace.add_, number["epsilon"]),
-        partial(torch.div, number["lr"], pace, out=pace),
-        partial(parameters.addcmul_, moment_1, pace, value=-1),
+        partial(torch.sqrt, moment_2, out=root),
+        partial(root.add_, number["epsilon"]),
+        partial(torch.div, number["lr"], root, out=pace),
     ]
-    if "lasso" in number:
-        lasso = _over_weights(number["lasso"], len(w))
-        threshold = torch.empty_like(w)
-        calls.append(partial(torch.mul, pace_of_w, lasso, out=threshold))
-        calls += _soft_threshold(w, threshold)
-    if "ridge" in number:
-        ridge = _over_weights(number["ridge"], len(w))
-        one, divisor = w.new_ones(1), torch.empty_like(w)
-        calls.append(partial(torch.addcmul, one, pace_of_w, ridge, out=divisor))
-        calls.append(partial(w.div_, divisor))
-    return calls
+    if "ridge" not in number:
+        return [*calls, partial(parameters.addcmul_, moment_1, pace, value=-1)]
+
+    names = "penalty_lr", "ridge", "lasso", "half_ridge", "half_lasso"
+    lr, ridge, lasso, half_ridge, half_lasso = (
+        _over_weights(number[name], len(w)) for name in names
+    )
+    size, slow, some = (torch.empty_like(w) for _ in range(3))
+    return [
+        *calls,
+        # slow = lr / max(root, (ridge |w| + lasso) / 2), the penalty's pace
+        partial(torch.abs, w, out=size),
+        partial(torch.addcmul, half_lasso, size, half_ridge, out=size),
+        partial(torch.maximum, root[: len(w)], size, out=size),
+        partial(torch.div, lr, size, out=slow),
+        partial(parameters.addcmul_, moment_1, pace, value=-1),
+        partial(torch.mul, slow, lasso, out=some),
+        *_soft_threshold(w, some),
+        partial(torch.addcmul, w.new_ones(1), slow, ridge, out=some),
+        partial(w.div_, some),
+    ]
 
 
 OPTIMIZERS = {

@@ -7,7 +7,7 @@ neither X nor the weights are copied on their way in or out.
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from threading import Thread
+from threading import Event, Thread
 from types import SimpleNamespace
 
 import numpy as np
@@ -22,10 +22,6 @@ CPU = torch.device("cpu")
 # A forward pass of fewer multiply-adds is faster on one thread than on several: torch
 # wakes the others even for products that are over before they have started.
 _SEVERAL_THREADS_PAY = 4_000_000
-
-# In training of more steps than this, which takes some milliseconds, threads that start
-# meanwhile must not find the number of threads changed.
-_FEW_STEPS = 100
 
 # After a product on several threads, one in a forked child would wait for ever for the
 # threads that the fork did not copy.
@@ -85,23 +81,29 @@ def to_numpy(tensor: Tensor) -> Array:
 
 
 @contextmanager
-def threads_for(multiply_adds: int, n_steps: int) -> Iterator[None]:
+def threads_for(multiply_adds: int) -> Iterator[None]:
     """Compute on one thread inside the block, if more do not pay for such steps.
 
     torch keeps two numbers of threads: that of the calling thread, and that which a
     thread gets when it first uses torch. It sets both at once. Another thread puts the
-    second one back right away, so that what starts during a long fit is not slowed.
+    second one back right away, so that what starts meanwhile is not left with one.
     """
     before = torch.get_num_threads()
     if before == 1 or multiply_adds >= _SEVERAL_THREADS_PAY:
         yield
         return
+    is_set = Event()
+
+    def put_back() -> None:
+        is_set.wait()
+        torch.set_num_threads(before)
+
+    other = Thread(target=put_back)
+    other.start()
     torch.set_num_threads(1)
+    is_set.set()
+    other.join()
     try:
-        if n_steps > _FEW_STEPS:
-            other = Thread(target=torch.set_num_threads, args=(before,))
-            other.start()
-            other.join()
         yield
     finally:
         torch.set_num_threads(before)

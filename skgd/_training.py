@@ -43,6 +43,9 @@ Floats = npt.NDArray[np.float64]
 FAR_ABOVE_START = 100.0
 EPOCHS_OF_GROWTH = 3
 
+# Steps that are laid out in advance, with their rows and numbers.
+_STEPS_AT_ONCE = 4096
+
 # The loss at the start is the mean over the batches that hold its first samples.
 _SAMPLES_AT_START = 32
 
@@ -73,6 +76,8 @@ class Models:
     kept: dict[str, Network]  # what the optimizer keeps: velocity, moments
     generators: Sequence[np.random.Generator]  # one for all models, or one for each
     t: int = 0  # steps taken
+    since: int = 0  # of these, before the optimizer began to keep what it keeps
+    start: float | None = None  # the loss before the first step, once known
 
 
 @dataclass
@@ -85,7 +90,7 @@ class History:
     diverged: bool = False
 
     # What the stopping rules remember.
-    start: float = 0.0  # the loss before training
+    start: float | None = None  # the loss before training
     best: float = inf
     waiting: int = 0  # epochs without improvement, in a row
     growing: int = 0  # epochs of growth, in a row
@@ -104,8 +109,7 @@ def train(
 ) -> list[History]:
     """Train the models in place until each has stopped, and tell how it went."""
     sizes = batch_sizes(len(data.x), shared.batch_size, shared.last_batch)
-    n_steps = shared.max_iter * len(sizes)
-    with threads_for(max(sizes) * models.parameters.n_weights, n_steps):
+    with threads_for(max(sizes) * models.parameters.n_weights):
         histories = _train(data, models, shared, per_model, sizes)
     for history, finite in zip(histories, _finite(models.parameters), strict=True):
         history.diverged |= not finite
@@ -115,7 +119,7 @@ def train(
 def _train(
     data: Data, models: Models, shared: Shared, per_model: PerModel, sizes: list[int]
 ) -> list[History]:
-    histories = [History() for _ in per_model["lr"]]
+    histories = [History(start=models.start) for _ in per_model["lr"]]
     running = list(range(len(histories)))  # the models that are still in the stack
     stack = models
     run_epoch = _bind_epoch(data, stack, shared, per_model, sizes)
@@ -128,8 +132,9 @@ def _train(
         goes_on = []
         for place, model in enumerate(running):
             history, losses = histories[model], batch_loss[:, place]
-            if epoch == 1:
-                history.start = losses[: max(1, _SAMPLES_AT_START // sizes[0])].mean()
+            if history.start is None:
+                first = losses[: max(1, _SAMPLES_AT_START // sizes[0])]
+                history.start = float(first.mean())
             if shared.record_batch_loss:
                 history.batch_loss.append(losses)
             goes_on.append(_goes_on(history, objectives[place], shared))
@@ -142,8 +147,8 @@ def _train(
             per_model = {name: number[goes_on] for name, number in per_model.items()}
             run_epoch = _bind_epoch(data, stack, shared, per_model, sizes)
     _put(models, running, stack)
-    for model in running:  # a single epoch says too little
-        histories[model].diverged |= epoch > 1 and _is_far_above_start(histories[model])
+    for model in running:
+        histories[model].diverged |= _ends_far_above_start(histories[model])
     return histories
 
 
@@ -152,30 +157,49 @@ def _goes_on(history: History, objective: float, shared: Shared) -> bool:
     curve = history.objective
     history.growing = history.growing + 1 if curve and objective > curve[-1] else 0
     curve.append(objective)
-    far_above_start = _is_far_above_start(history)
+    far_above_start = objective > FAR_ABOVE_START * _scale(history)
     history.diverged = not isfinite(objective) or (
         far_above_start and history.growing >= EPOCHS_OF_GROWTH
     )
     if shared.tol is not None:
         better = objective < history.best - shared.tol
         history.waiting = 0 if better else history.waiting + 1
-        history.converged = history.waiting >= shared.n_iter_no_change
+        patient = history.waiting < shared.n_iter_no_change
+        history.converged = not (patient or _only_grows(history))
     history.best = min(history.best, objective)
-    if history.converged and (far_above_start or _has_only_grown(history)):
+    if history.converged and _is_worse(history, shared):
         history.converged, history.diverged = False, True
     return not (history.converged or history.diverged)
 
 
-def _is_far_above_start(history: History) -> bool:
-    return history.objective[-1] > FAR_ABOVE_START * max(history.start, 1.0)
+def _scale(history: History) -> float:
+    return max(history.start or 0.0, 1.0)
 
 
-def _has_only_grown(history: History) -> bool:
-    """Return whether all of the wait was growth, of more than 1% of what was gained."""
-    lost, gained = history.objective[-1] - history.best, history.start - history.best
+def _is_worse(history: History, shared: Shared) -> bool:
+    """Return whether training that has settled did so well above its start.
+
+    Not just above it: data that are not standardised may make Adam do no better.
+    """
+    return history.objective[-1] > 10 * (history.start or 0.0) + (shared.tol or 0.0)
+
+
+def _only_grows(history: History) -> bool:
+    """Return whether all of the wait was growth, of more than 1% of what was gained.
+
+    That is no rest: the objective may yet come down again, or go on up to divergence.
+    """
+    lost = history.objective[-1] - history.best
+    gained = (history.start or 0.0) - history.best
     return history.growing >= max(history.waiting, EPOCHS_OF_GROWTH) and (
         lost > 0.01 * max(gained, 0.0)
     )
+
+
+def _ends_far_above_start(history: History) -> bool:
+    """Return the same of training that ends unsettled; one epoch may be a bad one."""
+    far = FAR_ABOVE_START if len(history.objective) > 1 else FAR_ABOVE_START**3
+    return history.objective[-1] > far * _scale(history)
 
 
 def _take(models: Models, places: Sequence[int]) -> Models:
@@ -229,40 +253,55 @@ def _bind_epoch(
     }
     steps = [step_of[size] for size in sizes]
 
-    def draw_rows() -> Sequence[Tensor]:
-        """Return the rows of every batch, (b,) or, of each model its own, (m * b,)."""
+    def draw_rows() -> Tensor:
+        """Return the rows of an epoch in order: (n,), or (m, n), each model's own."""
         if sizes == [n_samples]:
-            return [torch.empty(0)]  # the whole set is not gathered
+            return torch.empty(0)  # the whole set is not gathered
         draws = [
             rows_of_epoch(generator, n_samples, sum(sizes), shuffle=shared.shuffle)
             for generator in models.generators
         ]
         rows = torch.from_numpy(draws[0] if len(draws) == 1 else np.stack(draws))
-        batches = rows.to(data.x.device).split_with_sizes(sizes, dim=-1)
-        return batches if len(draws) == 1 else [rows.flatten() for rows in batches]
+        return rows.to(data.x.device)
 
-    def run_epoch() -> tuple[Floats, list[float]]:
-        batch_loss = data.x.new_empty(len(steps), len(per_model["lr"]))
-        penalties = penalty().clone()
-        for step, rows, numbers, loss in zip(
-            steps,
-            draw_rows(),
-            update.numbers_of_steps(models.t, len(steps)),
+    def take_steps(some: slice, rows: Tensor, batch_loss: Tensor) -> None:
+        """Take some steps of the epoch, and write their losses, (steps, m)."""
+        numbers_of_steps = update.numbers_of_steps(models.t, len(batch_loss))
+        for step, batch, numbers, loss in zip(
+            steps[some],
+            _cut(rows, some.start * sizes[0], sizes[some]),
+            numbers_of_steps,
             batch_loss.unbind(),
             strict=True,
         ):
             for gather in step.gathers:
-                gather(rows)
+                gather(batch)
             if numbers is not None:
                 update.lay(numbers)
             for call in step.calls:
                 call()
             loss.copy_(step.loss)
-        models.t += len(steps)
+        models.t += len(batch_loss)
+
+    def run_epoch() -> tuple[Floats, list[float]]:
+        rows = draw_rows()
+        penalties = penalty().clone()
+        batch_loss = data.x.new_empty(len(steps), len(per_model["lr"]))
+        for start in range(0, len(steps), _STEPS_AT_ONCE):
+            some = slice(start, start + _STEPS_AT_ONCE)
+            take_steps(some, rows, batch_loss[some])
         losses = batch_loss.cpu().numpy()
         return losses, (shares @ losses + penalties.cpu().numpy()).tolist()
 
     return run_epoch
+
+
+def _cut(rows: Tensor, start: int, sizes: list[int]) -> Sequence[Tensor]:
+    """Return the rows of the batches that begin at a place of the epoch."""
+    if not rows.numel():  # the whole set
+        return [rows]
+    batches = rows[..., start : start + sum(sizes)].split_with_sizes(sizes, dim=-1)
+    return batches if rows.ndim == 1 else [batch.flatten() for batch in batches]
 
 
 def _bind_step(
@@ -315,7 +354,8 @@ def _bind_update(
 
     def table(t: int, n_steps: int) -> Tensor:
         """Return the numbers of the steps after t: (steps, numbers, m)."""
-        steps = optimizer.numbers(per_model, np.arange(t + 1, t + 1 + n_steps))
+        steps_kept = np.arange(n_steps) + t + 1 - models.since
+        steps = optimizer.numbers(per_model, steps_kept)
         stacked = np.stack(list(steps.values()), axis=1)
         return torch.from_numpy(stacked).to(flat.device, flat.dtype)
 

@@ -62,6 +62,8 @@ def _or_none(rule: Rule) -> Rule:
 
 def _is_layer_sizes(value: object) -> bool:
     sizes = [value] if _is_int(value) else value
+    if isinstance(sizes, np.ndarray) and sizes.ndim != 1:
+        return False
     return isinstance(sizes, list | tuple | np.ndarray) and all(
         _is_int(size) and size > 0 for size in sizes
     )
@@ -117,10 +119,13 @@ RULES: Mapping[str, Rule] = {
 
 
 def check_parameters(estimator: Any, losses: Sequence[str]) -> None:
-    """Raise ValueError for the first parameter that is not what it must be."""
+    """Raise ValueError for the first parameter that is not what it must be.
+
+    Parameters that a subclass has added are its own business.
+    """
     rules = {**RULES, "loss": _one_of(*losses)}
     for name, value in estimator.get_params(deep=False).items():
-        if not rules[name].holds(value):
+        if name in rules and not rules[name].holds(value):
             msg = (
                 f"The {name!r} parameter of {type(estimator).__name__} must be "
                 f"{rules[name].words}. Got {value!r} instead."
@@ -193,8 +198,8 @@ def check_classes(classes: Array, estimator: Any) -> Array:
     """Return the classes; a classifier needs two of them."""
     if len(classes) < 2:
         msg = (
-            f"{type(estimator).__name__} needs at least two classes in y. Got one "
-            f"class only: {_listed(classes)}."
+            f"{type(estimator).__name__} must have at least two classes. Got "
+            f"{'one class only: ' + _listed(classes) if len(classes) else 'none'}."
         )
         raise ValueError(msg)
     return classes

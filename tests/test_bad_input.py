@@ -715,6 +715,19 @@ def test_large_but_stable_targets_and_penalties_do_not_diverge(cls, y, optimizer
         assert np.abs(model.fit(X, y).coef_).max() < 1e-4
 
 
+@pytest.mark.parametrize("n_iter_no_change", [1, 3, 5])
+@every_optimizer
+def test_a_settled_model_that_trains_on_does_not_diverge(optimizer, n_iter_no_change):
+    """The noise of the batches around a minimum is growth, but no divergence."""
+    params = {**optimizer, "lr": optimizer["lr"] / 3, "tol": 1e-4, "max_iter": 1000}
+    params.update(n_iter_no_change=n_iter_no_change, warm_start=True)
+    for seed in range(20):
+        model = small(MiniBatchRegressor, **params, random_state=seed)
+        for _ in range(3):
+            model.fit(X, y)
+        assert model.loss_ < 1
+
+
 def test_a_linear_regression_far_from_zero_is_no_divergence():
     """An objective that starts high and falls is no error."""
     model = small(MiniBatchRegressor, optimizer="sgd", lr=0.1, max_iter=100)

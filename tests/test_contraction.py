@@ -106,13 +106,22 @@ def test_the_result_may_be_transposed():
 
 
 @pytest.mark.parametrize(
-    "equation", ["moi,mib", "mo...,mib->mob", "moi->mo", "moi,mib->omb", "mo,ib->mb"]
+    "equation",
+    ["moi,mib", "mo...,mib->mob", "moi->mo", "moi,mib->omb", "mo,ib->mb", "moo,moo->m"],
 )
 def test_what_is_not_one_product_is_refused(equation):
     """No arrow, an ellipsis, one operand, or sums over one operand alone raise."""
     a = torch.ones(3, 3, 3)
     with pytest.raises(ValueError, match=r"equation reads|not one matrix product"):
         contraction(equation, a, a, out=a)
+
+
+def test_an_operand_that_would_be_copied_is_refused():
+    """Axes that cannot be joined in place are an error, not a slow copy."""
+    w, x, z = operands("moi,ib->mob")
+    w = torch.randn(4, 3, 5, dtype=torch.float64).transpose(0, 1)
+    with pytest.raises(ValueError, match="must lie so that"):
+        contraction("moi,ib->mob", w, x, out=z)
 
 
 def test_a_letter_of_size_one_does_not_broadcast():

@@ -649,7 +649,7 @@ def test_training_stops_at_the_first_idle_epochs(cls, y, optimizer):
 
 def test_only_a_fit_that_waits_for_tol_warns():
     """Running out of epochs warns with tol, is what was asked for without."""
-    message = r"max_iter=3 .* raise max_iter"
+    message = r"max_iter=3 .* Raise max_iter"
     with pytest.warns(ConvergenceWarning, match=message) as record:
         small(MiniBatchRegressor, tol=1e-9).fit(X, y)
     assert len(record) == 1

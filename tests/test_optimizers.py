@@ -157,6 +157,22 @@ def test_a_large_penalty_shrinks_and_does_not_explode(name):
     assert weights.abs().max() < 1e-50
 
 
+@pytest.mark.parametrize("l1_ratio", [0.0, 0.5, 1.0])
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_a_weight_without_gradient_is_not_wiped_out(name, l1_ratio):
+    """A unit that is off, or a feature that is zero, loses at most 2 lr a step."""
+    per_model = per_model_of(
+        name, lr=[1e-3] * 3, alpha=[1e-2] * 3, l1_ratio=[l1_ratio] * 3
+    )
+    start = torch.ones(3, N_WEIGHTS).double()
+    weights, step = bound_step(name, per_model, start)
+    off = torch.tensor([1, 0, 1, 0, 0, 1]).double()
+
+    for _ in range(20):
+        step(torch.ones(3, N_WEIGHTS) * off)
+    assert (weights[:, off == 0] >= 1 - 20 * 2e-3).all()
+
+
 def test_a_penalty_of_one_model_leaves_the_others_alone():
     """Models with and without a penalty, side by side, each follow their own."""
     per_model = per_model_of("sgd", alpha=[0.0, 1.0, 0.0], l1_ratio=[0.0, 0.5, 0.0])
