@@ -213,6 +213,7 @@ def _take(models: Models, places: Sequence[int]) -> Models:
         {name: take(kept, index) for name, kept in models.kept.items()},
         generators,
         models.t,
+        models.since,
     )
 
 
@@ -251,12 +252,16 @@ def _bind_epoch(
         size: _bind_step(data, models, gradients, update.calls, shared, size)
         for size in set(sizes)
     }
-    steps = [step_of[size] for size in sizes]
+    # A few thousand steps at a time: their rows, losses and numbers are many tensors.
+    starts = range(0, len(sizes), _STEPS_AT_ONCE)
+    blocks = [sizes[start : start + _STEPS_AT_ONCE] for start in starts]
+    whole = sizes == [n_samples]  # the whole set is not gathered
+    rows_of_blocks = [0] if whole else [sum(block) for block in blocks]
 
     def draw_rows() -> Tensor:
         """Return the rows of an epoch in order: (n,), or (m, n), each model's own."""
-        if sizes == [n_samples]:
-            return torch.empty(0)  # the whole set is not gathered
+        if whole:
+            return torch.empty(0)
         draws = [
             rows_of_epoch(generator, n_samples, sum(sizes), shuffle=shared.shuffle)
             for generator in models.generators
@@ -264,16 +269,16 @@ def _bind_epoch(
         rows = torch.from_numpy(draws[0] if len(draws) == 1 else np.stack(draws))
         return rows.to(data.x.device)
 
-    def take_steps(some: slice, rows: Tensor, batch_loss: Tensor) -> None:
-        """Take some steps of the epoch, and write their losses, (steps, m)."""
-        numbers_of_steps = update.numbers_of_steps(models.t, len(batch_loss))
-        for step, batch, numbers, loss in zip(
-            steps[some],
-            _cut(rows, some.start * sizes[0], sizes[some]),
-            numbers_of_steps,
-            batch_loss.unbind(),
-            strict=True,
+    def take_steps(block: list[int], rows: Tensor, batch_loss: Tensor) -> None:
+        """Take the steps of a block, and write their losses, (steps, m)."""
+        batches = [rows] if whole else rows.split_with_sizes(block, dim=-1)
+        if rows.ndim == 2:
+            batches = [batch.flatten() for batch in batches]
+        numbers_of_steps = update.numbers_of_steps(models.t, len(block))
+        for size, batch, numbers, loss in zip(
+            block, batches, numbers_of_steps, batch_loss.unbind(), strict=True
         ):
+            step = step_of[size]
             for gather in step.gathers:
                 gather(batch)
             if numbers is not None:
@@ -281,27 +286,23 @@ def _bind_epoch(
             for call in step.calls:
                 call()
             loss.copy_(step.loss)
-        models.t += len(batch_loss)
+        models.t += len(block)
 
     def run_epoch() -> tuple[Floats, list[float]]:
         rows = draw_rows()
         penalties = penalty().clone()
-        batch_loss = data.x.new_empty(len(steps), len(per_model["lr"]))
-        for start in range(0, len(steps), _STEPS_AT_ONCE):
-            some = slice(start, start + _STEPS_AT_ONCE)
-            take_steps(some, rows, batch_loss[some])
+        batch_loss = data.x.new_empty(len(sizes), len(per_model["lr"]))
+        for block, some_rows, some_losses in zip(
+            blocks,
+            rows.split_with_sizes(rows_of_blocks, dim=-1),
+            batch_loss.split_with_sizes([len(block) for block in blocks]),
+            strict=True,
+        ):
+            take_steps(block, some_rows, some_losses)
         losses = batch_loss.cpu().numpy()
         return losses, (shares @ losses + penalties.cpu().numpy()).tolist()
 
     return run_epoch
-
-
-def _cut(rows: Tensor, start: int, sizes: list[int]) -> Sequence[Tensor]:
-    """Return the rows of the batches that begin at a place of the epoch."""
-    if not rows.numel():  # the whole set
-        return [rows]
-    batches = rows[..., start : start + sum(sizes)].split_with_sizes(sizes, dim=-1)
-    return batches if rows.ndim == 1 else [batch.flatten() for batch in batches]
 
 
 def _bind_step(
