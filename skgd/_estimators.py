@@ -296,17 +296,24 @@ class _MiniBatchBase(ABC, BaseEstimator):
         like: Tensor,
         starts: Mapping[str, Any],
     ) -> Models:
-        """Return the model to train: a new one, or the fitted one to go on from."""
+        """Return the model to train: a new one, or the fitted one to go on with."""
         network = new_network(1, sizes, self.fit_intercept, like)
         optimizer = OPTIMIZERS[variant(shared.optimizer, shared.nesterov, per_model)]
         kept = {name: new_like(network) for name in optimizer.keeps}
-        if not self.__sklearn_is_fitted__():
+        if self.__sklearn_is_fitted__():
+            models = self._go_on(network, kept, sizes)
+        else:
             generator = new_generator(self.random_state)
             activation = ACTIVATIONS[self.activation](self.negative_slope)
             initialise_(network, activation, [generator])
-            _begin_(network, starts)
-            return Models(network, kept, [generator])
+            models = Models(network, kept, [generator])
+        _begin_(network, starts)
+        return models
 
+    def _go_on(
+        self, network: Network, kept: dict[str, Network], sizes: Sequence[int]
+    ) -> Models:
+        """Return the fitted model, written into a network of zeros."""
         layers = self._layers()
         fitted_sizes = (layers[0][0].shape[1], *(len(bias) for _, bias in layers))
         if fitted_sizes != tuple(sizes) or self._fit_intercept_ != self.fit_intercept:
@@ -318,13 +325,14 @@ class _MiniBatchBase(ABC, BaseEstimator):
             )
             raise ValueError(msg)
         _fill_(network, layers)
-        _begin_(network, starts)
+        since = self._since_
+        if set(kept) == set(self._kept_):
+            for name, values in self._kept_.items():
+                kept[name].flat.copy_(to_tensor(values, CPU))
+        else:  # another optimizer, which begins now to keep what it keeps
+            since = self.t_
         generators = [deepcopy(self._generator_)]
-        if set(kept) != set(self._kept_):  # the optimizer is another one
-            return Models(network, kept, generators, self.t_, self.t_, self._start_)
-        for name, values in self._kept_.items():
-            kept[name].flat.copy_(to_tensor(values, CPU))
-        return Models(network, kept, generators, self.t_, self._since_, self._start_)
+        return Models(network, kept, generators, self.t_, since, self._start_)
 
     def _store(self, models: Models, history: History) -> None:
         """Keep what was trained as NumPy and Python values."""

@@ -28,6 +28,7 @@ from torch import Tensor
 
 from skgd._activations import Activation, glorot
 from skgd._contraction import Call, contraction
+from skgd._tensors import numbers_like
 
 # Arrays start at multiples of so many elements: products of others are slower.
 _ALIGNMENT = 16
@@ -129,7 +130,7 @@ def initialise_(
         variance = glorot if last else activation.variance
         bound = sqrt(3 * variance(units_in, units_out))  # of a uniform distribution
         draws = [g.uniform(-bound, bound, (units_out, units_in)) for g in generators]
-        layer.w.copy_(torch.from_numpy(np.stack(draws)))
+        layer.w.copy_(numbers_like(np.stack(draws), layer.w))
 
 
 def forward(

@@ -75,6 +75,14 @@ def _writeable(array: npt.NDArray[np.generic]) -> npt.NDArray[np.generic]:
     return np.asarray(SimpleNamespace(__array_interface__=interface, keeps_alive=array))
 
 
+def numbers_like(numbers: npt.NDArray[np.float64], like: Tensor) -> Tensor:
+    """Return numbers of the host in the dtype and on the device of another tensor.
+
+    They are cast first: not every device knows float64.
+    """
+    return torch.from_numpy(numbers).to(like.dtype).to(like.device)
+
+
 def to_numpy(tensor: Tensor) -> Array:
     """Return the tensor as an array, the same memory if it lies on the CPU."""
     return tensor.cpu().numpy()

@@ -34,7 +34,7 @@ from skgd._network import (
     take,
 )
 from skgd._optimizers import OPTIMIZERS, PerModel, Vectors, variant
-from skgd._tensors import threads_for
+from skgd._tensors import numbers_like, threads_for
 
 Floats = npt.NDArray[np.float64]
 
@@ -119,6 +119,7 @@ def train(
 def _train(
     data: Data, models: Models, shared: Shared, per_model: PerModel, sizes: list[int]
 ) -> list[History]:
+    """Train epoch by epoch, on batches of the given sizes."""
     histories = [History(start=models.start) for _ in per_model["lr"]]
     running = list(range(len(histories)))  # the models that are still in the stack
     stack = models
@@ -173,6 +174,7 @@ def _goes_on(history: History, objective: float, shared: Shared) -> bool:
 
 
 def _scale(history: History) -> float:
+    """Return the loss that counts as the start, not too small to multiply."""
     return max(history.start or 0.0, 1.0)
 
 
@@ -197,7 +199,7 @@ def _only_grows(history: History) -> bool:
 
 
 def _ends_far_above_start(history: History) -> bool:
-    """Return the same of training that ends unsettled; one epoch may be a bad one."""
+    """Return the same for training that ends unsettled; a first epoch may be rough."""
     far = FAR_ABOVE_START if len(history.objective) > 1 else FAR_ABOVE_START**3
     return history.objective[-1] > far * _scale(history)
 
@@ -347,6 +349,7 @@ class _Update(NamedTuple):
 def _bind_update(
     models: Models, gradients: Network, shared: Shared, per_model: PerModel
 ) -> _Update:
+    """Return the optimizer's calls, bound to the flat vectors of all models."""
     optimizer = OPTIMIZERS[variant(shared.optimizer, shared.nesterov, per_model)]
     parameters = models.parameters
     flat = parameters.flat
@@ -358,7 +361,7 @@ def _bind_update(
         steps_kept = np.arange(n_steps) + t + 1 - models.since
         steps = optimizer.numbers(per_model, steps_kept)
         stacked = np.stack(list(steps.values()), axis=1)
-        return torch.from_numpy(stacked).to(flat.device, flat.dtype)
+        return numbers_like(stacked, flat)
 
     names = list(optimizer.numbers(per_model, np.arange(1, 2)))
     laid = flat.new_empty(len(names), len(owner))
@@ -385,13 +388,13 @@ def _bind_penalty(parameters: Network, per_model: PerModel) -> Callable[[], Tens
     total, norm = flat.new_zeros(len(alpha)), flat.new_zeros(len(alpha))
     calls: list[Call] = [partial(total.zero_)]
     if (alpha * (1 - l1_ratio)).any():
-        half_ridge = torch.from_numpy(alpha * (1 - l1_ratio) / 2).to(flat)
+        half_ridge = numbers_like(alpha * (1 - l1_ratio) / 2, flat)
         calls.append(partial(norm.zero_))
         for w, _ in layers:
             calls.append(contraction("moi,moi->m", w, w, out=norm, plus=norm))
         calls.append(partial(total.addcmul_, half_ridge, norm))
     if (alpha * l1_ratio).any():
-        lasso = torch.from_numpy(alpha * l1_ratio).to(flat)
+        lasso = numbers_like(alpha * l1_ratio, flat)
         calls.append(partial(norm.zero_))
         for w, _ in layers:
             size, ones = torch.empty_like(w), torch.ones_like(w[0])

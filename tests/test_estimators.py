@@ -1103,3 +1103,22 @@ def test_prediction_finishes_in_a_forked_child(hidden):
         assert child.exitcode == 0
     finally:
         torch.set_num_threads(before)
+
+
+def test_another_optimizer_begins_with_steps_of_its_own():
+    """Adam after sgd corrects its moments from its own first step, not from the fit's."""
+    model = small(MiniBatchRegressor, optimizer="sgd", lr=0.01, warm_start=True)
+    model.fit(X, y)
+    before = model.coef_.copy()
+    model.set_params(optimizer="adam", max_iter=1, batch_size=None).fit(X, y)
+
+    assert np.abs(model.coef_ - before).max() < 1.001 * 0.01
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+def test_training_does_not_go_on_with_other_intercepts(optimizer):
+    """fit_intercept changed after a fit is told, not followed in silence."""
+    model = small(MiniBatchRegressor, optimizer=optimizer).fit(X, y)
+    model.set_params(fit_intercept=False)
+    with pytest.raises(ValueError, match="fit_intercept=True"):
+        model.partial_fit(X, y)
