@@ -484,7 +484,8 @@ class MiniBatchRegressor(RegressorMixin, _MiniBatchBase):
         gives smaller weights. It does not depend on ``batch_size``.
     l1_ratio : float in [0, 1], default=0.0
         Share of the L1 norm in the penalty: 0 is L2 alone, 1 is L1 alone, whose weights
-        become exactly zero, more of them the larger ``alpha`` is.
+        become exactly zero, more of them the larger ``alpha`` is. The noise of small
+        batches keeps some of them off zero; whole batches and small ``lr`` do not.
     batch_size : int >= 1 or None, default=32
         Rows of a mini-batch. None is the whole training set (batch gradient descent), 1
         is stochastic gradient descent. A larger one makes fewer, less noisy steps an
@@ -510,7 +511,7 @@ class MiniBatchRegressor(RegressorMixin, _MiniBatchBase):
         Whether ``batch_loss_curve_`` keeps the loss of every step.
     random_state : int, RandomState instance or None, default=None
         Seed of the initial weights and of the order of the rows. An int gives the same
-        result at every call; None a new one.
+        result at every call, None a new one; ``numpy.random.seed`` has no effect.
     device : {"auto", "cpu", "cuda", "cuda:N", "mps"}, default="auto"
         Where to compute. "auto" is CUDA if there is one, else the CPU.
     dtype : {"float32", "float64"} or None, default=None
@@ -749,7 +750,8 @@ class MiniBatchClassifier(ClassifierMixin, _MiniBatchBase):
         gives smaller weights. It does not depend on ``batch_size``.
     l1_ratio : float in [0, 1], default=0.0
         Share of the L1 norm in the penalty: 0 is L2 alone, 1 is L1 alone, whose weights
-        become exactly zero, more of them the larger ``alpha`` is.
+        become exactly zero, more of them the larger ``alpha`` is. The noise of small
+        batches keeps some of them off zero; whole batches and small ``lr`` do not.
     batch_size : int >= 1 or None, default=32
         Rows of a mini-batch. None is the whole training set (batch gradient descent), 1
         is stochastic gradient descent. A larger one makes fewer, less noisy steps an
@@ -775,7 +777,7 @@ class MiniBatchClassifier(ClassifierMixin, _MiniBatchBase):
         Whether ``batch_loss_curve_`` keeps the loss of every step.
     random_state : int, RandomState instance or None, default=None
         Seed of the initial weights and of the order of the rows. An int gives the same
-        result at every call; None a new one.
+        result at every call, None a new one; ``numpy.random.seed`` has no effect.
     device : {"auto", "cpu", "cuda", "cuda:N", "mps"}, default="auto"
         Where to compute. "auto" is CUDA if there is one, else the CPU.
     dtype : {"float32", "float64"} or None, default=None

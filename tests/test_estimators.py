@@ -1106,7 +1106,7 @@ def test_prediction_finishes_in_a_forked_child(hidden):
 
 
 def test_another_optimizer_begins_with_steps_of_its_own():
-    """Adam after sgd corrects its moments from its own first step, not from the fit's."""
+    """Adam after sgd corrects its moments from its own first step, not the fit's."""
     model = small(MiniBatchRegressor, optimizer="sgd", lr=0.01, warm_start=True)
     model.fit(X, y)
     before = model.coef_.copy()
