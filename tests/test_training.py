@@ -178,6 +178,30 @@ def test_a_model_that_diverges_disturbs_no_other(kind, own):
     assert diverged == [False, True, False, True, False]
 
 
+def test_the_objective_counts_the_penalty_of_each_model():
+    """It is the loss plus the elastic net of the weights, without the intercepts."""
+    shared = SHARED._replace(max_iter=1, batch_size=None)
+    per_model = per_model_of([0, 1, 2, 3, 4])
+    data, sizes = data_of("squared_error", 3), SIZES["network"]
+    network = new_network(5, sizes, True, data.x)
+    generator = torch.Generator().manual_seed(0)
+    for array in arrays(network):
+        drawn = torch.randn(array.shape, generator=generator, dtype=torch.float64)
+        array.copy_(drawn)
+    weights = [layer.w.clone() for layer in network.layers]
+    models = Models(network, {}, [np.random.default_rng(0)])
+    histories = train(data, models, shared, per_model)
+
+    for m, history in enumerate(histories):
+        flat = torch.cat([w[m].flatten() for w in weights])
+        l1, l2 = torch.linalg.norm(flat, 1).item(), torch.linalg.norm(flat, 2).item()
+        share = per_model["l1_ratio"][m]
+        penalty = per_model["alpha"][m] * ((1 - share) * l2**2 / 2 + share * l1)
+        expected = history.batch_loss[0].item() + penalty
+
+        assert history.objective[0] == pytest.approx(expected, rel=1e-12)
+
+
 def test_weights_that_overflow_in_the_last_step_are_told():
     """The objective is taken before a step, so the weights are looked at as well."""
     shared = SHARED._replace(max_iter=1, batch_size=None)
