@@ -108,12 +108,13 @@ def threads_for(multiply_adds: int) -> Iterator[None]:
 
     other = Thread(target=put_back)
     other.start()
-    torch.set_num_threads(1)
-    is_set.set()
-    other.join()
     try:
+        torch.set_num_threads(1)
+        is_set.set()
+        other.join()
         yield
-    finally:
+    finally:  # after an interrupt as well, wherever it came
+        is_set.set()
         torch.set_num_threads(before)
 
 
