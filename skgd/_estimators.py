@@ -192,10 +192,8 @@ class _MiniBatchBase(ABC, BaseEstimator):
 
     def __copy__(self) -> Self:
         other = self._trainee()
-        if (
-            other.__sklearn_is_fitted__()
-        ):  # the one array that training extends in place
-            other.loss_curve_ = [*self.loss_curve_]
+        if self.__sklearn_is_fitted__():
+            other.loss_curve_ = [*self.loss_curve_]  # training extends it in place
         return other
 
     def _forget(self) -> None:
@@ -1034,7 +1032,8 @@ class MiniBatchClassifier(ClassifierMixin, _MiniBatchBase):
                 f"Got {named.tolist()}."
             )
             raise ValueError(msg)
-        return check_labels(y, self.classes_).astype(dtype)[np.newaxis]
+        check_labels(seen, self.classes_)
+        return np.searchsorted(self.classes_, y).astype(dtype)[np.newaxis]
 
     def _n_outputs(self, targets: Array) -> int:
         return 1 if len(self.classes_) == 2 else len(self.classes_)

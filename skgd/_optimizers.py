@@ -51,8 +51,9 @@ from torch import Tensor
 
 from skgd._contraction import Call
 
-PerModel = Mapping[str, npt.NDArray[np.float64]]  # hyperparameters, each of shape (m,)
-Numbers = dict[str, npt.NDArray[np.float64]]  # (steps, m), or (1, m) if steps are alike
+Floats = npt.NDArray[np.float64]
+PerModel = Mapping[str, Floats]  # hyperparameters, each of shape (m,)
+Numbers = dict[str, Floats]  # (steps, m), or (1, m) if all steps are alike
 
 
 class Vectors(NamedTuple):
@@ -72,6 +73,12 @@ class Optimizer(NamedTuple):
     calls: Callable[[Vectors, Mapping[str, Tensor]], list[Call]]  # given the numbers
 
 
+def elastic_net(per_model: PerModel) -> tuple[Floats, Floats]:
+    """Return the strengths of the penalty's two parts, L2 and L1, each (m,)."""
+    alpha, l1_ratio = per_model["alpha"], per_model["l1_ratio"]
+    return alpha * (1 - l1_ratio), alpha * l1_ratio
+
+
 def _over_weights(number: Tensor, n_weights: int) -> Tensor:
     """Return the part of a number's flat vector that lies over the weights."""
     return number if number.numel() == 1 else number[:n_weights]
@@ -88,9 +95,9 @@ def _soft_threshold(w: Tensor, threshold: Tensor) -> list[Call]:
 
 
 def _sgd_numbers(per_model: PerModel, steps: npt.NDArray[np.int64]) -> Numbers:
-    lr, momentum, alpha = (per_model[name] for name in ("lr", "momentum", "alpha"))
+    lr, momentum = per_model["lr"], per_model["momentum"]
     pace = lr / (1 - momentum)
-    ridge, lasso = alpha * (1 - per_model["l1_ratio"]), alpha * per_model["l1_ratio"]
+    ridge, lasso = elastic_net(per_model)
     numbers = {"lr": lr, "momentum": momentum}
     if ridge.any():
         numbers["shrink"] = 1 / (1 + pace * ridge)
@@ -150,9 +157,8 @@ def _adam_numbers(per_model: PerModel, steps: npt.NDArray[np.int64]) -> Numbers:
         "new_1": np.broadcast_to(1 - beta_1, correction.shape),
         "new_2": np.broadcast_to(1 - beta_2, correction.shape),
     }
-    alpha, l1_ratio = per_model["alpha"], per_model["l1_ratio"]
-    if alpha.any():
-        ridge, lasso = alpha * (1 - l1_ratio), alpha * l1_ratio
+    if per_model["alpha"].any():
+        ridge, lasso = elastic_net(per_model)
         numbers["ridge"] = np.broadcast_to(ridge, correction.shape)
         numbers["lasso"] = np.broadcast_to(lasso, correction.shape)
         numbers["penalty_lr"] = per_model["lr"] * correction

@@ -15,7 +15,6 @@ from math import inf, isfinite
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -33,10 +32,15 @@ from skgd._network import (
     put_,
     take,
 )
-from skgd._optimizers import OPTIMIZERS, PerModel, Vectors, variant
+from skgd._optimizers import (
+    OPTIMIZERS,
+    Floats,
+    PerModel,
+    Vectors,
+    elastic_net,
+    variant,
+)
 from skgd._tensors import numbers_like, threads_for
-
-Floats = npt.NDArray[np.float64]
 
 # Training has diverged when its objective is so many times the loss at the start, or so
 # many where that is below 1, and has grown for some epochs in a row or training ends.
@@ -90,7 +94,7 @@ class History:
     diverged: bool = False
 
     # What the stopping rules remember.
-    start: float | None = None  # the loss before training
+    start: float = 0.0  # the loss before training
     best: float = inf
     waiting: int = 0  # epochs without improvement, in a row
     growing: int = 0  # epochs of growth, in a row
@@ -120,7 +124,7 @@ def _train(
     data: Data, models: Models, shared: Shared, per_model: PerModel, sizes: list[int]
 ) -> list[History]:
     """Train epoch by epoch, on batches of the given sizes."""
-    histories = [History(start=models.start) for _ in per_model["lr"]]
+    histories = [History(start=models.start or 0.0) for _ in per_model["lr"]]
     running = list(range(len(histories)))  # the models that are still in the stack
     stack = models
     run_epoch = _bind_epoch(data, stack, shared, per_model, sizes)
@@ -133,7 +137,7 @@ def _train(
         goes_on = []
         for place, model in enumerate(running):
             history, losses = histories[model], batch_loss[:, place]
-            if history.start is None:
+            if epoch == 1 and models.start is None:
                 first = losses[: max(1, _SAMPLES_AT_START // sizes[0])]
                 history.start = float(first.mean())
             if shared.record_batch_loss:
@@ -175,7 +179,7 @@ def _goes_on(history: History, objective: float, shared: Shared) -> bool:
 
 def _scale(history: History) -> float:
     """Return the loss that counts as the start, not too small to multiply."""
-    return max(history.start or 0.0, 1.0)
+    return max(history.start, 1.0)
 
 
 def _is_worse(history: History, shared: Shared) -> bool:
@@ -183,7 +187,7 @@ def _is_worse(history: History, shared: Shared) -> bool:
 
     Not just above it: data that are not standardised may make Adam do no better.
     """
-    return history.objective[-1] > 10 * (history.start or 0.0) + (shared.tol or 0.0)
+    return history.objective[-1] > 10 * history.start + (shared.tol or 0.0)
 
 
 def _only_grows(history: History) -> bool:
@@ -192,14 +196,14 @@ def _only_grows(history: History) -> bool:
     That is no rest: the objective may yet come down again, or go on up to divergence.
     """
     lost = history.objective[-1] - history.best
-    gained = (history.start or 0.0) - history.best
+    gained = history.start - history.best
     return history.growing >= max(history.waiting, EPOCHS_OF_GROWTH) and (
         lost > 0.01 * max(gained, 0.0)
     )
 
 
 def _ends_far_above_start(history: History) -> bool:
-    """Return the same for training that ends unsettled; a first epoch may be rough."""
+    """Return whether training ends there unsettled; a first epoch may be rough."""
     far = FAR_ABOVE_START if len(history.objective) > 1 else FAR_ABOVE_START**3
     return history.objective[-1] > far * _scale(history)
 
@@ -384,23 +388,23 @@ def _bind_update(
 def _bind_penalty(parameters: Network, per_model: PerModel) -> Callable[[], Tensor]:
     """Return the function that gives the penalty of each model, (m,)."""
     flat, layers = parameters.flat, parameters.layers
-    alpha, l1_ratio = per_model["alpha"], per_model["l1_ratio"]
-    total, norm = flat.new_zeros(len(alpha)), flat.new_zeros(len(alpha))
+    ridge, lasso = elastic_net(per_model)
+    total, norm = flat.new_zeros(len(ridge)), flat.new_zeros(len(ridge))
     calls: list[Call] = [partial(total.zero_)]
-    if (alpha * (1 - l1_ratio)).any():
-        half_ridge = numbers_like(alpha * (1 - l1_ratio) / 2, flat)
+    if ridge.any():
+        half_ridge = numbers_like(ridge / 2, flat)
         calls.append(partial(norm.zero_))
         for w, _ in layers:
             calls.append(contraction("moi,moi->m", w, w, out=norm, plus=norm))
         calls.append(partial(total.addcmul_, half_ridge, norm))
-    if (alpha * l1_ratio).any():
-        lasso = numbers_like(alpha * l1_ratio, flat)
+    if lasso.any():
+        whole_lasso = numbers_like(lasso, flat)
         calls.append(partial(norm.zero_))
         for w, _ in layers:
             size, ones = torch.empty_like(w), torch.ones_like(w[0])
             calls.append(partial(torch.abs, w, out=size))
             calls.append(contraction("moi,oi->m", size, ones, out=norm, plus=norm))
-        calls.append(partial(total.addcmul_, lasso, norm))
+        calls.append(partial(total.addcmul_, whole_lasso, norm))
 
     def penalty() -> Tensor:
         for call in calls:

@@ -124,8 +124,9 @@ def check_parameters(estimator: Any, losses: Sequence[str]) -> None:
     Parameters that a subclass has added are its own business.
     """
     rules = {**RULES, "loss": _one_of(*losses)}
-    for name, value in estimator.get_params(deep=False).items():
-        if name in rules and not rules[name].holds(value):
+    for name in sorted(rules):  # get_params would read the signature at every predict
+        value = getattr(estimator, name)
+        if not rules[name].holds(value):
             msg = (
                 f"The {name!r} parameter of {type(estimator).__name__} must be "
                 f"{rules[name].words}. Got {value!r} instead."
@@ -205,16 +206,15 @@ def check_classes(classes: Array, estimator: Any) -> Array:
     return classes
 
 
-def check_labels(y: Array, classes: Array) -> npt.NDArray[np.int64]:
-    """Return the place of every label among the classes."""
-    unseen = np.setdiff1d(y, classes)
+def check_labels(labels: Array, classes: Array) -> None:
+    """Refuse labels, distinct ones, that are not among the classes."""
+    unseen = np.setdiff1d(labels, classes)
     if len(unseen):
         msg = (
             f"y holds {_listed(unseen)}, not among the classes {_listed(classes)} of "
             "the first call; name all classes in the first partial_fit, or fit anew."
         )
         raise ValueError(msg)
-    return np.searchsorted(classes, y)
 
 
 def check_dtype_of_device(dtype: npt.DTypeLike, device_type: str) -> None:

@@ -14,6 +14,7 @@ N_ROWS, N_FEATURES = 60, 4
 _rng = np.random.default_rng(0)
 X = _rng.normal(size=(N_ROWS, N_FEATURES))
 Y = X @ [[1, 0.3], [-2, 1], [0, -1], [0.5, 0]] + [3, -1] + _rng.normal(size=(N_ROWS, 2))
+RAW = X * [1, 10, 100, 1000] + [0, 5, 50, 500]  # features of unlike scales
 WEIGHT = _rng.integers(1, 4, N_ROWS).astype(float)
 
 # What can be learned: the estimator and its targets.

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import (
+    RAW,
     TASKS,
     X,
     Y,
@@ -616,8 +617,6 @@ def test_a_refused_fit_leaves_the_seed_as_it_was(cls, hidden):
 
 
 # Divergence
-
-RAW = X * [1, 10, 100, 1000] + [0, 5, 50, 500]
 
 
 def diverged(lr):

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from conftest import (
+    RAW,
     TASKS,
     WEIGHT,
     X,
@@ -46,7 +47,6 @@ from skgd import MiniBatchClassifier, MiniBatchRegressor
 
 y = Y[:, 0]
 two_classes, three_classes = TASKS["two classes"][1], TASKS["three classes"][1]
-RAW = X * [1, 10, 100, 1000] + [0, 5, 50, 500]
 
 
 # Pipelines and searches
