@@ -1,5 +1,6 @@
 """Arrays in and out, devices, threads and seeds."""
 
+import threading
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 
@@ -81,6 +82,30 @@ def test_threads_that_start_in_a_fit_get_the_usual_number():
     with threads_for(1), ThreadPoolExecutor(1) as pool:
         assert torch.get_num_threads() == 1
         assert pool.submit(torch.get_num_threads).result() == before
+
+
+def test_an_interrupt_leaves_no_thread_waiting(monkeypatch):
+    """Ctrl-C while the number is being set ends the helper and puts it back."""
+    before, set_number = torch.get_num_threads(), torch.set_num_threads
+    helpers = []
+
+    def interrupted(number):
+        if number == 1:
+            helpers.extend(t for t in threading.enumerate() if "put_back" in t.name)
+            raise KeyboardInterrupt
+        set_number(number)
+
+    set_number(2)
+    monkeypatch.setattr(torch, "set_num_threads", interrupted)
+    with pytest.raises(KeyboardInterrupt), threads_for(1):
+        pass
+    number = torch.get_num_threads()
+    set_number(before)
+
+    assert number == 2
+    assert len(helpers) == 1
+    helpers[0].join(timeout=10)
+    assert not helpers[0].is_alive()
 
 
 def test_auto_is_cuda_where_there_is_one():
