@@ -23,11 +23,17 @@ Rows = npt.NDArray[np.int64]
 
 
 class Data(NamedTuple):
-    """The training set."""
+    """The training set, or a held-out one."""
 
     x: Tensor  # (n, i), a row a sample
     y: Tensor  # (o, n); or (1, n) where it holds class numbers and o is above one
     weight: Tensor | None  # (1, n), sample weights
+    rows: Rows | None = None  # those that count, where others share the arrays
+
+    @property
+    def n_samples(self) -> int:
+        """The number of rows that count."""
+        return self.x.shape[0] if self.rows is None else len(self.rows)
 
 
 class Batch(NamedTuple):
@@ -72,17 +78,22 @@ def bind_batch(data: Data, n_outputs: int, n_rows: int, own: int | None) -> Batc
     """Return the arrays of a batch of ``n_rows``, and the calls that fill them.
 
     ``own`` is the number of models if each sees rows of its own, None if all see the
-    same ones. The whole set is not gathered: its arrays are views of the data.
+    same ones. The whole set is not gathered: its arrays are views of the data, or where
+    only some of the rows count, they are gathered here, once.
     """
     gathers: list[Gather] = []
     calls: list[Call] = []
-    whole = n_rows == data.x.shape[0]
+    whole = n_rows == data.n_samples
     m = own or 1
 
     def gathered(array: Tensor, axis: int) -> Tensor:
         """Return the array, or one of a batch's rows that a gather will fill."""
-        if whole:
+        if whole and data.rows is None:
             return array
+        if whole:
+            return array.index_select(
+                axis, torch.from_numpy(data.rows).to(array.device)
+            )
         shape = list(array.shape)
         shape[axis] = m * n_rows
         batch = array.new_empty(shape)

@@ -14,19 +14,24 @@ input is (ib) where all models see the same batch.
 
 ``forward`` and ``backward`` return calls (see ``_contraction``) and the arrays that
 these fill: the equations are bound to their arrays once, and replayed at every step.
+
+What another room knows better is handed in as an array that it fills before each step:
+the masks of dropout, which need a generator, and the first layer's output where the
+data are no (ib) array.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import pairwise
 from math import ceil, prod, sqrt
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from skgd._activations import Activation, glorot
+from skgd._activations import Activation
 from skgd._contraction import Call, contraction
 from skgd._tensors import numbers_like
 
@@ -114,84 +119,205 @@ def put_(network: Network, models: Tensor, values: Network) -> None:
         old.index_copy_(0, models, new)
 
 
+# Draws the weights of a layer, (o, i), given its units in and out.
+Initialiser = Callable[[np.random.Generator, int, int], npt.NDArray[np.float64]]
+Variance = Callable[[int, int], float]
+
+
+def glorot(units_in: int, units_out: int) -> float:
+    """Glorot and Bengio (2010), eq. 12: keeps the scale of signals and of gradients."""
+    return 2.0 / (units_in + units_out)
+
+
+def he(units_in: int, units_out: int) -> float:
+    """He et al. (2015), eq. 10: keeps it where half of the units are cut to zero."""
+    return 2.0 / units_in
+
+
+def lecun(units_in: int, units_out: int) -> float:
+    """LeCun et al. (1998), section 4.6: keeps the scale of signals."""
+    return 1.0 / units_in
+
+
+def _uniform(variance: Variance) -> Initialiser:
+    def draw(
+        generator: np.random.Generator, units_in: int, units_out: int
+    ) -> npt.NDArray[np.float64]:
+        bound = sqrt(3 * variance(units_in, units_out))
+        return generator.uniform(-bound, bound, (units_out, units_in))
+
+    return draw
+
+
+def _normal(variance: Variance) -> Initialiser:
+    def draw(
+        generator: np.random.Generator, units_in: int, units_out: int
+    ) -> npt.NDArray[np.float64]:
+        std = sqrt(variance(units_in, units_out))
+        return generator.normal(0.0, std, (units_out, units_in))
+
+    return draw
+
+
+INITIALISERS: dict[str, Initialiser] = {
+    "glorot_normal": _normal(glorot),
+    "glorot_uniform": _uniform(glorot),
+    "he_normal": _normal(he),
+    "he_uniform": _uniform(he),
+    "lecun_normal": _normal(lecun),
+    "lecun_uniform": _uniform(lecun),
+}
+
+
 def initialise_(
-    network: Network, activation: Activation, generators: Sequence[np.random.Generator]
+    network: Network,
+    activation: Activation,
+    generators: Sequence[np.random.Generator],
+    init: str = "auto",
 ) -> None:
     """Draw the weights of models with hidden layers; a linear model starts at zero.
 
-    One generator serves all models alike, or each model has its own. The draw is made
-    in float64 and then cast, so every dtype starts from the same numbers.
+    ``init`` names the initialiser of all layers; "auto" is the activation's own for
+    hidden layers and Glorot's for the last. One generator serves all models alike, or
+    each model has its own. The draw is made in float64 and then cast, so every dtype
+    starts from the same numbers.
     """
     if len(network.layers) == 1:
         return
     for n, layer in enumerate(network.layers):
         _, units_out, units_in = layer.w.shape
         last = n == len(network.layers) - 1
-        variance = glorot if last else activation.variance
-        bound = sqrt(3 * variance(units_in, units_out))  # of a uniform distribution
-        draws = [g.uniform(-bound, bound, (units_out, units_in)) for g in generators]
+        suits = "glorot_uniform" if last else activation.init
+        draw = INITIALISERS[suits if init == "auto" else init]
+        draws = [draw(generator, units_in, units_out) for generator in generators]
         layer.w.copy_(numbers_like(np.stack(draws), layer.w))
 
 
-def forward(
-    layers: Sequence[Layer], x: Tensor, activation: Activation
-) -> tuple[list[Call], list[Tensor], Tensor]:
-    """Return the calls of the forward pass, every layer's input, and the prediction z.
+class Hidden(NamedTuple):
+    """The arrays (mob) of a hidden layer."""
 
-    ``x`` is (ib), one batch for all models, or (mib), a batch for each.
+    z: Tensor  # the sum, or h where the activation does not keep the sum
+    h: Tensor  # the value
+    mask: Tensor | None  # what the next layer gets of h is h times this; or (ob)
+
+
+class Forward(NamedTuple):
+    """A forward pass bound to its arrays: all that the backward pass needs of it."""
+
+    calls: list[Call]
+    inputs: list[Tensor | None]  # of every layer; None where its output was handed in
+    hidden: list[Hidden]
+    z: Tensor  # the prediction (mob)
+
+
+def forward(
+    layers: Sequence[Layer],
+    x: Tensor | None,
+    activation: Activation,
+    masks: Sequence[Tensor | None] = (),
+    first: Tensor | None = None,
+) -> Forward:
+    """Return the calls of the forward pass, and the arrays that they fill.
+
+    ``x`` is (ib), one batch for all models, or (mib), a batch for each. Where it is
+    None, ``first`` is the output (mob) of the first layer, and is overwritten.
+    ``masks`` is empty, or has an array (ob) or (mob) for each hidden layer: zero where
+    a unit is dropped, and 1 / (1 - p) elsewhere.
     """
     calls: list[Call] = []
-    inputs: list[Tensor] = []
-    for w, bias in layers:
-        if inputs:
-            calls += activation.value(x)
+    inputs: list[Tensor | None] = [x]
+    hidden: list[Hidden] = []
+    if x is not None:
+        z = _output(layers[0], x, calls)
+    elif first is not None:
+        z = first
+    else:
+        raise ValueError("forward needs x, or the first layer's output. Got neither.")
+    masks = masks or [None] * (len(layers) - 1)
+    for layer, mask in zip(layers[1:], masks, strict=True):
+        h = torch.empty_like(z) if activation.keeps_sum else z
+        calls += activation.value(z, h)
+        hidden.append(Hidden(z, h, mask))
+        x = h
+        if mask is not None:
+            x = torch.empty_like(h)
+            calls.append(partial(torch.mul, h, mask, out=x))
         inputs.append(x)
-        equation = "moi,ib->mob" if x.ndim == 2 else "moi,mib->mob"
-        z = w.new_empty(w.shape[0], w.shape[1], x.shape[-1])
-        plus = None if bias is None else bias.unsqueeze(2)
-        calls.append(contraction(equation, w, x, out=z, plus=plus))
-        x = z
-    return calls, inputs, z
+        z = _output(layer, x, calls)
+    return Forward(calls, inputs, hidden, z)
+
+
+def _output(layer: Layer, x: Tensor, calls: list[Call]) -> Tensor:
+    """Return the array of a layer's output, and add the call that fills it."""
+    w, bias = layer
+    equation = "moi,ib->mob" if x.ndim == 2 else "moi,mib->mob"
+    z = w.new_empty(w.shape[0], w.shape[1], x.shape[-1])
+    plus = None if bias is None else bias.unsqueeze(2)
+    calls.append(contraction(equation, w, x, out=z, plus=plus))
+    return z
+
+
+class Backward(NamedTuple):
+    """A backward pass bound to its arrays."""
+
+    calls: list[Call]
+    dz: Tensor  # the gradient of the first layer's output (mob)
 
 
 def backward(
     dz: Tensor,
-    inputs: Sequence[Tensor],
+    passed: Forward,
     layers: Sequence[Layer],
     gradients: Sequence[Layer],
     activation: Activation,
-) -> list[Call]:
+) -> Backward:
     """Return the calls that fill the gradients of all layers, given that of z (mob).
 
     ``dz`` is the gradient of a mean over the batch, so the sums over b are final here.
+    The weights of a first layer that was computed elsewhere get their gradient there.
     """
     ones = dz.new_ones(dz.shape[2])  # a sum over b is a product: faster than torch.sum
     calls: list[Call] = []
     for n in reversed(range(len(layers))):
-        x, (dw, dbias) = inputs[n], gradients[n]
-        equation = "mob,ib->moi" if x.ndim == 2 else "mob,mib->moi"
-        calls.append(contraction(equation, dz, x, out=dw))
+        x, (dw, dbias) = passed.inputs[n], gradients[n]
+        if x is not None:
+            equation = "mob,ib->moi" if x.ndim == 2 else "mob,mib->moi"
+            calls.append(contraction(equation, dz, x, out=dw))
         if dbias is not None:
             calls.append(contraction("mob,b->mo", dz, ones, out=dbias))
         if n > 0:  # the data need no gradient
-            dx, derivative = torch.empty_like(x), torch.empty_like(x)
+            z, h, mask = passed.hidden[n - 1]
+            dx, derivative = torch.empty_like(h), torch.empty_like(h)
             calls.append(contraction("moi,mob->mib", layers[n].w, dz, out=dx))
-            calls += activation.derivative(x, derivative)
+            if mask is not None:
+                calls.append(partial(dx.mul_, mask))
+            calls += activation.derivative(z, h, derivative)
             calls.append(partial(dx.mul_, derivative))
-            dz = dx  # the input of layer n was the output of layer n - 1
-    return calls
+            dz = dx  # the units of this input are the outputs of layer n - 1
+    return Backward(calls, dz)
 
 
 def raw_prediction(
-    layers: Sequence[Layer], x: Tensor, activation: Activation
+    layers: Sequence[Layer],
+    x: Any,
+    activation: Activation,
+    first: Callable[[Any], Tensor] | None = None,
 ) -> Tensor:
-    """Return the prediction z (mon) for all rows of x (ni), before the inverse link."""
+    """Return the prediction z (mon) for all rows of x (ni), before the inverse link.
+
+    Where x is no tensor, ``first`` computes the first layer's output (mob) of some of
+    its rows, ``x[start:stop]``.
+    """
     n_samples = x.shape[0]
     n_rows = n_samples if len(layers) == 1 else _ROWS_AT_ONCE
     parts = []
-    for rows in torch.split(x, n_rows):
-        calls, _, z = forward(layers, rows.mT, activation)
-        for call in calls:
+    for start in range(0, n_samples, n_rows):
+        rows = x[start : start + n_rows]
+        if first is None:
+            passed = forward(layers, rows.mT, activation)
+        else:
+            passed = forward(layers, None, activation, first=first(rows))
+        for call in passed.calls:
             call()
-        parts.append(z)
+        parts.append(passed.z)
     return parts[0] if len(parts) == 1 else torch.cat(parts, dim=2)

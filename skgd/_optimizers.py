@@ -4,8 +4,10 @@ Everything here acts on flat vectors that hold all parameters of all models, wei
 first (see ``_network.Network``), so a step is a few calls at any depth.
 
 Hyperparameters may differ between models and change from step to step. ``numbers``
-works them out on the host, in float64, for many steps at once; ``_training`` lays those
-of one step over the flat vectors, or leaves them scalars where there is one model.
+works them out on the host, in float64, for many steps at once, from the learning rates
+of ``_schedules``; ``_training`` lays those of one step over the flat vectors, or leaves
+them scalars where there is one model. Where nothing changes they have a single row, and
+are laid once for all steps.
 
 Penalties are shrink steps, not part of the gradient: at a large ``lr * alpha`` a
 gradient step overshoots without bound, and only a shrink step gives exact zeros. The
@@ -22,20 +24,31 @@ keeps the minimum in place where p ridge is above 1 as well, as it is for Adam a
 weight smaller than ``lr``.
 
 For plain descent p is ``lr``. Momentum adds up a constant gradient to
-1 / (1 - momentum) times itself. Adam has a pace for every parameter,
-lr / (sqrt(second moment) + epsilon). That pace is huge where there has been no
-gradient, at a unit that was off or a feature that was zero, and such a weight would be
-gone in one step. At the minimum the gradient of the loss is as large as that of the
-penalty, ridge |w| + lasso. So for the penalty the divisor is at least half of this: the
-minimum stays where it is, and no penalty moves a weight by more than 2 lr a step.
+1 / (1 - momentum) times itself. Adagrad, RMSprop and Adam have a pace for every
+parameter, lr / (root + epsilon), where the root is that of the sum or of a mean of its
+squared gradients. That pace is huge where there has been no gradient, at a unit that
+was off or a feature that was zero, and such a weight would be gone in one step. At the
+minimum the gradient of the loss is as large as that of the penalty, ridge |w| + lasso.
+So for the penalty the divisor is at least half of this: the minimum stays where it is,
+and no penalty moves a weight by more than 2 lr a step. (RMSprop's mean of squares
+starts at zero and is not corrected for it, so its first steps are longer, and so must
+be those of the penalty: what its mean has seen of a constant gradient is halved. L2 by
+way of the gradient, as in torch.optim, has the same minimum but no exact zeros.)
 
-(L2 by way of the gradient, as in torch's Adam, has the same minimum but no exact zeros.
-AdamW shrinks all parameters at the pace ``lr``, and so has another minimum.)
+AdamW is the exception: it is here as it is known, with L1 beside it. It shrinks all
+weights at the pace ``lr``, whatever the pace of their gradients,
+
+    w  <-  soft(max(0, 1 - lr ridge) w - step of Adam, lr lasso),
+
+and so comes to rest elsewhere than at the minimum of the objective.
 
 References
 ----------
 Momentum and Nesterov's: Sutskever et al. (2013), in the form of torch.optim.SGD.
+Adagrad: Duchi, Hazan and Singer (2011), the diagonal case of figure 1.
+RMSprop: Tieleman and Hinton (2012), lecture 6.5 of their course on neural networks.
 Adam: Kingma and Ba (2015), algorithm 1.
+AdamW: Loshchilov and Hutter (2019), algorithm 2.
 The proximal step of the elastic net: Parikh and Boyd (2014), section 6.5.3; at an
 adaptive pace: Yun, Lozano and Yang (2021), algorithm 1.
 """
@@ -53,6 +66,7 @@ from skgd._contraction import Call
 
 Floats = npt.NDArray[np.float64]
 PerModel = Mapping[str, Floats]  # hyperparameters, each of shape (m,)
+Steps = npt.NDArray[np.int64]  # the numbers t of some steps, from 1
 Numbers = dict[str, Floats]  # (steps, m), or (1, m) if all steps are alike
 
 
@@ -69,7 +83,7 @@ class Optimizer(NamedTuple):
     """How a gradient becomes a step."""
 
     keeps: tuple[str, ...]
-    numbers: Callable[[PerModel, npt.NDArray[np.int64]], Numbers]  # of steps t, from 1
+    numbers: Callable[[PerModel, Floats, Steps], Numbers]  # given the learning rates
     calls: Callable[[Vectors, Mapping[str, Tensor]], list[Call]]  # given the numbers
 
 
@@ -94,8 +108,14 @@ def _soft_threshold(w: Tensor, threshold: Tensor) -> list[Call]:
     ]
 
 
-def _sgd_numbers(per_model: PerModel, steps: npt.NDArray[np.int64]) -> Numbers:
-    lr, momentum = per_model["lr"], per_model["momentum"]
+def _in_rows(numbers: Mapping[str, Floats]) -> Numbers:
+    """Return numbers of as many rows: one for each step, or one if all are alike."""
+    rows = np.broadcast_arrays(*numbers.values())
+    return dict(zip(numbers, rows, strict=True))
+
+
+def _sgd_numbers(per_model: PerModel, lr: Floats, steps: Steps) -> Numbers:
+    momentum = per_model["momentum"]
     pace = lr / (1 - momentum)
     ridge, lasso = elastic_net(per_model)
     numbers = {"lr": lr, "momentum": momentum}
@@ -103,7 +123,7 @@ def _sgd_numbers(per_model: PerModel, steps: npt.NDArray[np.int64]) -> Numbers:
         numbers["shrink"] = 1 / (1 + pace * ridge)
     if lasso.any():
         numbers["threshold"] = pace * lasso
-    return {name: number[np.newaxis] for name, number in numbers.items()}
+    return _in_rows(numbers)
 
 
 def _descend(
@@ -145,45 +165,36 @@ def _nesterov(vectors: Vectors, number: Mapping[str, Tensor]) -> list[Call]:
     ]
 
 
-def _adam_numbers(per_model: PerModel, steps: npt.NDArray[np.int64]) -> Numbers:
-    t = steps[:, np.newaxis]
-    beta_1, beta_2 = per_model["beta_1"], per_model["beta_2"]
-    # The corrections of both moments for their start at zero, as two numbers instead
-    # of two vectors: the order of computation at the end of section 2 of the paper.
-    correction = np.sqrt(1 - beta_2**t)
-    numbers = {
-        "lr": per_model["lr"] * correction / (1 - beta_1**t),
-        "epsilon": per_model["epsilon"] * correction,
-        "new_1": np.broadcast_to(1 - beta_1, correction.shape),
-        "new_2": np.broadcast_to(1 - beta_2, correction.shape),
+def _penalty_numbers(per_model: PerModel, lr: Floats, seen: Floats | float) -> Numbers:
+    """Return what a penalty at adaptive paces needs.
+
+    A constant gradient g has brought the root to ``seen * g``, or further.
+    """
+    if not per_model["alpha"].any():
+        return {}
+    ridge, lasso = elastic_net(per_model)
+    return {
+        "ridge": ridge,
+        "lasso": lasso,
+        "penalty_lr": lr,
+        "half_ridge": ridge / 2 * seen,
+        "half_lasso": lasso / 2 * seen,
     }
-    if per_model["alpha"].any():
-        ridge, lasso = elastic_net(per_model)
-        numbers["ridge"] = np.broadcast_to(ridge, correction.shape)
-        numbers["lasso"] = np.broadcast_to(lasso, correction.shape)
-        numbers["penalty_lr"] = per_model["lr"] * correction
-        numbers["half_ridge"] = ridge / 2 * correction
-        numbers["half_lasso"] = lasso / 2 * correction
-    return numbers
 
 
-def _adam(vectors: Vectors, number: Mapping[str, Tensor]) -> list[Call]:
-    parameters, w, gradient, kept = vectors
-    moment_1, moment_2 = kept["moment_1"], kept["moment_2"]
-    root, pace = torch.empty_like(parameters), torch.empty_like(parameters)
+def _descend_adaptively(
+    vectors: Vectors, move: Tensor, root: Tensor, number: Mapping[str, Tensor]
+) -> list[Call]:
+    """Return the calls of: subtract pace * move, and take the penalty at that pace."""
+    parameters, w = vectors.parameters, vectors.weights
+    pace = torch.empty_like(parameters)
     calls: list[Call] = [
-        # moment_1 = beta_1 moment_1 + (1 - beta_1) g
-        partial(moment_1.lerp_, gradient, number["new_1"]),
-        # moment_2 = beta_2 moment_2 + (1 - beta_2) g^2
-        partial(torch.mul, gradient, gradient, out=pace),
-        partial(moment_2.lerp_, pace, number["new_2"]),
-        # pace = lr / (sqrt(moment_2) + epsilon)
-        partial(torch.sqrt, moment_2, out=root),
+        # pace = lr / (root + epsilon)
         partial(root.add_, number["epsilon"]),
         partial(torch.div, number["lr"], root, out=pace),
     ]
     if "ridge" not in number:
-        return [*calls, partial(parameters.addcmul_, moment_1, pace, value=-1)]
+        return [*calls, partial(parameters.addcmul_, move, pace, value=-1)]
 
     names = "penalty_lr", "ridge", "lasso", "half_ridge", "half_lasso"
     lr, ridge, lasso, half_ridge, half_lasso = (
@@ -192,12 +203,12 @@ def _adam(vectors: Vectors, number: Mapping[str, Tensor]) -> list[Call]:
     size, slow, some = (torch.empty_like(w) for _ in range(3))
     return [
         *calls,
-        # slow = lr / max(root, (ridge |w| + lasso) / 2), the penalty's pace
+        # slow = lr / max(root + epsilon, (ridge |w| + lasso) / 2), the penalty's pace
         partial(torch.abs, w, out=size),
         partial(torch.addcmul, half_lasso, size, half_ridge, out=size),
         partial(torch.maximum, root[: len(w)], size, out=size),
         partial(torch.div, lr, size, out=slow),
-        partial(parameters.addcmul_, moment_1, pace, value=-1),
+        partial(parameters.addcmul_, move, pace, value=-1),
         partial(torch.mul, slow, lasso, out=some),
         *_soft_threshold(w, some),
         partial(torch.addcmul, w.new_ones(1), slow, ridge, out=some),
@@ -205,11 +216,119 @@ def _adam(vectors: Vectors, number: Mapping[str, Tensor]) -> list[Call]:
     ]
 
 
+def _adagrad_numbers(per_model: PerModel, lr: Floats, steps: Steps) -> Numbers:
+    numbers = {"lr": lr, "epsilon": per_model["epsilon"]}
+    return _in_rows({**numbers, **_penalty_numbers(per_model, lr, 1.0)})
+
+
+def _adagrad(vectors: Vectors, number: Mapping[str, Tensor]) -> list[Call]:
+    gradient, total = vectors.gradient, vectors.kept["sum_of_squares"]
+    root = torch.empty_like(total)
+    return [
+        # sum_of_squares = sum_of_squares + g^2
+        partial(total.addcmul_, gradient, gradient),
+        # w = w - lr g / (sqrt(sum_of_squares) + epsilon)
+        partial(torch.sqrt, total, out=root),
+        *_descend_adaptively(vectors, gradient, root, number),
+    ]
+
+
+def _second_moment(
+    gradient: Tensor, moment_2: Tensor, root: Tensor, number: Mapping[str, Tensor]
+) -> list[Call]:
+    """Return the calls of: the mean of squares takes in the gradient, and its root."""
+    return [
+        # moment_2 = beta_2 moment_2 + (1 - beta_2) g^2
+        partial(torch.mul, gradient, gradient, out=root),
+        partial(moment_2.lerp_, root, number["new_2"]),
+        partial(torch.sqrt, moment_2, out=root),
+    ]
+
+
+def _rmsprop_numbers(per_model: PerModel, lr: Floats, steps: Steps) -> Numbers:
+    numbers = {
+        "lr": lr,
+        "epsilon": per_model["epsilon"],
+        "new_2": 1 - per_model["beta_2"],
+    }
+    seen = np.sqrt(1 - per_model["beta_2"] ** steps[:, np.newaxis])
+    return _in_rows({**numbers, **_penalty_numbers(per_model, lr, seen)})
+
+
+def _rmsprop(vectors: Vectors, number: Mapping[str, Tensor]) -> list[Call]:
+    gradient, moment_2 = vectors.gradient, vectors.kept["moment_2"]
+    root = torch.empty_like(moment_2)
+    return [
+        *_second_moment(gradient, moment_2, root, number),
+        # w = w - lr g / (sqrt(moment_2) + epsilon)
+        *_descend_adaptively(vectors, gradient, root, number),
+    ]
+
+
+def _moments_numbers(
+    per_model: PerModel, lr: Floats, steps: Steps
+) -> tuple[Numbers, Floats]:
+    """Return the numbers of Adam without a penalty, and the correction of its root."""
+    t = steps[:, np.newaxis].astype(float)  # a power that does not depend on the shape
+    beta_1, beta_2 = per_model["beta_1"], per_model["beta_2"]
+    # The corrections of both moments for their start at zero, as two numbers instead
+    # of two vectors: the order of computation at the end of section 2 of the paper.
+    correction = np.sqrt(1 - beta_2**t)
+    numbers = {
+        "lr": lr * correction / (1 - beta_1**t),
+        "epsilon": per_model["epsilon"] * correction,
+        "new_1": 1 - beta_1,
+        "new_2": 1 - beta_2,
+    }
+    return numbers, correction
+
+
+def _adam_numbers(per_model: PerModel, lr: Floats, steps: Steps) -> Numbers:
+    numbers, correction = _moments_numbers(per_model, lr, steps)
+    penalty = _penalty_numbers(per_model, lr * correction, correction)
+    return _in_rows({**numbers, **penalty})
+
+
+def _adam(vectors: Vectors, number: Mapping[str, Tensor]) -> list[Call]:
+    gradient = vectors.gradient
+    moment_1, moment_2 = vectors.kept["moment_1"], vectors.kept["moment_2"]
+    root = torch.empty_like(moment_2)
+    return [
+        # moment_1 = beta_1 moment_1 + (1 - beta_1) g
+        partial(moment_1.lerp_, gradient, number["new_1"]),
+        *_second_moment(gradient, moment_2, root, number),
+        # w = w - lr moment_1 / (sqrt(moment_2) + epsilon)
+        *_descend_adaptively(vectors, moment_1, root, number),
+    ]
+
+
+def _adamw_numbers(per_model: PerModel, lr: Floats, steps: Steps) -> Numbers:
+    numbers, _ = _moments_numbers(per_model, lr, steps)
+    ridge, lasso = elastic_net(per_model)
+    if ridge.any():
+        numbers["decay"] = np.maximum(0, 1 - lr * ridge)
+    if lasso.any():
+        numbers["threshold"] = lr * lasso
+    return _in_rows(numbers)
+
+
+def _adamw(vectors: Vectors, number: Mapping[str, Tensor]) -> list[Call]:
+    w, calls = vectors.weights, _adam(vectors, number)
+    if "decay" in number:
+        calls = [partial(w.mul_, _over_weights(number["decay"], len(w))), *calls]
+    if "threshold" in number:
+        calls += _soft_threshold(w, _over_weights(number["threshold"], len(w)))
+    return calls
+
+
 OPTIMIZERS = {
     "sgd": Optimizer((), _sgd_numbers, _plain),
     "momentum": Optimizer(("velocity",), _sgd_numbers, _momentum),
     "nesterov": Optimizer(("velocity",), _sgd_numbers, _nesterov),
+    "adagrad": Optimizer(("sum_of_squares",), _adagrad_numbers, _adagrad),
+    "rmsprop": Optimizer(("moment_2",), _rmsprop_numbers, _rmsprop),
     "adam": Optimizer(("moment_1", "moment_2"), _adam_numbers, _adam),
+    "adamw": Optimizer(("moment_1", "moment_2"), _adamw_numbers, _adamw),
 }
 
 

@@ -1,4 +1,4 @@
-"""Train m models: epochs, mini-batches, stopping. The only loop over time.
+"""Train m models: epochs, mini-batches, validation. The only loop over time.
 
 What is *shared* by the models of one call changes shapes or control flow; what is *per
 model* are numbers, one for each. A model that stops, or whose objective is no longer a
@@ -9,12 +9,14 @@ Within an epoch nothing is copied from the device to the host.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
-from math import inf, isfinite
+from math import isfinite, nan
+from time import monotonic
 from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -35,23 +37,30 @@ from skgd._network import (
 from skgd._optimizers import (
     OPTIMIZERS,
     Floats,
+    Numbers,
     PerModel,
     Vectors,
     elastic_net,
     variant,
 )
+from skgd._schedules import Schedule, learning_rates
+from skgd._stopping import (
+    ADAPTIVE_DIVISOR,
+    SMALLEST_LR,
+    History,
+    judge,
+    judge_end,
+)
 from skgd._tensors import numbers_like, threads_for
-
-# Training has diverged when its objective is so many times the loss at the start, or so
-# many where that is below 1, and has grown for some epochs in a row or training ends.
-FAR_ABOVE_START = 100.0
-EPOCHS_OF_GROWTH = 3
 
 # Steps that are laid out in advance, with their rows and numbers.
 _STEPS_AT_ONCE = 4096
 
 # The loss at the start is the mean over the batches that hold its first samples.
 _SAMPLES_AT_START = 32
+
+# Held-out rows whose loss is computed at once.
+_HELD_OUT_AT_ONCE = 4096
 
 
 class Shared(NamedTuple):
@@ -70,6 +79,22 @@ class Shared(NamedTuple):
     n_iter_no_change: int
     record_batch_loss: bool
     verbose: bool
+    dropout: float = 0.0
+    delta: float = 0.1
+    quantile: float = 0.5
+    max_grad_norm: float | None = None
+    average: int = 0  # the step from which weights are averaged; 0 is never
+    lr_schedule: str | Callable[[int], float] = "constant"
+    power_t: float = 0.5
+    decay: float = 0.1
+    decay_every: int = 30
+    warmup_steps: int = 0
+    horizon: int = 1  # epochs that a schedule is laid out for
+
+    @property
+    def adaptive(self) -> bool:
+        """Whether a model that has settled goes on at a smaller learning rate."""
+        return self.lr_schedule == "adaptive"
 
 
 @dataclass
@@ -82,22 +107,28 @@ class Models:
     t: int = 0  # steps taken
     since: int = 0  # of these, before the optimizer began to keep what it keeps
     start: float | None = None  # the loss before the first step, once known
+    average: Network | None = None  # the mean of the weights over steps
+    slowed: Floats | None = None  # (m,), what an adaptive lr has been multiplied by
+
+    @property
+    def answer(self) -> Network:
+        """What predicts: the mean of the weights if there is one."""
+        return self.parameters if self.average is None else self.average
 
 
-@dataclass
-class History:
-    """What is told about the training of one model."""
+class Validation(NamedTuple):
+    """Held-out rows, and what is made of them."""
 
-    objective: list[float] = field(default_factory=list)  # of every epoch
-    batch_loss: list[Floats] = field(default_factory=list)  # (steps,) of every epoch
-    converged: bool = False  # stopped by tol
-    diverged: bool = False
+    data: Data
+    score: Callable[[Network, int], float] | None  # of one model, the higher better
+    stops: bool  # whether training stops, and returns to the best weights, by them
 
-    # What the stopping rules remember.
-    start: float = 0.0  # the loss before training
-    best: float = inf
-    waiting: int = 0  # epochs without improvement, in a row
-    growing: int = 0  # epochs of growth, in a row
+
+class Watch(NamedTuple):
+    """Who looks on, and may end training: they return why, or an empty string."""
+
+    after_step: Callable[[Models, Tensor], str] | None = None  # given the losses, (m,)
+    after_epoch: Callable[[Models, list[History]], str] | None = None
 
 
 class _Step(NamedTuple):
@@ -108,110 +139,152 @@ class _Step(NamedTuple):
     loss: Tensor  # (m,), the mean loss of the batch before the step
 
 
+class _Epoch(NamedTuple):
+    """What an epoch has to tell."""
+
+    batch_loss: Floats  # (steps, m)
+    objective: list[float]  # (m,)
+    ended: str  # who ended it from outside, if anyone
+
+
+class _HeldOut(NamedTuple):
+    """How the models do on held-out rows after an epoch; None without such rows."""
+
+    loss: list[float] | None = None  # (m,)
+    score: list[float] | None = None  # (m,)
+
+
 def train(
-    data: Data, models: Models, shared: Shared, per_model: PerModel
+    data: Data,
+    models: Models,
+    shared: Shared,
+    per_model: PerModel,
+    validation: Validation | None = None,
+    watch: Watch | None = None,
 ) -> list[History]:
     """Train the models in place until each has stopped, and tell how it went."""
-    sizes = batch_sizes(len(data.x), shared.batch_size, shared.last_batch)
+    sizes = batch_sizes(data.n_samples, shared.batch_size, shared.last_batch)
+    watch = watch or Watch()
     with threads_for(max(sizes) * models.parameters.n_weights):
-        histories = _train(data, models, shared, per_model, sizes)
-    for history, finite in zip(histories, _finite(models.parameters), strict=True):
+        histories = _train(data, models, shared, per_model, sizes, validation, watch)
+    for history, finite in zip(histories, _finite(models.answer), strict=True):
         history.diverged |= not finite
     return histories
 
 
 def _train(
-    data: Data, models: Models, shared: Shared, per_model: PerModel, sizes: list[int]
+    data: Data,
+    models: Models,
+    shared: Shared,
+    per_model: PerModel,
+    sizes: list[int],
+    validation: Validation | None,
+    watch: Watch,
 ) -> list[History]:
     """Train epoch by epoch, on batches of the given sizes."""
-    histories = [History(start=models.start or 0.0) for _ in per_model["lr"]]
+    began = monotonic()
+    histories = [History(start=models.start) for _ in per_model["lr"]]
     running = list(range(len(histories)))  # the models that are still in the stack
     stack = models
-    run_epoch = _bind_epoch(data, stack, shared, per_model, sizes)
-    for epoch in range(1, shared.max_iter + 1):
-        batch_loss, objectives = run_epoch()
-        if shared.verbose:
-            print(
-                f"Epoch {epoch}, objective {' '.join(f'{j:.6g}' for j in objectives)}"
-            )
-        goes_on = []
+    stops_early = validation is not None and validation.stops
+    best = _take(models, running) if stops_early else None
+    run_epoch = _bind_epoch(data, stack, shared, per_model, sizes, watch)
+    validate = _bind_validation(validation, stack, shared)
+    for _ in range(shared.max_iter):
+        epoch, held_out = run_epoch(), validate()
         for place, model in enumerate(running):
-            history, losses = histories[model], batch_loss[:, place]
-            if epoch == 1 and models.start is None:
-                first = losses[: max(1, _SAMPLES_AT_START // sizes[0])]
-                history.start = float(first.mean())
-            if shared.record_batch_loss:
-                history.batch_loss.append(losses)
-            goes_on.append(_goes_on(history, objectives[place], shared))
-        if not any(goes_on):
+            history = histories[model]
+            history.t.append(stack.t)
+            history.seconds.append(monotonic() - began)
+            _add_epoch(history, epoch, held_out, place, shared, sizes[0])
+            judge(history, stops_early, shared.tol, shared.n_iter_no_change)
+            if history.converged and shared.adaptive:
+                history.converged = not _slow_down(stack, history, per_model, place)
+        if best is not None:
+            improved = [n for n, m in enumerate(running) if histories[m].improved]
+            if improved:
+                _put(best, [running[n] for n in improved], _take(stack, improved))
+        if shared.verbose:
+            print(_line(histories, running))
+        ended = epoch.ended
+        if watch.after_epoch is not None:
+            ended = watch.after_epoch(stack, histories) or ended
+        goes_on = [histories[model].goes_on for model in running]
+        if ended or not any(goes_on):
+            for model in running:
+                histories[model].ended = ended if histories[model].goes_on else ""
             break
         if not all(goes_on):  # in a smaller stack
             _put(models, running, stack)
             stack = _take(stack, [place for place, on in enumerate(goes_on) if on])
             running = [model for model, on in zip(running, goes_on, strict=True) if on]
             per_model = {name: number[goes_on] for name, number in per_model.items()}
-            run_epoch = _bind_epoch(data, stack, shared, per_model, sizes)
+            run_epoch = _bind_epoch(data, stack, shared, per_model, sizes, watch)
+            validate = _bind_validation(validation, stack, shared)
     _put(models, running, stack)
+    models.t = stack.t
     for model in running:
-        histories[model].diverged |= _ends_far_above_start(histories[model])
+        judge_end(histories[model])
+    if best is not None:
+        seen = [n for n, history in enumerate(histories) if isfinite(history.best)]
+        _put(models, seen, _take(best, seen))
     return histories
 
 
-def _goes_on(history: History, objective: float, shared: Shared) -> bool:
-    """Add the objective of an epoch to a model's history, and judge by it."""
-    curve = history.objective
-    history.growing = history.growing + 1 if curve and objective > curve[-1] else 0
-    curve.append(objective)
-    far_above_start = objective > FAR_ABOVE_START * _scale(history)
-    history.diverged = not isfinite(objective) or (
-        far_above_start and history.growing >= EPOCHS_OF_GROWTH
-    )
-    if shared.tol is not None:
-        better = objective < history.best - shared.tol
-        history.waiting = 0 if better else history.waiting + 1
-        patient = history.waiting < shared.n_iter_no_change
-        history.converged = not (patient or _only_grows(history))
-    history.best = min(history.best, objective)
-    if history.converged and _is_worse(history, shared):
-        history.converged, history.diverged = False, True
-    return not (history.converged or history.diverged)
+def _add_epoch(
+    history: History,
+    epoch: _Epoch,
+    held_out: _HeldOut,
+    place: int,
+    shared: Shared,
+    batch_size: int,
+) -> None:
+    """Add an epoch to the history of the model at one place of the stack."""
+    losses = epoch.batch_loss[:, place]
+    if history.start is None:
+        first = losses[: max(1, _SAMPLES_AT_START // batch_size)]
+        history.start = float(first.mean())
+    if shared.record_batch_loss:
+        history.batch_loss.append(losses)
+    history.objective.append(epoch.objective[place])
+    if held_out.loss is not None:
+        history.validation_loss.append(held_out.loss[place])
+    if held_out.score is not None:
+        history.score.append(held_out.score[place])
 
 
-def _scale(history: History) -> float:
-    """Return the loss that counts as the start, not too small to multiply."""
-    return max(history.start, 1.0)
+def _slow_down(
+    models: Models, history: History, per_model: PerModel, place: int
+) -> bool:
+    """Divide the learning rate of a model that has settled, if it is not tiny yet."""
+    assert models.slowed is not None
+    if per_model["lr"][place] * models.slowed[place] <= SMALLEST_LR:
+        return False
+    models.slowed[place] /= ADAPTIVE_DIVISOR
+    history.waiting = 0
+    return True
 
 
-def _is_worse(history: History, shared: Shared) -> bool:
-    """Return whether training that has settled did so well above its start.
-
-    Not just above it: data that are not standardised may make Adam do no better.
-    """
-    return history.objective[-1] > 10 * history.start + (shared.tol or 0.0)
-
-
-def _only_grows(history: History) -> bool:
-    """Return whether all of the wait was growth, of more than 1% of what was gained.
-
-    That is no rest: the objective may yet come down again, or go on up to divergence.
-    """
-    lost = history.objective[-1] - history.best
-    gained = history.start - history.best
-    return history.growing >= max(history.waiting, EPOCHS_OF_GROWTH) and (
-        lost > 0.01 * max(gained, 0.0)
-    )
-
-
-def _ends_far_above_start(history: History) -> bool:
-    """Return whether training ends there unsettled; a first epoch may be rough."""
-    far = FAR_ABOVE_START if len(history.objective) > 1 else FAR_ABOVE_START**3
-    return history.objective[-1] > far * _scale(history)
+def _line(histories: Sequence[History], running: Sequence[int]) -> str:
+    """Return what is printed of an epoch, one number for each model."""
+    curves = {
+        "objective": [histories[model].objective for model in running],
+        "validation loss": [histories[model].validation_loss for model in running],
+        "validation score": [histories[model].score for model in running],
+    }
+    parts = [f"Epoch {len(histories[running[0]].objective)}"]
+    for name, values in curves.items():
+        if values[0]:
+            parts.append(f"{name} {' '.join(f'{curve[-1]:.6g}' for curve in values)}")
+    return ", ".join(parts)
 
 
 def _take(models: Models, places: Sequence[int]) -> Models:
     """Return a copy of the models at the given places of the stack."""
-    index = torch.tensor(places, device=models.parameters.flat.device)
-    generators = models.generators
+    index = torch.tensor(
+        places, dtype=torch.int64, device=models.parameters.flat.device
+    )
+    generators, average = models.generators, models.average
     if len(generators) > 1:
         generators = [generators[place] for place in places]
     return Models(
@@ -220,18 +293,23 @@ def _take(models: Models, places: Sequence[int]) -> Models:
         generators,
         models.t,
         models.since,
+        average=None if average is None else take(average, index),
+        slowed=None if models.slowed is None else models.slowed[list(places)],
     )
 
 
 def _put(models: Models, places: Sequence[int], stack: Models) -> None:
-    """Write the models of a stack back to their places among all."""
-    models.t = stack.t
-    if stack is models:
+    """Write the models of a stack to their places among all."""
+    if stack is models or not places:
         return
     index = torch.tensor(places, device=models.parameters.flat.device)
     put_(models.parameters, index, stack.parameters)
     for name, kept in models.kept.items():
         put_(kept, index, stack.kept[name])
+    if models.average is not None and stack.average is not None:
+        put_(models.average, index, stack.average)
+    if models.slowed is not None and stack.slowed is not None:
+        models.slowed[list(places)] = stack.slowed
 
 
 def _finite(network: Network) -> list[bool]:
@@ -241,18 +319,22 @@ def _finite(network: Network) -> list[bool]:
 
 
 def _bind_epoch(
-    data: Data, models: Models, shared: Shared, per_model: PerModel, sizes: list[int]
-) -> Callable[[], tuple[Floats, list[float]]]:
+    data: Data,
+    models: Models,
+    shared: Shared,
+    per_model: PerModel,
+    sizes: list[int],
+    watch: Watch,
+) -> Callable[[], _Epoch]:
     """Return the function that trains for one epoch.
 
-    It returns the loss of every batch, (steps, m), and the objective of every model:
-    the mean of these losses, each taken before its step, plus the penalty at the start
-    of the epoch.
+    The objective that it tells is the mean of the losses of the batches, each taken
+    before its step, plus the penalty at the start of the epoch.
     """
-    n_samples = len(data.x)
-    shares = np.array(sizes) / sum(sizes)
+    n_samples = data.n_samples
     gradients = new_like(models.parameters)
-    update = _bind_update(models, gradients, shared, per_model)
+    schedule = _schedule(shared, epoch_steps=len(sizes))
+    update = _bind_update(models, gradients, shared, per_model, schedule)
     penalty = _bind_penalty(models.parameters, per_model)
     step_of = {
         size: _bind_step(data, models, gradients, update.calls, shared, size)
@@ -272,11 +354,12 @@ def _bind_epoch(
             rows_of_epoch(generator, n_samples, sum(sizes), shuffle=shared.shuffle)
             for generator in models.generators
         ]
-        rows = torch.from_numpy(draws[0] if len(draws) == 1 else np.stack(draws))
-        return rows.to(data.x.device)
+        places = draws[0] if len(draws) == 1 else np.stack(draws)
+        rows = places if data.rows is None else data.rows[places]
+        return torch.from_numpy(rows).to(data.x.device)
 
-    def take_steps(block: list[int], rows: Tensor, batch_loss: Tensor) -> None:
-        """Take the steps of a block, and write their losses, (steps, m)."""
+    def take_steps(block: list[int], rows: Tensor, batch_loss: Tensor) -> str:
+        """Take the steps of a block, write their losses, and say who ended it."""
         batches = [rows] if whole else rows.split_with_sizes(block, dim=-1)
         if rows.ndim == 2:
             batches = [batch.flatten() for batch in batches]
@@ -292,10 +375,15 @@ def _bind_epoch(
             for call in step.calls:
                 call()
             loss.copy_(step.loss)
-        models.t += len(block)
+            models.t += 1
+            if watch.after_step is not None:
+                ended = watch.after_step(models, loss)
+                if ended:
+                    return ended
+        return ""
 
-    def run_epoch() -> tuple[Floats, list[float]]:
-        rows = draw_rows()
+    def run_epoch() -> _Epoch:
+        rows, t, ended = draw_rows(), models.t, ""
         penalties = penalty().clone()
         batch_loss = data.x.new_empty(len(sizes), len(per_model["lr"]))
         for block, some_rows, some_losses in zip(
@@ -304,9 +392,14 @@ def _bind_epoch(
             batch_loss.split_with_sizes([len(block) for block in blocks]),
             strict=True,
         ):
-            take_steps(block, some_rows, some_losses)
-        losses = batch_loss.cpu().numpy()
-        return losses, (shares @ losses + penalties.cpu().numpy()).tolist()
+            ended = take_steps(block, some_rows, some_losses)
+            if ended:
+                break
+        n_steps = models.t - t
+        losses = batch_loss[:n_steps].cpu().numpy()
+        shares = np.array(sizes[:n_steps]) / sum(sizes[:n_steps])
+        objective = shares @ losses + penalties.cpu().numpy()
+        return _Epoch(losses, objective.tolist(), ended)
 
     return run_epoch
 
@@ -324,22 +417,40 @@ def _bind_step(
     n_models, n_outputs, _ = layers[-1].w.shape
     own = n_models if len(models.generators) > 1 else None
     activation = ACTIVATIONS[shared.activation](shared.negative_slope)
+    loss_function = LOSSES[shared.loss](shared.delta, shared.quantile)
 
     batch = bind_batch(data, n_outputs, n_rows, own)
-    predict, inputs, z = forward(layers, batch.x, activation)
+    masks, draws = _dropout(models, shared.dropout, n_rows)
+    passed = forward(layers, batch.x, activation, masks)
+    z = passed.z
     value, dz = torch.empty_like(z), torch.empty_like(z)
     loss = z.new_empty(n_models)
     equation = "mob,ob->m" if batch.share.ndim == 2 else "mob,mob->m"
     calls: list[Call] = [
         *batch.calls,
-        *predict,
-        *LOSSES[shared.loss].calls(z, batch.y, value, dz),
+        *draws,
+        *passed.calls,
+        *loss_function.calls(z, batch.y, value, dz),
         contraction(equation, value, batch.share, out=loss),
         partial(dz.mul_, batch.share),  # the mean over b is taken here, once
-        *backward(dz, inputs, layers, gradients.layers, activation),
+        *backward(dz, passed, layers, gradients.layers, activation).calls,
+        *_clip(gradients, shared.max_grad_norm),
         *update,
     ]
     return _Step(batch.gathers, calls, loss)
+
+
+def _schedule(shared: Shared, epoch_steps: int) -> Schedule:
+    """Return how the learning rate changes, given the number of steps of an epoch."""
+    return Schedule(
+        kind=shared.lr_schedule,
+        power_t=shared.power_t,
+        decay=shared.decay,
+        decay_every=shared.decay_every,
+        warmup_steps=shared.warmup_steps,
+        epoch_steps=epoch_steps,
+        total_steps=shared.horizon * epoch_steps,
+    )
 
 
 class _Update(NamedTuple):
@@ -351,38 +462,187 @@ class _Update(NamedTuple):
 
 
 def _bind_update(
-    models: Models, gradients: Network, shared: Shared, per_model: PerModel
+    models: Models,
+    gradients: Network,
+    shared: Shared,
+    per_model: PerModel,
+    schedule: Schedule,
 ) -> _Update:
     """Return the optimizer's calls, bound to the flat vectors of all models."""
     optimizer = OPTIMIZERS[variant(shared.optimizer, shared.nesterov, per_model)]
-    parameters = models.parameters
+    parameters, average = models.parameters, models.average
     flat = parameters.flat
     n_models = len(per_model["lr"])
     owner = owners(parameters) if n_models > 1 else flat.new_zeros(1, dtype=torch.int64)
 
+    def numbers(t: int, n_steps: int) -> Numbers:
+        """Return the numbers of the steps after t."""
+        steps = np.arange(n_steps) + t + 1
+        lr = learning_rates(schedule, per_model, steps)
+        if models.slowed is not None:
+            lr = lr * models.slowed
+        numbers = optimizer.numbers(per_model, lr, steps - models.since)
+        if average is not None:
+            numbers["share"] = _share_of_average(steps, shared.average)
+        return numbers
+
     def table(t: int, n_steps: int) -> Tensor:
-        """Return the numbers of the steps after t: (steps, numbers, m)."""
-        steps_kept = np.arange(n_steps) + t + 1 - models.since
-        steps = optimizer.numbers(per_model, steps_kept)
-        stacked = np.stack(list(steps.values()), axis=1)
+        """Return them as one tensor, (steps, numbers, m); one step if all are alike."""
+        rows = list(numbers(t, n_steps).values())
+        shape = (max(map(len, rows)), n_models)
+        stacked = np.stack([np.broadcast_to(row, shape) for row in rows], axis=1)
         return numbers_like(stacked, flat)
 
-    names = list(optimizer.numbers(per_model, np.arange(1, 2)))
+    names = list(numbers(models.t, 1))
     laid = flat.new_empty(len(names), len(owner))
-    first = table(models.t, 2)
-    constant = len(first) == 1
+    constant = not callable(schedule.kind) and len(table(models.t, 2)) == 1
 
     def lay(numbers: Tensor) -> None:
         torch.index_select(numbers, 1, owner, out=laid)
 
     def numbers_of_steps(t: int, n_steps: int) -> Sequence[Tensor | None]:
-        return [None] * n_steps if constant else table(t, n_steps).unbind()
+        if not constant:
+            return table(t, n_steps).unbind()
+        changed = table(t, 1)[0] if shared.adaptive else None
+        return [changed, *[None] * (n_steps - 1)]
 
-    lay(first[0])
+    lay(table(models.t, 1)[0])
     kept = {name: network.flat for name, network in models.kept.items()}
     vectors = Vectors(flat, flat[: parameters.n_weights], gradients.flat, kept)
-    calls = optimizer.calls(vectors, dict(zip(names, laid, strict=True)))
+    number = dict(zip(names, laid, strict=True))
+    calls = optimizer.calls(vectors, number)
+    if average is not None:
+        calls.append(partial(average.flat.lerp_, flat, number["share"]))
     return _Update(calls, numbers_of_steps, lay)
+
+
+def _dropout(
+    models: Models, dropout: float, n_rows: int
+) -> tuple[list[Tensor], list[Call]]:
+    """Return the masks of the hidden layers, and the calls that draw them anew.
+
+    They are drawn on the host, layer by layer, the same on every device; one generator
+    serves all models alike, or each model has its own. What stays is scaled up, so that
+    its mean does not change (Srivastava et al. 2014, section 10).
+    """
+    if not dropout:
+        return [], []
+    masks: list[Tensor] = []
+    calls: list[Call] = []
+    for w, _ in models.parameters.layers[:-1]:
+        mask = w.new_empty(len(models.generators), w.shape[1], n_rows)
+        masks.append(mask[0] if len(mask) == 1 else mask)
+        for generator, one in zip(models.generators, mask, strict=True):
+            calls.append(partial(_draw, generator, dropout, one))
+    return masks, calls
+
+
+def _draw(generator: np.random.Generator, dropout: float, mask: Tensor) -> None:
+    """Fill a mask with 0, at the rate of the dropout, and with 1 / (1 - dropout)."""
+    stays = generator.random(mask.shape, np.float32) >= dropout
+    mask.copy_(torch.from_numpy(stays)).mul_(1 / (1 - dropout))
+
+
+def _share_of_average(steps: npt.NDArray[np.int64], start: int) -> Floats:
+    """Return what each step's weights count in their mean since a step, (steps, 1)."""
+    return 1.0 / np.maximum(steps - start + 1, 1)[:, np.newaxis]
+
+
+def _clip(gradients: Network, max_norm: float | None) -> list[Call]:
+    """Return the calls that shorten each model's gradient to a norm, where longer.
+
+    As torch.nn.utils.clip_grad_norm_ does: the norm is that over all layers.
+    """
+    if max_norm is None:
+        return []
+    flat = gradients.flat
+    n_models = len(gradients.layers[0].w)
+    norm = flat.new_zeros(n_models)
+    factor = torch.empty_like(norm)
+    calls: list[Call] = [partial(norm.zero_)]
+    for w, bias in gradients.layers:
+        calls.append(contraction("moi,moi->m", w, w, out=norm, plus=norm))
+        if bias is not None:
+            calls.append(contraction("mo,mo->m", bias, bias, out=norm, plus=norm))
+    calls += [
+        partial(norm.sqrt_),
+        partial(norm.add_, flat.new_full((1,), 1e-6)),
+        partial(torch.div, flat.new_full((1,), max_norm), norm, out=factor),
+        partial(factor.clamp_, max=1.0),
+    ]
+    if n_models == 1:
+        return [*calls, partial(flat.mul_, factor)]
+    laid = torch.empty_like(flat)
+    return [
+        *calls,
+        partial(torch.index_select, factor, 0, owners(gradients), out=laid),
+        partial(flat.mul_, laid),
+    ]
+
+
+def _bind_validation(
+    validation: Validation | None, models: Models, shared: Shared
+) -> Callable[[], _HeldOut]:
+    """Return the function that tells how the models do on held-out rows."""
+    if validation is None:
+        return _HeldOut
+    mean_loss = _bind_mean_loss(validation.data, models.answer, shared)
+    score = validation.score
+
+    def validate() -> _HeldOut:
+        losses = mean_loss()
+        if score is None:
+            return _HeldOut(losses)
+        scores = [  # scikit-learn's metrics refuse predictions that are not finite
+            score(models.answer, place) if isfinite(loss) else nan
+            for place, loss in enumerate(losses)
+        ]
+        return _HeldOut(losses, scores)
+
+    return validate
+
+
+def _bind_mean_loss(
+    data: Data, network: Network, shared: Shared
+) -> Callable[[], list[float]]:
+    """Return the function that gives every model's mean loss on some data, (m,)."""
+    n_outputs = network.layers[-1].w.shape[1]
+    activation = ACTIVATIONS[shared.activation](shared.negative_slope)
+    loss_function = LOSSES[shared.loss](shared.delta, shared.quantile)
+    rows = torch.from_numpy(np.arange(len(data.x)) if data.rows is None else data.rows)
+    rows = rows.to(data.x.device)
+    sizes = batch_sizes(len(rows), _HELD_OUT_AT_ONCE, "keep")
+    total = len(rows) if data.weight is None else float(data.weight[0, rows].sum())
+
+    def bound(n_rows: int) -> _Step:
+        """Return the forward pass and the loss of so many rows."""
+        batch = bind_batch(data, n_outputs, n_rows, None)
+        passed = forward(network.layers, batch.x, activation)
+        z = passed.z
+        value, dz = torch.empty_like(z), torch.empty_like(z)
+        loss = z.new_empty(len(z))
+        calls = [
+            *batch.calls,
+            *passed.calls,
+            *loss_function.calls(z, batch.y, value, dz),
+            contraction("mob,ob->m", value, batch.share, out=loss),
+        ]
+        return _Step(batch.gathers, calls, loss)
+
+    pass_of = {size: bound(size) for size in set(sizes)}
+
+    def mean_loss() -> list[float]:
+        loss = torch.zeros_like(pass_of[sizes[0]].loss)
+        for size, batch in zip(sizes, rows.split_with_sizes(sizes), strict=True):
+            step = pass_of[size]
+            for gather in step.gathers:
+                gather(batch)
+            for call in step.calls:
+                call()
+            loss += step.loss * size
+        return (loss / total).tolist()
+
+    return mean_loss
 
 
 def _bind_penalty(parameters: Network, per_model: PerModel) -> Callable[[], Tensor]:

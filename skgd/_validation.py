@@ -5,7 +5,8 @@ imported here and nowhere else.
 """
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from math import inf
 from numbers import Integral, Real
 from typing import Any, NamedTuple
@@ -77,44 +78,102 @@ def _is_seed(value: object) -> bool:
 
 _BOOL = Rule(lambda v: isinstance(v, bool | np.bool_), "a bool")
 
+_LR_SCHEDULE = _one_of(
+    "adaptive", "constant", "cosine", "invscaling", "one_cycle", "optimal", "step"
+)
+
 RULES: Mapping[str, Rule] = {
-    "activation": _one_of("identity", "leaky_relu", "logistic", "relu", "tanh"),
+    "activation": _one_of(
+        "elu",
+        "gelu",
+        "identity",
+        "leaky_relu",
+        "logistic",
+        "mish",
+        "relu",
+        "selu",
+        "silu",
+        "softplus",
+        "tanh",
+    ),
     "alpha": _real(0, inf, "[)"),
+    "average": Rule(
+        lambda v: _BOOL.holds(v) or (_is_int(v) and v >= 0),
+        "a bool or an int of at least 0",
+    ),
     "batch_size": _or_none(_integer(1)),
     "beta_1": _real(0, 1, "[)"),
     "beta_2": _real(0, 1, "[)"),
+    "class_weight": Rule(
+        lambda v: v is None or v == "balanced" or isinstance(v, Mapping | list),
+        "a dict of class and weight, 'balanced', or None",
+    ),
+    "decay": _real(0, 1, "(]"),
+    "decay_every": _integer(1),
+    "delta": _real(0, inf, "()"),
     "device": Rule(
         lambda v: (
             isinstance(v, str) and bool(re.fullmatch(r"auto|cpu|cuda(:\d+)?|mps", v))
         ),
         "'auto', 'cpu', 'cuda', 'cuda:' and a number, or 'mps'",
     ),
+    "dropout": _real(0, 1, "[)"),
     "dtype": _or_none(_one_of("float32", "float64")),
+    "early_stopping": _BOOL,
     "epsilon": _real(0, inf, "()"),
     "fit_intercept": _BOOL,
     "hidden_layer_sizes": Rule(
         _is_layer_sizes, "a tuple of ints of at least 1, one for each hidden layer"
     ),
+    "init": _one_of(
+        "auto",
+        "glorot_normal",
+        "glorot_uniform",
+        "he_normal",
+        "he_uniform",
+        "lecun_normal",
+        "lecun_uniform",
+    ),
     "l1_ratio": _real(0, 1, "[]"),
     "last_batch": _one_of("keep", "drop", "fill"),
     "lr": _real(0, inf, "()"),
+    "lr_schedule": Rule(
+        lambda v: callable(v) or _LR_SCHEDULE.holds(v),
+        f"{_LR_SCHEDULE.words}, or a callable",
+    ),
+    "max_grad_norm": _or_none(_real(0, inf, "()")),
     "max_iter": _integer(1),
+    "max_time": _or_none(_real(0, inf, "()")),
     "momentum": _real(0, 1, "[)"),
     "n_iter_no_change": _integer(1),
     "negative_slope": _real(0, 1, "[]"),
     "nesterov": _BOOL,
-    "optimizer": _one_of("sgd", "adam"),
+    "optimizer": _one_of("adagrad", "adam", "adamw", "rmsprop", "sgd"),
+    "power_t": _real(0, inf, "[)"),
+    "quantile": _real(0, 1, "()"),
     "random_state": Rule(
         _is_seed, "an int in the range [0, 2**32), a numpy.random.RandomState, or None"
     ),
     "record_batch_loss": _BOOL,
+    "scoring": Rule(
+        lambda v: v is None or isinstance(v, str) or callable(v),
+        "'loss', the name of a scorer, a callable, or None",
+    ),
     "shuffle": _BOOL,
     "tol": _or_none(_real(0, inf, "[)")),
+    "validation_fraction": _real(0, 1, "()"),
     "verbose": Rule(
         lambda v: _BOOL.holds(v) or (_is_int(v) and v >= 0),
         "a bool or an int of at least 0",
     ),
     "warm_start": _BOOL,
+    "warmup_steps": _integer(0),
+}
+
+# What the targets must be for the losses that do not take every number.
+TARGETS: Mapping[str, Rule] = {
+    "gamma": Rule(lambda y: bool((y > 0).all()), "above 0"),
+    "poisson": Rule(lambda y: bool((y >= 0).all()), "0 or more"),
 }
 
 
@@ -124,8 +183,9 @@ def check_parameters(estimator: Any, losses: Sequence[str]) -> None:
     Parameters that a subclass has added are its own business.
     """
     rules = {**RULES, "loss": _one_of(*losses)}
-    for name in sorted(rules):  # get_params would read the signature at every predict
-        value = getattr(estimator, name)
+    given = vars(estimator)  # get_params would read the signature at every predict
+    for name in sorted(given.keys() & rules):
+        value = given[name]
         if not rules[name].holds(value):
             msg = (
                 f"The {name!r} parameter of {type(estimator).__name__} must be "
@@ -143,21 +203,59 @@ def check_numeric(name: str, values: Any) -> None:
             raise ValueError(msg)
 
 
-def check_weights(sample_weight: Any, X: Array) -> Array | None:
-    """Return the sample weights as float64, or None; they are 0 or more, not all 0."""
-    if sample_weight is None:
+def check_weights(name: str, weights: Any, n_rows: int) -> Array | None:
+    """Return the weights as float64, or None; they are 0 or more, not all 0."""
+    if weights is None:
         return None
     weight: Array = _check_sample_weight(
-        sample_weight, X, dtype=np.float64, ensure_non_negative=True
+        weights, np.empty((n_rows, 1)), dtype=np.float64, ensure_non_negative=True
     )
     with np.errstate(over="ignore"):
         if not np.isfinite(weight.sum()):
             msg = (
-                "sample_weight must have a finite sum. Its numbers are too large; only "
-                "their proportions matter in fit, so divide them by the largest."
+                f"{name} must have a finite sum. Its numbers are too large; only their "
+                "proportions matter in fit, so divide them by the largest."
             )
             raise ValueError(msg)
     return weight
+
+
+def check_held_out(X_val: Any, y_val: Any, sample_weight_val: Any) -> None:
+    """Refuse a part of a held-out set without the rest of it."""
+    parts = {"X_val": X_val, "y_val": y_val}
+    missing = [name for name, part in parts.items() if part is None]
+    if len(missing) == 1 or (missing and sample_weight_val is not None):
+        msg = (
+            f"X_val and y_val must be given together. Got no {' and no '.join(missing)}"
+            "; give both, or neither and no sample_weight_val."
+        )
+        raise ValueError(msg)
+
+
+def check_split(weight: Array | None, rows: Array, kept_back: Array) -> None:
+    """Refuse to train on, or to judge by, too few rows or rows that do not count."""
+    if len(kept_back) < 2:
+        msg = (
+            f"The validation set must have at least 2 rows. Got {len(kept_back)}; "
+            "raise validation_fraction, or give X_val and y_val."
+        )
+        raise ValueError(msg)
+    for places, what in ((rows, "trained on"), (kept_back, "held out")):
+        if weight is not None and not weight[places].any():
+            msg = (
+                f"sample_weight must be above 0 for some of the rows {what} by "
+                "early_stopping. Got only zeros; give X_val and y_val instead."
+            )
+            raise ValueError(msg)
+
+
+@contextmanager
+def in_the_words(names: str) -> Iterator[None]:
+    """Say in errors of the block which arguments it is about."""
+    try:
+        yield
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"In {names}: {error}") from error
 
 
 def check_cast(name: str, values: Array, dtype: npt.DTypeLike) -> Array:
@@ -176,6 +274,16 @@ def check_targets(y: Array, dtype: npt.DTypeLike) -> Array:
             f"y must hold numbers to be regressed on. Got dtype {y.dtype}."
         )
     return check_cast("y", y, dtype)
+
+
+def check_domain(loss: str, y: Array) -> None:
+    """Refuse targets that the loss does not take; y as it will be computed with."""
+    if loss in TARGETS and not TARGETS[loss].holds(y):
+        msg = (
+            f"For loss={loss!r}, y must be {TARGETS[loss].words}. Got numbers from "
+            f"{y.min()} to {y.max()}."
+        )
+        raise ValueError(msg)
 
 
 def distinct_labels(name: str, labels: Any) -> Array:

@@ -6,6 +6,7 @@ Every test computes on the CPU unless it takes the ``device`` fixture.
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 
 from skgd import MiniBatchClassifier, MiniBatchRegressor
 
@@ -26,13 +27,35 @@ TASKS = {
 }
 
 # Settings at which the whole-batch descents of this suite converge fast, one for each
-# entry of skgd's table of optimizers. Adam with its usual epsilon never settles to more
-# than a few digits: near a minimum its steps grow again.
+# entry of skgd's table of optimizers. Adam and RMSprop with their usual epsilon never
+# settle to more than a few digits: near a minimum their steps grow again. Those of
+# Adagrad only ever become smaller, and so begin large.
 OPTIMIZERS = {
     "sgd": {"optimizer": "sgd", "lr": 0.3},
     "momentum": {"optimizer": "sgd", "lr": 0.1, "momentum": 0.9},
     "nesterov": {"optimizer": "sgd", "lr": 0.1, "momentum": 0.9, "nesterov": True},
+    "adagrad": {"optimizer": "adagrad", "lr": 2.0},
+    "rmsprop": {"optimizer": "rmsprop", "lr": 0.05, "epsilon": 0.1},
     "adam": {"optimizer": "adam", "lr": 0.05, "epsilon": 0.1},
+    "adamw": {"optimizer": "adamw", "lr": 0.05, "epsilon": 0.1},
+}
+# AdamW comes to rest elsewhere than at the minimum of the penalised objective.
+MINIMISERS = {name: params for name, params in OPTIMIZERS.items() if name != "adamw"}
+
+# What torch has for each entry of skgd's table of activations.
+NEGATIVE_SLOPE = 0.1
+TORCH_ACTIVATIONS = {
+    "elu": F.elu,
+    "gelu": F.gelu,
+    "identity": lambda z: z,
+    "leaky_relu": lambda z: F.leaky_relu(z, NEGATIVE_SLOPE),
+    "logistic": torch.sigmoid,
+    "mish": F.mish,
+    "relu": torch.relu,
+    "selu": F.selu,
+    "silu": F.silu,
+    "softplus": lambda z: F.softplus(z, threshold=50),  # at 20 it is off by 2e-9
+    "tanh": torch.tanh,
 }
 
 every_class = pytest.mark.parametrize("cls", [MiniBatchRegressor, MiniBatchClassifier])
@@ -40,6 +63,9 @@ every_task = pytest.mark.parametrize(("cls", "y"), TASKS.values(), ids=TASKS)
 every_depth = pytest.mark.parametrize("hidden", [(), (5,)], ids=["linear", "network"])
 every_optimizer = pytest.mark.parametrize(
     "optimizer", OPTIMIZERS.values(), ids=OPTIMIZERS
+)
+every_minimiser = pytest.mark.parametrize(
+    "optimizer", MINIMISERS.values(), ids=MINIMISERS
 )
 
 
@@ -89,8 +115,10 @@ def frozen(value):
 
 
 def fitted_state(estimator):
-    """Return what training has written on the estimator, frozen."""
-    return frozen({k: v for k, v in vars(estimator).items() if k.endswith("_")})
+    """Return what training has written on the estimator but for the time, frozen."""
+    written = {k: v for k, v in vars(estimator).items() if k.endswith("_")}
+    written.pop("time_curve_", None)
+    return frozen(written)
 
 
 def layers_of(estimator):

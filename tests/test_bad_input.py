@@ -13,6 +13,7 @@ from conftest import (
     Y,
     every_class,
     every_depth,
+    every_minimiser,
     every_optimizer,
     every_task,
     fitted_state,
@@ -65,22 +66,35 @@ BAD_PARAMETERS = {
     ],
     "activation": [None, "RELU", *NOT_A_CHOICE],
     "negative_slope": [-0.1, 1.1, *NOT_A_NUMBER, *NOT_FINITE],
+    "init": [None, "Glorot", "zeros", *NOT_A_CHOICE],
+    "dropout": [-0.1, 1, 1.0, *NOT_A_NUMBER, *NOT_FINITE],
     "fit_intercept": NOT_A_BOOL,
     "optimizer": [None, "Adam", "momentum", *NOT_A_CHOICE],
     "lr": [0, 0.0, -0.1, *NOT_A_NUMBER, *NOT_FINITE],
+    "lr_schedule": [None, "Cosine", "plateau", *NOT_A_CHOICE],
+    "power_t": [-0.5, *NOT_A_NUMBER, *NOT_FINITE],
+    "decay": [0, -0.1, 1.1, *NOT_A_NUMBER, *NOT_FINITE],
+    "decay_every": [None, 0, -1, *NOT_AN_INT, *NOT_FINITE],
+    "warmup_steps": [None, -1, *NOT_AN_INT, *NOT_FINITE],
     "momentum": [-0.1, 1, 1.0, 2, *NOT_A_NUMBER, *NOT_FINITE],
     "nesterov": NOT_A_BOOL,
     "beta_1": [-0.1, 1, 1.0, *NOT_A_NUMBER, *NOT_FINITE],
     "beta_2": [-0.1, 1, 1.0, *NOT_A_NUMBER, *NOT_FINITE],
     "epsilon": [0, -1e-8, *NOT_A_NUMBER, *NOT_FINITE],
+    "max_grad_norm": [0, -1.0, *NOT_A_NUMBER[1:], *NOT_FINITE],
+    "average": [None, -1, 1.0, "yes", [True]],
     "alpha": [-1e-4, *NOT_A_NUMBER, *NOT_FINITE],
     "l1_ratio": [-0.1, 1.1, *NOT_A_NUMBER, *NOT_FINITE],
     "batch_size": [0, -1, 0.5, "auto", *NOT_AN_INT, *NOT_FINITE],
     "last_batch": [None, "Keep", *NOT_A_CHOICE],
     "shuffle": NOT_A_BOOL,
     "max_iter": [None, 0, -1, *NOT_AN_INT, *NOT_FINITE],
+    "max_time": [0, -1.0, *NOT_A_NUMBER[1:], *NOT_FINITE],
     "tol": [-1e-9, *NOT_A_NUMBER[1:], *NOT_FINITE],
     "n_iter_no_change": [None, 0, -1, *NOT_AN_INT, *NOT_FINITE],
+    "early_stopping": NOT_A_BOOL,
+    "validation_fraction": [0, 1, 1.0, -0.1, *NOT_A_NUMBER, *NOT_FINITE],
+    "scoring": [1, True, ["r2"], {"r2": "r2"}],
     "warm_start": NOT_A_BOOL,
     "record_batch_loss": NOT_A_BOOL,
     "random_state": [
@@ -94,6 +108,21 @@ BAD_PARAMETERS = {
     "dtype": ["float16", "float", "double", float, np.float32, torch.float32, 32],
     "verbose": [None, -1, "yes", 1.0, [1]],
 }
+BAD_OF_ONE_CLASS = {
+    MiniBatchRegressor: {
+        "delta": [0, -0.1, *NOT_A_NUMBER, *NOT_FINITE],
+        "quantile": [0, 1, 1.0, -0.1, *NOT_A_NUMBER, *NOT_FINITE],
+    },
+    MiniBatchClassifier: {
+        "class_weight": [1, True, "even", (1, 2), 0.5],
+    },
+}
+EACH_BAD_PARAMETER_OF_ONE_CLASS = [
+    pytest.param(cls, name, value, id=f"{name}={value!r}")
+    for cls, parameters in BAD_OF_ONE_CLASS.items()
+    for name, values in parameters.items()
+    for value in values
+]
 EACH_BAD_PARAMETER = [
     pytest.param(name, value, id=f"{name}={value!r}".replace("\n", " "))
     for name, values in BAD_PARAMETERS.items()
@@ -104,7 +133,7 @@ EACH_BAD_PARAMETER = [
 @every_class
 def test_every_parameter_has_bad_values_here(cls):
     """The table of bad values has every parameter."""
-    assert set(BAD_PARAMETERS) == set(cls().get_params())
+    assert {*BAD_PARAMETERS, *BAD_OF_ONE_CLASS[cls]} == set(cls().get_params())
 
 
 @every_class
@@ -119,6 +148,12 @@ def test_a_bad_parameter_is_refused_in_one_sentence(cls, name, value):
     assert_refused(new.fit, X, TARGET[cls], match=sentence)
     assert_refused(seen.fit, X, TARGET[cls], match=sentence)
     assert_refused(seen.partial_fit, X, TARGET[cls], match=sentence)
+
+
+@pytest.mark.parametrize(("cls", "name", "value"), EACH_BAD_PARAMETER_OF_ONE_CLASS)
+def test_a_bad_parameter_of_one_class_is_refused_likewise(cls, name, value):
+    """So it is with the parameters that the other class does not have."""
+    test_a_bad_parameter_is_refused_in_one_sentence(cls, name, value)
 
 
 @every_class
@@ -705,7 +740,7 @@ def test_divergence_ends_a_stream(hidden, dtype):
     assert_refused(fresh.partial_fit, X * 1e5, y, match="diverged")
 
 
-@every_optimizer
+@every_minimiser
 @every_task
 def test_large_but_stable_targets_and_penalties_do_not_diverge(cls, y, optimizer):
     """Penalties of any strength shrink weights to zero, and raise nothing."""

@@ -1,12 +1,19 @@
 """Forward against torch.nn.functional.linear, backward against autograd."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from conftest import NEGATIVE_SLOPE, TORCH_ACTIVATIONS
+from scipy import sparse, stats
+from torch import nn
 
 from skgd._activations import ACTIVATIONS
 from skgd._network import (
+    INITIALISERS,
+    Layer,
     arrays,
     backward,
     forward,
@@ -20,13 +27,6 @@ from skgd._network import (
 )
 
 SIZES = [(5, 2), (5, 4, 1), (5, 7, 3, 2)]
-TORCH = {
-    "identity": lambda z: z,
-    "leaky_relu": lambda z: F.leaky_relu(z, 0.1),
-    "logistic": torch.sigmoid,
-    "relu": torch.relu,
-    "tanh": torch.tanh,
-}
 
 
 def random_network(n_models, sizes, fit_intercept=True):
@@ -44,17 +44,44 @@ def random_input(n_models, n_features=5, n_rows=6, own=False):
     return torch.randn(shape, generator=generator, dtype=torch.float64)
 
 
-def oracle(layers, x, activation):
+def oracle(layers, x, activation, masks=(), first=None):
     """Return the prediction (mob), one model and one F.linear at a time."""
     z = []
     for m in range(len(layers[0].w)):
-        h = (x if x.ndim == 2 else x[m]).T
+        h = None if x is None else of_model(x, m).T
         for n, (w, bias) in enumerate(layers):
-            h = F.linear(h, w[m], None if bias is None else bias[m])
-            if n < len(layers) - 1:
-                h = TORCH[activation](h)
+            if n > 0:
+                h = TORCH_ACTIVATIONS[activation](h)
+                h = h * of_model(masks[n - 1], m).T if masks else h
+            if n == 0 and first is not None:
+                h = first[m].T
+            else:
+                h = F.linear(h, w[m], None if bias is None else bias[m])
         z.append(h.T)
     return torch.stack(z)
+
+
+def of_model(array, m):
+    """Return what model m sees of an array with or without an axis of models."""
+    return array if array.ndim == 2 else array[m]
+
+
+def new_masks(masked, sizes, n_models, n_rows=6):
+    """Return masks of dropout at p=0.4 for all hidden layers, or none."""
+    generator = torch.Generator().manual_seed(3)
+    leading = {"no masks": None, "one mask": (), "own masks": (n_models,)}[masked]
+    if leading is None:
+        return []
+    shapes = [(*leading, units, n_rows) for units in sizes[1:-1]]
+    return [(torch.rand(s, generator=generator) > 0.4).double() / 0.6 for s in shapes]
+
+
+def with_gradients(layers):
+    """Return a copy of the layers that autograd follows."""
+    return [
+        Layer(*(a if a is None else a.clone().requires_grad_() for a in layer))
+        for layer in layers
+    ]
 
 
 def replay(calls):
@@ -63,81 +90,165 @@ def replay(calls):
 
 
 @pytest.mark.parametrize("activation", ACTIVATIONS)
-@pytest.mark.parametrize("own", [False, True])
-@pytest.mark.parametrize("fit_intercept", [False, True])
-@pytest.mark.parametrize("n_models", [1, 3])
-@pytest.mark.parametrize("sizes", SIZES)
+@pytest.mark.parametrize("masked", ["no masks", "one mask", "own masks"])
+@pytest.mark.parametrize("given", ["rows", "own rows", "first layer"])
+@pytest.mark.parametrize(
+    ("n_models", "fit_intercept"), [(1, True), (3, True), (3, False)]
+)
+@pytest.mark.parametrize("sizes", SIZES, ids=str)
 def test_forward_and_backward_are_autograds(
-    sizes, n_models, fit_intercept, own, activation
+    sizes, n_models, fit_intercept, given, masked, activation
 ):
-    """Predictions are F.linear's, and gradients of all parameters autograd's."""
+    """Predictions are F.linear's and gradients autograd's, whatever ran before."""
     network = random_network(n_models, sizes, fit_intercept)
-    x = random_input(n_models, own=own)
-    table_entry = ACTIVATIONS[activation](0.1)
-    calls, inputs, z = forward(network.layers, x, table_entry)
-    replay(calls)
+    layers = network.layers
+    table_entry = ACTIVATIONS[activation](NEGATIVE_SLOPE)
+    masks = new_masks(masked, sizes, n_models)
+    x = first = None
+    if given == "first layer":
+        generator = torch.Generator().manual_seed(1)
+        first = torch.randn(n_models, sizes[1], 6, generator=generator).double()
+    else:
+        x = random_input(n_models, own=given == "own rows")
 
-    leaves = [
-        type(layer)(*(a if a is None else a.clone().requires_grad_() for a in layer))
-        for layer in network.layers
-    ]
-    expected = oracle(leaves, x, activation)
-    torch.testing.assert_close(z, expected.detach(), rtol=1e-12, atol=1e-12)
-
-    dz = torch.randn(z.shape, generator=torch.Generator().manual_seed(2)).double()
-    (expected * dz).sum().backward()
+    arguments = [x, first, *masks]
+    bound = [a if a is None else torch.full_like(a, torch.nan) for a in arguments]
+    passed = forward(layers, bound[0], table_entry, bound[2:], bound[1])
+    dz = torch.randn(passed.z.shape, generator=torch.Generator().manual_seed(2))
+    dz = dz.double()
     gradients = new_like(network)
-    replay(backward(dz, inputs, network.layers, gradients.layers, table_entry))
+    gradients.flat.fill_(torch.nan)
+    back = backward(dz, passed, layers, gradients.layers, table_entry)
+    replay(passed.calls + back.calls)
+    for array, values in zip(bound, arguments, strict=True):
+        if values is not None:
+            array.copy_(values)
+    replay(passed.calls + back.calls)
+
+    leaves = with_gradients(layers)
+    if first is not None:
+        first.requires_grad_()
+    z = oracle(leaves, x, activation, masks, first)
+    (z * dz).sum().backward()
+    torch.testing.assert_close(passed.z, z.detach(), rtol=1e-12, atol=1e-12)
+    if first is not None:
+        torch.testing.assert_close(back.dz, first.grad, rtol=1e-12, atol=1e-12)
+        assert gradients.layers[0].w.isnan().all()
+        gradients.layers[0].w.zero_()
+        leaves[0].w.grad = torch.zeros_like(leaves[0].w)
+        if fit_intercept:
+            leaves[0].bias.grad = first.grad.sum(2)
     for gradient, leaf in zip(gradients.layers, leaves, strict=True):
         for ours, autograds in zip(gradient, leaf, strict=True):
             if ours is not None:
                 torch.testing.assert_close(ours, autograds.grad, rtol=1e-12, atol=1e-12)
 
 
-def test_backward_passes_gradcheck():
+def test_the_first_layer_is_the_prediction_of_a_linear_model():
+    """Handed in, it is z itself, and the gradient of z is that of the first layer."""
+    network, activation = random_network(2, (5, 3)), ACTIVATIONS["relu"](0.0)
+    first = torch.ones(2, 3, 6).double()
+    passed = forward(network.layers, None, activation, first=first)
+    dz = torch.ones_like(first)
+    gradients = new_like(network)
+    back = backward(dz, passed, network.layers, gradients.layers, activation)
+
+    replay(passed.calls + back.calls)
+
+    assert passed.z is first
+    assert back.dz is dz
+    assert (gradients.layers[0].bias == 6).all()  # the sum of six ones
+    assert not gradients.layers[0].w.any()
+
+
+def test_forward_needs_something_to_start_from():
+    """Neither rows nor the first layer's output is an error that says so."""
+    network, activation = random_network(1, (5, 3)), ACTIVATIONS["relu"](0.0)
+
+    with pytest.raises(ValueError, match="x, or the first layer's output"):
+        forward(network.layers, None, activation)
+
+
+def test_every_hidden_layer_has_a_mask_or_none_has():
+    """One mask for two hidden layers is refused."""
+    network, activation = random_network(1, (5, 4, 3, 2)), ACTIVATIONS["relu"](0.0)
+
+    with pytest.raises(ValueError, match="zip"):
+        forward(network.layers, random_input(1), activation, [torch.ones(4, 6)])
+
+
+@pytest.mark.parametrize("activation", ["tanh", "mish"])
+def test_backward_passes_gradcheck(activation):
     """The gradients of a deep network agree with finite differences."""
     network = random_network(2, (5, 7, 3, 2))
-    x = random_input(2)
-    activation = ACTIVATIONS["tanh"](0.0)
+    layers, x = network.layers, random_input(2)
+    activation = ACTIVATIONS[activation](0.0)
 
     class Ours(torch.autograd.Function):
         @staticmethod
         def forward(ctx, *parameters):
             for array, value in zip(arrays(network), parameters, strict=True):
                 array.copy_(value)
-            calls, ctx.inputs, z = forward(network.layers, x, activation)
-            replay(calls)
-            return z
+            ctx.passed = forward(layers, x, activation)
+            replay(ctx.passed.calls)
+            return ctx.passed.z
 
         @staticmethod
         def backward(ctx, dz):
-            gradients = new_like(network)
+            into = new_like(network)
             dz = dz.contiguous()
-            layers = network.layers
-            replay(backward(dz, ctx.inputs, layers, gradients.layers, activation))
-            return tuple(arrays(gradients))
+            replay(backward(dz, ctx.passed, layers, into.layers, activation).calls)
+            return tuple(arrays(into))
 
     parameters = [array.clone().requires_grad_() for array in arrays(network)]
 
     assert torch.autograd.gradcheck(Ours.apply, parameters)
 
 
-def test_models_do_not_see_each_other():
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+@pytest.mark.parametrize("masked", ["no masks", "one mask", "own masks"])
+def test_models_do_not_see_each_other(masked, activation):
     """Numbers that are not numbers in one model leave the others' bits alone."""
     network, x = random_network(3, (5, 4, 2)), random_input(3)
-    activation = ACTIVATIONS["relu"](0.0)
-    calls, inputs, z = forward(network.layers, x, activation)
+    activation = ACTIVATIONS[activation](NEGATIVE_SLOPE)
+    passed = forward(network.layers, x, activation, new_masks(masked, (5, 4, 2), 3))
     gradients = new_like(network)
-    dz = torch.ones_like(z)
-    calls += backward(dz, inputs, network.layers, gradients.layers, activation)
-    replay(calls)
-    before = [z.clone(), *(array.clone() for array in arrays(gradients))]
+    dz = torch.ones_like(passed.z)
+    back = backward(dz, passed, network.layers, gradients.layers, activation)
+    replay(passed.calls + back.calls)
+    seen = [passed.z, back.dz, *arrays(gradients)]
+    before = [array.clone() for array in seen]
     for array in arrays(network):
         array[1] = torch.nan
-    replay(calls)
+    replay(passed.calls + back.calls)
 
-    for then, now in zip(before, [z, *arrays(gradients)], strict=True):
+    for then, now in zip(before, seen, strict=True):
         assert torch.equal(then[[0, 2]], now[[0, 2]])
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_models_together_equal_models_apart(activation):
+    """Each of three models predicts and learns as it does alone, masks and all."""
+    sizes = (5, 7, 3, 2)
+    together, x = random_network(3, sizes), random_input(3, own=True)
+    masks = new_masks("own masks", sizes, 3)
+    dz = torch.randn(3, 2, 6, generator=torch.Generator().manual_seed(2)).double()
+    table_entry = ACTIVATIONS[activation](NEGATIVE_SLOPE)
+
+    def learned(network, x, masks, dz):
+        passed = forward(network.layers, x, table_entry, masks)
+        into = new_like(network)
+        back = backward(dz, passed, network.layers, into.layers, table_entry)
+        replay(passed.calls + back.calls)
+        return [passed.z, *arrays(into)]
+
+    stacked = learned(together, x, masks, dz)
+    for m in range(3):
+        one = slice(m, m + 1)
+        network = take(together, torch.tensor([m]))
+        alone = learned(network, x[one], [mask[one] for mask in masks], dz[one])
+        expected = [array[one] for array in stacked]
+        torch.testing.assert_close(alone, expected, rtol=1e-12, atol=1e-12)
 
 
 def test_the_flat_vector_is_the_layers():
@@ -183,18 +294,85 @@ def test_a_linear_model_starts_at_zero():
     assert generator.random() == np.random.default_rng(0).random()
 
 
-@pytest.mark.parametrize(
-    ("activation", "variance"), [("relu", 2 / 300), ("tanh", 2 / 700)]
-)
-def test_initial_weights_have_the_variance_of_the_papers(activation, variance):
-    """Hidden weights have He's or Glorot's variance, biases are zero."""
-    network = new_network(1, (300, 400, 300), True, torch.empty(0).double())
-    initialise_(network, ACTIVATIONS[activation](0.0), [np.random.default_rng(0)])
-    (w, bias), (w_out, _) = network.layers
+# What torch.nn.init has for each entry of skgd's table of initialisers.
+TORCH_INIT = {
+    "glorot_normal": nn.init.xavier_normal_,
+    "glorot_uniform": nn.init.xavier_uniform_,
+    "he_normal": partial(nn.init.kaiming_normal_, nonlinearity="relu"),
+    "he_uniform": partial(nn.init.kaiming_uniform_, nonlinearity="relu"),
+    "lecun_normal": partial(nn.init.kaiming_normal_, nonlinearity="linear"),
+    "lecun_uniform": partial(nn.init.kaiming_uniform_, nonlinearity="linear"),
+}
 
-    assert w.var().item() == pytest.approx(variance, rel=0.02)
-    assert w_out.var().item() == pytest.approx(2 / 700, rel=0.02)
-    assert not bias.any()
+
+def torchs_weights(name, units_out, units_in):
+    """Return the weights that torch draws for a layer."""
+    generator = torch.Generator().manual_seed(0)
+    w = torch.empty(units_out, units_in, dtype=torch.float64)
+    return TORCH_INIT[name](w, generator=generator).numpy()
+
+
+def test_every_initialiser_has_an_oracle():
+    """A new initialiser is tested by being in the table."""
+    assert TORCH_INIT.keys() == INITIALISERS.keys()
+
+
+@pytest.mark.parametrize("name", INITIALISERS)
+def test_an_initialiser_draws_from_the_distribution_of_torchs(name):
+    """Draws are spread as torch.nn.init's for a layer of unlike units in and out."""
+    ours = INITIALISERS[name](np.random.default_rng(0), 900, 400)
+    torchs = torchs_weights(name, 400, 900)
+
+    assert ours.shape == torchs.shape
+    assert ours.std() == pytest.approx(torchs.std(), rel=0.005)
+    assert stats.ks_2samp(ours.ravel(), torchs.ravel()).pvalue > 0.01
+    if "uniform" in name:
+        assert np.abs(ours).max() == pytest.approx(np.abs(torchs).max(), rel=1e-4)
+
+
+@pytest.mark.parametrize("init", ["auto", *INITIALISERS])
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_the_layers_start_from_the_initialiser_asked_for(activation, init):
+    """ "auto" is the activation's own, and Glorot's for the last; a name is for all."""
+    network = new_network(1, (300, 400, 200), True, torch.empty(0).double())
+    table_entry = ACTIVATIONS[activation](0.0)
+    initialise_(network, table_entry, [np.random.default_rng(0)], init)
+    names = [table_entry.init, "glorot_uniform"] if init == "auto" else [init, init]
+
+    for name, (w, bias) in zip(names, network.layers, strict=True):
+        pvalue = stats.ks_2samp(w.flatten(), torchs_weights(name, *w[0].shape).ravel())
+        assert pvalue.pvalue > 0.01
+        assert not bias.any()
+
+
+@pytest.mark.parametrize(
+    ("activation", "hidden"),
+    [
+        ("relu", [0.38738615147100774, -0.651141503267228]),
+        ("tanh", [0.30006802263971943, -0.5043720396356873]),
+    ],
+)
+def test_a_seed_gives_the_weights_that_it_gave_before(activation, hidden):
+    """A fit of an earlier version can be repeated: its draws are written down here."""
+    network = new_network(1, (3, 2, 1), True, torch.empty(0).double())
+    initialise_(network, ACTIVATIONS[activation](0.0), [np.random.default_rng(0)])
+    (w, _), (w_out, _) = network.layers
+
+    assert w[0, 0, :2].tolist() == hidden
+    assert w_out[0, 0].tolist() == [0.3016115206482439, 0.6491142981231095]
+
+
+def test_selu_keeps_mean_and_variance_through_many_layers():
+    """The initial weights that suit it make it normalise itself, as its paper says."""
+    network = new_network(1, [400] * 11, True, torch.empty(0).double())
+    activation = ACTIVATIONS["selu"](0.0)
+    initialise_(network, activation, [np.random.default_rng(0)])
+    passed = forward(network.layers, random_input(1, 400, 300), activation)
+    replay(passed.calls)
+    h = passed.hidden[-1].h
+
+    assert h.mean().item() == pytest.approx(0, abs=0.05)
+    assert h.var().item() == pytest.approx(1, rel=0.1)
 
 
 def test_every_dtype_starts_from_the_same_draw():
@@ -216,3 +394,19 @@ def test_a_prediction_in_parts_is_the_whole(n_rows):
     z = raw_prediction(network.layers, x, ACTIVATIONS["relu"](0.0))
 
     torch.testing.assert_close(z, oracle(network.layers, x.T, "relu"))
+
+
+@pytest.mark.parametrize("sizes", [(5, 2), (5, 4, 2)], ids=str)
+@pytest.mark.parametrize("n_rows", [1, 4096, 4097])
+def test_rows_that_are_no_tensor_come_by_their_first_layer(n_rows, sizes):
+    """Of sparse rows, the first layer's output is handed in part by part."""
+    network = random_network(2, sizes)
+    x = random_input(1, n_rows=n_rows)
+
+    def first(rows):
+        return oracle(network.layers[:1], torch.from_numpy(rows.toarray()).T, "relu")
+
+    rows = sparse.csr_array(x.T.numpy())
+    z = raw_prediction(network.layers, rows, ACTIVATIONS["relu"](0.0), first)
+
+    torch.testing.assert_close(z, oracle(network.layers, x, "relu"))

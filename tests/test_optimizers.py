@@ -1,12 +1,12 @@
 """Optimizers against torch.optim, penalties against minima in closed form."""
 
+from itertools import count
+
 import numpy as np
 import pytest
 import torch
 
-from skgd._network import new_like, new_network
-from skgd._optimizers import OPTIMIZERS, variant
-from skgd._training import Models, Shared, _bind_update
+from skgd._optimizers import OPTIMIZERS, Vectors, variant
 
 N_WEIGHTS = 6
 PER_MODEL = {  # three models at once
@@ -20,6 +20,11 @@ PER_MODEL = {  # three models at once
 }
 MOMENTUM = {"momentum": [0.9, 0.5, 0.99]}
 
+
+def betas(h, m):
+    return h["beta_1"][m], h["beta_2"][m]
+
+
 TORCH = {  # the table's entry: torch's optimizer of model m
     "sgd": lambda p, h, m: torch.optim.SGD([p], lr=h["lr"][m]),
     "momentum": lambda p, h, m: torch.optim.SGD(
@@ -28,12 +33,30 @@ TORCH = {  # the table's entry: torch's optimizer of model m
     "nesterov": lambda p, h, m: torch.optim.SGD(
         [p], lr=h["lr"][m], momentum=h["momentum"][m], nesterov=True
     ),
+    "adagrad": lambda p, h, m: torch.optim.Adagrad(
+        [p], lr=h["lr"][m], eps=h["epsilon"][m]
+    ),
+    "rmsprop": lambda p, h, m: torch.optim.RMSprop(
+        [p], lr=h["lr"][m], alpha=h["beta_2"][m], eps=h["epsilon"][m]
+    ),
     "adam": lambda p, h, m: torch.optim.Adam(
+        [p], lr=h["lr"][m], betas=betas(h, m), eps=h["epsilon"][m]
+    ),
+    "adamw": lambda p, h, m: torch.optim.AdamW(
         [p],
         lr=h["lr"][m],
-        betas=(h["beta_1"][m], h["beta_2"][m]),
+        betas=betas(h, m),
         eps=h["epsilon"][m],
+        weight_decay=h["alpha"][m],
     ),
+}
+MINIMISERS = [name for name in OPTIMIZERS if name != "adamw"]
+
+# Settings at which a constant gradient's step has room to settle, for any lr of these
+# tests: RMSprop wavers where lr is above twice its divisor, Adagrad needs a large lr.
+SETTLING = {
+    "adagrad": lambda lr: {"lr": [10 * lr] * 3},
+    "rmsprop": lambda lr: {"epsilon": [lr] * 3},
 }
 
 
@@ -44,44 +67,37 @@ def per_model_of(name, **changes):
     return {key: np.array(value, float) for key, value in values.items()}
 
 
-def shared_of(name):
-    return Shared(
-        loss="squared_error",
-        activation="relu",
-        negative_slope=0.0,
-        optimizer="adam" if name == "adam" else "sgd",
-        nesterov=name == "nesterov",
-        batch_size=None,
-        last_batch="keep",
-        shuffle=False,
-        max_iter=1,
-        tol=None,
-        n_iter_no_change=1,
-        record_batch_loss=False,
-        verbose=False,
-    )
+def numbers_of_step(name, per_model, t, lr=None):
+    """Return the numbers of step t, each (m,); the learning rates are the models'."""
+    lr = per_model["lr"] if lr is None else lr
+    numbers = OPTIMIZERS[name].numbers(per_model, lr[np.newaxis], np.array([t]))
+    return {key: row for key, (row,) in numbers.items()}
 
 
-def bound_step(name, per_model, start):
-    """Return the weights (m, i), and a function that steps along a gradient (m, i)."""
+def bound_step(name, per_model, start, n_biases=0):
+    """Return the parameters (m, i), and a function that steps along a gradient (m, i).
+
+    The last so many parameters are biases. A step may be given learning rates, (m,).
+    """
     m, i = start.shape
-    network = new_network(m, (i, 1), False, start)
-    network.layers[0].w.copy_(start.unsqueeze(1))
-    gradients = new_like(network)
-    kept = {key: new_like(network) for key in OPTIMIZERS[name].keeps}
-    models = Models(network, kept, [np.random.default_rng(0)])
-    update = _bind_update(models, gradients, shared_of(name), per_model)
+    flat, gradient = start.clone().flatten(), start.clone().flatten()
+    kept = {key: torch.zeros_like(flat) for key in OPTIMIZERS[name].keeps}
+    owner = np.arange(m).repeat(i) if m > 1 else [0]
+    laid = {
+        key: flat.new_empty(len(owner)) for key in numbers_of_step(name, per_model, 1)
+    }
+    vectors = Vectors(flat, flat[: m * i - n_biases], gradient, kept)
+    calls = OPTIMIZERS[name].calls(vectors, laid)
+    steps = count(1)
 
-    def step(gradient):
-        gradients.layers[0].w.copy_(gradient.unsqueeze(1))
-        (numbers,) = update.numbers_of_steps(models.t, 1)
-        if numbers is not None:
-            update.lay(numbers)
-        for call in update.calls:
+    def step(along, lr=None):
+        gradient.copy_(along.flatten())
+        for key, row in numbers_of_step(name, per_model, next(steps), lr).items():
+            laid[key].copy_(torch.from_numpy(row[owner]))
+        for call in calls:
             call()
-        models.t += 1
 
-    return network.layers[0].w[:, 0], step
+    return flat.view(m, i), step
 
 
 def test_every_optimizer_has_an_oracle():
@@ -92,17 +108,49 @@ def test_every_optimizer_has_an_oracle():
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_the_parameters_of_an_estimator_lead_to_the_entry(name):
     """optimizer, nesterov and momentum name the entry of the table."""
-    shared = shared_of(name)
+    optimizer = "sgd" if name in ("momentum", "nesterov") else name
 
-    assert variant(shared.optimizer, shared.nesterov, per_model_of(name)) == name
+    assert variant(optimizer, name == "nesterov", per_model_of(name)) == name
 
 
+@pytest.mark.parametrize("alpha", [0.0, 0.1])
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_numbers_of_many_steps_are_those_of_each(name, alpha):
+    """A table of steps has the rows that its steps have alone, at changing rates."""
+    per_model = per_model_of(name, alpha=[alpha] * 3, l1_ratio=[0.5] * 3)
+    lr = np.random.default_rng(0).uniform(0.1, 1, (5, 3))
+    together = OPTIMIZERS[name].numbers(per_model, lr, np.arange(11, 16))
+
+    assert {array.shape for array in together.values()} == {(5, 3)}
+    for n in range(5):
+        apart = numbers_of_step(name, per_model, 11 + n, lr[n])
+        for key, row in apart.items():
+            np.testing.assert_array_equal(together[key][n], row)
+
+
+@pytest.mark.parametrize(
+    ("name", "alpha"),
+    [
+        *[(name, 0.0) for name in OPTIMIZERS if not name.startswith("adam")],
+        *[(name, 0.1) for name in ("sgd", "momentum", "nesterov", "adagrad")],
+    ],
+)
+def test_steps_that_are_alike_have_one_row_of_numbers(name, alpha):
+    """At a constant rate nothing is laid anew, where no mean has to fill."""
+    per_model = per_model_of(name, alpha=[alpha] * 3, l1_ratio=[0.5] * 3)
+    lr = per_model["lr"][np.newaxis]
+    numbers = OPTIMIZERS[name].numbers(per_model, lr, np.arange(1, 6))
+
+    assert {array.shape for array in numbers.values()} == {(1, 3)}
+
+
+@pytest.mark.parametrize("changing", [False, True], ids=["constant", "changing"])
 @pytest.mark.parametrize(
     ("dtype", "tolerance"), [(torch.float64, 1e-12), (torch.float32, 1e-5)]
 )
 @pytest.mark.parametrize("models", [[0], [1], [0, 1, 2]])
 @pytest.mark.parametrize("name", OPTIMIZERS)
-def test_steps_are_torchs(name, models, dtype, tolerance):
+def test_steps_are_torchs(name, models, dtype, tolerance, changing):
     """Fifty steps are torch.optim's, for models with numbers of their own at once."""
     everyone = per_model_of(name)
     per_model = {key: value[models] for key, value in everyone.items()}
@@ -114,10 +162,14 @@ def test_steps_are_torchs(name, models, dtype, tolerance):
     pairs = zip(oracles, models, strict=True)
     optimizers = [TORCH[name](p, everyone, m) for p, m in pairs]
 
-    for gradient in gradients:
-        step(gradient)
-        for p, optimizer, row in zip(oracles, optimizers, gradient, strict=True):
+    for t, gradient in enumerate(gradients):
+        rates = per_model["lr"] * (1 + np.sin(t) / 2 if changing else 1)
+        step(gradient, rates)
+        for p, optimizer, row, rate in zip(
+            oracles, optimizers, gradient, rates, strict=True
+        ):
             p.grad = row.clone()
+            optimizer.param_groups[0]["lr"] = rate
             optimizer.step()
         torch.testing.assert_close(
             weights, torch.stack(oracles).detach(), rtol=tolerance, atol=tolerance
@@ -126,16 +178,15 @@ def test_steps_are_torchs(name, models, dtype, tolerance):
 
 @pytest.mark.parametrize("lr", [1.0, 0.3, 0.02])
 @pytest.mark.parametrize("l1_ratio", [0.0, 0.4, 1.0])
-@pytest.mark.parametrize("name", OPTIMIZERS)
+@pytest.mark.parametrize("name", MINIMISERS)
 def test_the_minimum_of_the_objective_is_where_steps_end(name, l1_ratio, lr):
     """A penalised parabola's minimum, known in closed form, is found at any lr."""
     alpha = 0.5
     centre = torch.tensor([[-3.0, -0.3, 0.0, 0.1, 0.4, 2.0]], dtype=torch.float64)
     ridge, lasso = alpha * (1 - l1_ratio), alpha * l1_ratio
     minimum = centre.sign() * (centre.abs() - lasso).clamp_min(0) / (1 + ridge)
-    per_model = per_model_of(
-        name, lr=[lr] * 3, alpha=[alpha] * 3, l1_ratio=[l1_ratio] * 3
-    )
+    changes = {"lr": [lr] * 3, **SETTLING.get(name, lambda lr: {})(lr)}
+    per_model = per_model_of(name, **changes, alpha=[alpha], l1_ratio=[l1_ratio])
     per_model = {key: value[:1] for key, value in per_model.items()}
     weights, step = bound_step(name, per_model, torch.ones_like(centre))
 
@@ -144,6 +195,67 @@ def test_the_minimum_of_the_objective_is_where_steps_end(name, l1_ratio, lr):
     torch.testing.assert_close(weights, minimum, rtol=1e-6, atol=1e-6)
     if lasso:
         assert torch.equal(weights == 0, minimum == 0)
+
+
+def parabolas():
+    """Return the centres of three models' parabolas, (m, i)."""
+    generator = torch.Generator().manual_seed(1)
+    return torch.randn(3, N_WEIGHTS, generator=generator).double()
+
+
+def test_adamw_ends_where_torchs_does():
+    """A penalised descent is torch's to its end, and not at the objective's minimum."""
+    alpha = np.array([0.5, 2.0, 0.1])
+    changes = {"epsilon": [1.0] * 3, "beta_2": [0.9] * 3}  # at which steps fade away
+    per_model = per_model_of("adamw", lr=[0.1] * 3, alpha=alpha, **changes)
+    centre, start = parabolas(), torch.ones(3, N_WEIGHTS).double()
+    weights, step = bound_step("adamw", per_model, start)
+    oracles = [row.clone().requires_grad_() for row in start]
+    optimizers = [TORCH["adamw"](p, per_model, m) for m, p in enumerate(oracles)]
+
+    for _ in range(2000):
+        before = weights.clone()
+        step(weights - centre)
+        for p, optimizer, row in zip(oracles, optimizers, centre, strict=True):
+            p.grad = p.detach() - row
+            optimizer.step()
+    torch.testing.assert_close(weights, before, rtol=0, atol=1e-12)  # at rest
+    torch.testing.assert_close(weights, torch.stack(oracles).detach())
+    minimum = centre / (1 + torch.from_numpy(alpha)[:, None])
+    assert ((weights - minimum).abs().amax(1) > 1e-3).all()
+
+
+def test_the_lasso_of_adamw_is_a_soft_threshold_by_lr():
+    """A penalised step is torch's, brought nearer to zero by lr times the L1 part."""
+    per_model = per_model_of("adamw", alpha=[0.0, 2.0, 4.0], l1_ratio=[1.0] * 3)
+    start = parabolas()
+    weights, step = bound_step("adamw", per_model, start)
+    step(start)
+    for m, row in enumerate(start):
+        p = row.clone().requires_grad_()
+        p.grad = row.clone()
+        TORCH["adamw"](p, {**per_model, "alpha": [0.0] * 3}, m).step()
+        threshold = per_model["lr"][m] * per_model["alpha"][m]
+        shrunk = torch.nn.functional.softshrink(p.detach(), threshold)
+        torch.testing.assert_close(weights[m], shrunk)
+    assert (weights[2] == 0).any()
+
+
+@pytest.mark.parametrize("l1_ratio", [0.0, 0.5, 1.0])
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_biases_are_free_of_the_penalty(name, l1_ratio):
+    """Biases step as they do without a penalty, and weights do not."""
+    start = parabolas()[:1]
+    ends = []
+    for alpha in (0.0, 0.5):
+        per_model = per_model_of(name, alpha=[alpha] * 3, l1_ratio=[l1_ratio] * 3)
+        per_model = {key: value[:1] for key, value in per_model.items()}
+        parameters, step = bound_step(name, per_model, start, n_biases=2)
+        for _ in range(3):
+            step(start)
+        ends.append(parameters[0])
+    assert torch.equal(ends[0][-2:], ends[1][-2:])
+    assert (ends[0][:-2] != ends[1][:-2]).all()
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
@@ -160,17 +272,24 @@ def test_a_large_penalty_shrinks_and_does_not_explode(name):
 @pytest.mark.parametrize("l1_ratio", [0.0, 0.5, 1.0])
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_a_weight_without_gradient_is_not_wiped_out(name, l1_ratio):
-    """A unit that is off, or a feature that is zero, loses at most 2 lr a step."""
+    """A unit that is off, or a feature that is zero, loses at most 2 lr a step.
+
+    Or twice what a constant gradient moves it, where that is more.
+    """
     per_model = per_model_of(
         name, lr=[1e-3] * 3, alpha=[1e-2] * 3, l1_ratio=[l1_ratio] * 3
     )
     start = torch.ones(3, N_WEIGHTS).double()
     weights, step = bound_step(name, per_model, start)
     off = torch.tensor([1, 0, 1, 0, 0, 1]).double()
+    free = per_model_of(name, lr=[1e-3] * 3, epsilon=[1e-8] * 3)
+    moved, free_step = bound_step(name, free, start)
 
     for _ in range(20):
         step(torch.ones(3, N_WEIGHTS) * off)
-    assert (weights[:, off == 0] >= 1 - 20 * 2e-3).all()
+        free_step(torch.ones(3, N_WEIGHTS))
+    most = 2 * (start - moved).clamp_min(20 * 1e-3)
+    assert (start - weights <= most + 1e-6)[:, off == 0].all()
 
 
 def test_a_penalty_of_one_model_leaves_the_others_alone():

@@ -17,11 +17,20 @@ ROOT = Path(__file__).parent.parent
 ROWS = [
     ["_search", "_displays"],
     ["_estimators"],
-    ["_training", "_callbacks"],
-    ["_network", "_losses", "_optimizers", "_schedules", "_batches"],
+    ["_base"],
+    ["_training", "_callbacks", "_inputs"],
+    ["_network", "_losses", "_optimizers", "_schedules", "_batches", "_stopping"],
     ["_activations", "_contraction", "_tensors", "_validation"],
 ]
-KNOW_SCIKIT_LEARN = {"_search", "_displays", "_estimators", "_callbacks", "_validation"}
+KNOW_SCIKIT_LEARN = {
+    "_search",
+    "_displays",
+    "_estimators",
+    "_base",
+    "_callbacks",
+    "_inputs",
+    "_validation",
+}
 ROOMS = sorted(path.stem for path in PACKAGE.glob("_*.py") if path.stem != "__init__")
 
 

@@ -10,7 +10,14 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch
-from conftest import OPTIMIZERS, fitted_state, layers_of, small
+from conftest import (
+    NEGATIVE_SLOPE,
+    OPTIMIZERS,
+    TORCH_ACTIVATIONS,
+    fitted_state,
+    layers_of,
+    small,
+)
 from sklearn.base import clone
 from sklearn.model_selection import GridSearchCV, cross_val_score
 from torch.nn import functional
@@ -169,21 +176,21 @@ LOSSES = {
     ),
     "three classes": (MiniBatchClassifier, np.arange(N) % 3, functional.cross_entropy),
 }
-TORCH_ACTIVATIONS = {
-    "identity": lambda z: z,
-    "leaky_relu": lambda z: functional.leaky_relu(z, 0.1),
-    "logistic": torch.sigmoid,
-    "relu": torch.relu,
-    "tanh": torch.tanh,
-}
 TORCH_OPTIMIZERS = {
     "sgd": lambda params: torch.optim.SGD(params, lr=0.05),
     "momentum": lambda params: torch.optim.SGD(params, lr=0.05, momentum=0.9),
     "nesterov": lambda params: torch.optim.SGD(
         params, lr=0.05, momentum=0.9, nesterov=True
     ),
+    "adagrad": lambda params: torch.optim.Adagrad(params, lr=0.05, eps=1e-4),
+    "rmsprop": lambda params: torch.optim.RMSprop(
+        params, lr=0.05, alpha=0.95, eps=1e-4
+    ),
     "adam": lambda params: torch.optim.Adam(
         params, lr=0.05, betas=(0.8, 0.95), eps=1e-4
+    ),
+    "adamw": lambda params: torch.optim.AdamW(
+        params, lr=0.05, betas=(0.8, 0.95), eps=1e-4, weight_decay=0
     ),
 }
 OF_TORCH = {"lr": 0.05, "beta_1": 0.8, "beta_2": 0.95, "epsilon": 1e-4}
@@ -224,7 +231,7 @@ def assert_trained_as_by_torch(kind, hidden, optimizer, sizes, **params):
     activation = params.pop("activation", "tanh")
     model = small(cls, **{**OPTIMIZERS[optimizer], **OF_TORCH}, alpha=0, **params)
     model.set_params(
-        hidden_layer_sizes=hidden, activation=activation, negative_slope=0.1
+        hidden_layer_sizes=hidden, activation=activation, negative_slope=NEGATIVE_SLOPE
     )
     model.fit(X, y, **init)
     expected = trained_by_torch(

@@ -1,0 +1,690 @@
+"""What the two estimators share: from what a caller hands in to the fitted state.
+
+Fitted state is NumPy and Python values only; tensors live inside a call. Every call
+that trains works on a copy of the estimator and takes its state over at the end, so
+input that is refused, or training that diverges, leaves the estimator as it was.
+"""
+
+from __future__ import annotations  # help() then shows ArrayLike, not all it stands for
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from copy import deepcopy
+from math import isfinite
+from time import monotonic
+from typing import Any, NamedTuple, Self
+from warnings import warn
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from numpy.typing import ArrayLike
+from sklearn.base import BaseEstimator, RegressorMixin
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.metrics import check_scoring
+from sklearn.model_selection import train_test_split
+from sklearn.utils import Tags
+from sklearn.utils.validation import check_is_fitted
+from torch import Tensor
+
+from skgd._activations import ACTIVATIONS
+from skgd._batches import Data
+from skgd._inputs import (
+    Rows,
+    checked_rows,
+    checked_rows_and_targets,
+    device_of,
+    dtype_of,
+    on_host,
+    take_rows,
+    to_device,
+)
+from skgd._losses import LOSSES, Loss
+from skgd._network import (
+    Layer,
+    Network,
+    initialise_,
+    new_like,
+    new_network,
+    raw_prediction,
+)
+from skgd._optimizers import OPTIMIZERS, PerModel, variant
+from skgd._stopping import INTERRUPTED, History, interruptible
+from skgd._tensors import CPU, new_generator, to_numpy, to_tensor, unmoved_on_error
+from skgd._training import Models, Shared, Validation, Watch, train
+from skgd._validation import (
+    check_cast,
+    check_dtype_of_device,
+    check_held_out,
+    check_initial,
+    check_layers,
+    check_parameters,
+    check_split,
+    check_weights,
+    in_the_words,
+)
+
+Array = npt.NDArray[Any]
+
+# Hyperparameters that may differ between models trained together.
+PER_MODEL = ("lr", "momentum", "beta_1", "beta_2", "epsilon", "alpha", "l1_ratio")
+
+# What grows by a number with every epoch, and with every step. A stream of partial_fit
+# keeps the last ones only, so many at the least.
+_CURVES = (
+    "loss_curve_",
+    "validation_loss_curve_",
+    "validation_scores_",
+    "step_curve_",
+    "time_curve_",
+    "batch_loss_curve_",
+)
+_KEPT_OF_A_STREAM = 10_000
+
+
+class _Examples(NamedTuple):
+    """Rows with their targets and weights, checked."""
+
+    rows: Rows
+    labels: Array  # the targets as the caller knows them
+    targets: Array  # as numbers, (o, n), or as class numbers, (1, n)
+    sample_weight: Array | None  # (n,), as the caller gave it
+    weight: Array | None  # (n,), what a row counts in the loss
+
+    def take(self, places: npt.NDArray[np.int64]) -> _Examples:
+        """Return some of them."""
+        given, weight = self.sample_weight, self.weight
+        return _Examples(
+            take_rows(self.rows, places),
+            self.labels[places],
+            self.targets[:, places],
+            None if given is None else given[places],
+            None if weight is None else weight[places],
+        )
+
+
+class _MiniBatchBase(ABC, BaseEstimator):
+    """All that the two estimators share; each encodes its own targets."""
+
+    _losses: tuple[str, ...]  # what the parameter ``loss`` may be
+
+    @abstractmethod
+    def _encode(
+        self, y: Array, classes: ArrayLike | None, dtype: Any
+    ) -> tuple[Array, Array]:
+        """Return the labels, and them as numbers, (o, n), or class numbers, (1, n)."""
+
+    @abstractmethod
+    def _n_outputs(self, targets: Tensor) -> int:
+        """Return the number of outputs that the targets ask for."""
+
+    @abstractmethod
+    def _loss_entry(self, n_outputs: int) -> str:
+        """Return the entry of the table of losses."""
+
+    @abstractmethod
+    def _numbers_of_loss(self) -> tuple[float, float]:
+        """Return ``delta`` and ``quantile``."""
+
+    @abstractmethod
+    def _linear_shape(self, w: Array) -> Array:
+        """Return the weights of a linear model, (o, i), in the shape of ``coef_``."""
+
+    @abstractmethod
+    def _class_weights(self, labels: Array, given: Array | None) -> Array | None:
+        """Return what the classes of the rows count, (n,), if unlike each other."""
+
+    @abstractmethod
+    def _strata(self, targets: Array) -> Array | None:
+        """Return the classes whose shares held-out rows are to keep, if any, (n,)."""
+
+    def fit(
+        self,
+        X: ArrayLike,
+        y: ArrayLike,
+        sample_weight: ArrayLike | None = None,
+        *,
+        X_val: ArrayLike | None = None,
+        y_val: ArrayLike | None = None,
+        sample_weight_val: ArrayLike | None = None,
+        coef_init: ArrayLike | None = None,
+        intercept_init: ArrayLike | None = None,
+        coefs_init: Sequence[ArrayLike] | None = None,
+        intercepts_init: Sequence[ArrayLike] | None = None,
+    ) -> Self:
+        """Train on X and y for up to ``max_iter`` epochs.
+
+        Ctrl-C ends the training at a whole step, with a warning, and leaves a model
+        that predicts and goes on.
+
+        Parameters
+        ----------
+        X : array-like, sparse matrix or tensor of shape (n_samples, n_features)
+            Training data, finite numbers; standardise them first. A tensor is computed
+            with on its own device.
+        y : array-like of shape (n_samples,) or (n_samples, n_outputs)
+            Targets of a regressor. Labels of a classifier, of shape (n_samples,), or 0
+            and 1 for each of several labels, of shape (n_samples, n_labels).
+        sample_weight : array-like of shape (n_samples,), default=None
+            What each row counts, 0 or more. Only the proportions matter: the weights
+            are divided by their mean. None counts all rows alike.
+        X_val, y_val : array-like, default=None
+            Held-out rows and their targets. ``validation_loss_curve_`` tells the loss
+            on them after every epoch. With ``early_stopping`` it is they that are
+            watched, and all of X is trained on.
+        sample_weight_val : array-like of shape (n_val_samples,), default=None
+            What each held-out row counts.
+        coef_init, intercept_init : array-like, default=None
+            Starting weights of a linear model, of the shapes of ``coef_`` and
+            ``intercept_``. None starts at zero.
+        coefs_init, intercepts_init : list of array-like, default=None
+            Starting weights of a network, of the shapes of ``coefs_`` and
+            ``intercepts_``. None draws the former and starts the latter at zero.
+
+        Returns
+        -------
+        self : object
+            The fitted estimator.
+
+        Raises
+        ------
+        ValueError
+            If a parameter or the data are not what they must be, or if training
+            diverges: ends far above the loss it began with, or grows and grows. The
+            estimator is then as it was. With ``early_stopping``, training that diverges
+            warns, and returns to the best weights it had.
+        """
+        check_parameters(self, self._losses)
+        trainee = self._trainee()
+        first = not (self.warm_start and self.__sklearn_is_fitted__())
+        if first:
+            trainee._forget()
+        dtypes = trainee._dtypes(first)
+        examples = trainee._checked(X, y, sample_weight, dtypes=dtypes, first=first)
+        check_held_out(X_val, y_val, sample_weight_val)
+        held_out = None
+        if X_val is not None and y_val is not None:
+            dtypes = [dtype_of(examples.rows)]
+            with in_the_words("X_val, y_val and sample_weight_val"):
+                held_out = trainee._checked(
+                    X_val, y_val, sample_weight_val, dtypes=dtypes, first=False
+                )
+        if self.batch_size is not None and self.batch_size > len(examples.labels):
+            msg = (
+                f"batch_size={self.batch_size} is larger than the "
+                f"{len(examples.labels)} rows of X; every batch is the whole training "
+                "set, as with batch_size=None."
+            )
+            warn(msg, UserWarning, stacklevel=2)
+        starts = {
+            "coef_init": coef_init,
+            "intercept_init": intercept_init,
+            "coefs_init": coefs_init,
+            "intercepts_init": intercepts_init,
+        }
+        history = trainee._fit(examples, held_out, starts)
+        self.__dict__ = trainee.__dict__
+        self._warn_of(history)
+        return self
+
+    def _partial_fit(
+        self,
+        X: ArrayLike,
+        y: ArrayLike,
+        classes: ArrayLike | None,
+        sample_weight: ArrayLike | None,
+    ) -> Self:
+        check_parameters(self, self._losses)
+        if self.early_stopping:
+            msg = (
+                "partial_fit does not support early_stopping=True, for it sees the "
+                "rows of a stream once; early_stopping should be False with "
+                "partial_fit."
+            )
+            raise ValueError(msg)
+        trainee = self._trainee()
+        first = not self.__sklearn_is_fitted__()
+        examples = trainee._checked(
+            X, y, sample_weight, classes, dtypes=trainee._dtypes(first), first=first
+        )
+        trainee._fit_once(examples)
+        self.__dict__ = trainee.__dict__
+        return self
+
+    def __sklearn_tags__(self) -> Tags:
+        tags = super().__sklearn_tags__()
+        tags.target_tags.multi_output = isinstance(self, RegressorMixin)
+        return tags
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return hasattr(self, "t_")
+
+    def _trainee(self) -> Self:
+        """Return an estimator of the same state, to be trained in place of this one."""
+        trainee = type(self).__new__(type(self))
+        trainee.__dict__.update(self.__dict__)
+        return trainee
+
+    def __copy__(self) -> Self:
+        other = self._trainee()
+        for name in _CURVES:  # training extends them in place
+            if hasattr(self, name):
+                setattr(other, name, getattr(self, name)[:])
+        return other
+
+    def _forget(self) -> None:
+        """Drop the fitted state; all of its names end in an underscore."""
+        for name in [name for name in vars(self) if name.endswith("_")]:
+            delattr(self, name)
+
+    def _checked(
+        self,
+        X: ArrayLike,
+        y: ArrayLike,
+        sample_weight: ArrayLike | None,
+        classes: ArrayLike | None = None,
+        *,
+        dtypes: list[Any],
+        first: bool,
+    ) -> _Examples:
+        """Return rows, targets and weights to train on, or raise ValueError."""
+        rows, labels = checked_rows_and_targets(
+            self,
+            X,
+            y,
+            dtypes,
+            numeric=isinstance(self, RegressorMixin),
+            first=first,
+        )
+        given = check_weights("sample_weight", on_host(sample_weight), len(labels))
+        labels, targets = self._encode(labels, classes, dtype_of(rows))
+        weight = self._class_weights(labels, given)
+        if weight is None:
+            weight = given
+        elif given is not None:
+            product = weight * given
+            weight = check_weights("class_weight * sample_weight", product, len(labels))
+        return _Examples(rows, labels, targets, given, weight)
+
+    def _dtypes(self, first: bool) -> list[Any]:
+        """Return the dtypes that X may have; it becomes the first one otherwise."""
+        if self.dtype is not None:
+            return [np.dtype(self.dtype)]
+        float32 = np.dtype(np.float32)
+        if first:
+            return [np.dtype(np.float64), float32, float32.newbyteorder()]
+        return [self._layers()[0][0].dtype]
+
+    def _fit(
+        self,
+        examples: _Examples,
+        held_out: _Examples | None,
+        starts: Mapping[str, Any],
+    ) -> History:
+        """Train for ``max_iter`` epochs and store the fitted state, or raise."""
+        device = self._device(examples.rows)
+        with torch.inference_mode(), unmoved_on_error(self.random_state):
+            generator = self._next_generator()
+            rows = validation = None
+            if self.early_stopping and held_out is None:
+                rows, kept_back = self._split(examples, generator)
+            data = _data(examples, device, _mean_weight(examples, rows), rows)
+            if held_out is not None:
+                score = self._scorer(held_out)
+                held_out_data = _data(held_out, device, _mean_weight(held_out))
+                validation = Validation(held_out_data, score, self.early_stopping)
+            elif rows is not None:
+                score = self._scorer(examples.take(kept_back))
+                validation = Validation(data._replace(rows=kept_back), score, True)
+            with interruptible() as interrupted:
+                history = self._train(
+                    data,
+                    validation,
+                    generator,
+                    starts=starts,
+                    max_iter=self.max_iter,
+                    tol=self.tol,
+                    ended=[interrupted, *self._clock()],
+                )
+        return history
+
+    def _fit_once(self, examples: _Examples) -> None:
+        """Train for one epoch on rows of a stream, or raise ValueError."""
+        with torch.inference_mode(), unmoved_on_error(self.random_state):
+            data = _data(examples, self._device(examples.rows))
+            generator = self._next_generator()
+            self._train(data, None, generator, starts={}, max_iter=1, tol=None)
+        for name in _CURVES:
+            curve = getattr(self, name, [])
+            if len(curve) > 2 * _KEPT_OF_A_STREAM:
+                setattr(self, name, curve[-_KEPT_OF_A_STREAM:])
+
+    def _train(
+        self,
+        data: Data,
+        validation: Validation | None,
+        generator: np.random.Generator,
+        *,
+        starts: Mapping[str, Any],
+        max_iter: int,
+        tol: float | None,
+        ended: Sequence[Callable[[], str]] = (),
+    ) -> History:
+        """Train one model and store the fitted state, or raise ValueError."""
+        n_outputs = self._n_outputs(data.y)
+        hidden = np.atleast_1d(self.hidden_layer_sizes).tolist()
+        sizes = (data.x.shape[1], *hidden, n_outputs)
+        shared = self._shared(n_outputs, max_iter, tol)
+        per_model = {name: np.array([getattr(self, name)], float) for name in PER_MODEL}
+        models = self._models(sizes, shared, per_model, data.x, generator)
+        _begin_(models.parameters, starts)
+
+        def after_step(models: Models, loss: Tensor) -> str:
+            return next(filter(None, (end() for end in ended)), "")
+
+        watch = Watch(after_step) if ended else None
+        [history] = train(data, models, shared, per_model, validation, watch)
+        if history.diverged and not (self.early_stopping and isfinite(history.best)):
+            raise ValueError(self._divergence(history))
+        self._store(models, history)
+        return history
+
+    def _device(self, rows: Rows) -> torch.device:
+        """Return where to compute: on the device of a tensor, or on the given one."""
+        device = device_of(rows, self.device)
+        check_dtype_of_device(dtype_of(rows), device.type)
+        return device
+
+    def _clock(self) -> list[Callable[[], str]]:
+        """Return the function that says when the time is over, if time is limited."""
+        if self.max_time is None:
+            return []
+        end = monotonic() + self.max_time
+        return [lambda: "max_time is over" if monotonic() > end else ""]
+
+    def _next_generator(self) -> np.random.Generator:
+        """Return the random stream, where the last call has left it."""
+        if self.__sklearn_is_fitted__():
+            return deepcopy(self._generator_)
+        return new_generator(self.random_state)
+
+    def _split(
+        self, examples: _Examples, generator: np.random.Generator
+    ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        """Return the rows to train on and the rows to hold out."""
+        n_rows = len(examples.labels)
+        try:
+            rows, kept_back = train_test_split(
+                np.arange(n_rows),
+                test_size=self.validation_fraction,
+                stratify=self._strata(examples.targets),
+                random_state=int(generator.integers(2**31)),
+            )
+        except ValueError as error:
+            msg = (
+                f"early_stopping=True must hold out validation_fraction="
+                f"{self.validation_fraction} of the {n_rows} rows. Got: {error} Give "
+                "more rows, another fraction, or X_val and y_val."
+            )
+            raise ValueError(msg) from error
+        check_split(examples.weight, rows, kept_back)
+        return np.sort(rows), np.sort(kept_back)
+
+    def _scorer(self, examples: _Examples) -> Callable[[Network, int], float] | None:
+        """Return the function that scores a model of a stack on held-out rows."""
+        if not self.early_stopping or self.scoring == "loss":
+            return None
+        scorer = check_scoring(self, self.scoring)
+        weight = examples.sample_weight
+        weights = {} if weight is None else {"sample_weight": weight}
+        judged = self._trainee()
+        for name in ("feature_names_in_", "coef_", "coefs_"):  # the rows are an array
+            judged.__dict__.pop(name, None)
+        judged.t_ = 0
+
+        def score(network: Network, place: int) -> float:
+            judged.__dict__.update(self._weights(network, place))
+            return float(scorer(judged, examples.rows, examples.labels, **weights))
+
+        return score
+
+    def _shared(self, n_outputs: int, max_iter: int, tol: float | None) -> Shared:
+        """Return the hyperparameters that models trained together have in common."""
+        delta, quantile = self._numbers_of_loss()
+        return Shared(
+            loss=self._loss_entry(n_outputs),
+            activation=self.activation,
+            negative_slope=self.negative_slope,
+            optimizer=self.optimizer,
+            nesterov=self.nesterov,
+            batch_size=self.batch_size,
+            last_batch=self.last_batch,
+            shuffle=self.shuffle,
+            max_iter=max_iter,
+            tol=tol,
+            n_iter_no_change=self.n_iter_no_change,
+            record_batch_loss=self.record_batch_loss,
+            verbose=bool(self.verbose),
+            dropout=self.dropout,
+            delta=delta,
+            quantile=quantile,
+            max_grad_norm=self.max_grad_norm,
+            average=int(self.average),
+            lr_schedule=self.lr_schedule,
+            power_t=self.power_t,
+            decay=self.decay,
+            decay_every=self.decay_every,
+            warmup_steps=self.warmup_steps,
+            horizon=self.max_iter,
+        )
+
+    def _models(
+        self,
+        sizes: Sequence[int],
+        shared: Shared,
+        per_model: PerModel,
+        like: Tensor,
+        generator: np.random.Generator,
+    ) -> Models:
+        """Return the model to train: a new one, or the fitted one to go on with."""
+        network = new_network(1, sizes, self.fit_intercept, like)
+        optimizer = OPTIMIZERS[variant(shared.optimizer, shared.nesterov, per_model)]
+        models = Models(
+            network,
+            kept={name: new_like(network) for name in optimizer.keeps},
+            generators=[generator],
+            average=new_like(network) if self.average else None,
+            slowed=np.ones(1) if shared.adaptive else None,
+        )
+        if self.__sklearn_is_fitted__():
+            self._go_on_(models, sizes)
+        else:
+            activation = ACTIVATIONS[self.activation](self.negative_slope)
+            initialise_(network, activation, [generator], self.init)
+        return models
+
+    def _go_on_(self, models: Models, sizes: Sequence[int]) -> None:
+        """Write the fitted model into models of zeros."""
+        layers = self._layers()
+        fitted_sizes = (layers[0][0].shape[1], *(len(bias) for _, bias in layers))
+        if fitted_sizes != tuple(sizes) or self._fit_intercept_ != self.fit_intercept:
+            msg = (
+                f"Training goes on only with the layers it began with, of "
+                f"{fitted_sizes} units and fit_intercept={self._fit_intercept_}. Got "
+                f"{tuple(sizes)} and {self.fit_intercept}; to begin anew, call fit "
+                "with warm_start=False."
+            )
+            raise ValueError(msg)
+        _fill_(models.parameters, layers)
+        if models.average is not None:
+            _fill_(models.average, layers)
+        models.t, models.since, models.start = self.t_, self._since_, self._start_
+        kept = dict(self._kept_)
+        if "parameters" in kept:  # the layers that predict are the mean of these
+            models.parameters.flat.copy_(to_tensor(kept.pop("parameters"), CPU))
+        if models.slowed is not None:
+            models.slowed[:] = self._slowed_
+        if set(models.kept) == set(kept):
+            for name, values in kept.items():
+                models.kept[name].flat.copy_(to_tensor(values, CPU))
+        else:  # another optimizer, which begins now to keep what it keeps
+            models.since = self.t_
+
+    def _weights(self, network: Network, place: int = 0) -> dict[str, Any]:
+        """Return the weights of one model of a stack in scikit-learn's shapes."""
+        weights = [to_numpy(w[place]) for w, _ in network.layers]
+        biases = [
+            np.zeros(len(w), w.dtype) if bias is None else to_numpy(bias[place])
+            for w, (_, bias) in zip(weights, network.layers, strict=True)
+        ]
+        if len(weights) == 1:
+            return {"coef_": self._linear_shape(weights[0]), "intercept_": biases[0]}
+        return {"coefs_": [w.T for w in weights], "intercepts_": biases}
+
+    def _store(self, models: Models, history: History) -> None:
+        """Keep what was trained as NumPy and Python values."""
+        self.__dict__.update(self._weights(models.answer))
+        self._kept_ = {name: to_numpy(kept.flat) for name, kept in models.kept.items()}
+        if models.average is not None:
+            self._kept_["parameters"] = to_numpy(models.parameters.flat)
+        self._slowed_ = 1.0 if models.slowed is None else float(models.slowed[0])
+        self._since_, self._start_ = models.since, history.start
+        self._fit_intercept_ = self.fit_intercept
+        self._generator_ = models.generators[0]
+        self.t_ = models.t
+        self.n_iter_ = getattr(self, "n_iter_", 0) + len(history.objective)
+        before = getattr(self, "time_curve_", [0.0])[-1]
+        self._extend("loss_curve_", history.objective)
+        self._extend("validation_loss_curve_", history.validation_loss)
+        self._extend("validation_scores_", history.score)
+        self._extend("step_curve_", history.t)
+        self._extend("time_curve_", [before + now for now in history.seconds])
+        self.loss_, self.best_loss_ = self.loss_curve_[-1], min(self.loss_curve_)
+        if history.score:
+            self.best_validation_score_ = float(np.nanmax(self.validation_scores_))
+        if self.record_batch_loss:
+            earlier = getattr(self, "batch_loss_curve_", np.empty(0))
+            self.batch_loss_curve_ = np.concatenate([earlier, *history.batch_loss])
+
+    def _extend(self, name: str, values: Sequence[float]) -> None:
+        """Extend a curve in place, for a stream makes it long; an empty one is none."""
+        if values:
+            setattr(self, name, getattr(self, name, []))
+            getattr(self, name).extend(values)
+
+    def _loss(self, n_outputs: int) -> Loss:
+        return LOSSES[self._loss_entry(n_outputs)](*self._numbers_of_loss())
+
+    def _layers(self) -> list[tuple[Array, Array]]:
+        """Return the fitted weights (o, i) and biases (o,) of every layer."""
+        if hasattr(self, "coef_"):
+            return [(np.atleast_2d(self.coef_), np.atleast_1d(self.intercept_))]
+        pairs = zip(self.coefs_, self.intercepts_, strict=True)
+        return [(coef.T, intercept) for coef, intercept in pairs]
+
+    def _divergence(self, history: History) -> str:
+        epoch, objective = len(history.objective), history.objective[-1]
+        return (
+            f"Training diverged in epoch {epoch}: the loss was {history.start:.3g} at "
+            f"the start, the objective is {objective:.3g} "
+            f"(lr={self.lr!r}, optimizer={self.optimizer!r}). Either (a) lr is too "
+            "large for these data: lower it; or (b) a feature or the target has a "
+            "large scale: standardise X, and y of a regressor, first."
+        )
+
+    def _warn_of(self, history: History) -> None:
+        """Warn of training that has ended otherwise than by settling."""
+        if history.diverged:
+            best = "The weights are the best that the held-out rows have seen."
+            warn(f"{self._divergence(history)} {best}", ConvergenceWarning, 3)
+        elif history.ended == INTERRUPTED:
+            msg = (
+                f"Training was interrupted in epoch {self.n_iter_}, after {self.t_} "
+                "steps. The model predicts, and goes on with warm_start=True."
+            )
+            warn(msg, UserWarning, 3)
+        elif self.tol is not None and not (history.converged or history.ended):
+            msg = (
+                f"Training stopped after max_iter={self.max_iter} epochs before the "
+                "objective had settled. Raise max_iter, try another lr, or standardise "
+                "X (and y of a regressor); tol=None trains for max_iter epochs without "
+                "this warning."
+            )
+            warn(msg, ConvergenceWarning, 3)
+
+    def _raw_prediction(self, X: ArrayLike) -> Tensor:
+        """Return the prediction before the inverse link, of shape (1, o, n)."""
+        check_is_fitted(self)
+        check_parameters(self, self._losses)
+        layers = self._layers()
+        rows = checked_rows(self, X, [layers[0][0].dtype])
+        device = self._device(rows)
+        with torch.inference_mode():
+            on_device = [
+                Layer(to_tensor(w, device)[None], to_tensor(bias, device)[None])
+                for w, bias in layers
+            ]
+            activation = ACTIVATIONS[self.activation](self.negative_slope)
+            return raw_prediction(on_device, to_device(rows, device), activation)
+
+
+def _mean_weight(examples: _Examples, rows: Array | None = None) -> float:
+    """Return the mean of the weights, over some of the rows or all."""
+    if examples.weight is None:
+        return 1.0
+    return float(np.mean(examples.weight if rows is None else examples.weight[rows]))
+
+
+def _data(
+    examples: _Examples,
+    device: torch.device,
+    weight_unit: float = 1.0,
+    rows: Array | None = None,
+) -> Data:
+    """Return the examples as tensors on the device of the computation."""
+    weight = examples.weight
+    if weight is not None:
+        dtype = dtype_of(examples.rows)
+        weight = check_cast("sample_weight", weight / weight_unit, dtype)[np.newaxis]
+    return Data(
+        to_device(examples.rows, device),
+        to_tensor(examples.targets, device),
+        None if weight is None else to_tensor(weight, device),
+        rows,
+    )
+
+
+def _fill_(network: Network, layers: Sequence[tuple[Array, Array]]) -> None:
+    """Write fitted weights and biases into the network of a single model."""
+    for layer, fitted in zip(network.layers, layers, strict=True):
+        for array, values in zip(layer, fitted, strict=True):
+            if array is not None:
+                array[0] = to_tensor(values, CPU)
+
+
+def _begin_(network: Network, starts: Mapping[str, Any]) -> None:
+    """Write the starting weights that ``fit`` was given into the network."""
+    n_layers = len(network.layers)
+    linear = n_layers == 1
+    dtype = to_numpy(network.flat[:0]).dtype
+    for name, start in starts.items():
+        if start is None:
+            continue
+        if linear is name.endswith("s_init"):
+            kinds = ["a linear model", "a network"]
+            right = name.removesuffix("s_init" if linear else "_init")
+            msg = (
+                f"{name} must start {kinds[linear]}. Got {kinds[not linear]}, the "
+                f"other kind; use {right + ('_init' if linear else 's_init')}."
+            )
+            raise ValueError(msg)
+        values = [start] if linear else check_layers(name, start, n_layers)
+        for (w, bias), value in zip(network.layers, values, strict=True):
+            # scikit-learn's coefs_ are (in, out), its coef_ is (out, in)
+            weights = w if linear else w.mT
+            array = bias if name.startswith("intercept") else weights
+            if array is None:
+                msg = f"{name} was given, but fit_intercept=False leaves it out."
+                raise ValueError(msg)
+            initial = check_initial(name, value, tuple(array[0].shape), dtype)
+            array[0] = to_tensor(initial, CPU)

@@ -1,0 +1,148 @@
+"""What callers hand in, checked; and what they get back, in their own container.
+
+X may be anything that scikit-learn takes as an array or a data frame, a sparse matrix,
+or a torch tensor on any device. What leaves this room is an array, a CSR matrix or a
+tensor of finite floats, not copied where it need not be, and targets on the host.
+"""
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from sklearn import get_config
+from sklearn.utils import check_X_y
+from sklearn.utils.validation import validate_data
+from torch import Tensor
+
+from skgd._tensors import device_named, to_numpy, to_tensor
+from skgd._validation import check_numeric
+
+Array = npt.NDArray[Any]
+Rows = Any  # Array | csr_array | csr_matrix | Tensor
+
+
+def checked_rows(estimator: Any, X: Any, dtypes: list[Any]) -> Rows:
+    """Return the rows to predict, of one of the dtypes, or raise ValueError."""
+    if isinstance(X, Tensor):
+        return _checked_tensor(estimator, X, dtypes, first=False)
+    check_numeric("X", X)
+    with np.errstate(all="ignore"):  # a number too large becomes infinite: refused
+        rows = validate_data(
+            estimator, X, dtype=dtypes, accept_sparse=False, reset=False
+        )
+    return _native(rows)
+
+
+def checked_rows_and_targets(
+    estimator: Any, X: Any, y: Any, dtypes: list[Any], *, numeric: bool, first: bool
+) -> tuple[Rows, Array]:
+    """Return the rows to train on, and their targets, or raise ValueError.
+
+    The first call of an estimator notes the number of features and their names, later
+    ones are held against them.
+    """
+    y = on_host(y)
+    checks = {"multi_output": True, "y_numeric": numeric}
+    if isinstance(X, Tensor):
+        rows = _checked_tensor(estimator, X, dtypes, first=first)
+        _, targets = check_X_y(np.zeros((len(rows), 1)), y, **checks)
+        return rows, _dense(targets)
+    check_numeric("X", X)
+    with np.errstate(all="ignore"):
+        rows, targets = validate_data(
+            estimator, X, y, dtype=dtypes, accept_sparse=False, reset=first, **checks
+        )
+    return _native(rows), _dense(targets)
+
+
+def take_rows(X: Rows, places: npt.NDArray[np.int64]) -> Rows:
+    """Return some of the rows, in the same container."""
+    if isinstance(X, Tensor):
+        return X[torch.from_numpy(places).to(X.device)]
+    return X[places]
+
+
+def like_input(values: Tensor, X: Any) -> Array:
+    """Return what was computed from X: an array, or if asked for, X's own kind.
+
+    scikit-learn's ``set_config(array_api_dispatch=True)`` asks for it.
+    """
+    if isinstance(X, Tensor) and get_config()["array_api_dispatch"]:
+        return values.clone()  # type: ignore[return-value]
+    return to_numpy(values)
+
+
+def labels_like_input(labels: Array, X: Any) -> Array:
+    """Return labels likewise; those that are not numbers stay an array."""
+    if isinstance(X, Tensor) and labels.dtype.kind in "biuf":
+        return like_input(torch.from_numpy(labels).to(X.device), X)
+    return labels
+
+
+def _checked_tensor(
+    estimator: Any, X: Tensor, dtypes: list[Any], *, first: bool
+) -> Tensor:
+    """Return a tensor that scikit-learn's checks would have let pass."""
+    if X.layout != torch.strided:
+        raise TypeError(f"X must be a dense tensor. Got layout {X.layout}.")
+    if X.ndim != 2:
+        msg = (
+            f"X must be a tensor of shape (n_samples, n_features). Got shape "
+            f"{tuple(X.shape)}; Reshape your data with X.reshape(-1, 1) for a single "
+            "feature, or X.reshape(1, -1) for a single sample."
+        )
+        raise ValueError(msg)
+    if X.is_complex():
+        raise ValueError("Complex data not supported: X must hold real numbers.")
+    for axis, what in enumerate(("sample", "feature")):
+        if X.shape[axis] == 0:
+            msg = (
+                f"Found array with 0 {what}(s) (shape={tuple(X.shape)}) while a "
+                "minimum of 1 is required."
+            )
+            raise ValueError(msg)
+    validate_data(estimator, X, reset=first, skip_check_array=True)
+    names = {str(np.dtype(dtype)): dtype for dtype in dtypes}
+    name = str(X.dtype).removeprefix("torch.")
+    rows = X.detach()
+    if name not in names:
+        rows = rows.to(getattr(torch, str(np.dtype(dtypes[0]))))
+    if not (torch.isfinite(rows.sum()) or torch.isfinite(rows).all()):
+        raise ValueError("Input X contains NaN or infinity.")
+    return rows
+
+
+def on_host(values: Any) -> Any:
+    """Return a tensor as an array, and all else as it is."""
+    return values.detach().cpu().numpy() if isinstance(values, Tensor) else values
+
+
+def dtype_of(rows: Rows) -> np.dtype[Any]:
+    """Return the dtype in NumPy's terms."""
+    if isinstance(rows, Tensor):
+        return np.dtype(str(rows.dtype).removeprefix("torch."))
+    dtype: np.dtype[Any] = rows.dtype
+    return dtype
+
+
+def device_of(rows: Rows, name: str) -> torch.device:
+    """Return where to compute: where a tensor lies, else on the device of that name."""
+    return rows.device if isinstance(rows, Tensor) else device_named(name)
+
+
+def to_device(rows: Rows, device: torch.device) -> Tensor:
+    """Return the rows as a tensor on the device of the computation."""
+    return rows if isinstance(rows, Tensor) else to_tensor(rows, device)
+
+
+def _native(rows: Any) -> Rows:
+    """Return the rows in this machine's byte order."""
+    native: Rows = rows.astype(rows.dtype.newbyteorder("="), copy=False)
+    return native
+
+
+def _dense(targets: Any) -> Array:
+    """Return the targets as an array; those of several labels may come sparse."""
+    array: Array = targets.toarray() if hasattr(targets, "toarray") else targets
+    return array
