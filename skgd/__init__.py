@@ -2,8 +2,16 @@
 
 from importlib.metadata import version as _version
 
+from skgd._callbacks import WeightTrajectory
+from skgd._displays import LossCurveDisplay, LossSurfaceDisplay
 from skgd._estimators import MiniBatchClassifier, MiniBatchRegressor
 
 __version__ = _version("skgd")
 
-__all__ = ["MiniBatchClassifier", "MiniBatchRegressor"]
+__all__ = [
+    "LossCurveDisplay",
+    "LossSurfaceDisplay",
+    "MiniBatchClassifier",
+    "MiniBatchRegressor",
+    "WeightTrajectory",
+]

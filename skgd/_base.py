@@ -28,7 +28,14 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
 from skgd._activations import ACTIVATIONS
-from skgd._batches import Data
+from skgd._batches import Data, batch_sizes
+from skgd._callbacks import (
+    CallbackSupportMixin,
+    FitTasks,
+    has_callbacks,
+    with_callbacks,
+    without_contexts_,
+)
 from skgd._inputs import (
     Rows,
     checked_rows,
@@ -51,7 +58,14 @@ from skgd._network import (
 from skgd._optimizers import OPTIMIZERS, PerModel, variant
 from skgd._stopping import INTERRUPTED, History, interruptible
 from skgd._tensors import CPU, new_generator, to_numpy, to_tensor, unmoved_on_error
-from skgd._training import Models, Shared, Validation, Watch, train
+from skgd._training import (
+    Models,
+    Shared,
+    Validation,
+    finite,
+    objectives,
+    train,
+)
 from skgd._validation import (
     check_cast,
     check_dtype_of_device,
@@ -81,6 +95,17 @@ _CURVES = (
 )
 _KEPT_OF_A_STREAM = 10_000
 
+# Numbers of a layer that are computed at once for the objectives of many weights.
+_NUMBERS_AT_ONCE = 2**20
+
+
+class _Given(NamedTuple):
+    """What the caller of a fit handed in, as callbacks get to see it."""
+
+    X: ArrayLike
+    y: ArrayLike
+    sample_weight: ArrayLike | None
+
 
 class _Examples(NamedTuple):
     """Rows with their targets and weights, checked."""
@@ -103,7 +128,7 @@ class _Examples(NamedTuple):
         )
 
 
-class _MiniBatchBase(ABC, BaseEstimator):
+class _MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
     """All that the two estimators share; each encodes its own targets."""
 
     _losses: tuple[str, ...]  # what the parameter ``loss`` may be
@@ -222,7 +247,8 @@ class _MiniBatchBase(ABC, BaseEstimator):
             "coefs_init": coefs_init,
             "intercepts_init": intercepts_init,
         }
-        history = trainee._fit(examples, held_out, starts)
+        given = _Given(X, y, sample_weight)
+        history = trainee._fit(examples, held_out, given, starts)
         self.__dict__ = trainee.__dict__
         self._warn_of(history)
         return self
@@ -247,7 +273,7 @@ class _MiniBatchBase(ABC, BaseEstimator):
         examples = trainee._checked(
             X, y, sample_weight, classes, dtypes=trainee._dtypes(first), first=first
         )
-        trainee._fit_once(examples)
+        trainee._fit_once(examples, _Given(X, y, sample_weight))
         self.__dict__ = trainee.__dict__
         return self
 
@@ -267,10 +293,15 @@ class _MiniBatchBase(ABC, BaseEstimator):
 
     def __copy__(self) -> Self:
         other = self._trainee()
-        for name in _CURVES:  # training extends them in place
-            if hasattr(self, name):
-                setattr(other, name, getattr(self, name)[:])
+        other._copy_curves()
+        without_contexts_(other)
         return other
+
+    def _copy_curves(self) -> None:
+        """Make the curves this estimator's own: training extends them in place."""
+        for name in _CURVES:
+            if hasattr(self, name):
+                setattr(self, name, getattr(self, name)[:])
 
     def _forget(self) -> None:
         """Drop the fitted state; all of its names end in an underscore."""
@@ -319,6 +350,7 @@ class _MiniBatchBase(ABC, BaseEstimator):
         self,
         examples: _Examples,
         held_out: _Examples | None,
+        given: _Given,
         starts: Mapping[str, Any],
     ) -> History:
         """Train for ``max_iter`` epochs and store the fitted state, or raise."""
@@ -341,34 +373,37 @@ class _MiniBatchBase(ABC, BaseEstimator):
                     data,
                     validation,
                     generator,
+                    given,
                     starts=starts,
                     max_iter=self.max_iter,
                     tol=self.tol,
-                    ended=[interrupted, *self._clock()],
+                    over=[interrupted, *self._clock()],
                 )
         return history
 
-    def _fit_once(self, examples: _Examples) -> None:
+    def _fit_once(self, examples: _Examples, given: _Given) -> None:
         """Train for one epoch on rows of a stream, or raise ValueError."""
         with torch.inference_mode(), unmoved_on_error(self.random_state):
             data = _data(examples, self._device(examples.rows))
             generator = self._next_generator()
-            self._train(data, None, generator, starts={}, max_iter=1, tol=None)
+            self._train(data, None, generator, given, starts={}, max_iter=1, tol=None)
         for name in _CURVES:
             curve = getattr(self, name, [])
             if len(curve) > 2 * _KEPT_OF_A_STREAM:
                 setattr(self, name, curve[-_KEPT_OF_A_STREAM:])
 
+    @with_callbacks
     def _train(
         self,
         data: Data,
         validation: Validation | None,
         generator: np.random.Generator,
+        given: _Given,
         *,
         starts: Mapping[str, Any],
         max_iter: int,
         tol: float | None,
-        ended: Sequence[Callable[[], str]] = (),
+        over: Sequence[Callable[[], str]] = (),
     ) -> History:
         """Train one model and store the fitted state, or raise ValueError."""
         n_outputs = self._n_outputs(data.y)
@@ -378,16 +413,37 @@ class _MiniBatchBase(ABC, BaseEstimator):
         per_model = {name: np.array([getattr(self, name)], float) for name in PER_MODEL}
         models = self._models(sizes, shared, per_model, data.x, generator)
         _begin_(models.parameters, starts)
-
-        def after_step(models: Models, loss: Tensor) -> str:
-            return next(filter(None, (end() for end in ended)), "")
-
-        watch = Watch(after_step) if ended else None
+        tasks = None
+        if has_callbacks(self):
+            tasks = self._tasks(models, shared, given, data.n_samples)
+        watch = _Watch(self, over, tasks) if over or tasks else None
         [history] = train(data, models, shared, per_model, validation, watch)
         if history.diverged and not (self.early_stopping and isfinite(history.best)):
             raise ValueError(self._divergence(history))
-        self._store(models, history)
+        self._tell(models, history, told=watch.told if watch else 0)
+        self.__dict__.update(self._fitted(models))
+        if self.record_batch_loss:
+            earlier = getattr(self, "batch_loss_curve_", np.empty(0))
+            self.batch_loss_curve_ = np.concatenate([earlier, *history.batch_loss])
+        if tasks is not None:
+            self.__dict__.pop("batch_loss_", None)
+            tasks.end()
         return history
+
+    def _tasks(
+        self, models: Models, shared: Shared, given: _Given, n_rows: int
+    ) -> FitTasks:
+        """Return the tasks of a fit, and begin the first of them."""
+        self._copy_curves()
+        self._tell(models, History(start=models.start))
+        sizes = batch_sizes(n_rows, shared.batch_size, shared.last_batch)
+        return FitTasks(
+            self,
+            lambda: deepcopy(self._fitted(models)),
+            **given._asdict(),
+            n_epochs=shared.max_iter,
+            n_batches=len(sizes),
+        )
 
     def _device(self, rows: Rows) -> torch.device:
         """Return where to compute: on the device of a tensor, or on the given one."""
@@ -405,7 +461,8 @@ class _MiniBatchBase(ABC, BaseEstimator):
     def _next_generator(self) -> np.random.Generator:
         """Return the random stream, where the last call has left it."""
         if self.__sklearn_is_fitted__():
-            return deepcopy(self._generator_)
+            generator: np.random.Generator = deepcopy(self._generator_)
+            return generator
         return new_generator(self.random_state)
 
     def _split(
@@ -541,36 +598,41 @@ class _MiniBatchBase(ABC, BaseEstimator):
             return {"coef_": self._linear_shape(weights[0]), "intercept_": biases[0]}
         return {"coefs_": [w.T for w in weights], "intercepts_": biases}
 
-    def _store(self, models: Models, history: History) -> None:
-        """Keep what was trained as NumPy and Python values."""
-        self.__dict__.update(self._weights(models.answer))
-        self._kept_ = {name: to_numpy(kept.flat) for name, kept in models.kept.items()}
+    def _fitted(self, models: Models) -> dict[str, Any]:
+        """Return what was trained; on the CPU, the arrays are those in training."""
+        kept = {name: to_numpy(network.flat) for name, network in models.kept.items()}
         if models.average is not None:
-            self._kept_["parameters"] = to_numpy(models.parameters.flat)
-        self._slowed_ = 1.0 if models.slowed is None else float(models.slowed[0])
-        self._since_, self._start_ = models.since, history.start
-        self._fit_intercept_ = self.fit_intercept
-        self._generator_ = models.generators[0]
-        self.t_ = models.t
-        self.n_iter_ = getattr(self, "n_iter_", 0) + len(history.objective)
-        before = getattr(self, "time_curve_", [0.0])[-1]
-        self._extend("loss_curve_", history.objective)
-        self._extend("validation_loss_curve_", history.validation_loss)
-        self._extend("validation_scores_", history.score)
-        self._extend("step_curve_", history.t)
-        self._extend("time_curve_", [before + now for now in history.seconds])
-        self.loss_, self.best_loss_ = self.loss_curve_[-1], min(self.loss_curve_)
-        if history.score:
-            self.best_validation_score_ = float(np.nanmax(self.validation_scores_))
-        if self.record_batch_loss:
-            earlier = getattr(self, "batch_loss_curve_", np.empty(0))
-            self.batch_loss_curve_ = np.concatenate([earlier, *history.batch_loss])
+            kept["parameters"] = to_numpy(models.parameters.flat)
+        return {
+            **self._weights(models.answer),
+            "_kept_": kept,
+            "_slowed_": 1.0 if models.slowed is None else float(models.slowed[0]),
+            "_since_": models.since,
+            "_fit_intercept_": self.fit_intercept,
+            "_generator_": models.generators[0],
+        }
 
-    def _extend(self, name: str, values: Sequence[float]) -> None:
-        """Extend a curve in place, for a stream makes it long; an empty one is none."""
-        if values:
+    def _tell(self, models: Models, history: History, told: int = 0) -> None:
+        """Write down how far training is; so many of its epochs were told before."""
+        self.t_, self._start_ = models.t, history.start
+        self.n_iter_ = getattr(self, "n_iter_", 0) + len(history.objective) - told
+        for name in ("loss_curve_", "step_curve_", "time_curve_"):
             setattr(self, name, getattr(self, name, []))
-            getattr(self, name).extend(values)
+        spent = self.time_curve_[-told - 1] if len(self.time_curve_) > told else 0.0
+        self.loss_curve_ += history.objective[told:]
+        self.step_curve_ += history.t[told:]
+        self.time_curve_ += [spent + seconds for seconds in history.seconds[told:]]
+        if history.objective:
+            self.loss_ = history.objective[-1]
+            best = min(history.objective)
+            self.best_loss_ = min(best, getattr(self, "best_loss_", best))
+        if history.validation_loss:
+            earlier = getattr(self, "validation_loss_curve_", [])
+            self.validation_loss_curve_ = earlier + history.validation_loss[told:]
+        if history.score:
+            earlier = getattr(self, "validation_scores_", [])
+            self.validation_scores_ = earlier + history.score[told:]
+            self.best_validation_score_ = float(np.nanmax(self.validation_scores_))
 
     def _loss(self, n_outputs: int) -> Loss:
         return LOSSES[self._loss_entry(n_outputs)](*self._numbers_of_loss())
@@ -612,6 +674,50 @@ class _MiniBatchBase(ABC, BaseEstimator):
             )
             warn(msg, ConvergenceWarning, 3)
 
+    def _objectives(
+        self,
+        X: ArrayLike,
+        y: ArrayLike,
+        sample_weight: ArrayLike | None,
+        *,
+        origin: Array,
+        directions: Array,
+        places: Array,
+    ) -> Array:
+        """Return the objectives over X and y at places (k, d) of a space of weights.
+
+        The weights are ``origin + places @ directions``, in the order of
+        ``flat_weights``. The places are models of one stack, as many as fit a cache.
+        """
+        check_is_fitted(self)
+        check_parameters(self, self._losses)
+        dtypes = self._dtypes(first=False)
+        examples = self._checked(X, y, sample_weight, dtypes=dtypes, first=False)
+        device, layers = self._device(examples.rows), self._layers()
+        values = []
+        with torch.inference_mode():
+            data = _data(examples, device, _mean_weight(examples))
+            n_outputs = self._n_outputs(data.y)
+            if n_outputs != len(layers[-1][1]):
+                n_fitted = len(layers[-1][1])
+                msg = f"y must hold {n_fitted} targets, as in fit. Got {n_outputs}."
+                raise ValueError(msg)
+            shared = self._shared(n_outputs, max_iter=1, tol=None)
+            sizes = [data.x.shape[1], *(len(bias) for _, bias in layers)]
+            largest = max(data.n_samples * max(sizes[1:]), len(origin))
+            at_once = max(1, _NUMBERS_AT_ONCE // largest)
+            for first in range(0, len(places), at_once):
+                some = places[first : first + at_once]
+                weights = (origin + some @ directions).astype(dtype_of(examples.rows))
+                network = new_network(len(some), sizes, True, data.x)
+                _spread_(network, to_tensor(weights, device))
+                per_model = {
+                    name: np.full(len(some), getattr(self, name), float)
+                    for name in PER_MODEL
+                }
+                values.append(objectives(data, network, shared, per_model))
+        return np.concatenate(values)
+
     def _raw_prediction(self, X: ArrayLike) -> Tensor:
         """Return the prediction before the inverse link, of shape (1, o, n)."""
         check_is_fitted(self)
@@ -626,6 +732,54 @@ class _MiniBatchBase(ABC, BaseEstimator):
             ]
             activation = ACTIVATIONS[self.activation](self.negative_slope)
             return raw_prediction(on_device, to_device(rows, device), activation)
+
+
+class _Watch:
+    """Looks on at the training of one model, for callbacks, the clock and Ctrl-C.
+
+    Callbacks read on the trainee how far it is: ``n_iter_``, ``t_``, the curves, and
+    where batches are tasks ``batch_loss_``, the loss of the last one.
+    """
+
+    def __init__(
+        self,
+        trainee: _MiniBatchBase,
+        over: Sequence[Callable[[], str]],
+        tasks: FitTasks | None,
+    ) -> None:
+        self._trainee, self._over, self._tasks = trainee, over, tasks
+        self._batches = tasks if tasks is not None and tasks.wants_batches else None
+        self.told = 0  # epochs that the trainee knows of
+
+    def before_epoch(self) -> None:
+        if self._tasks is not None:
+            self._tasks.begin_epoch()
+
+    def before_step(self) -> None:
+        if self._batches is not None:
+            self._batches.begin_batch()
+
+    def after_step(self, models: Models, loss: Tensor) -> str:
+        if self._batches is not None:
+            self._trainee.t_ = models.t
+            self._trainee.batch_loss_ = float(loss)
+            if self._batches.end_batch():
+                return "stopped by a callback"
+        for is_over in self._over:
+            why = is_over()
+            if why:
+                return why
+        return ""
+
+    def after_epoch(self, models: Models, histories: Sequence[History]) -> str:
+        [history] = histories
+        if self._tasks is None:
+            return ""
+        if history.diverged or not all(finite(models.parameters)):
+            return ""  # an error is about to say so
+        self._trainee._tell(models, history, self.told)
+        self.told = len(history.objective)
+        return "stopped by a callback" if self._tasks.end_epoch() else ""
 
 
 def _mean_weight(examples: _Examples, rows: Array | None = None) -> float:
@@ -660,6 +814,20 @@ def _fill_(network: Network, layers: Sequence[tuple[Array, Array]]) -> None:
         for array, values in zip(layer, fitted, strict=True):
             if array is not None:
                 array[0] = to_tensor(values, CPU)
+
+
+def _spread_(network: Network, weights: Tensor) -> None:
+    """Write rows of weights, (m, all of a model), each in the order of flat_weights."""
+    linear = len(network.layers) == 1
+    # scikit-learn's coefs_ are (in, out), its coef_ is (out, in)
+    coefs = [w if linear else w.mT for w, _ in network.layers]
+    biases = [bias for _, bias in network.layers if bias is not None]
+    targets = [*coefs, *biases]
+    lengths = [target[0].numel() for target in targets]
+    for target, values in zip(
+        targets, weights.split_with_sizes(lengths, dim=1), strict=True
+    ):
+        target.copy_(values.reshape(target.shape))
 
 
 def _begin_(network: Network, starts: Mapping[str, Any]) -> None:

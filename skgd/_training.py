@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import partial
 from math import isfinite, nan
 from time import monotonic
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -124,11 +124,21 @@ class Validation(NamedTuple):
     stops: bool  # whether training stops, and returns to the best weights, by them
 
 
-class Watch(NamedTuple):
-    """Who looks on, and may end training: they return why, or an empty string."""
+class Watch(Protocol):
+    """Who looks on while models train, and may end it for all: they say why, or ''.
 
-    after_step: Callable[[Models, Tensor], str] | None = None  # given the losses, (m,)
-    after_epoch: Callable[[Models, list[History]], str] | None = None
+    They are given the models that are still in the stack, and read them only.
+    """
+
+    def before_epoch(self) -> None: ...
+
+    def before_step(self) -> None: ...
+
+    def after_step(self, models: Models, loss: Tensor) -> str:
+        """Take note of a step, and of the mean loss of its batch before it, (m,)."""
+
+    def after_epoch(self, models: Models, histories: Sequence[History]) -> str:
+        """Take note of an epoch; the histories are in the order of the stack."""
 
 
 class _Step(NamedTuple):
@@ -164,12 +174,21 @@ def train(
 ) -> list[History]:
     """Train the models in place until each has stopped, and tell how it went."""
     sizes = batch_sizes(data.n_samples, shared.batch_size, shared.last_batch)
-    watch = watch or Watch()
     with threads_for(max(sizes) * models.parameters.n_weights):
         histories = _train(data, models, shared, per_model, sizes, validation, watch)
-    for history, finite in zip(histories, _finite(models.answer), strict=True):
-        history.diverged |= not finite
+    for history, is_finite in zip(histories, finite(models.answer), strict=True):
+        history.diverged |= not is_finite
     return histories
+
+
+def objectives(
+    data: Data, network: Network, shared: Shared, per_model: PerModel
+) -> Floats:
+    """Return the objective of every model over all of the data, (m,)."""
+    mean_loss = _bind_mean_loss(data, network, shared)
+    penalty = _bind_penalty(network, per_model)
+    losses: Floats = np.array(mean_loss()) + penalty().cpu().numpy()
+    return losses
 
 
 def _train(
@@ -179,7 +198,7 @@ def _train(
     per_model: PerModel,
     sizes: list[int],
     validation: Validation | None,
-    watch: Watch,
+    watch: Watch | None,
 ) -> list[History]:
     """Train epoch by epoch, on batches of the given sizes."""
     began = monotonic()
@@ -191,6 +210,8 @@ def _train(
     run_epoch = _bind_epoch(data, stack, shared, per_model, sizes, watch)
     validate = _bind_validation(validation, stack, shared)
     for _ in range(shared.max_iter):
+        if watch is not None:
+            watch.before_epoch()
         epoch, held_out = run_epoch(), validate()
         for place, model in enumerate(running):
             history = histories[model]
@@ -207,8 +228,9 @@ def _train(
         if shared.verbose:
             print(_line(histories, running))
         ended = epoch.ended
-        if watch.after_epoch is not None:
-            ended = watch.after_epoch(stack, histories) or ended
+        if watch is not None:
+            watched = [histories[model] for model in running]
+            ended = watch.after_epoch(stack, watched) or ended
         goes_on = [histories[model].goes_on for model in running]
         if ended or not any(goes_on):
             for model in running:
@@ -312,10 +334,10 @@ def _put(models: Models, places: Sequence[int], stack: Models) -> None:
         models.slowed[list(places)] = stack.slowed
 
 
-def _finite(network: Network) -> list[bool]:
+def finite(network: Network) -> list[bool]:
     """Return which models have finite parameters only."""
-    finite = [torch.isfinite(array).flatten(1).all(1) for array in arrays(network)]
-    return torch.stack(finite).all(0).tolist()
+    each = [torch.isfinite(array).flatten(1).all(1) for array in arrays(network)]
+    return torch.stack(each).all(0).tolist()
 
 
 def _bind_epoch(
@@ -324,7 +346,7 @@ def _bind_epoch(
     shared: Shared,
     per_model: PerModel,
     sizes: list[int],
-    watch: Watch,
+    watch: Watch | None,
 ) -> Callable[[], _Epoch]:
     """Return the function that trains for one epoch.
 
@@ -368,6 +390,8 @@ def _bind_epoch(
             block, batches, numbers_of_steps, batch_loss.unbind(), strict=True
         ):
             step = step_of[size]
+            if watch is not None:
+                watch.before_step()
             for gather in step.gathers:
                 gather(batch)
             if numbers is not None:
@@ -376,10 +400,9 @@ def _bind_epoch(
                 call()
             loss.copy_(step.loss)
             models.t += 1
-            if watch.after_step is not None:
-                ended = watch.after_step(models, loss)
-                if ended:
-                    return ended
+            ended = "" if watch is None else watch.after_step(models, loss)
+            if ended:
+                return ended
         return ""
 
     def run_epoch() -> _Epoch:

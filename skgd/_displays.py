@@ -1,0 +1,717 @@
+"""Displays: loss curves, and the loss surface around a model with its way down.
+
+In the manner of scikit-learn's: a display is made from computed data only, ``plot``
+draws it and keeps the artists, and the class methods compute from fitted estimators.
+matplotlib is imported when something is drawn, and not before.
+"""
+
+from __future__ import annotations  # help() then shows ArrayLike, not all it stands for
+
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from typing import Any, NamedTuple, Self
+
+import numpy as np
+import numpy.typing as npt
+from numpy.typing import ArrayLike
+from sklearn.utils.validation import check_is_fitted
+
+from skgd._callbacks import Trajectory, flat_weights
+from skgd._estimators import MiniBatchClassifier, MiniBatchRegressor
+
+Array = npt.NDArray[Any]
+
+# What the horizontal axis may count: the curve of an estimator, and its label.
+_X = {
+    "epoch": (None, "epochs"),
+    "step": ("step_curve_", "steps"),
+    "time": ("time_curve_", "seconds of training"),
+}
+
+# More lines than these take their colours from a scale, and have no legend.
+_MOST_COLOURS, _MOST_NAMES = 10, 15
+
+# A log scale helps from here on, as the ratio of the largest loss to the smallest.
+_DECADE = 10.0
+
+
+class LossCurveDisplay:
+    """Loss curves of one or several fits.
+
+    Make it by ``from_estimator`` or ``from_cv_results``.
+
+    Parameters
+    ----------
+    x : list of ndarray
+        Where the losses of each line stand.
+    losses : list of ndarray
+        Losses of each line, of the same lengths.
+    validation_losses : list of (ndarray or None), default=None
+        Losses on validation data, for the lines that have them.
+    bands : list of (tuple of two ndarrays), default=None
+        Lowest and highest losses around each line.
+    names : list of str, default=None
+        What the legend calls the lines.
+    x_label : str, default="epochs"
+        Label of the horizontal axis.
+
+    Attributes
+    ----------
+    ax_ : matplotlib Axes
+        Where it is drawn.
+    figure_ : matplotlib Figure
+        The figure of ``ax_``.
+    lines_ : list of matplotlib Line2D
+        The curves.
+    validation_lines_ : list of (matplotlib Line2D or None)
+        The curves on validation data, dashed.
+    bands_ : list of matplotlib artist
+        The bands.
+
+    See Also
+    --------
+    LossSurfaceDisplay : The loss around a model, and its way down.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from skgd import LossCurveDisplay, MiniBatchClassifier
+    >>> X, y = load_iris(return_X_y=True)
+    >>> models = [
+    ...     MiniBatchClassifier(lr=lr, max_iter=5, tol=None).fit(X, y)
+    ...     for lr in (0.001, 0.1)
+    ... ]
+    >>> display = LossCurveDisplay.from_estimator(models, x="step")
+    >>> [line.get_label() for line in display.lines_]
+    ['lr=0.001', 'lr=0.1']
+    """
+
+    def __init__(
+        self,
+        *,
+        x: Sequence[Array],
+        losses: Sequence[Array],
+        validation_losses: Sequence[Array | None] | None = None,
+        bands: Sequence[tuple[Array, Array]] | None = None,
+        names: Sequence[str] | None = None,
+        x_label: str = "epochs",
+    ) -> None:
+        self.x = x
+        self.losses = losses
+        self.validation_losses = validation_losses
+        self.bands = bands
+        self.names = names
+        self.x_label = x_label
+
+    @classmethod
+    def from_estimator(
+        cls,
+        estimator: Any,
+        *,
+        x: str = "epoch",
+        names: Sequence[str] | None = None,
+        ax: Any = None,
+        log_scale: bool | str = "auto",
+        **line_kw: Any,
+    ) -> Self:
+        """Draw the loss curves of fitted estimators.
+
+        Parameters
+        ----------
+        estimator : estimator or list of estimators
+            Fitted ones; of a pipeline its last step counts, of a search its best
+            estimator.
+        x : {"epoch", "step", "time"}, default="epoch"
+            What the horizontal axis counts: epochs, steps, or seconds of training.
+        names : list of str, default=None
+            What the legend calls them. None names the parameters in which they differ.
+        ax : matplotlib Axes, default=None
+            Where to draw. None makes a new figure.
+        log_scale : bool or "auto", default="auto"
+            Whether the losses have a log scale. "auto" chooses one where all are above
+            zero and span a factor of ten or more.
+        **line_kw : dict
+            Passed on to ``Axes.plot``.
+
+        Returns
+        -------
+        display : LossCurveDisplay
+            The display, drawn.
+        """
+        _check_choice("x", x, _X)
+        models = estimator if isinstance(estimator, list | tuple) else [estimator]
+        models = [_split(model)[1] for model in models]
+        curve, x_label = _X[x]
+        for model in models:
+            check_is_fitted(model)
+            for attribute in ("loss_curve_", curve or "loss_curve_"):
+                if not hasattr(model, attribute):
+                    msg = f"x={x!r} needs an estimator with {attribute}. Got {model!r}."
+                    raise ValueError(msg)
+        validation = [
+            getattr(model, "validation_loss_curve_", None) for model in models
+        ]
+        if names is None and len(models) > 1:
+            names = _names([model.get_params() for model in models])
+        display = cls(
+            x=[
+                np.arange(1, len(model.loss_curve_) + 1)
+                if curve is None
+                else np.asarray(getattr(model, curve))
+                for model in models
+            ],
+            losses=[np.asarray(model.loss_curve_) for model in models],
+            validation_losses=[
+                None if v is None else np.asarray(v) for v in validation
+            ],
+            names=names,
+            x_label=x_label,
+        )
+        return display.plot(ax, log_scale=log_scale, line_kw=line_kw)
+
+    @classmethod
+    def from_cv_results(
+        cls,
+        cv_results: Mapping[str, Any],
+        *,
+        names: Sequence[str] | None = None,
+        ax: Any = None,
+        log_scale: bool | str = "auto",
+        **line_kw: Any,
+    ) -> Self:
+        """Draw the mean loss curve of every candidate of a search, over its splits.
+
+        A band goes from the lowest to the highest loss of the splits. Splits that
+        stopped earlier count with their last loss.
+
+        Parameters
+        ----------
+        cv_results : mapping
+            Results with "loss_curve", for every candidate and split the losses of its
+            epochs, and "params", the candidates.
+        names : list of str, default=None
+            What the legend calls them. None names the parameters in which they differ.
+        ax : matplotlib Axes, default=None
+            Where to draw. None makes a new figure.
+        log_scale : bool or "auto", default="auto"
+            Whether the losses have a log scale. "auto" chooses one where all are above
+            zero and span a factor of ten or more.
+        **line_kw : dict
+            Passed on to ``Axes.plot``.
+
+        Returns
+        -------
+        display : LossCurveDisplay
+            The display, drawn.
+        """
+        if "loss_curve" not in cv_results:
+            msg = (
+                "cv_results must have loss_curve, the losses of every candidate and "
+                "split; the searches of skgd record them, GridSearchCV does not."
+            )
+            raise ValueError(msg)
+        candidates = [_filled(curves) for curves in cv_results["loss_curve"]]
+        display = cls(
+            x=[np.arange(1, curves.shape[1] + 1) for curves in candidates],
+            losses=[curves.mean(axis=0) for curves in candidates],
+            bands=[(curves.min(axis=0), curves.max(axis=0)) for curves in candidates],
+            names=_names(cv_results["params"]) if names is None else names,
+        )
+        return display.plot(ax, log_scale=log_scale, line_kw=line_kw)
+
+    def plot(
+        self,
+        ax: Any = None,
+        *,
+        log_scale: bool | str = "auto",
+        line_kw: Mapping[str, Any] | None = None,
+        validation_line_kw: Mapping[str, Any] | None = None,
+    ) -> Self:
+        """Draw the curves.
+
+        Parameters
+        ----------
+        ax : matplotlib Axes, default=None
+            Where to draw. None makes a new figure.
+        log_scale : bool or "auto", default="auto"
+            Whether the losses have a log scale. "auto" chooses one where all are above
+            zero and span a factor of ten or more.
+        line_kw : dict, default=None
+            Passed on to ``Axes.plot``, for all lines.
+        validation_line_kw : dict, default=None
+            The same for those on validation data only.
+
+        Returns
+        -------
+        self : LossCurveDisplay
+            The display.
+        """
+        self.ax_, self.figure_ = _axes_and_figure("LossCurveDisplay", ax)
+        self.lines_, self.validation_lines_, self.bands_ = [], [], []
+        line_kw = {"linewidth": 1.8, **(line_kw or {})}
+        n_lines = len(self.losses)
+        names = ["training"] * n_lines if self.names is None else self.names
+        validation = self.validation_losses or [None] * n_lines
+        for n, (x, losses, losses_val) in enumerate(
+            zip(self.x, self.losses, validation, strict=True)
+        ):
+            kw = {"color": _colour(n, n_lines), "label": names[n], **line_kw}
+            if len(x) == 1:
+                kw.setdefault("marker", "o")  # a line of one point is nothing to see
+            [line] = self.ax_.plot(x, losses, **kw)
+            self.lines_.append(line)
+            if self.bands is not None:
+                low, high = self.bands[n]
+                band = self.ax_.fill_between(
+                    x, low, high, color=line.get_color(), alpha=0.2, linewidth=0
+                )
+                self.bands_.append(band)
+            line_val = None
+            if losses_val is not None:
+                kw |= {"color": line.get_color(), "linestyle": "--"}
+                kw |= {"label": "validation" if n_lines == 1 else f"{names[n]}, valid."}
+                kw |= validation_line_kw or {}
+                [line_val] = self.ax_.plot(x, losses_val, **kw)
+            self.validation_lines_.append(line_val)
+        drawn = [line for line in self.validation_lines_ if line is not None]
+        if log_scale is True or (log_scale == "auto" and self._spans_a_decade()):
+            self.ax_.set_yscale("log")
+        self.ax_.set(xlabel=self.x_label, ylabel="loss")
+        self.ax_.grid(alpha=0.3)
+        if (self.names is not None or drawn) and n_lines <= _MOST_NAMES:
+            self._add_legend(drawn)
+        return self
+
+    def _spans_a_decade(self) -> bool:
+        """Return whether all losses are above zero, and far apart."""
+        validation = [v for v in self.validation_losses or [] if v is not None]
+        values = np.concatenate([*self.losses, *validation])
+        values = values[np.isfinite(values)]
+        return bool(
+            len(values) and values.min() > 0 and values.max() > _DECADE * values.min()
+        )
+
+    def _add_legend(self, validation_lines: list[Any]) -> None:
+        """Name the colours; with validation of several lines, name the dashes once."""
+        from matplotlib.lines import Line2D
+
+        handles = list(self.lines_)
+        if len(self.lines_) == 1:
+            handles += validation_lines
+        elif validation_lines:
+            handles += [
+                Line2D([], [], color="0.4", linestyle="-", label="training"),
+                Line2D([], [], color="0.4", linestyle="--", label="validation"),
+            ]
+        self.ax_.legend(handles=handles, fontsize="small")
+
+
+class LossSurfaceDisplay:
+    """The loss over a plane through the weights of a model, and its way down.
+
+    The loss is the objective that the estimator minimises, penalty included, over all
+    of the given data. Make it by ``from_estimator``.
+
+    Parameters
+    ----------
+    xx0, xx1 : ndarray of shape (n, n)
+        Coordinates of the grid, as of ``numpy.meshgrid``.
+    loss : ndarray of shape (n, n)
+        The loss there.
+    fitted : tuple of two floats
+        Where the fitted model is.
+    path : ndarray of shape (n_records, 2), default=None
+        The way of its weights, from the start to the end.
+    labels : tuple of two str, default=("", "")
+        Labels of the axes.
+
+    Attributes
+    ----------
+    ax_ : matplotlib Axes
+        Where it is drawn.
+    figure_ : matplotlib Figure
+        The figure of ``ax_``.
+    surface_ : matplotlib artist
+        The surface: contours or a mesh.
+    path_line_ : matplotlib Line2D or None
+        The path.
+    start_, end_ : matplotlib Line2D or None
+        The marks of its start, and of its end or of the fitted model.
+
+    See Also
+    --------
+    WeightTrajectory : Records the path of a fit.
+    LossCurveDisplay : The loss epoch by epoch.
+
+    References
+    ----------
+    Li et al., "Visualizing the loss landscape of neural nets", NeurIPS 2018,
+    https://arxiv.org/abs/1712.09913.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_diabetes
+    >>> from sklearn.preprocessing import scale
+    >>> from skgd import LossSurfaceDisplay, MiniBatchRegressor, WeightTrajectory
+    >>> X, y = load_diabetes(return_X_y=True)
+    >>> X, y = scale(X[:, 2:4]), scale(y)
+    >>> recorder = WeightTrajectory()
+    >>> model = MiniBatchRegressor(max_iter=5, tol=None).set_callbacks(recorder)
+    >>> display = LossSurfaceDisplay.from_estimator(
+    ...     model.fit(X, y), X, y,
+    ...     trajectory=recorder.trajectories_[-1], coefficients=(0, 1),
+    ... )
+    >>> display.path.shape
+    (6, 2)
+    """
+
+    def __init__(
+        self,
+        *,
+        xx0: Array,
+        xx1: Array,
+        loss: Array,
+        fitted: tuple[float, float],
+        path: Array | None = None,
+        labels: tuple[str, str] = ("", ""),
+    ) -> None:
+        self.xx0 = xx0
+        self.xx1 = xx1
+        self.loss = loss
+        self.fitted = fitted
+        self.path = path
+        self.labels = labels
+
+    @classmethod
+    def from_estimator(
+        cls,
+        estimator: Any,
+        X: ArrayLike,
+        y: ArrayLike,
+        *,
+        sample_weight: ArrayLike | None = None,
+        trajectory: Trajectory | None = None,
+        coefficients: tuple[int | str, int | str] | None = None,
+        span: Any = "auto",
+        grid_resolution: int = 60,
+        plot_method: str = "contourf",
+        ax: Any = None,
+        **surface_kw: Any,
+    ) -> Self:
+        """Compute the loss over a plane, and draw it.
+
+        Parameters
+        ----------
+        estimator : estimator
+            A fitted MiniBatchRegressor or MiniBatchClassifier, a pipeline that ends in
+            one, which then transforms X, or a search whose best estimator is either.
+        X : array-like of shape (n_samples, n_features)
+            The data that the loss is computed on.
+        y : array-like of shape (n_samples,) or (n_samples, n_targets)
+            Their targets.
+        sample_weight : array-like of shape (n_samples,), default=None
+            What each row counts, as in ``fit``.
+        trajectory : Trajectory, default=None
+            The recorded path of the fit, from ``WeightTrajectory``.
+        coefficients : tuple of two, default=None
+            The plane of two weights of a linear model, the others as fitted. An int
+            counts through ``coef_``, row by row; "intercept" is the intercept of a
+            model with one output. None takes, with a trajectory, its first two
+            principal components, in a plane through its end; else (0, 1), or
+            (0, "intercept") where there is a single coefficient.
+        span : "auto" or sequence of two (low, high), default="auto"
+            What part of the plane to draw, in the units of the axes. "auto" surrounds
+            the path, or else zero and the fitted weights.
+        grid_resolution : int, default=60
+            Points of the grid along each axis.
+        plot_method : {"contourf", "contour", "pcolormesh"}, default="contourf"
+            How to draw the surface.
+        ax : matplotlib Axes, default=None
+            Where to draw. None makes a new figure.
+        **surface_kw : dict
+            Passed on to that method of the Axes.
+
+        Returns
+        -------
+        display : LossSurfaceDisplay
+            The display, drawn.
+        """
+        transform, model = _split(estimator)
+        if not isinstance(model, MiniBatchRegressor | MiniBatchClassifier):
+            msg = (
+                "estimator must be a MiniBatchRegressor or MiniBatchClassifier, or end "
+                f"in one. Got {type(model).__name__}."
+            )
+            raise TypeError(msg)
+        check_is_fitted(model)
+        weights = flat_weights(model).astype(float)
+        path = None if trajectory is None else _checked_path(trajectory, weights)
+        if path is not None and coefficients is None:
+            plane = _principal_plane(path)
+        else:
+            plane = _plane_of_coefficients(model, weights, coefficients)
+        fitted = (weights - plane.origin) @ plane.directions.T
+        if path is not None:
+            path = (path - plane.origin) @ plane.directions.T
+        sides = _sides(fitted, path) if span == "auto" else span
+        xx0, xx1 = np.meshgrid(
+            *[np.linspace(low, high, grid_resolution) for low, high in sides]
+        )
+        loss = model._objectives(
+            X if transform is None else transform.transform(X),
+            y,
+            sample_weight,
+            origin=plane.origin,
+            directions=plane.directions,
+            places=np.stack([xx0.ravel(), xx1.ravel()], axis=1),
+        )
+        display = cls(
+            xx0=xx0,
+            xx1=xx1,
+            loss=loss.reshape(xx0.shape),
+            fitted=tuple(fitted.tolist()),
+            path=path,
+            labels=plane.labels,
+        )
+        return display.plot(ax, plot_method=plot_method, surface_kw=surface_kw)
+
+    def plot(
+        self,
+        ax: Any = None,
+        *,
+        plot_method: str = "contourf",
+        surface_kw: Mapping[str, Any] | None = None,
+        path_kw: Mapping[str, Any] | None = None,
+        colorbar: bool = True,
+    ) -> Self:
+        """Draw the surface and the path.
+
+        Parameters
+        ----------
+        ax : matplotlib Axes, default=None
+            Where to draw. None makes a new figure.
+        plot_method : {"contourf", "contour", "pcolormesh"}, default="contourf"
+            How to draw the surface. The levels are narrow near the lowest loss.
+        surface_kw : dict, default=None
+            Passed on to that method of the Axes.
+        path_kw : dict, default=None
+            Passed on to ``Axes.plot`` for the path.
+        colorbar : bool, default=True
+            Whether a bar tells what loss a colour is.
+
+        Returns
+        -------
+        self : LossSurfaceDisplay
+            The display.
+        """
+        _check_choice("plot_method", plot_method, ("contourf", "contour", "pcolormesh"))
+        self.ax_, self.figure_ = _axes_and_figure("LossSurfaceDisplay", ax)
+        kw = _shades(self.loss)
+        if plot_method == "pcolormesh":
+            kw.pop("levels")
+        if plot_method == "contour":  # pale lines are lost on white
+            kw["cmap"] = "viridis"
+        kw |= surface_kw or {}
+        draw = getattr(self.ax_, plot_method)
+        self.surface_ = draw(self.xx0, self.xx1, np.ma.masked_invalid(self.loss), **kw)
+        if colorbar:
+            self.figure_.colorbar(
+                self.surface_, ax=self.ax_, label="loss", format="%.3g"
+            )
+        self._draw_path(path_kw or {})
+        self.ax_.set(xlabel=self.labels[0], ylabel=self.labels[1])
+        self.ax_.legend(fontsize="small")
+        return self
+
+    def _draw_path(self, path_kw: Mapping[str, Any]) -> None:
+        """Draw the path, and mark its start and end."""
+        self.path_line_ = self.start_ = None
+        mark = {"linestyle": "none", "markeredgecolor": "black", "zorder": 3}
+        if self.path is not None:
+            line = {"color": "tab:red", "linewidth": 1.2, "label": "path"}
+            kw = {**line, "marker": ".", "markersize": 4, **path_kw}
+            [self.path_line_] = self.ax_.plot(*self.path.T, **kw)
+            white = {"marker": "o", "markersize": 8, "color": "white"}
+            [self.start_] = self.ax_.plot(*self.path[0], label="start", **white, **mark)
+        label = "fitted" if self.path is None else "end"
+        star = {"marker": "*", "markersize": 14, "color": "gold"}
+        [self.end_] = self.ax_.plot(*self.fitted, label=label, **star, **mark)
+
+
+class _Plane(NamedTuple):
+    """A plane in the space of the weights."""
+
+    origin: Array  # (n_weights,)
+    directions: Array  # (2, n_weights), orthonormal
+    labels: tuple[str, str]
+
+
+def _principal_plane(path: Array) -> _Plane:
+    """Return the plane through the end of a path along which it varies most."""
+    if path.shape[1] < 2:
+        raise ValueError("A plane needs a model of two weights or more. Got one.")
+    _, scales, directions = np.linalg.svd(path - path.mean(axis=0), full_matrices=False)
+    shares = np.square(scales) / max(np.square(scales).sum(), np.finfo(float).tiny)
+    # a direction points towards the start, whatever sign the decomposition gave it
+    signs = np.where((path[0] - path[-1]) @ directions[:2].T < 0, -1, 1)
+    labels = [
+        f"{which} principal component ({share:.1%} of the variance)"
+        for which, share in zip(("first", "second"), shares, strict=False)
+    ]
+    return _Plane(
+        path[-1], signs[:, np.newaxis] * directions[:2], (labels[0], labels[1])
+    )
+
+
+def _plane_of_coefficients(
+    model: Any, weights: Array, coefficients: tuple[int | str, int | str] | None
+) -> _Plane:
+    """Return the plane of two weights of a linear model."""
+    if not hasattr(model, "coef_"):
+        msg = (
+            "The loss of a network is drawn in the plane of its path; pass the "
+            "trajectory that WeightTrajectory recorded, without coefficients."
+        )
+        raise ValueError(msg)
+    if coefficients is None:
+        coefficients = (0, 1) if model.coef_.size > 1 else (0, "intercept")
+    first, second = (_place(model, coefficient) for coefficient in coefficients)
+    if first == second:
+        msg = f"coefficients must be two different ones. Got {coefficients!r}."
+        raise ValueError(msg)
+    origin, directions = weights.copy(), np.zeros((2, len(weights)))
+    origin[[first, second]] = 0.0  # so coordinates are the weights themselves
+    directions[[0, 1], [first, second]] = 1.0
+    return _Plane(origin, directions, (_label(model, first), _label(model, second)))
+
+
+def _place(model: Any, coefficient: int | str) -> int:
+    """Return the place of a coefficient, or of the intercept, among all weights."""
+    size: int = model.coef_.size
+    if coefficient == "intercept" and len(model.intercept_) == 1:
+        return size
+    if not isinstance(coefficient, str) and -size <= coefficient < size:
+        return int(coefficient) % size
+    msg = (
+        f"coefficients must be ints below {size}, counted through coef_, or "
+        f"'intercept' of a model with one output. Got {coefficient!r}."
+    )
+    raise ValueError(msg)
+
+
+def _label(model: Any, place: int) -> str:
+    """Return what an axis calls a weight."""
+    if place == model.coef_.size:
+        return "intercept"
+    *output, feature = np.unravel_index(place, model.coef_.shape)
+    names = getattr(model, "feature_names_in_", None)
+    of = f"feature {feature}" if names is None else names[feature]
+    several = len(np.atleast_2d(model.coef_)) > 1
+    return f"weight of {of}" + (f" for output {output[0]}" if several else "")
+
+
+def _checked_path(trajectory: Any, weights: Array) -> Array:
+    """Return the weights of a trajectory of this model."""
+    path = np.asarray(getattr(trajectory, "weights", np.empty((0, 0))), dtype=float)
+    if path.ndim != 2 or len(path) < 2 or path.shape[1] != len(weights):
+        msg = (
+            f"trajectory must hold two or more records of the {len(weights)} weights "
+            f"of this model, as those of WeightTrajectory.trajectories_. Got "
+            f"{type(trajectory).__name__} of shape {path.shape}."
+        )
+        raise ValueError(msg)
+    return path
+
+
+def _sides(fitted: Array, path: Array | None) -> list[tuple[float, float]]:
+    """Return the part of a plane that surrounds the path, or zero and the weights."""
+    if path is None:
+        half = np.where(fitted == 0, 1.0, 1.5 * np.abs(fitted))
+        low, high = fitted - half, fitted + half
+    else:
+        points = np.vstack([path, fitted])
+        low, high = points.min(axis=0), points.max(axis=0)
+        lengths = high - low
+        margin = 0.2 * np.maximum(lengths, 0.25 * lengths.max())
+        margin[margin == 0] = 1.0
+        low, high = low - margin, high + margin
+    return list(zip(low.tolist(), high.tolist(), strict=True))
+
+
+def _shades(loss: Array) -> dict[str, Any]:
+    """Return levels and colours that are finer near the lowest loss.
+
+    Their distances grow evenly, so the contours of a bowl are equally far apart.
+    """
+    from matplotlib.colors import PowerNorm
+
+    low, high = np.nanmin(loss), np.nanmax(loss)
+    if not low < high:
+        return {"levels": 1, "cmap": "Blues_r"}
+    levels = low + (high - low) * np.linspace(0, 1, 26) ** 2
+    return {
+        "levels": levels,
+        "norm": PowerNorm(0.5, vmin=low, vmax=high),
+        "cmap": "Blues_r",
+    }
+
+
+def _split(estimator: Any) -> tuple[Any, Any]:
+    """Return what transforms the data, or None, and the model at the end."""
+    estimator = getattr(estimator, "best_estimator_", estimator)
+    if not hasattr(estimator, "steps"):
+        return None, estimator
+    return (estimator[:-1] if len(estimator) > 1 else None), estimator[-1]
+
+
+def _names(params: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return names made of the parameters in which the estimators differ."""
+    keys = dict.fromkeys(key for some in params for key in some)
+    told = [
+        key
+        for key in keys
+        if any(repr(a.get(key)) != repr(b.get(key)) for a, b in pairwise(params))
+    ]
+    names = [
+        ", ".join(f"{key}={some[key]!r}" for key in told if key in some)
+        for some in params
+    ]
+    return [name or f"fit {n}" for n, name in enumerate(names)]
+
+
+def _filled(curves: Sequence[ArrayLike]) -> Array:
+    """Return the curves of the splits as (splits, epochs), each with its last loss."""
+    finished = [np.asarray(curve, dtype=float) for curve in curves]
+    finished = [curve[~np.isnan(curve)] for curve in finished]
+    longest = max(len(curve) for curve in finished)
+    return np.stack(
+        [np.pad(curve, (0, longest - len(curve)), mode="edge") for curve in finished]
+    )
+
+
+def _check_choice(name: str, value: Any, choices: Any) -> None:
+    """Refuse a word that is none of those there are."""
+    if value not in choices:
+        words = ", ".join(repr(choice) for choice in choices)
+        raise ValueError(f"{name} must be one of {words}. Got {value!r}.")
+
+
+def _axes_and_figure(display: str, ax: Any) -> tuple[Any, Any]:
+    """Return the axes to draw on, new ones for None, and their figure."""
+    try:
+        import matplotlib.pyplot as plt
+    except ImportError:
+        msg = f'{display} draws with matplotlib: pip install "skgd[plot]".'
+        raise ImportError(msg) from None
+    if ax is None:
+        _, ax = plt.subplots(layout="constrained")
+    return ax, ax.figure
+
+
+def _colour(n: int, n_lines: int) -> Any:
+    """Return the colour of a line: of the cycle, or of a scale if there are many."""
+    if n_lines <= _MOST_COLOURS:
+        return f"C{n}"
+    from matplotlib import colormaps
+
+    return colormaps["viridis"](n / (n_lines - 1))

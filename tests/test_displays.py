@@ -1,0 +1,380 @@
+"""The displays: they compute what scikit-learn computes, and draw all of it."""
+
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+from conftest import (
+    TASKS,
+    WEIGHT,
+    X,
+    Y,
+    every_depth,
+    every_task,
+    fitted_state,
+    small,
+)
+from matplotlib import pyplot as plt
+from sklearn.decomposition import PCA
+from sklearn.exceptions import NotFittedError
+from sklearn.linear_model import LinearRegression
+from sklearn.metrics import log_loss, mean_squared_error
+from sklearn.model_selection import GridSearchCV, KFold
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from skgd import (
+    LossCurveDisplay,
+    LossSurfaceDisplay,
+    MiniBatchClassifier,
+    MiniBatchRegressor,
+    WeightTrajectory,
+)
+
+y = Y[:, 0]
+LABELS = TASKS["two classes"][1]
+
+
+@pytest.fixture(autouse=True)
+def _no_window(monkeypatch):
+    """Draw without a screen, and close what was drawn."""
+    plt.switch_backend("agg")
+    yield
+    plt.close("all")
+
+
+def recorded(cls, targets, **params):
+    """Return a fitted estimator and its trajectory."""
+    recorder = WeightTrajectory()
+    model = small(cls, **params).set_callbacks(recorder).fit(X, targets)
+    return model, recorder.trajectories_[0]
+
+
+def surface(*args, **params):
+    return LossSurfaceDisplay.from_estimator(*args, grid_resolution=5, **params)
+
+
+def texts(legend):
+    return [text.get_text() for text in legend.get_texts()]
+
+
+# Loss curves
+
+
+@pytest.mark.parametrize(
+    ("x", "curve"), [("step", "step_curve_"), ("time", "time_curve_"), ("epoch", None)]
+)
+def test_a_curve_is_that_of_the_estimator(x, curve):
+    """The points of the line are the fitted attributes."""
+    model = small(MiniBatchRegressor).fit(X, y)
+    [line] = LossCurveDisplay.from_estimator(model, x=x).lines_
+
+    assert line.get_xdata().tolist() == (getattr(model, curve) if curve else [1, 2, 3])
+    assert line.get_ydata().tolist() == model.loss_curve_
+
+
+def test_steps_and_times_go_on_with_training():
+    """Partial fits and warm starts add to both; a copy has its own."""
+    model = small(MiniBatchRegressor, warm_start=True).fit(X, y).partial_fit(X, y)
+    model.fit(X, y)
+
+    assert model.step_curve_ == [8 * n for n in range(1, 8)]
+    assert model.step_curve_[-1] == model.t_
+    assert len(model.time_curve_) == 7
+    assert all(np.diff([0.0, *model.time_curve_]) > 0)
+
+
+def test_several_curves_are_named_by_what_differs():
+    """A pipeline's last step and a search's best estimator count."""
+    one = make_pipeline(StandardScaler(), small(MiniBatchRegressor, lr=0.01)).fit(X, y)
+    grid = {"lr": [0.1]}
+    other = GridSearchCV(small(MiniBatchRegressor), grid, cv=KFold(2)).fit(X, y)
+    display = LossCurveDisplay.from_estimator([one, other])
+    named = LossCurveDisplay.from_estimator([one, other], names=["slow", "fast"])
+
+    assert texts(display.ax_.get_legend()) == ["lr=0.01", "lr=0.1"]
+    assert texts(named.ax_.get_legend()) == ["slow", "fast"]
+    assert named.lines_[1].get_ydata().tolist() == other.best_estimator_.loss_curve_
+
+
+def test_validation_is_dashed_in_the_same_colour():
+    """Only for the estimators that have it; the legend says it once."""
+    models = [small(MiniBatchRegressor, lr=lr).fit(X, y) for lr in (0.01, 0.1)]
+    models[1].validation_loss_curve_ = [2 * loss for loss in models[1].loss_curve_]
+    display = LossCurveDisplay.from_estimator(models)
+    none, dashed = display.validation_lines_
+
+    assert none is None
+    assert dashed.get_ydata().tolist() == models[1].validation_loss_curve_
+    assert dashed.get_color() == display.lines_[1].get_color()
+    assert (display.lines_[1].get_linestyle(), dashed.get_linestyle()) == ("-", "--")
+    legend = ["lr=0.01", "lr=0.1", "training", "validation"]
+    assert texts(display.ax_.get_legend()) == legend
+
+
+@pytest.mark.parametrize(
+    ("losses", "scale"),
+    [([5, 0.4], "log"), ([5, 1], "linear"), ([5, 0], "linear"), ([5, -1], "linear")],
+)
+def test_the_scale_is_logarithmic_where_that_helps(losses, scale):
+    """Losses above zero that span more than a decade; an argument overrules it."""
+    display = LossCurveDisplay(x=[np.arange(2)], losses=[np.array(losses)])
+
+    assert display.plot().ax_.get_yscale() == scale
+    assert display.plot(log_scale=False).ax_.get_yscale() == "linear"
+
+
+def test_candidates_of_a_search_have_a_mean_and_a_band():
+    """A split that stopped earlier, or ends in NaN, counts with its last loss."""
+    results = {
+        "params": [{"lr": 0.1, "alpha": 0}, {"lr": 1.0, "alpha": 0}],
+        "loss_curve": [[[4, 2, 0], [6, 4]], [[3.0, np.nan], [5.0, 1.0]]],
+    }
+    display = LossCurveDisplay.from_cv_results(results)
+    first, second = (line.get_ydata().tolist() for line in display.lines_)
+    corners = display.bands_[0].get_paths()[0].vertices
+
+    assert (first, second) == ([5, 3, 2], [4, 2])
+    assert (corners[:, 1].min(), corners[:, 1].max()) == (0, 6)
+    assert texts(display.ax_.get_legend()) == ["lr=0.1", "lr=1.0"]
+
+
+def test_many_curves_are_told_apart_by_colour():
+    """No two of them have the same."""
+    curves = [np.ones(2)] * 12
+    display = LossCurveDisplay(x=curves, losses=curves).plot()
+
+    assert len({tuple(line.get_color()) for line in display.lines_}) == 12
+
+
+def test_curves_say_what_they_need():
+    """Neither fitted, nor counted in steps, nor recorded: each has its sentence."""
+    model = small(MiniBatchRegressor)
+    with pytest.raises(NotFittedError):
+        LossCurveDisplay.from_estimator(model)
+    with pytest.raises(ValueError, match="needs an estimator with loss_curve_"):
+        LossCurveDisplay.from_estimator(LinearRegression().fit(X, y))
+    with pytest.raises(ValueError, match="x must be one of 'epoch', 'step', 'time'"):
+        LossCurveDisplay.from_estimator(model.fit(X, y), x="epochs")
+    with pytest.raises(ValueError, match="GridSearchCV does not"):
+        LossCurveDisplay.from_cv_results({"params": [{}]})
+
+
+# The loss surface
+
+
+def metric_objective(model, targets, coef, intercept, weight=None):
+    """Return the objective of other weights by scikit-learn's metrics."""
+    z = X @ coef.reshape(-1, X.shape[1]).T + intercept
+    if isinstance(model, MiniBatchRegressor):
+        outputs = targets.reshape(len(X), -1)
+        loss = outputs.shape[1] * mean_squared_error(outputs, z, sample_weight=weight)
+        loss /= 2
+    else:
+        z = z if z.shape[1] > 1 else np.hstack([0 * z, z])
+        p = np.exp(z - z.max(axis=1, keepdims=True))
+        p /= p.sum(axis=1, keepdims=True)
+        loss = log_loss(targets, p, sample_weight=weight, labels=model.classes_)
+    lasso, ridge = model.l1_ratio, (1 - model.l1_ratio) / 2
+    penalty = lasso * np.abs(coef).sum() + ridge * np.square(coef).sum()
+    return loss + model.alpha * penalty
+
+
+every_weight = pytest.mark.parametrize("weight", [None, WEIGHT], ids=["alike", "each"])
+
+
+@pytest.mark.parametrize("coefficients", [(0, 2), (3, 1)])
+@every_weight
+@every_task
+def test_the_surface_is_the_objective(cls, y, coefficients, weight):
+    """Every point is the loss of those two weights, penalty included."""
+    assert_surface_is_the_objective(cls, y, coefficients, weight)
+
+
+@every_weight
+@pytest.mark.parametrize("task", ["regression", "two classes"])
+def test_the_surface_over_the_intercept_is_the_objective(task, weight):
+    """It has a place among the coefficients, and no penalty."""
+    assert_surface_is_the_objective(*TASKS[task], (-1, "intercept"), weight)
+
+
+def assert_surface_is_the_objective(cls, y, coefficients, weight):
+    model = small(cls, alpha=0.1, l1_ratio=0.3).fit(X, y, sample_weight=weight)
+    before = fitted_state(model)
+    display = surface(
+        model, X, y, coefficients=coefficients, sample_weight=weight, span=[(-1, 2)] * 2
+    )
+    expected = np.empty((5, 5))
+    for place in np.ndindex(5, 5):
+        coef, intercept = model.coef_.copy(), model.intercept_.copy()
+        for name, xx in zip(coefficients, (display.xx0, display.xx1), strict=True):
+            if name == "intercept":
+                intercept[0] = xx[place]
+            else:
+                coef.flat[name] = xx[place]
+        expected[place] = metric_objective(model, y, coef, intercept, weight)
+
+    assert (display.xx0.min(), display.xx0.max()) == (-1, 2)
+    np.testing.assert_allclose(display.loss, expected, rtol=1e-12)
+    assert fitted_state(model) == before
+
+
+def test_the_lowest_point_of_least_squares_is_scikit_learns():
+    """On a grid centred at its solution, the centre is the lowest, and its value is."""
+    reference = LinearRegression().fit(X, y)
+    model = small(MiniBatchRegressor, alpha=0.0).fit(X, y)
+    model.coef_, model.intercept_ = reference.coef_, np.array([reference.intercept_])
+    loss = surface(model, X, y, coefficients=(1, "intercept")).loss
+
+    assert np.unravel_index(loss.argmin(), loss.shape) == (2, 2)
+    expected = mean_squared_error(y, reference.predict(X)) / 2
+    assert loss.min() == pytest.approx(expected, rel=1e-12)
+
+
+@every_depth
+@every_task
+def test_the_plane_of_a_path_holds_its_end(cls, y, hidden):
+    """There the loss is that of the fitted model, and the way ends in the middle."""
+    model, path = recorded(cls, y, hidden_layer_sizes=hidden, alpha=0.0)
+    span = [(-1, 1), (-1, 1)]
+    display = surface(model, X, y, trajectory=path, span=span)
+    if cls is MiniBatchClassifier:
+        expected = log_loss(y, model.predict_proba(X))
+    else:
+        outputs = y.reshape(len(X), -1).shape[1]
+        expected = outputs * mean_squared_error(y, model.predict(X)) / 2
+
+    assert display.fitted == (0.0, 0.0)
+    assert not display.path[-1].any()
+    assert display.loss[2, 2] == pytest.approx(expected, rel=1e-10)
+
+
+def test_the_plane_of_a_path_is_that_of_principal_components():
+    """Coordinates and explained variance are those of scikit-learn's PCA."""
+    model, path = recorded(MiniBatchClassifier, LABELS, hidden_layer_sizes=(5,))
+    display = surface(model, X, LABELS, trajectory=path)
+    pca = PCA(2).fit(path.weights)
+    expected = pca.transform(path.weights)
+    expected -= expected[-1]
+    shares = [
+        f"({share:.1%} of the variance)" for share in pca.explained_variance_ratio_
+    ]
+
+    np.testing.assert_allclose(np.abs(display.path), np.abs(expected), atol=1e-10)
+    assert (display.path[0] >= 0).all()
+    assert display.ax_.get_xlabel() == f"first principal component {shares[0]}"
+    assert display.ax_.get_ylabel() == f"second principal component {shares[1]}"
+
+
+def test_the_loss_along_a_path_in_its_plane_is_that_on_the_way():
+    """A model of two weights moves in the plane, so both losses are the same."""
+    recorder = WeightTrajectory()
+    params = {"fit_intercept": False, "batch_size": None, "optimizer": "sgd", "lr": 0.1}
+    model = small(MiniBatchRegressor, **params).set_callbacks(recorder)
+    model.fit(X[:, :2], y)
+    path = recorder.trajectories_[0]
+    for plane in ({"coefficients": (0, 1)}, {}):
+        shown = surface(model, X[:, :2], y, trajectory=path, **plane)
+        start = [(float(place), float(place) + 1) for place in shown.path[0]]
+        near = surface(model, X[:, :2], y, trajectory=path, span=start, **plane)
+
+        assert near.loss[0, 0] == pytest.approx(model.loss_curve_[0], rel=1e-12)
+
+
+def test_a_path_is_drawn_from_start_to_end():
+    """Marks, legend and axes are there; the picture surrounds the path."""
+    model, path = recorded(MiniBatchRegressor, y)
+    display = surface(model, X, y, trajectory=path, coefficients=(0, 1))
+    line = display.path_line_.get_xydata()
+
+    assert np.array_equal(line, path.weights[:, :2])
+    assert np.array_equal(display.start_.get_xydata(), line[:1])
+    assert np.array_equal(display.end_.get_xydata(), [model.coef_[:2]])
+    assert texts(display.ax_.get_legend()) == ["path", "start", "end"]
+    assert display.ax_.get_xlabel() == "weight of feature 0"
+    for axis, xx in enumerate((display.xx0, display.xx1)):
+        assert xx.min() < line[:, axis].min()
+        assert line[:, axis].max() < xx.max()
+
+
+@pytest.mark.parametrize("plot_method", ["contourf", "contour", "pcolormesh"])
+def test_a_surface_is_drawn_in_three_ways(plot_method):
+    """Also on axes that are there already, and again from the display itself."""
+    model = small(MiniBatchRegressor).fit(X, y)
+    _, ax = plt.subplots()
+    display = surface(model, X, y, plot_method=plot_method, ax=ax)
+
+    assert display.ax_ is ax
+    assert display.figure_ is ax.figure
+    assert display.surface_.axes is ax
+    assert display.path_line_ is None
+    assert display.plot(colorbar=False).figure_ is not ax.figure
+
+
+def test_a_pipeline_transforms_the_data_of_its_surface():
+    """The weights are those that see scaled features, named as the last step does."""
+    frame = pd.DataFrame(X, columns=list("abcd"))
+    scaler = StandardScaler().set_output(transform="pandas")
+    pipeline = make_pipeline(scaler, small(MiniBatchRegressor)).fit(frame, y)
+    scaled = scaler.transform(frame)
+    display = surface(pipeline, frame, y)
+
+    assert np.array_equal(display.loss, surface(pipeline[-1], scaled, y).loss)
+    assert display.ax_.get_ylabel() == "weight of b"
+
+
+def test_chunks_of_a_grid_make_the_same_surface(monkeypatch):
+    """How many models are computed at once does not matter."""
+    model, path = recorded(MiniBatchClassifier, LABELS, hidden_layer_sizes=(5,))
+    whole = surface(model, X, LABELS, trajectory=path).loss
+    monkeypatch.setattr("skgd._base._NUMBERS_AT_ONCE", 7 * len(X) * 5)
+    apart = surface(model, X, LABELS, trajectory=path).loss
+
+    np.testing.assert_allclose(apart, whole, rtol=1e-12)
+
+
+def test_a_flat_surface_is_drawn():
+    """One level is enough where all losses are the same."""
+    model = small(MiniBatchRegressor, alpha=0.0).fit(np.zeros((9, 2)), np.zeros(9))
+    display = surface(model, np.zeros((9, 2)), np.zeros(9))
+
+    assert not display.loss.any()
+
+
+def test_a_surface_says_what_it_needs():
+    """Each wrong argument has its sentence."""
+    network, path = recorded(MiniBatchRegressor, y, hidden_layer_sizes=(3,))
+    linear = small(MiniBatchRegressor).fit(X, y)
+    with pytest.raises(ValueError, match="pass the trajectory"):
+        surface(network, X, y)
+    with pytest.raises(ValueError, match="the 5 weights of this model"):
+        surface(linear, X, y, trajectory=path)
+    with pytest.raises(ValueError, match="coefficients must be ints below 4"):
+        surface(linear, X, y, coefficients=(0, 4))
+    several = small(MiniBatchRegressor).fit(X, Y)
+    with pytest.raises(ValueError, match="'intercept' of a model with one output"):
+        surface(several, X, Y, coefficients=(0, "intercept"))
+    with pytest.raises(ValueError, match="two different ones"):
+        surface(linear, X, y, coefficients=(3, -1))
+    with pytest.raises(ValueError, match=r"y must hold 1 targets, as in fit\. Got 2"):
+        surface(linear, X, Y)
+    with pytest.raises(TypeError, match="Got LinearRegression"):
+        surface(LinearRegression().fit(X, y), X, y)
+    with pytest.raises(ValueError, match="plot_method must be one of"):
+        surface(linear, X, y, plot_method="surface")
+    with pytest.raises(NotFittedError):
+        surface(MiniBatchRegressor(), X, y)
+
+
+# Without matplotlib
+
+
+def test_drawing_without_matplotlib_names_the_extra(monkeypatch):
+    """The package imports without it, and says what to install when asked to draw."""
+    monkeypatch.setitem(sys.modules, "matplotlib.pyplot", None)
+    model = small(MiniBatchRegressor).fit(X, y)
+    with pytest.raises(ImportError, match=r'pip install "skgd\[plot\]"'):
+        LossCurveDisplay.from_estimator(model)
+    with pytest.raises(ImportError, match=r'pip install "skgd\[plot\]"'):
+        surface(model, X, y)
