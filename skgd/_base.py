@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from numpy.typing import ArrayLike
+from scipy.sparse import issparse
 from sklearn.base import BaseEstimator, RegressorMixin
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics import check_scoring
@@ -50,17 +51,18 @@ from skgd._losses import LOSSES, Loss
 from skgd._network import (
     Layer,
     Network,
+    arrays,
     initialise_,
     new_like,
     new_network,
     raw_prediction,
 )
 from skgd._optimizers import OPTIMIZERS, PerModel, variant
+from skgd._sparse import csr, is_wide, raw_product
+from skgd._steps import Models, Shared
 from skgd._stopping import INTERRUPTED, History, interruptible
 from skgd._tensors import CPU, new_generator, to_numpy, to_tensor, unmoved_on_error
 from skgd._training import (
-    Models,
-    Shared,
     Validation,
     finite,
     objectives,
@@ -75,6 +77,7 @@ from skgd._validation import (
     check_parameters,
     check_split,
     check_weights,
+    check_wide,
     in_the_words,
 )
 
@@ -279,6 +282,7 @@ class _MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
 
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
+        tags.input_tags.sparse = True
         tags.target_tags.multi_output = isinstance(self, RegressorMixin)
         return tags
 
@@ -409,9 +413,14 @@ class _MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
         n_outputs = self._n_outputs(data.y)
         hidden = np.atleast_1d(self.hidden_layer_sizes).tolist()
         sizes = (data.x.shape[1], *hidden, n_outputs)
+        if is_wide(data.x):
+            check_wide(self, data.x.shape[1])
         shared = self._shared(n_outputs, max_iter, tol)
         per_model = {name: np.array([getattr(self, name)], float) for name in PER_MODEL}
-        models = self._models(sizes, shared, per_model, data.x, generator)
+        network = new_network(
+            1, sizes, self.fit_intercept, data.y, columns_first=is_wide(data.x)
+        )
+        models = self._models(network, shared, per_model, generator)
         _begin_(models.parameters, starts)
         tasks = None
         if has_callbacks(self):
@@ -537,14 +546,12 @@ class _MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
 
     def _models(
         self,
-        sizes: Sequence[int],
+        network: Network,
         shared: Shared,
         per_model: PerModel,
-        like: Tensor,
         generator: np.random.Generator,
     ) -> Models:
         """Return the model to train: a new one, or the fitted one to go on with."""
-        network = new_network(1, sizes, self.fit_intercept, like)
         optimizer = OPTIMIZERS[variant(shared.optimizer, shared.nesterov, per_model)]
         models = Models(
             network,
@@ -554,21 +561,23 @@ class _MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
             slowed=np.ones(1) if shared.adaptive else None,
         )
         if self.__sklearn_is_fitted__():
-            self._go_on_(models, sizes)
+            self._go_on_(models)
         else:
             activation = ACTIVATIONS[self.activation](self.negative_slope)
             initialise_(network, activation, [generator], self.init)
         return models
 
-    def _go_on_(self, models: Models, sizes: Sequence[int]) -> None:
+    def _go_on_(self, models: Models) -> None:
         """Write the fitted model into models of zeros."""
         layers = self._layers()
         fitted_sizes = (layers[0][0].shape[1], *(len(bias) for _, bias in layers))
-        if fitted_sizes != tuple(sizes) or self._fit_intercept_ != self.fit_intercept:
+        shapes = [w.shape for w, _ in models.parameters.layers]
+        sizes = (shapes[0][2], *(shape[1] for shape in shapes))
+        if fitted_sizes != sizes or self._fit_intercept_ != self.fit_intercept:
             msg = (
                 f"Training goes on only with the layers it began with, of "
                 f"{fitted_sizes} units and fit_intercept={self._fit_intercept_}. Got "
-                f"{tuple(sizes)} and {self.fit_intercept}; to begin anew, call fit "
+                f"{sizes} and {self.fit_intercept}; to begin anew, call fit "
                 "with warm_start=False."
             )
             raise ValueError(msg)
@@ -578,12 +587,12 @@ class _MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
         models.t, models.since, models.start = self.t_, self._since_, self._start_
         kept = dict(self._kept_)
         if "parameters" in kept:  # the layers that predict are the mean of these
-            models.parameters.flat.copy_(to_tensor(kept.pop("parameters"), CPU))
+            _write_(models.parameters, kept.pop("parameters"))
         if models.slowed is not None:
             models.slowed[:] = self._slowed_
         if set(models.kept) == set(kept):
             for name, values in kept.items():
-                models.kept[name].flat.copy_(to_tensor(values, CPU))
+                _write_(models.kept[name], values)
         else:  # another optimizer, which begins now to keep what it keeps
             models.since = self.t_
 
@@ -600,9 +609,13 @@ class _MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
 
     def _fitted(self, models: Models) -> dict[str, Any]:
         """Return what was trained; on the CPU, the arrays are those in training."""
-        kept = {name: to_numpy(network.flat) for name, network in models.kept.items()}
+        networks = dict(models.kept)
         if models.average is not None:
-            kept["parameters"] = to_numpy(models.parameters.flat)
+            networks["parameters"] = models.parameters
+        kept = {
+            name: [to_numpy(array[0]) for array in arrays(network)]
+            for name, network in networks.items()
+        }
         return {
             **self._weights(models.answer),
             "_kept_": kept,
@@ -709,7 +722,7 @@ class _MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
             for first in range(0, len(places), at_once):
                 some = places[first : first + at_once]
                 weights = (origin + some @ directions).astype(dtype_of(examples.rows))
-                network = new_network(len(some), sizes, True, data.x)
+                network = new_network(len(some), sizes, True, data.y)
                 _spread_(network, to_tensor(weights, device))
                 per_model = {
                     name: np.full(len(some), getattr(self, name), float)
@@ -731,7 +744,15 @@ class _MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
                 for w, bias in layers
             ]
             activation = ACTIVATIONS[self.activation](self.negative_slope)
-            return raw_prediction(on_device, to_device(rows, device), activation)
+            if not issparse(rows):
+                return raw_prediction(on_device, to_device(rows, device), activation)
+            w, bias = on_device[0]
+
+            def first(some: Rows) -> Tensor:
+                z = raw_product(csr(some, device), w)
+                return z if bias is None else z.add_(bias.unsqueeze(2))
+
+            return raw_prediction(on_device, rows, activation, first)
 
 
 class _Watch:
@@ -806,6 +827,12 @@ def _data(
         None if weight is None else to_tensor(weight, device),
         rows,
     )
+
+
+def _write_(network: Network, values: Sequence[Array]) -> None:
+    """Write arrays into the network of a single model."""
+    for array, value in zip(arrays(network), values, strict=True):
+        array[0] = to_tensor(value, CPU)
 
 
 def _fill_(network: Network, layers: Sequence[tuple[Array, Array]]) -> None:

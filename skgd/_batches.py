@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from skgd._contraction import Call
+from skgd._sparse import Csr, fill_dense_, is_wide, take_rows
 
 Gather = Callable[[Tensor], object]
 Rows = npt.NDArray[np.int64]
@@ -25,7 +26,7 @@ Rows = npt.NDArray[np.int64]
 class Data(NamedTuple):
     """The training set, or a held-out one."""
 
-    x: Tensor  # (n, i), a row a sample
+    x: Tensor | Csr  # (n, i), a row a sample
     y: Tensor  # (o, n); or (1, n) where it holds class numbers and o is above one
     weight: Tensor | None  # (1, n), sample weights
     rows: Rows | None = None  # those that count, where others share the arrays
@@ -39,7 +40,7 @@ class Data(NamedTuple):
 class Batch(NamedTuple):
     """The arrays of a mini-batch; with a leading axis m if each model has its own."""
 
-    x: Tensor  # (i, b)
+    x: Tensor | None  # (i, b); None where X is wide and sparse
     y: Tensor  # (o, b)
     share: Tensor  # (o, b), what a sample counts in the batch's mean: weight / rows
     gathers: list[Gather]  # given the rows, (b,) or (m * b,), fetch them from the data
@@ -57,6 +58,11 @@ def batch_sizes(n_samples: int, batch_size: int | None, last_batch: str) -> list
     full, remainder = divmod(n_samples, size)
     last = {"keep": [remainder], "drop": [], "fill": [size]}[last_batch]
     return [size] * full + (last if remainder else [])
+
+
+def all_rows(data: Data) -> Rows:
+    """Return the rows that count."""
+    return np.arange(data.x.shape[0]) if data.rows is None else data.rows
 
 
 def rows_of_epoch(
@@ -100,7 +106,14 @@ def bind_batch(data: Data, n_outputs: int, n_rows: int, own: int | None) -> Batc
         gathers.append(partial(torch.index_select, array, axis, out=batch))
         return batch
 
-    x = gathered(data.x, 0).view(-1, n_rows, data.x.shape[1]).mT
+    x = None
+    if isinstance(data.x, Tensor):
+        x = gathered(data.x, 0)
+    elif not is_wide(data.x):
+        x = data.y.new_empty(m * n_rows, data.x.n_features)
+        gathers.append(partial(_fill_with_rows_, x, data.x))
+    if x is not None:
+        x = x.view(-1, n_rows, data.x.shape[1]).mT
     y = gathered(data.y, 1).view(len(data.y), -1, n_rows).transpose(0, 1)
     if len(data.y) < n_outputs:  # class numbers become one-hot, a batch at a time
         one_hot = y.new_empty(len(y), n_outputs, n_rows)
@@ -117,5 +130,10 @@ def bind_batch(data: Data, n_outputs: int, n_rows: int, own: int | None) -> Batc
             call()
         calls.clear()
     if own is None or whole:
-        return Batch(x[0], y[0], share[0], gathers, calls)
+        return Batch(None if x is None else x[0], y[0], share[0], gathers, calls)
     return Batch(x, y, share, gathers, calls)
+
+
+def _fill_with_rows_(out: Tensor, x: Csr, rows: Tensor) -> None:
+    """Write some rows of a sparse matrix into a dense array."""
+    fill_dense_(out, take_rows(x, rows))

@@ -10,11 +10,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
+from scipy.sparse import issparse
 from sklearn import get_config
 from sklearn.utils import check_X_y
 from sklearn.utils.validation import validate_data
 from torch import Tensor
 
+from skgd._sparse import csr
 from skgd._tensors import device_named, to_numpy, to_tensor
 from skgd._validation import check_numeric
 
@@ -29,7 +31,7 @@ def checked_rows(estimator: Any, X: Any, dtypes: list[Any]) -> Rows:
     check_numeric("X", X)
     with np.errstate(all="ignore"):  # a number too large becomes infinite: refused
         rows = validate_data(
-            estimator, X, dtype=dtypes, accept_sparse=False, reset=False
+            estimator, X, dtype=dtypes, accept_sparse="csr", reset=False
         )
     return _native(rows)
 
@@ -51,7 +53,7 @@ def checked_rows_and_targets(
     check_numeric("X", X)
     with np.errstate(all="ignore"):
         rows, targets = validate_data(
-            estimator, X, y, dtype=dtypes, accept_sparse=False, reset=first, **checks
+            estimator, X, y, dtype=dtypes, accept_sparse="csr", reset=first, **checks
         )
     return _native(rows), _dense(targets)
 
@@ -131,8 +133,10 @@ def device_of(rows: Rows, name: str) -> torch.device:
     return rows.device if isinstance(rows, Tensor) else device_named(name)
 
 
-def to_device(rows: Rows, device: torch.device) -> Tensor:
-    """Return the rows as a tensor on the device of the computation."""
+def to_device(rows: Rows, device: torch.device) -> Any:
+    """Return the rows as a tensor, or a sparse matrix, where to compute."""
+    if issparse(rows):
+        return csr(rows, device)
     return rows if isinstance(rows, Tensor) else to_tensor(rows, device)
 
 

@@ -60,10 +60,16 @@ class Network(NamedTuple):
     flat: Tensor
     n_weights: int
     layers: list[Layer]
+    columns_first: bool = False  # whether the first w lies as (i, m, o): see _sparse
 
 
 def new_network(
-    n_models: int, sizes: Sequence[int], fit_intercept: bool, like: Tensor
+    n_models: int,
+    sizes: Sequence[int],
+    fit_intercept: bool,
+    like: Tensor,
+    *,
+    columns_first: bool = False,
 ) -> Network:
     """Return a network of zeros; ``sizes`` are the units, from inputs to outputs."""
     pairs = list(pairwise(sizes))
@@ -76,10 +82,12 @@ def new_network(
         part[: prod(shape)].view(shape)
         for part, shape in zip(flat.split_with_sizes(lengths), shapes, strict=True)
     ]
+    if columns_first:
+        views[0] = views[0].view(sizes[0], n_models, sizes[1]).permute(1, 2, 0)
     n_layers = len(pairs)
     biases: list[Tensor | None] = [*views[n_layers:]] or [None] * n_layers
     layers = [Layer(w, bias) for w, bias in zip(views, biases, strict=False)]
-    return Network(flat, sum(lengths[:n_layers]), layers)
+    return Network(flat, sum(lengths[:n_layers]), layers, columns_first)
 
 
 def new_like(
@@ -89,7 +97,13 @@ def new_like(
     w, bias = network.layers[0]
     sizes = [w.shape[2]] + [w.shape[1] for w, _ in network.layers]
     like = network.flat.new_empty(0, dtype=dtype)
-    return new_network(n_models or w.shape[0], sizes, bias is not None, like)
+    return new_network(
+        n_models or w.shape[0],
+        sizes,
+        bias is not None,
+        like,
+        columns_first=network.columns_first,
+    )
 
 
 def arrays(network: Network) -> list[Tensor]:
@@ -103,6 +117,11 @@ def owners(network: Network) -> Tensor:
     for array in arrays(owner):
         array.transpose(0, -1).copy_(torch.arange(len(array), device=array.device))
     return owner.flat
+
+
+def first_segment(network: Network) -> int:
+    """Return how many elements of the flat vector belong to the first layer's w."""
+    return ceil(network.layers[0].w.numel() / _ALIGNMENT) * _ALIGNMENT
 
 
 def take(network: Network, models: Tensor) -> Network:

@@ -232,6 +232,19 @@ def check_held_out(X_val: Any, y_val: Any, sample_weight_val: Any) -> None:
         raise ValueError(msg)
 
 
+def check_wide(estimator: Any, n_features: int) -> None:
+    """Refuse what would touch all weights at each step on wide sparse rows."""
+    for name in ("average", "max_grad_norm"):
+        value = getattr(estimator, name)
+        if value not in (None, False, 0):
+            msg = (
+                f"{name} must be left out where X is sparse and as wide as "
+                f"{n_features} features. Got {value!r}; steps on such rows touch the "
+                "weights of the features that they have, and no others."
+            )
+            raise ValueError(msg)
+
+
 def check_split(weight: Array | None, rows: Array, kept_back: Array) -> None:
     """Refuse to train on, or to judge by, too few rows or rows that do not count."""
     if len(kept_back) < 2:

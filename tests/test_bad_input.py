@@ -273,16 +273,6 @@ def test_bad_rows_are_refused(cls, hidden, rows, message):
 
 
 @every_class
-@pytest.mark.parametrize("rows", [sparse.csr_array(X), sparse.csr_matrix(X)])
-def test_sparse_rows_are_refused(cls, rows):
-    """Sparse rows are not supported yet, and the error says so."""
-    model, match = stream(cls), "Sparse data was passed"
-    assert_refused(model.fit, rows, TARGET[cls], match=match, error=TypeError)
-    assert_refused(model.partial_fit, rows, TARGET[cls], match=match, error=TypeError)
-    assert_refused(model.predict, rows, match=match, error=TypeError)
-
-
-@every_class
 @pytest.mark.parametrize(
     ("rows", "n_features"),
     [(X[:, :3], 3), (np.hstack([X, X]), 8)],

@@ -9,6 +9,7 @@ import re
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from itertools import chain
 
 import numpy as np
 import pandas as pd
@@ -237,7 +238,7 @@ def test_everything_is_in_the_precision_of_X(cls, y, hidden, dtype):
         outputs += [model.decision_function(rows), model.predict_proba(rows)]
         outputs += [model.predict_log_proba(rows)]
     coefs, intercepts = layers_of(model)
-    arrays = [*coefs, *intercepts, *model._kept_.values(), *outputs]
+    arrays = [*coefs, *intercepts, *chain(*model._kept_.values()), *outputs]
     assert {array.dtype for array in arrays} == {np.dtype(dtype)}
 
 

@@ -1,0 +1,447 @@
+"""What happens to a batch: forward, loss, backward, update, bound to their arrays.
+
+Everything here is made once for a stack of models and replayed: lists of calls, see
+``_contraction``. What is *shared* by the models changes shapes or control flow; what is
+*per model* are numbers, one for each.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from skgd._activations import ACTIVATIONS
+from skgd._batches import Data, Gather, all_rows, batch_sizes, bind_batch
+from skgd._contraction import Call, contraction
+from skgd._losses import LOSSES
+from skgd._network import Network, backward, first_segment, forward, owners
+from skgd._optimizers import (
+    OPTIMIZERS,
+    Floats,
+    Numbers,
+    Optimizer,
+    PerModel,
+    Vectors,
+    elastic_net,
+    variant,
+)
+from skgd._schedules import Schedule, learning_rates
+from skgd._sparse import Csr, WideLayer, WideUnit, is_wide, raw_product, take_rows
+from skgd._tensors import numbers_like
+
+# Held-out rows whose loss is computed at once.
+_HELD_OUT_AT_ONCE = 4096
+
+
+class Shared(NamedTuple):
+    """Hyperparameters that all models trained together have in common."""
+
+    loss: str
+    activation: str
+    negative_slope: float
+    optimizer: str
+    nesterov: bool
+    batch_size: int | None
+    last_batch: str
+    shuffle: bool
+    max_iter: int
+    tol: float | None
+    n_iter_no_change: int
+    record_batch_loss: bool
+    verbose: bool
+    dropout: float = 0.0
+    delta: float = 0.1
+    quantile: float = 0.5
+    max_grad_norm: float | None = None
+    average: int = 0  # the step from which weights are averaged; 0 is never
+    lr_schedule: str | Callable[[int], float] = "constant"
+    power_t: float = 0.5
+    decay: float = 0.1
+    decay_every: int = 30
+    warmup_steps: int = 0
+    horizon: int = 1  # epochs that a schedule is laid out for
+
+    @property
+    def adaptive(self) -> bool:
+        """Whether a model that has settled goes on at a smaller learning rate."""
+        return self.lr_schedule == "adaptive"
+
+
+@dataclass
+class Models:
+    """The models in training: all that one epoch hands to the next."""
+
+    parameters: Network
+    kept: dict[str, Network]  # what the optimizer keeps: velocity, moments
+    generators: Sequence[np.random.Generator]  # one for all models, or one for each
+    t: int = 0  # steps taken
+    since: int = 0  # of these, before the optimizer began to keep what it keeps
+    start: float | None = None  # the loss before the first step, once known
+    average: Network | None = None  # the mean of the weights over steps
+    slowed: Floats | None = None  # (m,), what an adaptive lr has been multiplied by
+
+    @property
+    def answer(self) -> Network:
+        """What predicts: the mean of the weights if there is one."""
+        return self.parameters if self.average is None else self.average
+
+
+def schedule_of(shared: Shared, epoch_steps: int) -> Schedule:
+    """Return how the learning rate changes, given the number of steps of an epoch."""
+    return Schedule(
+        kind=shared.lr_schedule,
+        power_t=shared.power_t,
+        decay=shared.decay,
+        decay_every=shared.decay_every,
+        warmup_steps=shared.warmup_steps,
+        epoch_steps=epoch_steps,
+        total_steps=shared.horizon * epoch_steps,
+    )
+
+
+class Update(NamedTuple):
+    """The optimizer's part of a step, and the numbers that it reads at each step."""
+
+    calls: list[Call]
+    numbers_of_steps: Callable[[int, int], Sequence[Tensor | None]]  # after t, so many
+    lay: Callable[[Tensor], object]  # spreads (numbers, m) over the flat vector
+    wide: WideLayer | WideUnit | None  # a first layer that is updated apart
+    numbers_of_wide: dict[str, Tensor]
+
+
+def bind_update(
+    models: Models,
+    gradients: Network,
+    shared: Shared,
+    per_model: PerModel,
+    schedule: Schedule,
+    x: Tensor | Csr,
+) -> Update:
+    """Return the optimizer's calls, bound to the flat vectors of all models.
+
+    If x is wide and sparse, the first layer is updated apart, and the others here.
+    """
+    optimizer = OPTIMIZERS[variant(shared.optimizer, shared.nesterov, per_model)]
+    parameters, average = models.parameters, models.average
+    n_models = len(per_model["lr"])
+    start = first_segment(parameters) if is_wide(x) else 0
+    flat = parameters.flat[start:]
+    owner = flat.new_zeros(1, dtype=torch.int64)
+    if n_models > 1:
+        owner = owners(parameters)[start:]
+
+    def numbers(t: int, n_steps: int) -> Numbers:
+        """Return the numbers of the steps after t."""
+        steps = np.arange(n_steps) + t + 1
+        lr = learning_rates(schedule, per_model, steps)
+        if models.slowed is not None:
+            lr = lr * models.slowed
+        numbers = optimizer.numbers(per_model, lr, steps - models.since)
+        if average is not None:
+            numbers["share"] = _share_of_average(steps, shared.average)
+        return numbers
+
+    def table(t: int, n_steps: int) -> Tensor:
+        """Return them as one tensor, (steps, numbers, m); one step if all are alike."""
+        rows = list(numbers(t, n_steps).values())
+        shape = (max(map(len, rows)), n_models)
+        stacked = np.stack([np.broadcast_to(row, shape) for row in rows], axis=1)
+        return numbers_like(stacked, flat)
+
+    names = list(numbers(models.t, 1))
+    laid = flat.new_empty(len(names), len(owner))
+    constant = not callable(schedule.kind) and len(table(models.t, 2)) == 1
+
+    wide: WideLayer | WideUnit | None = None
+    numbers_of_wide: dict[str, Tensor] = {}
+    if isinstance(x, Csr) and start:
+        owner_of_wide = _owner_of_units(parameters.layers[0].w)
+        laid_wide = flat.new_empty(len(names), len(owner_of_wide))
+        numbers_of_wide = {
+            name: row[None]
+            for name, row in zip(names, laid_wide, strict=True)
+            if optimizer.keeps or name not in ("shrink", "threshold")
+        }
+        wide = _bind_wide(x, models, optimizer, with_lasso="threshold" in names)
+
+    def lay(numbers: Tensor) -> None:
+        torch.index_select(numbers, 1, owner, out=laid)
+        if wide is not None:
+            torch.index_select(numbers, 1, owner_of_wide, out=laid_wide)
+
+    def numbers_of_steps(t: int, n_steps: int) -> Sequence[Tensor | None]:
+        if wide is not None and not optimizer.keeps:
+            wide.owe(*_owed(numbers(t, n_steps), n_steps, n_models))
+        if not constant:
+            return table(t, n_steps).unbind()
+        changed = table(t, 1)[0] if shared.adaptive else None
+        return [changed, *[None] * (n_steps - 1)]
+
+    lay(table(models.t, 1)[0])
+    kept = {name: network.flat[start:] for name, network in models.kept.items()}
+    weights = parameters.flat[start : parameters.n_weights]
+    vectors = Vectors(flat, weights, gradients.flat[start:], kept)
+    number = dict(zip(names, laid, strict=True))
+    calls = optimizer.calls(vectors, number)
+    if average is not None:
+        calls.append(partial(average.flat.lerp_, flat, number["share"]))
+    return Update(calls, numbers_of_steps, lay, wide, numbers_of_wide)
+
+
+def _owner_of_units(w: Tensor) -> Tensor:
+    """Return the model of each unit of a layer, all models' units as one axis."""
+    n_models, n_outputs, _ = w.shape
+    owner = torch.arange(n_models, device=w.device)
+    return owner if n_models == 1 else owner.repeat_interleave(n_outputs)
+
+
+def _owed(
+    numbers: Numbers, n_steps: int, n_models: int
+) -> tuple[Floats | None, Floats | None]:
+    """Return the shrink factors and thresholds of all steps, (steps, m), if any."""
+    shape = (n_steps, n_models)
+    shrink, threshold = numbers.get("shrink"), numbers.get("threshold")
+    return (
+        None if shrink is None else np.broadcast_to(shrink, shape),
+        None if threshold is None else np.broadcast_to(threshold, shape),
+    )
+
+
+def _bind_wide(
+    x: Csr, models: Models, optimizer: Optimizer, *, with_lasso: bool
+) -> WideLayer | WideUnit:
+    """Return the first layer, to train on wide sparse rows."""
+    w = models.parameters.layers[0].w
+    if w[:, :, 0].numel() == 1 and not optimizer.keeps and not with_lasso:
+        return WideUnit(x, w)
+
+    def bind(
+        w: Tensor,
+        gradient: Tensor,
+        kept: Mapping[str, Tensor],
+        number: Mapping[str, Tensor],
+    ) -> Sequence[Call]:
+        return optimizer.calls(Vectors(w, w, gradient, kept), number)
+
+    kept = {name: network.layers[0].w for name, network in models.kept.items()}
+    return WideLayer(x, w, kept, bind)
+
+
+def _dropout(
+    models: Models, dropout: float, n_rows: int
+) -> tuple[list[Tensor], list[Call]]:
+    """Return the masks of the hidden layers, and the calls that draw them anew.
+
+    They are drawn on the host, layer by layer, the same on every device; one generator
+    serves all models alike, or each model has its own. What stays is scaled up, so that
+    its mean does not change (Srivastava et al. 2014, section 10).
+    """
+    if not dropout:
+        return [], []
+    masks: list[Tensor] = []
+    calls: list[Call] = []
+    for w, _ in models.parameters.layers[:-1]:
+        mask = w.new_empty(len(models.generators), w.shape[1], n_rows)
+        masks.append(mask[0] if len(mask) == 1 else mask)
+        for generator, one in zip(models.generators, mask, strict=True):
+            calls.append(partial(_draw, generator, dropout, one))
+    return masks, calls
+
+
+def _draw(generator: np.random.Generator, dropout: float, mask: Tensor) -> None:
+    """Fill a mask with 0, at the rate of the dropout, and with 1 / (1 - dropout)."""
+    stays = generator.random(mask.shape, np.float32) >= dropout
+    mask.copy_(torch.from_numpy(stays)).mul_(1 / (1 - dropout))
+
+
+def _share_of_average(steps: npt.NDArray[np.int64], start: int) -> Floats:
+    """Return what each step's weights count in their mean since a step, (steps, 1)."""
+    return 1.0 / np.maximum(steps - start + 1, 1)[:, np.newaxis]
+
+
+def _clip(gradients: Network, max_norm: float | None) -> list[Call]:
+    """Return the calls that shorten each model's gradient to a norm, where longer.
+
+    As torch.nn.utils.clip_grad_norm_ does: the norm is that over all layers.
+    """
+    if max_norm is None:
+        return []
+    flat = gradients.flat
+    n_models = len(gradients.layers[0].w)
+    norm = flat.new_zeros(n_models)
+    factor = torch.empty_like(norm)
+    calls: list[Call] = [partial(norm.zero_)]
+    for w, bias in gradients.layers:
+        calls.append(contraction("moi,moi->m", w, w, out=norm, plus=norm))
+        if bias is not None:
+            calls.append(contraction("mo,mo->m", bias, bias, out=norm, plus=norm))
+    calls += [
+        partial(norm.sqrt_),
+        partial(norm.add_, flat.new_full((1,), 1e-6)),
+        partial(torch.div, flat.new_full((1,), max_norm), norm, out=factor),
+        partial(factor.clamp_, max=1.0),
+    ]
+    if n_models == 1:
+        return [*calls, partial(flat.mul_, factor)]
+    laid = torch.empty_like(flat)
+    return [
+        *calls,
+        partial(torch.index_select, factor, 0, owners(gradients), out=laid),
+        partial(flat.mul_, laid),
+    ]
+
+
+class Step(NamedTuple):
+    """A training step for batches of one size, bound to its arrays."""
+
+    gathers: list[Gather]
+    calls: list[Call]
+    loss: Tensor  # (m,), the mean loss of the batch before the step
+
+
+def bind_step(
+    data: Data,
+    models: Models,
+    gradients: Network,
+    update: Update,
+    shared: Shared,
+    n_rows: int,
+) -> Step:
+    """Return the step for batches of ``n_rows``: forward, loss, backward, update."""
+    layers = models.parameters.layers
+    n_models, n_outputs, _ = layers[-1].w.shape
+    own = n_models if len(models.generators) > 1 else None
+    activation = ACTIVATIONS[shared.activation](shared.negative_slope)
+    loss_function = LOSSES[shared.loss](shared.delta, shared.quantile)
+
+    batch = bind_batch(data, n_outputs, n_rows, own)
+    masks, draws = _dropout(models, shared.dropout, n_rows)
+    gathers, first = batch.gathers, None
+    if update.wide is not None:
+        first = data.y.new_empty(n_models, layers[0].w.shape[1], n_rows)
+        gathers = [*gathers, partial(update.wide.forward, z=first)]
+        if layers[0].bias is not None:
+            draws.append(partial(first.add_, layers[0].bias.unsqueeze(2)))
+    passed = forward(layers, batch.x, activation, masks, first)
+    z = passed.z
+    value, dz = torch.empty_like(z), torch.empty_like(z)
+    loss = z.new_empty(n_models)
+    equation = "mob,ob->m" if batch.share.ndim == 2 else "mob,mob->m"
+    back = backward(dz, passed, layers, gradients.layers, activation)
+    calls: list[Call] = [
+        *batch.calls,
+        *draws,
+        *passed.calls,
+        *loss_function.calls(z, batch.y, value, dz),
+        contraction(equation, value, batch.share, out=loss),
+        partial(dz.mul_, batch.share),  # the mean over b is taken here, once
+        *back.calls,
+        *_clip(gradients, shared.max_grad_norm),
+        *update.calls,
+    ]
+    if update.wide is not None:
+        calls.append(partial(update.wide.update, back.dz, update.numbers_of_wide))
+    return Step(gathers, calls, loss)
+
+
+def _add_norms(parameters: Network, norm: Tensor, *, squared: bool) -> list[Call]:
+    """Return the calls that add |w|_2^2, or |w|_1, over the weights of each model."""
+    calls: list[Call] = []
+    for n, (w, _) in enumerate(parameters.layers):
+        if parameters.columns_first and n == 0:  # no one product for several models
+            part = torch.empty_like(norm)
+            order = 2 if squared else 1
+            norm_of = torch.linalg.vector_norm
+            calls.append(partial(norm_of, w, order, (1, 2), out=part))
+            calls.append(
+                partial(norm.addcmul_, part, part if squared else torch.ones_like(part))
+            )
+        elif squared:
+            calls.append(contraction("moi,moi->m", w, w, out=norm, plus=norm))
+        else:
+            size, ones = torch.empty_like(w), torch.ones_like(w[0])
+            calls.append(partial(torch.abs, w, out=size))
+            calls.append(contraction("moi,oi->m", size, ones, out=norm, plus=norm))
+    return calls
+
+
+def _first_layer_(
+    z: Tensor, x: Csr, w: Tensor, bias: Tensor | None, rows: Tensor
+) -> None:
+    """Write the first layer's output for some rows of a sparse matrix."""
+    z.copy_(raw_product(take_rows(x, rows), w))
+    if bias is not None:
+        z.add_(bias.unsqueeze(2))
+
+
+def bind_mean_loss(
+    data: Data, network: Network, shared: Shared
+) -> Callable[[], list[float]]:
+    """Return the function that gives every model's mean loss on some data, (m,)."""
+    n_outputs = network.layers[-1].w.shape[1]
+    activation = ACTIVATIONS[shared.activation](shared.negative_slope)
+    loss_function = LOSSES[shared.loss](shared.delta, shared.quantile)
+    rows = torch.from_numpy(all_rows(data)).to(data.y.device)
+    sizes = batch_sizes(len(rows), _HELD_OUT_AT_ONCE, "keep")
+    total = len(rows) if data.weight is None else float(data.weight[0, rows].sum())
+
+    def bound(n_rows: int) -> Step:
+        """Return the forward pass and the loss of so many rows."""
+        batch = bind_batch(data, n_outputs, n_rows, None)
+        gathers, first = batch.gathers, None
+        if isinstance(data.x, Csr) and batch.x is None:
+            w, bias = network.layers[0]
+            first = data.y.new_empty(len(w), w.shape[1], n_rows)
+            gathers = [*gathers, partial(_first_layer_, first, data.x, w, bias)]
+        passed = forward(network.layers, batch.x, activation, first=first)
+        z = passed.z
+        value, dz = torch.empty_like(z), torch.empty_like(z)
+        loss = z.new_empty(len(z))
+        calls = [
+            *batch.calls,
+            *passed.calls,
+            *loss_function.calls(z, batch.y, value, dz),
+            contraction("mob,ob->m", value, batch.share, out=loss),
+        ]
+        return Step(gathers, calls, loss)
+
+    pass_of = {size: bound(size) for size in set(sizes)}
+
+    def mean_loss() -> list[float]:
+        loss = torch.zeros_like(pass_of[sizes[0]].loss)
+        for size, batch in zip(sizes, rows.split_with_sizes(sizes), strict=True):
+            step = pass_of[size]
+            for gather in step.gathers:
+                gather(batch)
+            for call in step.calls:
+                call()
+            loss += step.loss * size
+        return (loss / total).tolist()
+
+    return mean_loss
+
+
+def bind_penalty(parameters: Network, per_model: PerModel) -> Callable[[], Tensor]:
+    """Return the function that gives the penalty of each model, (m,)."""
+    flat = parameters.flat
+    ridge, lasso = elastic_net(per_model)
+    total, norm = flat.new_zeros(len(ridge)), flat.new_zeros(len(ridge))
+    calls: list[Call] = [partial(total.zero_)]
+    if ridge.any():
+        calls += [partial(norm.zero_), *_add_norms(parameters, norm, squared=True)]
+        calls.append(partial(total.addcmul_, numbers_like(ridge / 2, flat), norm))
+    if lasso.any():
+        calls += [partial(norm.zero_), *_add_norms(parameters, norm, squared=False)]
+        calls.append(partial(total.addcmul_, numbers_like(lasso, flat), norm))
+
+    def penalty() -> Tensor:
+        for call in calls:
+            call()
+        return total
+
+    return penalty
