@@ -659,6 +659,8 @@ class _MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
 
     def _divergence(self, history: History) -> str:
         epoch, objective = len(history.objective), history.objective[-1]
+        if not history.end <= objective:  # it was the last steps that went too far
+            objective = history.end
         return (
             f"Training diverged in epoch {epoch}: the loss was {history.start:.3g} at "
             f"the start, the objective is {objective:.3g} "

@@ -388,7 +388,9 @@ def bind_mean_loss(
     loss_function = LOSSES[shared.loss](shared.delta, shared.quantile)
     rows = torch.from_numpy(all_rows(data)).to(data.y.device)
     sizes = batch_sizes(len(rows), _HELD_OUT_AT_ONCE, "keep")
-    total = len(rows) if data.weight is None else float(data.weight[0, rows].sum())
+    total: float = len(rows)
+    if data.weight is not None:  # where no row counts, their loss is 0
+        total = float(data.weight[0, rows].sum()) or 1.0
 
     def bound(n_rows: int) -> Step:
         """Return the forward pass and the loss of so many rows."""

@@ -10,7 +10,7 @@ import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from math import inf, isfinite
+from math import inf, isfinite, nan
 from threading import current_thread, main_thread
 from types import FrameType
 
@@ -46,7 +46,8 @@ class History:
     ended: str = ""  # who ended it from outside, in words
 
     # What the stopping rules remember.
-    start: float | None = None  # the loss before training, once known
+    start: float | None = None  # the loss before training, if known
+    end: float = nan  # the loss of the weights that are kept
     best: float = inf  # of what is watched; a score counts with its sign turned
     improved: bool = False  # in the last epoch
     waiting: int = 0  # epochs without improvement, in a row
@@ -84,13 +85,19 @@ def judge(
         history.converged, history.diverged = False, True
 
 
-def judge_end(history: History) -> None:
-    """Judge a model that has neither settled nor diverged, but whose training ends.
+def judge_end(history: History, loss: float) -> None:
+    """Judge a model whose training has ended, by the loss of the weights it ends with.
 
-    A first epoch may be rough, so after a single one the bar is higher.
+    The objective of the last epoch counts too: where held-out rows are watched, the
+    weights may be earlier ones. A first epoch may be rough, so after a single one the
+    bar is higher.
     """
+    history.end = loss
     far = FAR_ABOVE_START if len(history.objective) > 1 else FAR_ABOVE_START**3
-    history.diverged |= history.objective[-1] > far * _scale(history)
+    highest = far * _scale(history)
+    for value in (*history.objective[-1:], loss):
+        history.diverged |= not (isfinite(value) and value <= highest)
+    history.converged &= not history.diverged
 
 
 def _watched(history: History) -> float:

@@ -41,8 +41,8 @@ from skgd._tensors import threads_for
 # Steps that are laid out in advance, with their rows and numbers.
 _STEPS_AT_ONCE = 4096
 
-# The loss at the start is the mean over the batches that hold its first samples.
-_SAMPLES_AT_START = 32
+# Training rows by whose loss, before and after, divergence is judged.
+_JUDGED_ROWS = 1024
 
 
 class Validation(NamedTuple):
@@ -96,10 +96,25 @@ def train(
     """Train the models in place until each has stopped, and tell how it went."""
     sizes = batch_sizes(data.n_samples, shared.batch_size, shared.last_batch)
     with threads_for(max(sizes) * _multiply_adds(data, models.parameters)):
-        histories = _train(data, models, shared, per_model, sizes, validation, watch)
-        for history, is_finite in zip(histories, finite(models.answer), strict=True):
-            history.diverged |= not is_finite
+        starts = [models.start] * len(per_model["lr"])
+        if models.start is None:
+            starts = [*_losses(data, models.parameters, shared)]
+        histories = [History(start=start) for start in starts]
+        _train(data, models, shared, per_model, sizes, histories, validation, watch)
+        ends = _losses(data, models.answer, shared)
+        ended_well = finite(models.answer)
+    for history, loss, is_finite in zip(histories, ends, ended_well, strict=True):
+        judge_end(history, loss if is_finite else nan)
     return histories
+
+
+def _losses(data: Data, network: Network, shared: Shared) -> list[float]:
+    """Return every model's loss over some training rows, as in the objective, (m,)."""
+    rows = all_rows(data)[:_JUDGED_ROWS]
+    losses = bind_mean_loss(data._replace(rows=rows), network, shared)()
+    if data.weight is None:
+        return losses
+    return [float(data.weight[0, rows].mean()) * loss for loss in losses]
 
 
 def _multiply_adds(data: Data, network: Network) -> int:
@@ -128,12 +143,12 @@ def _train(
     shared: Shared,
     per_model: PerModel,
     sizes: list[int],
+    histories: list[History],
     validation: Validation | None,
     watch: Watch | None,
-) -> list[History]:
-    """Train epoch by epoch, on batches of the given sizes."""
+) -> None:
+    """Train epoch by epoch, on batches of the given sizes, and write the histories."""
     began = monotonic()
-    histories = [History(start=models.start) for _ in per_model["lr"]]
     running = list(range(len(histories)))  # the models that are still in the stack
     stack = models
     stops_early = validation is not None and validation.stops
@@ -148,7 +163,7 @@ def _train(
             history = histories[model]
             history.t.append(stack.t)
             history.seconds.append(monotonic() - began)
-            _add_epoch(history, epoch, held_out, place, shared, sizes[0])
+            _add_epoch(history, epoch, held_out, place, shared)
             judge(history, stops_early, shared.tol, shared.n_iter_no_change)
             if history.converged and shared.adaptive:
                 history.converged = not _slow_down(stack, history, per_model, place)
@@ -176,12 +191,9 @@ def _train(
             validate = _bind_validation(validation, stack, shared)
     _put(models, running, stack)
     models.t = stack.t
-    for model in running:
-        judge_end(histories[model])
     if best is not None:
         seen = [n for n, history in enumerate(histories) if isfinite(history.best)]
         _put(models, seen, _take(best, seen))
-    return histories
 
 
 def _add_epoch(
@@ -190,15 +202,10 @@ def _add_epoch(
     held_out: _HeldOut,
     place: int,
     shared: Shared,
-    batch_size: int,
 ) -> None:
     """Add an epoch to the history of the model at one place of the stack."""
-    losses = epoch.batch_loss[:, place]
-    if history.start is None:
-        first = losses[: max(1, _SAMPLES_AT_START // batch_size)]
-        history.start = float(first.mean())
     if shared.record_batch_loss:
-        history.batch_loss.append(losses)
+        history.batch_loss.append(epoch.batch_loss[:, place])
     history.objective.append(epoch.objective[place])
     if held_out.loss is not None:
         history.validation_loss.append(held_out.loss[place])

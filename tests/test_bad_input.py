@@ -2,11 +2,14 @@
 
 import decimal
 import re
+import warnings
+from itertools import product
 
 import numpy as np
 import pytest
 import torch
 from conftest import (
+    N_ROWS,
     RAW,
     TASKS,
     X,
@@ -18,6 +21,7 @@ from conftest import (
     every_task,
     fitted_state,
     frozen,
+    layers_of,
     small,
 )
 from scipy import sparse
@@ -686,6 +690,64 @@ def test_divergence_ends_fit_on_scaled_features_too(params, tol, hidden):
     model = small(MiniBatchRegressor, optimizer="sgd", tol=tol, **params)
     model.set_params(hidden_layer_sizes=hidden, max_iter=200)
     assert_refused(model.fit, X, y, match=diverged(params["lr"]))
+
+
+def still(cls, hidden, rows, y, **starts):
+    """Return an estimator whose steps have no size, and so the loss of its start."""
+    model = small(cls, hidden_layer_sizes=hidden, optimizer="sgd", lr=1e-300, alpha=0)
+    return model.set_params(batch_size=None, max_iter=1).fit(rows, y, **starts)
+
+
+def words_of_fit(model, rows, y):
+    """Return what a fit says, and whether it raised."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        try:
+            model.fit(rows, y)
+        except ValueError as error:
+            return [str(error)], True
+    return [str(warning.message) for warning in caught], False
+
+
+@pytest.mark.parametrize("early_stopping", [False, True], ids=["to the end", "early"])
+@pytest.mark.parametrize("rows", [X, RAW], ids=["scaled", "raw"])
+@every_depth
+@every_optimizer
+def test_every_divergence_is_told(optimizer, hidden, rows, early_stopping):
+    """What ends not finite, or 1000 times above the loss at its start, has said so."""
+    n_told = 0
+    for cls, lr, (batch_size, max_iter) in product(
+        (MiniBatchRegressor, MiniBatchClassifier),
+        (0.1, 1.0, 10.0, 1e4),
+        ((None, 2), (1, 2), (16, 10)),
+    ):
+        y = TARGET[cls]
+        params = {**optimizer, "lr": lr, "batch_size": batch_size, "max_iter": max_iter}
+        model = small(cls, **params, hidden_layer_sizes=hidden)
+        model.set_params(early_stopping=early_stopping)
+        words, raised = words_of_fit(model, rows, y)
+        told = [bool(re.search(diverged(lr), text)) for text in words]
+        assert all(told), words
+        n_told += any(told)
+        if raised:
+            continue
+        coefs, intercepts = layers_of(model)
+        assert all(np.isfinite(array).all() for array in [*coefs, *intercepts])
+        if not told:
+            names = ["coefs_", "intercepts_"] if hidden else ["coef_", "intercept_"]
+            fitted = {f"{name}init": getattr(model, name) for name in names}
+            end = still(cls, hidden, rows, y, **fitted).loss_
+            assert end <= 1e3 * still(cls, hidden, rows, y).loss_, params
+    assert n_told > 0
+
+
+@pytest.mark.parametrize("batch_size", [None, 1, 8])
+def test_rare_outliers_are_no_divergence(batch_size):
+    """A loss that is far above that of the first rows, as it was at the start."""
+    wild = np.where(np.arange(N_ROWS) == N_ROWS - 1, 1e4, y)
+    model = small(MiniBatchRegressor, optimizer="sgd", lr=1e-4, shuffle=False)
+    model.set_params(batch_size=batch_size, max_iter=20).fit(X, wild)
+    assert model.loss_ < model.loss_curve_[0]
 
 
 def test_divergence_leaves_the_seed_as_it_was():
