@@ -74,7 +74,9 @@ from skgd._validation import (
     check_held_out,
     check_initial,
     check_layers,
+    check_outputs,
     check_parameters,
+    check_score,
     check_split,
     check_weights,
     check_wide,
@@ -159,8 +161,14 @@ class _MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
         """Return the weights of a linear model, (o, i), in the shape of ``coef_``."""
 
     @abstractmethod
-    def _class_weights(self, labels: Array, given: Array | None) -> Array | None:
-        """Return what the classes of the rows count, (n,), if unlike each other."""
+    def _class_weights(
+        self, labels: Array, counted: Array, sample_weight: Array | None
+    ) -> Array | None:
+        """Return what the classes of the rows count, (n,), if unlike each other.
+
+        Where the classes are to be balanced, it is in ``counted``, rows of those
+        weights.
+        """
 
     @abstractmethod
     def _strata(self, targets: Array) -> Array | None:
@@ -235,8 +243,14 @@ class _MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
             dtypes = [dtype_of(examples.rows)]
             with in_the_words("X_val, y_val and sample_weight_val"):
                 held_out = trainee._checked(
-                    X_val, y_val, sample_weight_val, dtypes=dtypes, first=False
+                    X_val,
+                    y_val,
+                    sample_weight_val,
+                    dtypes=dtypes,
+                    first=False,
+                    training=examples,
                 )
+                check_outputs(len(examples.targets), len(held_out.targets))
         if self.batch_size is not None and self.batch_size > len(examples.labels):
             msg = (
                 f"batch_size={self.batch_size} is larger than the "
@@ -321,8 +335,12 @@ class _MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
         *,
         dtypes: list[Any],
         first: bool,
+        training: _Examples | None = None,
     ) -> _Examples:
-        """Return rows, targets and weights to train on, or raise ValueError."""
+        """Return rows, targets and weights, or raise ValueError.
+
+        They are to train on, unless there are others for ``training``.
+        """
         rows, labels = checked_rows_and_targets(
             self,
             X,
@@ -331,9 +349,14 @@ class _MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
             numeric=isinstance(self, RegressorMixin),
             first=first,
         )
-        given = check_weights("sample_weight", on_host(sample_weight), len(labels))
+        given = check_weights(
+            "sample_weight", on_host("sample_weight", sample_weight), len(labels)
+        )
         labels, targets = self._encode(labels, classes, dtype_of(rows))
-        weight = self._class_weights(labels, given)
+        counted = (labels, given)
+        if training is not None:
+            counted = (training.labels, training.sample_weight)
+        weight = self._class_weights(labels, *counted)
         if weight is None:
             weight = given
         elif given is not None:
@@ -510,7 +533,9 @@ class _MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
 
         def score(network: Network, place: int) -> float:
             judged.__dict__.update(self._weights(network, place))
-            return float(scorer(judged, examples.rows, examples.labels, **weights))
+            return check_score(
+                scorer(judged, examples.rows, examples.labels, **weights)
+            )
 
         return score
 

@@ -24,12 +24,15 @@ from skgd._base import _MiniBatchBase
 from skgd._inputs import labels_like_input, like_input
 from skgd._tensors import to_numpy
 from skgd._validation import (
+    check_class_weight,
     check_classes,
     check_domain,
+    check_indicators,
     check_labels,
     check_targets,
     check_weights,
     distinct_labels,
+    in_the_words,
 )
 
 Array = npt.NDArray[Any]
@@ -418,7 +421,9 @@ class MiniBatchRegressor(RegressorMixin, _MiniBatchBase):
     def _numbers_of_loss(self) -> tuple[float, float]:
         return self.delta, self.quantile
 
-    def _class_weights(self, labels: Array, given: Array | None) -> None:
+    def _class_weights(
+        self, labels: Array, counted: Array, sample_weight: Array | None
+    ) -> None:
         return None
 
     def _strata(self, targets: Array) -> None:
@@ -782,7 +787,7 @@ class MiniBatchClassifier(ClassifierMixin, _MiniBatchBase):
             If the rows are refused, a label is not among the classes, or the weights or
             the loss overflow or explode. The estimator is then as it was before.
         """
-        if self.class_weight == "balanced":
+        if isinstance(self.class_weight, str) and self.class_weight == "balanced":
             msg = (
                 "class_weight='balanced' is not supported by partial_fit, which does "
                 "not see how many rows each class will have; pass as class_weight a "
@@ -913,6 +918,7 @@ class MiniBatchClassifier(ClassifierMixin, _MiniBatchBase):
             )
             raise ValueError(msg)
         if multilabel:
+            check_indicators(y, classes)
             labels, targets, named = y, y.T, np.arange(y.shape[1])
         else:
             labels = column_or_1d(y, warn=True)
@@ -950,20 +956,28 @@ class MiniBatchClassifier(ClassifierMixin, _MiniBatchBase):
     def _numbers_of_loss(self) -> tuple[float, float]:
         return nan, nan  # no loss of classes has them
 
-    def _class_weights(self, labels: Array, given: Array | None) -> Array | None:
+    def _class_weights(
+        self, labels: Array, counted: Array, sample_weight: Array | None
+    ) -> Array | None:
         if self.class_weight is None:
             return None
-        if self._multilabel_:
-            weights = compute_sample_weight(self.class_weight, labels)
-        else:
-            of_classes = compute_class_weight(
-                self.class_weight,
-                classes=self.classes_,
-                y=labels,
-                sample_weight=given,
-            )
-            weights = of_classes[np.searchsorted(self.classes_, labels)]
-        return check_weights("class_weight", weights, len(labels))
+        check_class_weight(self.class_weight, self._multilabel_)
+        with in_the_words(f"class_weight={self.class_weight!r}"):
+            if not self._multilabel_:
+                of_classes = compute_class_weight(
+                    self.class_weight,
+                    classes=self.classes_,
+                    y=counted,
+                    sample_weight=sample_weight,
+                )
+                weights = of_classes[np.searchsorted(self.classes_, labels)]
+            elif self.class_weight == "balanced":
+                both, places = np.concatenate([counted, labels]), range(len(counted))
+                weights = compute_sample_weight("balanced", both, indices=places)
+                weights = weights[len(counted) :]
+            else:
+                weights = compute_sample_weight(self.class_weight, labels)
+            return check_weights("class_weight", weights, len(labels))
 
     def _strata(self, targets: Array) -> Array | None:
         return None if self._multilabel_ else targets[0]

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from skgd._sparse import csr
 from skgd._tensors import device_named, to_numpy, to_tensor
-from skgd._validation import check_numeric
+from skgd._validation import check_numeric, check_unmasked, conversion_of
 
 Array = npt.NDArray[Any]
 Rows = Any  # Array | csr_array | csr_matrix | Tensor
@@ -28,8 +28,8 @@ def checked_rows(estimator: Any, X: Any, dtypes: list[Any]) -> Rows:
     """Return the rows to predict, of one of the dtypes, or raise ValueError."""
     if isinstance(X, Tensor):
         return _checked_tensor(estimator, X, dtypes, first=False)
-    check_numeric("X", X)
-    with np.errstate(all="ignore"):  # a number too large becomes infinite: refused
+    with conversion_of("X"):
+        X = check_numeric("X", X)
         rows = validate_data(
             estimator, X, dtype=dtypes, accept_sparse="csr", reset=False
         )
@@ -44,14 +44,16 @@ def checked_rows_and_targets(
     The first call of an estimator notes the number of features and their names, later
     ones are held against them.
     """
-    y = on_host(y)
+    y = on_host("y", y)
+    check_unmasked("y", y)
     checks = {"multi_output": True, "y_numeric": numeric}
     if isinstance(X, Tensor):
         rows = _checked_tensor(estimator, X, dtypes, first=first)
-        _, targets = check_X_y(np.zeros((len(rows), 1)), y, **checks)
+        with conversion_of("y"):
+            _, targets = check_X_y(np.zeros((len(rows), 1)), y, **checks)
         return rows, _dense(targets)
-    check_numeric("X", X)
-    with np.errstate(all="ignore"):
+    with conversion_of("X and y"):
+        X = check_numeric("X", X)
         rows, targets = validate_data(
             estimator, X, y, dtype=dtypes, accept_sparse="csr", reset=first, **checks
         )
@@ -86,8 +88,7 @@ def _checked_tensor(
     estimator: Any, X: Tensor, dtypes: list[Any], *, first: bool
 ) -> Tensor:
     """Return a tensor that scikit-learn's checks would have let pass."""
-    if X.layout != torch.strided:
-        raise TypeError(f"X must be a dense tensor. Got layout {X.layout}.")
+    _check_dense("X", X)
     if X.ndim != 2:
         msg = (
             f"X must be a tensor of shape (n_samples, n_features). Got shape "
@@ -115,9 +116,23 @@ def _checked_tensor(
     return rows
 
 
-def on_host(values: Any) -> Any:
+def on_host(name: str, values: Any) -> Any:
     """Return a tensor as an array, and all else as it is."""
-    return values.detach().cpu().numpy() if isinstance(values, Tensor) else values
+    if not isinstance(values, Tensor):
+        return values
+    _check_dense(name, values)
+    known = values.double() if values.dtype == torch.bfloat16 else values  # to NumPy
+    return known.numpy(force=True)
+
+
+def _check_dense(name: str, values: Tensor) -> None:
+    """Refuse a tensor that is more, or less, than numbers that lie in memory."""
+    if values.layout != torch.strided or values.is_quantized or values.is_meta:
+        msg = (
+            f"{name} must be a dense tensor of numbers. Got layout {values.layout}, "
+            f"dtype {values.dtype} and device {values.device}."
+        )
+        raise TypeError(msg)
 
 
 def dtype_of(rows: Rows) -> np.dtype[Any]:
@@ -137,7 +152,7 @@ def to_device(rows: Rows, device: torch.device) -> Any:
     """Return the rows as a tensor, or a sparse matrix, where to compute."""
     if issparse(rows):
         return csr(rows, device)
-    return rows if isinstance(rows, Tensor) else to_tensor(rows, device)
+    return rows.to(device) if isinstance(rows, Tensor) else to_tensor(rows, device)
 
 
 def _native(rows: Any) -> Rows:

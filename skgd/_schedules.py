@@ -17,6 +17,7 @@ References
 Warm-up: Goyal et al. (2017), section 2.2.
 """
 
+import sys
 from collections.abc import Callable, Mapping
 from math import inf
 from numbers import Real
@@ -125,7 +126,11 @@ def _factors(function: Callable[[int], float], steps: Steps) -> Floats:
     """Return what the function gives for each step, (steps, 1)."""
     factors = [function(t) for t in steps.tolist()]
     for t, factor in zip(steps, factors, strict=True):
-        if not (isinstance(factor, Real) and 0 <= factor < inf):
+        if not (
+            isinstance(factor, Real)
+            and 0 <= factor < inf
+            and int(factor) <= sys.float_info.max  # ints may be larger than any float
+        ):
             msg = (
                 "lr_schedule must return a finite number of 0 or more, by which lr is "
                 f"multiplied. Got {factor!r} for step {t}."

@@ -5,14 +5,16 @@ imported here and nowhere else.
 """
 
 import re
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from math import inf
+from math import inf, isnan
 from numbers import Integral, Real
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+from sklearn.metrics import get_scorer_names
 from sklearn.utils.validation import _check_sample_weight
 
 Array = npt.NDArray[Any]
@@ -31,6 +33,11 @@ def _is_int(value: object) -> bool:
 
 def _is_real(value: object) -> bool:
     return isinstance(value, Real) and not isinstance(value, bool | np.bool_)
+
+
+def _fits_a_float(value: Any) -> bool:
+    """Return whether a finite number is no int that is larger than any float."""
+    return int(value) <= sys.float_info.max
 
 
 def _real(low: float, high: float, brackets: str) -> Rule:
@@ -82,6 +89,8 @@ _LR_SCHEDULE = _one_of(
     "adaptive", "constant", "cosine", "invscaling", "one_cycle", "optimal", "step"
 )
 
+_SCORING = frozenset(["loss", *get_scorer_names()])
+
 RULES: Mapping[str, Rule] = {
     "activation": _one_of(
         "elu",
@@ -105,8 +114,13 @@ RULES: Mapping[str, Rule] = {
     "beta_1": _real(0, 1, "[)"),
     "beta_2": _real(0, 1, "[)"),
     "class_weight": Rule(
-        lambda v: v is None or v == "balanced" or isinstance(v, Mapping | list),
-        "a dict of class and weight, 'balanced', or None",
+        lambda v: (
+            v is None
+            or (isinstance(v, str) and v == "balanced")
+            or isinstance(v, Mapping)
+            or (isinstance(v, list) and all(isinstance(one, Mapping) for one in v))
+        ),
+        "a dict of class and weight, a list of such dicts, 'balanced', or None",
     ),
     "decay": _real(0, 1, "(]"),
     "decay_every": _integer(1),
@@ -156,8 +170,9 @@ RULES: Mapping[str, Rule] = {
     ),
     "record_batch_loss": _BOOL,
     "scoring": Rule(
-        lambda v: v is None or isinstance(v, str) or callable(v),
-        "'loss', the name of a scorer, a callable, or None",
+        lambda v: v is None or callable(v) or (isinstance(v, str) and v in _SCORING),
+        "'loss', a name that sklearn.metrics.get_scorer_names() lists, a callable, or "
+        "None",
     ),
     "shuffle": _BOOL,
     "tol": _or_none(_real(0, inf, "[)")),
@@ -192,31 +207,74 @@ def check_parameters(estimator: Any, losses: Sequence[str]) -> None:
                 f"{rules[name].words}. Got {value!r} instead."
             )
             raise ValueError(msg)
+    if given.get("lr_schedule") == "optimal" and given["alpha"] == 0:
+        msg = (
+            "alpha must be above 0 with lr_schedule='optimal', which divides by it. "
+            "Got 0; use a small alpha, or lr_schedule='invscaling'."
+        )
+        raise ValueError(msg)
 
 
-def check_numeric(name: str, values: Any) -> None:
-    """Refuse dates and records, which would turn into numbers in silence."""
-    dtypes = getattr(values, "dtypes", None)  # of a data frame, one a column
-    for dtype in [getattr(values, "dtype", None)] if dtypes is None else dtypes:
-        if getattr(dtype, "kind", "f") in "mMV":
+def check_numeric(name: str, values: Any) -> Any:
+    """Return the values, lists as an array.
+
+    Dates, records and masks are refused: they would turn into numbers in silence.
+    """
+    values = np.asarray(values) if isinstance(values, list | tuple) else values
+    check_unmasked(name, values)
+    a_column_each = not hasattr(values, "dtype") and hasattr(values, "dtypes")
+    for dtype in values.dtypes if a_column_each else [getattr(values, "dtype", None)]:
+        temporal = getattr(dtype, "is_temporal", bool)()  # the word of polars
+        if temporal or getattr(dtype, "kind", "f") in "mMV":
             msg = f"{name} must hold numbers. Got dtype {dtype}; turn it into numbers."
             raise ValueError(msg)
+    return values
+
+
+def check_unmasked(name: str, values: Any) -> None:
+    """Refuse masked entries, for what is under the mask would be taken."""
+    if np.ma.is_masked(values):
+        n_masked = np.ma.getmaskarray(values).sum()
+        msg = (
+            f"{name} must have no masked entries. Got {n_masked} of them; fill them, "
+            "or leave their rows out."
+        )
+        raise ValueError(msg)
+
+
+@contextmanager
+def conversion_of(names: str) -> Iterator[None]:
+    """Say in errors of the block what did not become numbers.
+
+    Numbers that are too large become infinite, and are then refused as such.
+    """
+    try:
+        with np.errstate(all="ignore"):
+            yield
+    except OverflowError as error:  # of an int
+        raise ValueError(f"{names} must hold numbers. Got: {error}.") from error
+    except TypeError as error:
+        raise TypeError(f"{names} must hold numbers. Got: {error}") from error
 
 
 def check_weights(name: str, weights: Any, n_rows: int) -> Array | None:
     """Return the weights as float64, or None; they are 0 or more, not all 0."""
     if weights is None:
         return None
-    weight: Array = _check_sample_weight(
-        weights, np.empty((n_rows, 1)), dtype=np.float64, ensure_non_negative=True
-    )
-    with np.errstate(over="ignore"):
-        if not np.isfinite(weight.sum()):
-            msg = (
-                f"{name} must have a finite sum. Its numbers are too large; only their "
-                "proportions matter in fit, so divide them by the largest."
-            )
-            raise ValueError(msg)
+    with conversion_of(name):
+        weight: Array = _check_sample_weight(
+            check_numeric(name, weights),
+            np.empty((n_rows, 1)),
+            dtype=np.float64,
+            ensure_non_negative=True,
+        )
+        total = weight.sum()
+    if not np.isfinite(total):
+        msg = (
+            f"{name} must have a finite sum. Got {total}; only the proportions of its "
+            "numbers matter in fit, so divide them by the largest."
+        )
+        raise ValueError(msg)
     return weight
 
 
@@ -243,6 +301,13 @@ def check_wide(estimator: Any, n_features: int) -> None:
                 "weights of the features that they have, and no others."
             )
             raise ValueError(msg)
+
+
+def check_outputs(n_outputs: int, held_out: int) -> None:
+    """Refuse held-out rows with other targets than are trained on."""
+    if held_out != n_outputs:
+        msg = f"y must have {n_outputs} target(s), as in training. Got {held_out}."
+        raise ValueError(msg)
 
 
 def check_split(weight: Array | None, rows: Array, kept_back: Array) -> None:
@@ -276,7 +341,8 @@ def check_cast(name: str, values: Array, dtype: npt.DTypeLike) -> Array:
     with np.errstate(over="ignore"):
         cast = values.astype(dtype, copy=False)
     if not np.isfinite(cast).all():
-        raise ValueError(f"{name} holds a number too large for {np.dtype(dtype).name}.")
+        msg = f"{name} holds a number too large for {np.dtype(dtype).name}, or NaN."
+        raise ValueError(msg)
     return cast
 
 
@@ -314,6 +380,55 @@ def distinct_labels(name: str, labels: Any) -> Array:
         kinds = sorted({type(label).__name__ for label in labels})
         msg = f"{name} must hold labels of one kind. Got {', '.join(kinds)}."
         raise ValueError(msg) from None
+
+
+def check_indicators(y: Array, classes: Any) -> None:
+    """Refuse several labels a row that are other numbers than 0 and 1."""
+    if classes is not None and not np.array_equal(classes, np.arange(y.shape[1])):
+        msg = (
+            f"classes must be the places of the {y.shape[1]} labels of a row, 0 to "
+            f"{y.shape[1] - 1}. Got {classes!r}; leave them out."
+        )
+        raise ValueError(msg)
+    if not np.isin(y, [0, 1]).all():
+        msg = (
+            "y must hold 0 and 1, if it has several labels a row. Got "
+            f"{_listed(np.unique(y))}; sklearn.preprocessing.MultiLabelBinarizer makes "
+            "0 and 1 of other labels."
+        )
+        raise ValueError(msg)
+
+
+def check_class_weight(given: Any, multilabel: bool) -> None:
+    """Refuse what is not a number of 0 or more for a class, unless "balanced"."""
+    if given == "balanced":
+        return
+    if isinstance(given, list) and not multilabel:
+        msg = (
+            "class_weight must be a single dict where y has one label a row. Got a "
+            "list, which is for several labels a row."
+        )
+        raise ValueError(msg)
+    for weights in given if isinstance(given, list) else [given]:
+        for label, weight in weights.items():
+            if not (_is_real(weight) and 0 <= weight < inf and _fits_a_float(weight)):
+                msg = (
+                    "class_weight must give each class a finite number of 0 or more. "
+                    f"Got {weight!r} for the class {label!r}."
+                )
+                raise ValueError(msg)
+
+
+def check_score(score: Any) -> float:
+    """Return what a scorer has made of held-out rows."""
+    number = score.item() if getattr(score, "ndim", None) == 0 else score
+    if not _is_real(number) or isnan(number):
+        msg = (
+            "scoring must give a number for the held-out rows. Got "
+            f"{score!r}; hold out more rows, or score them in another way."
+        )
+        raise ValueError(msg)
+    return float(number)
 
 
 def check_classes(classes: Array, estimator: Any) -> Array:
