@@ -270,13 +270,8 @@ class _MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
         self._warn_of(history)
         return self
 
-    def _partial_fit(
-        self,
-        X: ArrayLike,
-        y: ArrayLike,
-        classes: ArrayLike | None,
-        sample_weight: ArrayLike | None,
-    ) -> Self:
+    def _check_stream(self) -> None:
+        """Raise ValueError for parameters that ``partial_fit`` does not take."""
         check_parameters(self, self._losses)
         if self.early_stopping:
             msg = (
@@ -285,6 +280,14 @@ class _MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
                 "partial_fit."
             )
             raise ValueError(msg)
+
+    def _partial_fit(
+        self,
+        X: ArrayLike,
+        y: ArrayLike,
+        classes: ArrayLike | None,
+        sample_weight: ArrayLike | None,
+    ) -> Self:
         trainee = self._trainee()
         first = not self.__sklearn_is_fitted__()
         examples = trainee._checked(

@@ -384,6 +384,7 @@ class MiniBatchRegressor(RegressorMixin, _MiniBatchBase):
             If the rows are refused, or the weights or the loss overflow or explode. The
             estimator is then as it was before the call.
         """
+        self._check_stream()
         return self._partial_fit(X, y, None, sample_weight)
 
     def predict(self, X: ArrayLike) -> Array:
@@ -787,6 +788,7 @@ class MiniBatchClassifier(ClassifierMixin, _MiniBatchBase):
             If the rows are refused, a label is not among the classes, or the weights or
             the loss overflow or explode. The estimator is then as it was before.
         """
+        self._check_stream()
         if isinstance(self.class_weight, str) and self.class_weight == "balanced":
             msg = (
                 "class_weight='balanced' is not supported by partial_fit, which does "
@@ -909,7 +911,7 @@ class MiniBatchClassifier(ClassifierMixin, _MiniBatchBase):
     def _encode(
         self, y: Array, classes: ArrayLike | None, dtype: Any
     ) -> tuple[Array, Array]:
-        multilabel = type_of_target(y) == "multilabel-indicator"
+        multilabel = y.ndim == 2 and type_of_target(y) == "multilabel-indicator"
         if getattr(self, "_multilabel_", multilabel) != multilabel:
             kinds = ["one label a row", "several labels a row"]
             msg = (

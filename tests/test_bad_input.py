@@ -1,17 +1,22 @@
 """Bad input: a clear error, and the estimator and its random stream as they were."""
 
+import datetime
 import decimal
 import re
 import warnings
+from fractions import Fraction
 from itertools import product
 
 import numpy as np
+import pandas as pd
+import polars as pl
 import pytest
 import torch
 from conftest import (
     N_ROWS,
     RAW,
     TASKS,
+    WEIGHT,
     X,
     Y,
     every_class,
@@ -27,6 +32,8 @@ from conftest import (
 from scipy import sparse
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
+from sklearn.metrics import log_loss
+from sklearn.utils.class_weight import compute_class_weight
 
 from skgd import MiniBatchClassifier, MiniBatchRegressor
 
@@ -98,7 +105,9 @@ BAD_PARAMETERS = {
     "n_iter_no_change": [None, 0, -1, *NOT_AN_INT, *NOT_FINITE],
     "early_stopping": NOT_A_BOOL,
     "validation_fraction": [0, 1, 1.0, -0.1, *NOT_A_NUMBER, *NOT_FINITE],
-    "scoring": [1, True, ["r2"], {"r2": "r2"}],
+    "scoring": [
+        *(1, True, ["r2"], {"r2": "r2"}, "", "nonsense", "Loss", "R2", b"r2"),
+    ],
     "warm_start": NOT_A_BOOL,
     "record_batch_loss": NOT_A_BOOL,
     "random_state": [
@@ -118,7 +127,7 @@ BAD_OF_ONE_CLASS = {
         "quantile": [0, 1, 1.0, -0.1, *NOT_A_NUMBER, *NOT_FINITE],
     },
     MiniBatchClassifier: {
-        "class_weight": [1, True, "even", (1, 2), 0.5],
+        "class_weight": [1, True, "even", (1, 2), 0.5, ONES, [1, 2], [None], {1}],
     },
 }
 EACH_BAD_PARAMETER_OF_ONE_CLASS = [
@@ -233,6 +242,14 @@ def with_one(value, array=X, dtype=float):
     return array
 
 
+def tensor(array):
+    """Return the array as a tensor of its own memory."""
+    return torch.tensor(array)
+
+
+FRAME = pd.DataFrame(X, columns=list("abcd"))
+DATES = pd.date_range("2020-01-01", periods=len(X))
+CATEGORIES = pd.Categorical(["u", "v"] * 30)
 NUMBERS_WANTED = "could not convert string|must hold numbers|not .*numeric"
 BAD_ROWS = {
     "nan": (with_one(np.nan), "NaN"),
@@ -255,6 +272,45 @@ BAD_ROWS = {
     "dates": (np.full(X.shape, np.datetime64("2020-01-01")), "datetime64|numbers"),
     "durations": (np.full(X.shape, np.timedelta64(1, "D")), "timedelta64|numbers"),
     "longdouble beyond float64": (X * np.longdouble("1e400"), "infinity|too large"),
+    "ints beyond float64": ([[10**400] * 4] * len(X), "int too large"),
+    "text beyond float64": (np.full(X.shape, "1e400"), "infinity"),
+    "masked": (np.ma.masked_greater(X, 2), "X must have no masked entries"),
+    "records": (np.zeros(len(X), "f8,f8"), "X must hold numbers"),
+    "records in a table": (np.zeros(X.shape, [("a", "f8")]), "X must hold numbers"),
+    "dates in a list": ([[np.datetime64("2020-01-01")] * 4] * 60, "must hold numbers"),
+    "dates as objects": ([[datetime.date(2020, 1, 1)] * 4] * 60, "must hold numbers"),
+    "a dict": ({"a": X[:, 0]}, "must hold numbers"),
+    "a set": ({1, 2}, "must hold numbers"),
+    "a function": (len, "must hold numbers"),
+    "an iterator": (iter(X), "must hold numbers"),
+    "a word": ("X", "could not convert string"),
+    "a table of vectors": ([[[1, 2]] * 4] * len(X), "dim 3"),
+    "nan of fractions": (
+        with_one(np.nan, with_one(Fraction(1), dtype=object), object),
+        "NaN",
+    ),
+    "a series": (pd.Series(X[:, 0]), "2-dimensional container"),
+    "a frame with dates": (FRAME.assign(b=DATES), "X must hold numbers"),
+    "a frame with durations": (FRAME.assign(b=DATES - DATES[0]), "X must hold number"),
+    "a frame with periods": (FRAME.assign(b=DATES.to_period("D")), "must hold number"),
+    "a frame with text": (FRAME.assign(b="text"), "could not convert string"),
+    "a frame with a gap": (FRAME.assign(b=pd.array([1, None] * 30)), "NaN"),
+    "a frame of categories": (FRAME.assign(b=CATEGORIES), "could not convert string"),
+    "complex in a frame": (FRAME.assign(b=1j), "Complex data"),
+    "polars with dates": (pl.DataFrame({"a": DATES}), "X must hold numbers"),
+    "polars with a gap": (pl.DataFrame({"a": [1, None] * 30}), "NaN"),
+    "polars with text": (pl.DataFrame({"a": ["u"] * 60}), "could not convert string"),
+    "polars with lists": (pl.DataFrame({"a": [[1, 2]] * 60}), "sequence"),
+    "a tensor of nan": (tensor(with_one(np.nan)), "NaN or infinity"),
+    "a tensor of inf": (tensor(with_one(-np.inf)), "NaN or infinity"),
+    "a tensor without rows": (tensor(X)[:0], "0 sample"),
+    "a tensor without columns": (tensor(X)[:, :0], "0 feature"),
+    "a tensor of 0 axes": (tensor(1.0), "X must be a tensor of shape"),
+    "a tensor of 1 axis": (tensor(X)[0], "X must be a tensor of shape"),
+    "a tensor of 3 axes": (tensor(X)[None], "X must be a tensor of shape"),
+    "a complex tensor": (tensor(X + 1j), "Complex data .* X"),
+    "a meta tensor": (tensor(X).to("meta"), "X must be a dense tensor"),
+    "a list of tensors": ([tensor(1.0)] * 60, "Expected 2D array"),
 }
 DIFFERENT_WIDTH = {
     "narrower": (X[:, :3], "3 features"),
@@ -263,6 +319,11 @@ DIFFERENT_WIDTH = {
 SPARSE = {"sparse array": sparse.csr_array(X), "sparse matrix": sparse.csr_matrix(X)}
 
 
+# Names of columns that the stream has not seen are another matter.
+ignore_names = pytest.mark.filterwarnings("ignore:X has feature names:UserWarning")
+
+
+@ignore_names
 @every_class
 @every_depth
 @pytest.mark.parametrize(("rows", "message"), BAD_ROWS.values(), ids=BAD_ROWS)
@@ -270,10 +331,11 @@ def test_bad_rows_are_refused(cls, hidden, rows, message):
     """fit, partial_fit and predict refuse rows that are not a table of numbers."""
     new = small(cls, hidden_layer_sizes=hidden)
     seen = stream(cls, hidden_layer_sizes=hidden)
-    assert_refused(new.fit, rows, TARGET[cls], match=message)
-    assert_refused(seen.fit, rows, TARGET[cls], match=message)
-    assert_refused(seen.partial_fit, rows, TARGET[cls], match=message)
-    assert_refused(seen.predict, rows, match=message)
+    how = {"match": message, "error": (TypeError, ValueError)}
+    assert_refused(new.fit, rows, TARGET[cls], **how)
+    assert_refused(seen.fit, rows, TARGET[cls], **how)
+    assert_refused(seen.partial_fit, rows, TARGET[cls], **how)
+    assert_refused(seen.predict, rows, **how)
 
 
 @every_class
@@ -317,17 +379,53 @@ BAD_TARGETS = {
     "3-D": (np.ones((len(X), 2, 2)), "dim 3|1d array"),
     "no columns": (np.empty((len(X), 0)), "0 feature|1d array"),
     "ragged": ([[1, 2], [3]] * 30, "inhomogeneous"),
+    "a row": (y[np.newaxis], "inconsistent numbers of samples"),
+    "vectors of several lengths": ([np.ones(2), np.ones(3)] * 30, "inhomogeneous"),
+    "a set": (set(range(60)), "must hold numbers"),
+    "a dict": (dict.fromkeys(range(60)), "must hold numbers"),
+    "a function": (len, "must hold numbers"),
+    "an iterator": (iter(y), "must hold numbers"),
+    "masked": (np.ma.masked_greater(labels, 0), "y must have no masked entries"),
+    "a series with a gap": (pd.Series(pd.array([1, None] * 30)), "NaN"),
+    "infinity among ints": ([1, np.inf] * 30, "infinity"),
+    "a tensor too short": (tensor(labels)[1:], "inconsistent numbers of samples"),
+    "a tensor of nan": (tensor(with_one(np.nan, y)), "NaN"),
+    "a complex tensor": (tensor(y + 1j), "Complex data"),
+    "a tensor of 0 axes": (tensor(1), "must hold numbers"),
+    "a tensor of 3 axes": (tensor(labels)[:, None, None], "dim 3"),
+    "a sparse tensor": (tensor(Y).to_sparse(), "y must be a dense tensor"),
+    "a meta tensor": (tensor(labels).to("meta"), "y must be a dense tensor"),
 }
 BAD_NUMBERS = {
     "text": (np.full(len(X), "a"), NUMBERS_WANTED),
     "text objects": (np.full(len(X), "a", dtype=object), NUMBERS_WANTED),
     "dates": (np.full(len(X), np.datetime64("2020-01-01")), NUMBERS_WANTED),
     "longdouble beyond float64": (y * np.longdouble("1e400"), "too large for float64"),
+    "ints beyond float64": ([10**400] * 60, "int too large"),
+    "None": ([None] * 60, "y holds .* NaN"),
+    "text of numbers": (["1.5"] * 60, "y must hold numbers"),
+    "bytes": ([b"a", b"b"] * 30, "y must hold numbers"),
+    "records": (np.zeros(60, "f8,f8"), "y must hold numbers"),
+    "durations": (np.full(60, np.timedelta64(1, "D")), "y must hold numbers"),
+    "dates as objects": ([datetime.date(2020, 1, 1)] * 60, "must hold numbers"),
+    "dates in a series": (pd.Series(DATES), "y must hold numbers"),
+    "dates in polars": (pl.Series(DATES), "y must hold numbers"),
+    "categories": (pd.Series(CATEGORIES), NUMBERS_WANTED),
 }
 BAD_LABELS = {
     "continuous": (y, "Unknown label type: continuous"),
     "two columns": (np.column_stack([labels, labels]), "should be a 1d array"),
     "numbers and text": (with_one("a", labels, object), "labels of one kind|class"),
+    "ints beyond float64": ([10**400] * 60, "Unknown label type"),
+    "None": ([None] * 60, "labels of one kind"),
+    "text and None": (["a", None] * 30, "labels of one kind"),
+    "bytes": ([b"a", b"b"] * 30, "labels represented as bytes"),
+    "decimals": ([decimal.Decimal(1), decimal.Decimal(2)] * 30, "Unknown label type"),
+    "2 and 0, several a row": ((Y > 3) * 2, "y must hold 0 and 1|one label"),
+    "1 and -1, several a row": ((Y > 3) * 2 - 1, "y must hold 0 and 1|one label"),
+    "text, several a row": ((Y > 3).astype(str), "should be a 1d array"),
+    "three labels, several a row": (np.digitize(Y, [0, 3]), "should be a 1d array"),
+    "several a row with a gap": (np.where(Y > 3, 1, np.nan), "NaN"),
 }
 EACH_BAD_TARGET = [
     pytest.param(cls, bad, match, id=f"{cls.__name__}-{name}")
@@ -343,9 +441,11 @@ EACH_BAD_TARGET = [
 def test_bad_targets_are_refused(cls, bad, match):
     """fit and partial_fit refuse targets that are not what the class learns."""
     new, seen = small(cls), stream(cls)
-    assert_refused(new.fit, X, bad, match=match)
-    assert_refused(seen.fit, X, bad, match=match)
-    assert_refused(seen.partial_fit, X, bad, match=match)
+    how = {"match": match, "error": (TypeError, ValueError)}
+    assert_refused(new.fit, X, bad, **how)
+    assert_refused(new.fit, tensor(X), bad, **how)
+    assert_refused(seen.fit, X, bad, **how)
+    assert_refused(seen.partial_fit, X, bad, **how)
 
 
 @every_class
@@ -454,7 +554,31 @@ BAD_WEIGHTS = {
     "text": (["a"] * len(X), "could not convert string"),
     "complex": (ONES * 1j, "Complex data"),
     "ragged": ([[1, 2], [3]] * 30, "inhomogeneous"),
-    "a sum beyond float64": (ONES * 1e308, "large|overflow|infinity"),
+    "a sum beyond float64": (ONES * 1e308, "sample_weight must have a finite sum"),
+    "a number that is none": (np.nan, "sample_weight must have a finite sum"),
+    "a negative number": (-1, "Negative values .*sample_weight"),
+    "ints beyond float64": ([10**400] * 60, "sample_weight .*int too large"),
+    "False for all": ([False] * 60, "non-zero"),
+    "None for all": ([None] * 60, "sample_weight contains NaN"),
+    "a word": ("balanced", "could not convert string"),
+    "a dict": ({0: 1, 1: 2}, "sample_weight must hold numbers"),
+    "a set": ({0, 1}, "sample_weight must hold numbers"),
+    "a function": (len, "sample_weight must hold numbers"),
+    "records": (np.ones(60, "f8,f8"), "sample_weight must hold numbers"),
+    "dates": (np.full(60, np.datetime64("2020-01-01")), "sample_weight must hold numb"),
+    "durations": (np.full(60, np.timedelta64(1, "D")), "sample_weight must hold numbe"),
+    "dates in a series": (pd.Series(DATES), "sample_weight must hold numbers"),
+    "dates in polars": (pl.Series(DATES), "sample_weight must hold numbers"),
+    "a series with a gap": (pd.Series(pd.array([1, None] * 30)), "sample_weight .*NaN"),
+    "masked": (np.ma.masked_equal(WEIGHT, 1), "sample_weight must have no masked"),
+    "sparse": (sparse.csr_array(ONES[np.newaxis]), "Sparse data .* sample_weight"),
+    "a negative tensor": (tensor(-ONES), "Negative values .*sample_weight"),
+    "a tensor of nan": (tensor(ONES * np.nan), "sample_weight contains NaN"),
+    "a tensor too short": (tensor(ONES[1:]), "sample_weight.shape"),
+    "a tensor of 2 axes": (tensor(ONES)[:, None], "1D array"),
+    "a complex tensor": (tensor(ONES * 1j), "Complex data"),
+    "a sparse tensor": (tensor(ONES).to_sparse(), "sample_weight must be a dense"),
+    "a meta tensor": (tensor(ONES).to("meta"), "sample_weight must be a dense"),
 }
 
 
@@ -463,9 +587,363 @@ BAD_WEIGHTS = {
 def test_bad_weights_are_refused(cls, weight, match):
     """Weights are a finite number for each row, 0 or more, and not all 0."""
     new, seen = small(cls), stream(cls)
-    assert_refused(new.fit, X, TARGET[cls], sample_weight=weight, match=match)
-    assert_refused(seen.fit, X, TARGET[cls], sample_weight=weight, match=match)
-    assert_refused(seen.partial_fit, X, TARGET[cls], sample_weight=weight, match=match)
+    how = {"match": match, "error": (TypeError, ValueError)}
+    assert_refused(new.fit, X, TARGET[cls], sample_weight=weight, **how)
+    assert_refused(seen.fit, X, TARGET[cls], sample_weight=weight, **how)
+    assert_refused(seen.partial_fit, X, TARGET[cls], sample_weight=weight, **how)
+    held_out = {"X_val": X, "y_val": TARGET[cls], "sample_weight_val": weight}
+    how["match"] = rf"(?s)sample_weight_val: .*({match})"
+    assert_refused(seen.fit, X, TARGET[cls], **held_out, **how)
+
+
+# Held-out rows
+
+
+@every_class
+@pytest.mark.parametrize(
+    ("given", "missing"),
+    [
+        (("X_val",), "no y_val"),
+        (("y_val",), "no X_val"),
+        (("sample_weight_val",), "no X_val and no y_val"),
+        (("X_val", "sample_weight_val"), "no y_val"),
+        (("y_val", "sample_weight_val"), "no X_val"),
+    ],
+)
+@pytest.mark.parametrize("early_stopping", [False, True])
+def test_a_part_of_a_held_out_set_is_refused(cls, given, missing, early_stopping):
+    """X_val and y_val come together, and weights of them not alone."""
+    parts = {"X_val": X, "y_val": TARGET[cls], "sample_weight_val": ONES}
+    model = stream(cls).set_params(early_stopping=early_stopping)
+    held_out = {name: parts[name] for name in given}
+    match = f"X_val and y_val must be given together. Got {missing};"
+    assert_refused(model.fit, X, TARGET[cls], match=match, **held_out)
+
+
+@ignore_names
+@every_class
+@pytest.mark.parametrize(("rows", "message"), BAD_ROWS.values(), ids=BAD_ROWS)
+def test_bad_held_out_rows_are_refused(cls, rows, message):
+    """What X must be, X_val must be, and the error says which of them it is."""
+    model = stream(cls)
+    match = "Got no X_val" if rows is None else f"(?s)In X_val.*({message})"
+    how = {"match": match, "error": (TypeError, ValueError)}
+    held_out = {"X_val": rows, "y_val": TARGET[cls]}
+    assert_refused(model.fit, X, TARGET[cls], **held_out, **how)
+
+
+@pytest.mark.parametrize(("cls", "bad", "match"), EACH_BAD_TARGET)
+def test_bad_held_out_targets_are_refused(cls, bad, match):
+    """What y must be, y_val must be."""
+    model = stream(cls).set_params(early_stopping=True)
+    held_out = {"X_val": X, "y_val": bad, "error": (TypeError, ValueError)}
+    if bad is None:
+        match = "Got no y_val"
+    assert_refused(model.fit, X, TARGET[cls], match=match, **held_out)
+
+
+def names_of(columns):
+    """Return the rows as a frame with such columns."""
+    return pd.DataFrame(X, columns=columns)
+
+
+UNLIKE_THE_TRAINING_ROWS = {
+    "narrower": (X, {"X_val": X[:, :3]}, "In X_val.*3 features, but"),
+    "wider": (X, {"X_val": np.hstack([X, X])}, "In X_val.*8 features, but"),
+    "a wide tensor": (X, {"X_val": tensor(X)[:, :1]}, "In X_val.*1 features, but"),
+    "other names": (
+        FRAME,
+        {"X_val": names_of(list("abcz"))},
+        "(?s)In X_val.*feature names should match",
+    ),
+    "another order": (
+        FRAME,
+        {"X_val": names_of(list("bacd"))},
+        "(?s)In X_val.*feature names should match",
+    ),
+    "beyond its float32": (X.astype("f4"), {"X_val": with_one(1e39)}, "In X_val.*inf"),
+}
+EACH_UNLIKE = [
+    *[
+        pytest.param(cls, *unlike, id=f"{cls.__name__}-{name}")
+        for cls in TARGET
+        for name, unlike in UNLIKE_THE_TRAINING_ROWS.items()
+    ],
+    *[
+        pytest.param(cls, X, {"y_val": bad}, match, id=f"{cls.__name__}-{match}")
+        for cls, bad, match in (
+            (MiniBatchRegressor, Y, r"y must have 1 target\(s\).* Got 2"),
+            (MiniBatchClassifier, labels + 1, "y holds 2, not among the classes"),
+            (MiniBatchClassifier, labels.astype(str), "y holds '-1', '0', '1', not"),
+            (MiniBatchClassifier, (Y > 3).astype(int), "y must hold one label a row"),
+        )
+    ],
+]
+
+
+@pytest.mark.parametrize(("cls", "rows", "unlike", "match"), EACH_UNLIKE)
+@pytest.mark.parametrize("early_stopping", [False, True])
+def test_held_out_rows_are_like_those_to_train_on(
+    cls, rows, unlike, match, early_stopping
+):
+    """Held-out rows have the features and the kind of target of the others."""
+    model = stream(cls).set_params(early_stopping=early_stopping)
+    held_out = {"X_val": rows, "y_val": TARGET[cls], **unlike}
+    assert_refused(model.fit, rows, TARGET[cls], match=match, **held_out)
+
+
+def one_counts(rows):
+    """Return weights that are 0 but for one row."""
+    weight = np.zeros(len(rows))
+    weight[0] = 1
+    return weight
+
+
+@every_class
+@pytest.mark.parametrize("fraction", [1e-9, 0.001, 0.999, 1 - 1e-9])
+def test_a_split_without_enough_rows_is_refused(cls, fraction):
+    """Fewer than two rows to judge by, or none to train on, are told."""
+    model = stream(cls).set_params(early_stopping=True, validation_fraction=fraction)
+    match = "validation_fraction|validation set must have at least 2 rows"
+    assert_refused(model.fit, X, TARGET[cls], match=match)
+
+
+@every_class
+@pytest.mark.parametrize("n_rows", [1, 2, 3, 10])
+def test_a_set_too_small_to_split_is_refused(cls, n_rows):
+    """A tenth of so few rows is no validation set."""
+    model = stream(cls).set_params(early_stopping=True, batch_size=1)
+    match = "validation|one class"
+    assert_refused(model.fit, X[:n_rows], TARGET[cls][:n_rows], match=match)
+
+
+@every_class
+def test_a_split_of_which_a_part_does_not_count_is_refused(cls):
+    """Weights above 0 are needed in both parts."""
+    model = stream(cls).set_params(early_stopping=True)
+    match = "sample_weight must be above 0 for some of the rows"
+    assert_refused(model.fit, X, TARGET[cls], one_counts(X), match=match)
+
+
+@pytest.mark.parametrize(
+    "classes", [np.arange(60) == 7, np.arange(60) // 2], ids=["a row", "too many"]
+)
+def test_classes_that_cannot_be_held_out_are_refused(classes):
+    """Every class must have a row in both parts."""
+    model = stream(MiniBatchClassifier).set_params(early_stopping=True)
+    match = "early_stopping=True must hold out validation_fraction=0.1 of the 60 rows"
+    assert_refused(model.fit, X, classes.astype(int), match=match)
+
+
+NO_SCORES = [np.nan, None, "high", [1.0], np.ones(2), 1j, True]
+
+
+@every_class
+@pytest.mark.parametrize("score", NO_SCORES, ids=repr)
+def test_a_scorer_must_give_a_number(cls, score):
+    """What is no number cannot be compared: training by it is refused."""
+    model = stream(cls)
+    model.set_params(early_stopping=True, scoring=lambda estimator, X, y: score)
+    assert_refused(model.fit, X, TARGET[cls], match="scoring must give a number")
+
+
+def test_a_score_that_a_single_row_does_not_have_is_refused():
+    """R2 of one row is no number."""
+    model = stream(MiniBatchRegressor).set_params(early_stopping=True)
+    with pytest.warns(UserWarning, match="R[^2]2 score is not well-defined"):
+        assert_refused(model.fit, X, y, X_val=X[:1], y_val=y[:1], match="scoring must")
+
+
+# Parameters that do not fit each other, or the data
+
+
+@every_class
+def test_a_stream_does_not_stop_early(cls):
+    """The error has the sentences of both estimators of scikit-learn."""
+    new, seen = small(cls, early_stopping=True), stream(cls)
+    seen.set_params(early_stopping=True)
+    for model in (new, seen):
+        for sentence in (
+            "partial_fit does not support early_stopping=True",
+            "early_stopping should be False with partial_fit",
+        ):
+            assert_refused(model.partial_fit, X, TARGET[cls], match=sentence)
+
+
+@every_class
+def test_the_optimal_schedule_needs_a_penalty(cls):
+    """It divides by alpha."""
+    params = {"lr_schedule": "optimal", "alpha": 0}
+    new, seen = small(cls, **params), stream(cls).set_params(**params)
+    match = "alpha must be above 0 with lr_schedule='optimal'"
+    assert_refused(new.fit, X, TARGET[cls], match=match)
+    assert_refused(seen.fit, X, TARGET[cls], match=match)
+    assert_refused(seen.partial_fit, X, TARGET[cls], match=match)
+
+
+NO_FACTORS = [None, "half", -1, np.nan, np.inf, [1], 1j, np.ones(2), 10**400, ()]
+NO_FACTORS += [torch.tensor(0.5), decimal.Decimal(1)]
+
+
+@every_class
+@pytest.mark.parametrize("factor", NO_FACTORS, ids=lambda value: repr(value)[:20])
+def test_a_callable_schedule_must_give_factors(cls, factor):
+    """What is no finite number of 0 or more is told, with the step."""
+    seen = stream(cls).set_params(lr_schedule=lambda t: 1 if t < 9 else factor)
+    match = "lr_schedule must return a finite number .* for step"
+    assert_refused(seen.fit, X, TARGET[cls], match=f"{match} 9")
+    assert_refused(seen.partial_fit, X, TARGET[cls], match=match)
+
+
+BAD_FOR_A_LOSS = {
+    "negative counts": ("poisson", y, "loss='poisson', y must be 0 or more"),
+    "one negative count": ("poisson", with_one(-1e-9, abs(y)), "must be 0 or more"),
+    "negative amounts": ("gamma", y, "loss='gamma', y must be above 0"),
+    "no amount": ("gamma", with_one(0, abs(y)), "loss='gamma', y must be above 0"),
+    "too small an amount for float32": ("gamma", abs(y) * 1e-50, "must be above 0"),
+}
+
+
+@pytest.mark.parametrize(
+    ("loss", "bad", "match"), BAD_FOR_A_LOSS.values(), ids=BAD_FOR_A_LOSS
+)
+def test_targets_that_a_loss_does_not_take_are_refused(loss, bad, match):
+    """Deviances of counts and of amounts are told apart from other numbers."""
+    params = {"loss": loss, "dtype": "float32", "lr": 0.001}
+    new = small(MiniBatchRegressor, **params)
+    seen = small(MiniBatchRegressor, **params).partial_fit(X, abs(y) + 1)
+    assert_refused(new.fit, X, bad, match=match)
+    assert_refused(seen.fit, X, bad, match=match)
+    assert_refused(seen.partial_fit, X, bad, match=match)
+    held_out = {"X_val": X, "y_val": bad}
+    assert_refused(seen.fit, X, abs(y) + 1, match=f"In X_val.*{match}", **held_out)
+
+
+@pytest.mark.parametrize("method", ["predict_proba", "predict_log_proba"])
+@pytest.mark.parametrize("loss", ["hinge", "squared_hinge", "perceptron"])
+def test_losses_without_probabilities_say_so(loss, method):
+    """The methods are not there, before and after a fit, and the cause has why."""
+    for model in (small(MiniBatchClassifier, loss=loss), stream(MiniBatchClassifier)):
+        model.set_params(loss=loss)
+        assert not hasattr(model, method)
+        with pytest.raises(AttributeError, match=method) as error:
+            getattr(model, method)
+        assert f"loss='{loss}' has no probabilities" in str(error.value.__cause__)
+
+
+BAD_CLASS_WEIGHTS = {
+    "unknown labels": ({5: 1}, "class_weight=.*are not in class_weight"),
+    "labels of another kind": ({"a": 1}, "class_weight=.*are not in class_weight"),
+    "a label between": ({0.5: 1}, "class_weight=.*are not in class_weight"),
+    "some unknown": ({0: 1, 5: 1}, "class_weight=.*are not in class_weight"),
+    "all zero": ({-1: 0, 0: 0, 1: 0}, "class_weight=.*non-zero"),
+    "a sum beyond float64": (dict.fromkeys((-1, 0, 1), 1e308), "a finite sum"),
+    "a list for one label": ([{0: 1}], "class_weight must be a single dict"),
+    **{
+        f"a weight of {str(bad)[:9]}": (
+            {0: bad},
+            "class_weight must give each class a finite number .* for the class 0",
+        )
+        for bad in (-1, np.nan, np.inf, "a", None, 1j, [1], True, 10**400, -np.inf)
+    },
+}
+
+
+@pytest.mark.parametrize(
+    ("weights", "match"), BAD_CLASS_WEIGHTS.values(), ids=BAD_CLASS_WEIGHTS
+)
+def test_bad_class_weights_are_refused(weights, match):
+    """Weights of classes are finite numbers of 0 or more, of classes that there are."""
+    new = small(MiniBatchClassifier, class_weight=weights)
+    seen = stream(MiniBatchClassifier).set_params(class_weight=weights)
+    assert_refused(new.fit, X, labels, match=match)
+    assert_refused(seen.fit, X, labels, match=match)
+    assert_refused(seen.partial_fit, X, labels, match=match)
+
+
+@pytest.mark.parametrize(
+    ("weights", "match"),
+    [
+        ({0: 1}, "class_weight=.*list of dicts"),
+        ([{0: 1}], "class_weight=.*number of outputs"),
+        ([{0: 1, 1: -3}, {0: 1}], "class_weight must give each class"),
+        ([{5: 1}, {6: 1}], "class_weight=.*are not in class_weight"),
+        ([{0: 0, 1: 0}] * 2, "class_weight=.*non-zero"),
+    ],
+    ids=str,
+)
+def test_bad_class_weights_of_several_labels_are_refused(weights, match):
+    """Several labels a row want a dict each."""
+    several = (Y > 3).astype(int)
+    model = small(MiniBatchClassifier).partial_fit(X, several)
+    model.set_params(class_weight=weights)
+    assert_refused(model.fit, X, several, match=match)
+    assert_refused(model.partial_fit, X, several, match=match)
+
+
+def test_a_stream_cannot_balance_its_classes():
+    """The error names the function that gives the weights."""
+    model = stream(MiniBatchClassifier).set_params(class_weight="balanced")
+    assert_refused(model.partial_fit, X, labels, match="compute_class_weight")
+
+
+def test_classes_without_rows_cannot_be_balanced():
+    """A warm fit without rows of a class is told so."""
+    model = stream(MiniBatchClassifier, warm_start=True, class_weight=None)
+    model.set_params(class_weight="balanced")
+    some = labels != 0
+    assert_refused(model.fit, X[some], labels[some], match="class_weight='balanced'")
+
+
+def test_held_out_classes_count_as_in_training():
+    """Rows held out need not have every class for the classes to be balanced."""
+    model = small(MiniBatchClassifier, class_weight="balanced", early_stopping=True)
+    some = labels != 0
+    model.fit(X, labels, X_val=X[some], y_val=labels[some])
+    weight = compute_class_weight("balanced", classes=np.unique(labels), y=labels)
+    weight = weight[labels + 1]
+    expected = log_loss(
+        labels[some], model.predict_proba(X)[some], labels=[-1, 0, 1],
+        sample_weight=weight[some],
+    )  # fmt: skip
+    best = int(np.argmax(model.validation_scores_))
+    assert model.validation_loss_curve_[best] == pytest.approx(expected)
+
+
+SEVERAL = (Y > 3).astype(int)
+
+
+@pytest.mark.parametrize(
+    ("first", "classes", "later", "match"),
+    [
+        (SEVERAL, None, labels, "y must hold several labels a row.* Got one label"),
+        (labels, [-1, 0, 1], SEVERAL, "y must hold one label a row.* Got several"),
+        (SEVERAL, None, SEVERAL[:, [0, 1, 1]], "classes must be those of the first"),
+    ],
+    ids=["several, then one", "one, then several", "more labels"],
+)
+def test_a_stream_keeps_its_kind_of_labels(first, classes, later, match):
+    """A stream of one label a row stays one, and so does one of several."""
+    model = small(MiniBatchClassifier, warm_start=True)
+    model.partial_fit(X, first, classes=classes)
+    assert_refused(model.partial_fit, X, later, match=match)
+    assert_refused(model.fit, X, later, match=match)
+
+
+@pytest.mark.parametrize("classes", [[0, 1, 2], ["a", "b"], [1, 0], [[0, 1]]], ids=str)
+def test_classes_of_several_labels_are_their_places(classes):
+    """Other classes than 0 to the number of labels are refused."""
+    model = small(MiniBatchClassifier)
+    match = "classes must be the places of the 2 labels"
+    assert_refused(model.partial_fit, X, SEVERAL, classes=classes, match=match)
+
+
+@pytest.mark.parametrize("cls", TARGET)
+def test_a_hundred_bad_inputs_of_each_class_are_tried(cls):
+    """Data, weights, held-out rows and combinations; the parameters come on top."""
+    own = BAD_NUMBERS if cls is MiniBatchRegressor else BAD_LABELS
+    tables = [BAD_ROWS, BAD_TARGETS, own, BAD_WEIGHTS, NO_FACTORS, NO_SCORES]
+    assert sum(map(len, tables)) >= 100
 
 
 # Numbers that the precision of the computation cannot hold
