@@ -53,11 +53,22 @@ def checked_rows_and_targets(
             _, targets = check_X_y(np.zeros((len(rows), 1)), y, **checks)
         return rows, _dense(targets)
     with conversion_of("X and y"):
-        X = check_numeric("X", X)
+        X, dtypes = check_numeric("X", X), _dtypes_of_frame(X, dtypes)
         rows, targets = validate_data(
             estimator, X, y, dtype=dtypes, accept_sparse="csr", reset=first, **checks
         )
     return _native(rows), _dense(targets)
+
+
+def _dtypes_of_frame(X: Any, dtypes: list[Any]) -> list[Any]:
+    """Return float32 alone, if it will do and all columns of a frame are of it.
+
+    scikit-learn sees no dtype of NumPy in the frames of polars and in the nullable
+    columns of pandas, and would turn them into the first one.
+    """
+    columns = {str(dtype) for dtype in X.dtypes} if hasattr(X, "columns") else set()
+    float32 = np.dtype(np.float32)
+    return [float32] if columns == {"Float32"} and float32 in dtypes else dtypes
 
 
 def take_rows(X: Rows, places: npt.NDArray[np.int64]) -> Rows:

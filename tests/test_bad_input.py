@@ -417,6 +417,7 @@ BAD_LABELS = {
     "two columns": (np.column_stack([labels, labels]), "should be a 1d array"),
     "numbers and text": (with_one("a", labels, object), "labels of one kind|class"),
     "ints beyond float64": ([10**400] * 60, "Unknown label type"),
+    "ints as objects": (labels.astype(object), "Unknown label type"),
     "None": ([None] * 60, "labels of one kind"),
     "text and None": (["a", None] * 30, "labels of one kind"),
     "bytes": ([b"a", b"b"] * 30, "labels represented as bytes"),
