@@ -314,15 +314,8 @@ class _MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
 
     def __copy__(self) -> Self:
         other = self._trainee()
-        other._copy_curves()
         without_contexts_(other)
         return other
-
-    def _copy_curves(self) -> None:
-        """Make the curves this estimator's own: training extends them in place."""
-        for name in _CURVES:
-            if hasattr(self, name):
-                setattr(self, name, getattr(self, name)[:])
 
     def _forget(self) -> None:
         """Drop the fitted state; all of its names end in an underscore."""
@@ -409,6 +402,7 @@ class _MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
                     tol=self.tol,
                     over=[interrupted, *self._clock()],
                 )
+                history.ended = history.ended or interrupted()
         return history
 
     def _fit_once(self, examples: _Examples, given: _Given) -> None:
@@ -455,6 +449,13 @@ class _MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
         [history] = train(data, models, shared, per_model, validation, watch)
         if history.diverged and not (self.early_stopping and isfinite(history.best)):
             raise ValueError(self._divergence(history))
+        if history.score and not isfinite(history.best):
+            msg = (
+                "scoring must give a finite number after some epoch. Got "
+                f"{history.score[-1]} after the last; use another, or more held-out "
+                "rows."
+            )
+            raise ValueError(msg)
         self._tell(models, history, told=watch.told if watch else 0)
         self.__dict__.update(self._fitted(models))
         if self.record_batch_loss:
@@ -469,7 +470,6 @@ class _MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
         self, models: Models, shared: Shared, given: _Given, n_rows: int
     ) -> FitTasks:
         """Return the tasks of a fit, and begin the first of them."""
-        self._copy_curves()
         self._tell(models, History(start=models.start))
         sizes = batch_sizes(n_rows, shared.batch_size, shared.last_batch)
         return FitTasks(
@@ -505,12 +505,14 @@ class _MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
     ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
         """Return the rows to train on and the rows to hold out."""
         n_rows = len(examples.labels)
+        if not hasattr(self, "_split_seed_"):  # a warm start holds out the same rows
+            self._split_seed_ = int(generator.integers(2**31))
         try:
             rows, kept_back = train_test_split(
                 np.arange(n_rows),
                 test_size=self.validation_fraction,
                 stratify=self._strata(examples.targets),
-                random_state=int(generator.integers(2**31)),
+                random_state=self._split_seed_,
             )
         except ValueError as error:
             msg = (
@@ -536,9 +538,9 @@ class _MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
 
         def score(network: Network, place: int) -> float:
             judged.__dict__.update(self._weights(network, place))
-            return check_score(
-                scorer(judged, examples.rows, examples.labels, **weights)
-            )
+            with in_the_words("scoring"):
+                value = scorer(judged, examples.rows, examples.labels, **weights)
+                return check_score(value)
 
         return score
 
@@ -612,10 +614,13 @@ class _MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
         _fill_(models.parameters, layers)
         if models.average is not None:
             _fill_(models.average, layers)
+            models.averaged_since = self._averaged_since_
         models.t, models.since, models.start = self.t_, self._since_, self._start_
         kept = dict(self._kept_)
         if "parameters" in kept:  # the layers that predict are the mean of these
             _write_(models.parameters, kept.pop("parameters"))
+        else:
+            models.averaged_since = self.t_
         if models.slowed is not None:
             models.slowed[:] = self._slowed_
         if set(models.kept) == set(kept):
@@ -649,20 +654,24 @@ class _MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
             "_kept_": kept,
             "_slowed_": 1.0 if models.slowed is None else float(models.slowed[0]),
             "_since_": models.since,
+            "_averaged_since_": models.averaged_since,
             "_fit_intercept_": self.fit_intercept,
             "_generator_": models.generators[0],
         }
 
     def _tell(self, models: Models, history: History, told: int = 0) -> None:
-        """Write down how far training is; so many of its epochs were told before."""
+        """Write down how far training is; so many of its epochs were told before.
+
+        Curves become new lists: this may be a trainee that an interrupt ends yet, and
+        those that there are belong to the estimator as well.
+        """
         self.t_, self._start_ = models.t, history.start
         self.n_iter_ = getattr(self, "n_iter_", 0) + len(history.objective) - told
-        for name in ("loss_curve_", "step_curve_", "time_curve_"):
-            setattr(self, name, getattr(self, name, []))
-        spent = self.time_curve_[-told - 1] if len(self.time_curve_) > told else 0.0
-        self.loss_curve_ += history.objective[told:]
-        self.step_curve_ += history.t[told:]
-        self.time_curve_ += [spent + seconds for seconds in history.seconds[told:]]
+        times = getattr(self, "time_curve_", [])
+        spent = times[-told - 1] if len(times) > told else 0.0
+        self.time_curve_ = times + [spent + now for now in history.seconds[told:]]
+        self.loss_curve_ = getattr(self, "loss_curve_", []) + history.objective[told:]
+        self.step_curve_ = getattr(self, "step_curve_", []) + history.t[told:]
         if history.objective:
             self.loss_ = history.objective[-1]
             best = min(history.objective)
@@ -673,7 +682,7 @@ class _MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
         if history.score:
             earlier = getattr(self, "validation_scores_", [])
             self.validation_scores_ = earlier + history.score[told:]
-            self.best_validation_score_ = float(np.nanmax(self.validation_scores_))
+            self.best_validation_score_ = -history.best
 
     def _loss(self, n_outputs: int) -> Loss:
         return LOSSES[self._loss_entry(n_outputs)](*self._numbers_of_loss())
@@ -816,21 +825,20 @@ class _Watch:
             self._trainee.batch_loss_ = float(loss)
             if self._batches.end_batch():
                 return "stopped by a callback"
-        for is_over in self._over:
-            why = is_over()
-            if why:
-                return why
-        return ""
+        return self._why_over()
 
     def after_epoch(self, models: Models, histories: Sequence[History]) -> str:
         [history] = histories
         if self._tasks is None:
-            return ""
+            return self._why_over()
         if history.diverged or not all(finite(models.parameters)):
             return ""  # an error is about to say so
         self._trainee._tell(models, history, self.told)
         self.told = len(history.objective)
-        return "stopped by a callback" if self._tasks.end_epoch() else ""
+        return "stopped by a callback" if self._tasks.end_epoch() else self._why_over()
+
+    def _why_over(self) -> str:
+        return next(filter(None, (is_over() for is_over in self._over)), "")
 
 
 def _mean_weight(examples: _Examples, rows: Array | None = None) -> float:

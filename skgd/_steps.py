@@ -83,6 +83,7 @@ class Models:
     since: int = 0  # of these, before the optimizer began to keep what it keeps
     start: float | None = None  # the loss before the first step, once known
     average: Network | None = None  # the mean of the weights over steps
+    averaged_since: int = 0  # steps taken before anyone asked for it
     slowed: Floats | None = None  # (m,), what an adaptive lr has been multiplied by
 
     @property
@@ -143,7 +144,8 @@ def bind_update(
             lr = lr * models.slowed
         numbers = optimizer.numbers(per_model, lr, steps - models.since)
         if average is not None:
-            numbers["share"] = _share_of_average(steps, shared.average)
+            first = max(shared.average, models.averaged_since + 1)
+            numbers["share"] = _share_of_average(steps, first)
         return numbers
 
     def table(t: int, n_steps: int) -> Tensor:

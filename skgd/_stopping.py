@@ -41,6 +41,7 @@ class History:
     batch_loss: list[npt.NDArray[np.float64]] = field(default_factory=list)
     t: list[int] = field(default_factory=list)  # steps taken at the end of each epoch
     seconds: list[float] = field(default_factory=list)  # spent, at the end of each
+    cut_short: bool = False  # whether the last epoch was
     converged: bool = False  # stopped by tol
     diverged: bool = False
     ended: str = ""  # who ended it from outside, in words
@@ -64,17 +65,19 @@ def judge(
 ) -> None:
     """Judge by the last epoch whether the training of a model has ended.
 
-    ``held_out`` says whether held-out rows are watched, or the objective itself.
+    ``held_out`` says whether held-out rows are watched, or the objective itself. That
+    of an epoch cut short is of some batches, which may be unlike the others: it tells
+    nothing but whether it is a number.
     """
     objective, *before = history.objective[:-3:-1]
-    grows = bool(before) and objective > before[0]
-    history.growing = history.growing + 1 if grows else 0
-    far_above_start = objective > FAR_ABOVE_START * _scale(history)
-    history.diverged = not isfinite(objective) or (
-        far_above_start and history.growing >= EPOCHS_OF_GROWTH
-    )
     value = _watched(history) if held_out else objective
-    if tol is not None:
+    history.diverged = not isfinite(objective)
+    if not history.cut_short:
+        grows = bool(before) and objective > before[0]
+        history.growing = history.growing + 1 if grows else 0
+        far_above_start = objective > FAR_ABOVE_START * _scale(history)
+        history.diverged |= far_above_start and history.growing >= EPOCHS_OF_GROWTH
+    if tol is not None and not history.cut_short:
         better = value < history.best - tol
         history.waiting = 0 if better else history.waiting + 1
         patient = history.waiting < n_iter_no_change
@@ -89,11 +92,12 @@ def judge_end(history: History, loss: float) -> None:
     """Judge a model whose training has ended, by the loss of the weights it ends with.
 
     The objective of the last epoch counts too: where held-out rows are watched, the
-    weights may be earlier ones. A first epoch may be rough, so after a single one the
-    bar is higher.
+    weights may be earlier ones. A first epoch may be rough, and so may the batches of
+    one that was cut short: by these the bar is higher.
     """
     history.end = loss
-    far = FAR_ABOVE_START if len(history.objective) > 1 else FAR_ABOVE_START**3
+    rough = len(history.objective) == 1 or history.cut_short
+    far = FAR_ABOVE_START**3 if rough else FAR_ABOVE_START
     highest = far * _scale(history)
     for value in (*history.objective[-1:], loss):
         history.diverged |= not (isfinite(value) and value <= highest)
@@ -147,6 +151,7 @@ def interruptible() -> Iterator[Callable[[], str]]:
     def handle(number: int, frame: FrameType | None) -> None:
         nonlocal pressed
         if pressed:
+            signal.signal(signal.SIGINT, before)  # the block may be about to end
             raise KeyboardInterrupt
         pressed = True
 

@@ -193,7 +193,8 @@ def _train(
     models.t = stack.t
     if best is not None:
         seen = [n for n, history in enumerate(histories) if isfinite(history.best)]
-        _put(models, seen, _take(best, seen))
+        if seen:
+            _put(models, seen, _take(best, seen))
 
 
 def _add_epoch(
@@ -206,6 +207,7 @@ def _add_epoch(
     """Add an epoch to the history of the model at one place of the stack."""
     if shared.record_batch_loss:
         history.batch_loss.append(epoch.batch_loss[:, place])
+    history.cut_short = bool(epoch.ended)
     history.objective.append(epoch.objective[place])
     if held_out.loss is not None:
         history.validation_loss.append(held_out.loss[place])
@@ -254,6 +256,7 @@ def _take(models: Models, places: Sequence[int]) -> Models:
         models.t,
         models.since,
         average=None if average is None else take(average, index),
+        averaged_since=models.averaged_since,
         slowed=None if models.slowed is None else models.slowed[list(places)],
     )
 
