@@ -1,0 +1,149 @@
+"""When training ends: epochs that were cut short, and Ctrl-C.
+
+What the rules make of whole epochs is in ``test_training``.
+"""
+
+import signal
+import threading
+from math import inf, nan
+
+import pytest
+
+from skgd._stopping import (
+    FAR_ABOVE_START,
+    INTERRUPTED,
+    History,
+    interruptible,
+    judge,
+    judge_end,
+)
+
+
+def judged(objectives, *, cut_short, tol=0.0, n_iter_no_change=2):
+    """Return the history of whole epochs, the last of which may have been cut short."""
+    history = History(start=1.0)
+    for number, objective in enumerate(objectives, 1):
+        history.objective.append(objective)
+        history.cut_short = cut_short and number == len(objectives)
+        judge(history, False, tol, n_iter_no_change)
+    return history
+
+
+FAR = 10 * FAR_ABOVE_START
+UNSETTLED = {
+    "settled": [1.0, 0.5, 0.6, 0.5],
+    "diverged": [1.0, FAR, FAR + 1, FAR + 2, FAR + 3],
+}
+
+
+@pytest.mark.parametrize(("what", "objectives"), UNSETTLED.items(), ids=UNSETTLED)
+def test_an_epoch_cut_short_neither_settles_nor_diverges(what, objectives):
+    """What ends the training as a whole epoch does not as a part of one."""
+    whole = judged(objectives, cut_short=False)
+    part = judged(objectives, cut_short=True)
+
+    assert (whole.converged, whole.diverged) == (what == "settled", what == "diverged")
+    assert part.goes_on
+
+
+@pytest.mark.parametrize("bad", [inf, nan])
+def test_an_epoch_cut_short_with_no_number_has_diverged(bad):
+    """A part of an epoch is enough to see that there is nothing left."""
+    assert judged([1.0, 0.5, bad], cut_short=True).diverged
+
+
+@pytest.mark.parametrize("cut_short", [False, True])
+@pytest.mark.parametrize("n_epochs", [1, 2])
+def test_the_end_of_a_rough_epoch_is_judged_less_strictly(n_epochs, cut_short):
+    """A first epoch, or one cut short, may end far above the start, not beyond that."""
+    some = judged([1.0] * (n_epochs - 1) + [FAR], cut_short=cut_short, tol=None)
+    too_much = [1.0] * (n_epochs - 1) + [2 * FAR_ABOVE_START**3]
+    more = judged(too_much, cut_short=cut_short, tol=None)
+    for history in (some, more):
+        judge_end(history)
+
+    assert some.diverged is (n_epochs == 2 and not cut_short)
+    assert more.diverged
+
+
+def test_held_out_rows_are_seen_after_an_epoch_cut_short():
+    """They are judged whole, so weights that do best then are the best."""
+    history = History(start=1.0, objective=[1.0, 2.0], validation_loss=[1.0, 0.5])
+    history.best, history.cut_short = 1.0, True
+    judge(history, True, 0.0, 2)
+
+    assert history.improved
+    assert history.best == 0.5
+
+
+# Ctrl-C
+
+
+@pytest.fixture(autouse=True)
+def _own_handler():
+    """Start from Python's own handler, and leave what there was."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def test_an_interrupt_is_put_off():
+    """Ctrl-C raises nothing in the block, and is told from then on."""
+    with interruptible() as interrupted:
+        assert interrupted() == ""
+        signal.raise_signal(signal.SIGINT)
+        assert interrupted() == interrupted() == INTERRUPTED
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_a_second_interrupt_interrupts():
+    """It raises, and Python's handler is back, even before the block has ended."""
+    with pytest.raises(KeyboardInterrupt), interruptible():  # noqa: PT012
+        signal.raise_signal(signal.SIGINT)
+        try:
+            signal.raise_signal(signal.SIGINT)
+        finally:
+            inside = signal.getsignal(signal.SIGINT)
+    assert inside is signal.default_int_handler
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_the_handler_is_back_after_an_error():
+    """Whatever the block raises, the handler is Python's own again."""
+    with pytest.raises(ZeroDivisionError), interruptible():
+        _ = 1 / 0
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+@pytest.mark.parametrize("theirs", [signal.SIG_IGN, lambda number, frame: None])
+def test_a_handler_of_someone_else_is_left_alone(theirs):
+    """Where Ctrl-C does not interrupt as ever, it is not ours to put off."""
+    signal.signal(signal.SIGINT, theirs)
+    with interruptible() as interrupted:
+        assert signal.getsignal(signal.SIGINT) is theirs
+        signal.raise_signal(signal.SIGINT)
+        assert interrupted() == ""
+    assert signal.getsignal(signal.SIGINT) is theirs
+
+
+def test_other_threads_touch_no_handler():
+    """Outside the main thread signals cannot be handled, and nothing is tried."""
+    seen = []
+
+    def block():
+        with interruptible() as interrupted:
+            seen.append((signal.getsignal(signal.SIGINT), interrupted()))
+
+    thread = threading.Thread(target=block)
+    thread.start()
+    thread.join()
+    assert seen == [(signal.default_int_handler, "")]
+
+
+def test_blocks_may_be_nested():
+    """The outer block has the handler; the inner one lets it be."""
+    with interruptible() as outer:
+        with interruptible() as inner:
+            signal.raise_signal(signal.SIGINT)
+            assert inner() == ""
+        assert outer() == INTERRUPTED
