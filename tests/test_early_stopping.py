@@ -1,0 +1,409 @@
+"""Held-out rows: which they are, what they tell, and when they end a fit."""
+
+import re
+import warnings
+
+import numpy as np
+import pandas as pd
+import pytest
+from conftest import (
+    TASKS,
+    WEIGHT,
+    X,
+    Y,
+    assert_same_layers,
+    every_class,
+    every_depth,
+    every_optimizer,
+    every_task,
+    fitted_state,
+    layers_of,
+    small,
+)
+from sklearn import metrics
+from sklearn.base import clone
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.utils.class_weight import compute_class_weight
+
+from skgd import MiniBatchClassifier, MiniBatchRegressor
+
+y = Y[:, 0]
+two_classes, three_classes = TASKS["two classes"][1], TASKS["three classes"][1]
+TRAIN, HELD_OUT = slice(0, 40), slice(40, None)
+BY_LOSS = {"early_stopping": True, "scoring": "loss"}
+
+
+def held_out(y, **others):
+    """Return keywords of fit: the rows that no model here is trained on."""
+    return {"X_val": X[HELD_OUT], "y_val": y[HELD_OUT], **others}
+
+
+def loss_of(model, rows, y, weight=None):
+    """Return the mean loss by scikit-learn's metrics."""
+    if isinstance(model, MiniBatchClassifier):
+        probability = model.predict_proba(rows)
+        return metrics.log_loss(
+            y, probability, labels=model.classes_, sample_weight=weight
+        )
+    errors = metrics.mean_squared_error(
+        y, model.predict(rows), sample_weight=weight, multioutput="raw_values"
+    )
+    return errors.sum() / 2
+
+
+# Which rows are held out
+
+
+@pytest.mark.parametrize("last_batch", ["keep", "fill"])
+@pytest.mark.parametrize("batch_size", [None, 8, 1])
+@every_optimizer
+def test_held_out_rows_are_never_trained_on(optimizer, batch_size, last_batch):
+    """Where every row has a feature of its own, those of held-out rows stay at zero."""
+    params = {**optimizer, "lr": 0.01, "alpha": 0, "fit_intercept": False}
+    params.update(batch_size=batch_size, last_batch=last_batch, **BY_LOSS)
+    model = small(MiniBatchRegressor, **params, validation_fraction=0.25)
+    model.fit(np.eye(41), np.ones(41))
+    assert (model.coef_ == 0).sum() == 11
+    assert (model.coef_ > 0).sum() == 30
+
+
+def test_held_out_rows_have_the_shares_of_the_classes():
+    """Of every class the same fraction is held out, at random."""
+    labels = np.repeat(["a", "b", "c"], [40, 24, 8])
+    params = {"alpha": 0, "fit_intercept": False, "validation_fraction": 0.25}
+    model = small(MiniBatchClassifier, **params, **BY_LOSS)
+    zero = [
+        (model.set_params(random_state=seed).fit(np.eye(72), labels).coef_ == 0).all(0)
+        for seed in (0, 1)
+    ]
+    for held in zero:
+        classes, counts = np.unique(labels[held], return_counts=True)
+        assert dict(zip(classes, counts, strict=True)) == {"a": 10, "b": 6, "c": 2}
+    assert not np.array_equal(*zero)
+
+
+def test_rows_that_are_given_leave_all_of_X_to_train_on():
+    """With X_val nothing of X is held out, and nothing of X_val is trained on."""
+    rows = np.eye(50)
+    params = {"alpha": 0, "fit_intercept": False, **BY_LOSS}
+    model = small(MiniBatchRegressor, **params)
+    model.fit(rows[:40], np.ones(40), X_val=rows[40:], y_val=np.ones(10))
+    assert np.array_equal(model.coef_ != 0, np.arange(50) < 40)
+
+
+def test_a_warm_start_holds_out_the_same_rows():
+    """What one fit has trained on does not judge the next one."""
+    params = {"alpha": 0, "fit_intercept": False, "warm_start": True, **BY_LOSS}
+    model = small(MiniBatchRegressor, **params).fit(np.eye(41), np.ones(41))
+    before = model.coef_ == 0
+    for _ in range(3):
+        model.fit(np.eye(41), np.ones(41))
+    assert before.sum() == 5
+    assert np.array_equal(model.coef_ == 0, before)
+
+
+def test_the_scorer_gets_the_rows_that_are_held_out():
+    """Rows, targets and weights of a split belong together and are 10% of all."""
+    seen = []
+
+    def scorer(model, rows, targets, sample_weight):
+        seen.append((rows, targets, sample_weight))
+        return 0.0
+
+    model = small(MiniBatchRegressor, early_stopping=True, scoring=scorer)
+    model.fit(X, y, sample_weight=WEIGHT)
+    rows, targets, weight = seen[0]
+    places = [np.flatnonzero((row == X).all(1)).item() for row in rows]
+    assert len(set(places)) == 6
+    assert np.array_equal(targets, y[places])
+    assert np.array_equal(weight, WEIGHT[places])
+
+
+# What they tell
+
+
+def share_of_the_first(model, rows, y, sample_weight=None):
+    """Return the weight of the rows that are predicted like the first one, or below."""
+    prediction = model.predict(rows)
+    like = prediction.reshape(len(y), -1)[:, 0] <= prediction.ravel()[0]
+    return -np.average(like, weights=sample_weight)
+
+
+SCORINGS = {
+    "its own": (None, None),
+    "a regression score": ("neg_mean_absolute_error", None),
+    "a score of labels": (None, "f1_macro"),
+    "a score of probabilities": (None, "neg_log_loss"),
+    "a callable": (share_of_the_first, share_of_the_first),
+}
+
+
+@pytest.mark.parametrize("scoring", SCORINGS.values(), ids=SCORINGS)
+@pytest.mark.parametrize("weight", [None, WEIGHT[HELD_OUT]], ids=["alike", "weighted"])
+@every_depth
+@every_task
+def test_scores_are_those_of_fits_that_stop_at_the_epoch(
+    cls, y, hidden, weight, scoring
+):
+    """A fit of k epochs has score and loss number k, and the best of them is left."""
+    scoring = scoring[cls is MiniBatchClassifier]
+    model = small(cls, hidden_layer_sizes=hidden, max_iter=6, lr=0.3)
+    model.set_params(early_stopping=True, scoring=scoring)
+    model.fit(X[TRAIN], y[TRAIN], **held_out(y, sample_weight_val=weight))
+    scorer = metrics.check_scoring(model, scoring)
+    weights = {} if weight is None else {"sample_weight": weight}
+    fits = []
+    for n_epochs in range(1, 7):
+        fits.append(clone(model).set_params(max_iter=n_epochs, early_stopping=False))
+        fits[-1].fit(X[TRAIN], y[TRAIN])
+        score = scorer(fits[-1], X[HELD_OUT], y[HELD_OUT], **weights)
+        loss = loss_of(fits[-1], X[HELD_OUT], y[HELD_OUT], weight)
+        assert model.validation_scores_[n_epochs - 1] == pytest.approx(score, rel=1e-12)
+        assert model.validation_loss_curve_[n_epochs - 1] == pytest.approx(loss, 1e-12)
+    best = fits[int(np.argmax(model.validation_scores_))]
+    assert_same_layers(model, best, rtol=0)
+    assert model.best_validation_score_ == max(model.validation_scores_)
+    assert scorer(model, X[HELD_OUT], y[HELD_OUT], **weights) == pytest.approx(
+        model.best_validation_score_, rel=1e-12
+    )
+    assert model.loss_curve_ == fits[-1].loss_curve_
+    assert (model.n_iter_, model.t_) == (6, 6 * 5)
+
+
+def test_a_name_that_is_no_scorer_is_refused():
+    """The error names the parameter."""
+    with pytest.raises(ValueError, match="scoring"):
+        small(MiniBatchRegressor, early_stopping=True, scoring="none").fit(X, y)
+
+
+@every_depth
+@every_task
+def test_the_loss_of_held_out_rows_may_be_the_judge(cls, y, hidden):
+    """With scoring="loss" the weights of the lowest validation loss are left."""
+    model = small(cls, hidden_layer_sizes=hidden, lr=0.3, max_iter=20, **BY_LOSS)
+    model.fit(X[TRAIN], y[TRAIN], **held_out(y))
+    curve = model.validation_loss_curve_
+    assert len(curve) == 20
+    assert loss_of(model, X[HELD_OUT], y[HELD_OUT]) == pytest.approx(min(curve), 1e-12)
+    assert not hasattr(model, "validation_scores_")
+    assert not hasattr(model, "best_validation_score_")
+
+
+@every_depth
+@every_task
+def test_rows_that_only_look_on_change_nothing(cls, y, hidden):
+    """Without early_stopping X_val adds a curve, and all else has the same bits."""
+    model = small(cls, hidden_layer_sizes=hidden)
+    plain = clone(model).fit(X[TRAIN], y[TRAIN])
+    watched = clone(model).fit(X[TRAIN], y[TRAIN], **held_out(y))
+    loss = loss_of(watched, X[HELD_OUT], y[HELD_OUT])
+    assert watched.validation_loss_curve_[-1] == pytest.approx(loss, rel=1e-12)
+    assert len(vars(watched).pop("validation_loss_curve_")) == 3
+    assert fitted_state(watched) == fitted_state(plain)
+
+
+@pytest.mark.parametrize("labels", [two_classes, three_classes], ids=["two", "three"])
+def test_held_out_rows_count_by_class_and_weight(labels):
+    """Their loss weighs each row by its own weight times that of its class."""
+    names = np.unique(labels)
+    of_class = dict(zip(names, [1, 5, 2], strict=False))
+    model = small(MiniBatchClassifier, class_weight=of_class, **BY_LOSS)
+    model.fit(
+        X[TRAIN],
+        labels[TRAIN],
+        WEIGHT[TRAIN],
+        **held_out(labels, sample_weight_val=WEIGHT[HELD_OUT]),
+    )
+    weight = WEIGHT[HELD_OUT] * [of_class[label] for label in labels[HELD_OUT]]
+    loss = loss_of(model, X[HELD_OUT], labels[HELD_OUT], weight)
+    assert min(model.validation_loss_curve_) == pytest.approx(loss, rel=1e-12)
+
+
+def test_classes_are_balanced_by_the_rows_trained_on():
+    """Held-out rows count what their classes count in training, or are of few."""
+    of_class = compute_class_weight(
+        "balanced",
+        classes=np.unique(three_classes),
+        y=three_classes[TRAIN],
+        sample_weight=WEIGHT[TRAIN],
+    )
+    some = np.flatnonzero(three_classes != three_classes[0])
+    fits = [
+        small(MiniBatchClassifier, class_weight=class_weight).fit(
+            X[TRAIN],
+            three_classes[TRAIN],
+            WEIGHT[TRAIN],
+            X_val=X[some],
+            y_val=three_classes[some],
+        )
+        for class_weight in (
+            "balanced",
+            dict(zip(np.unique(three_classes), of_class, strict=True)),
+        )
+    ]
+    assert fitted_state(fits[0]) == fitted_state(fits[1])
+
+
+@pytest.mark.parametrize("params", [{}, {"class_weight": "balanced"}, BY_LOSS])
+def test_several_labels_a_row_stop_early_too(params):
+    """The score is the share of rows with all labels right, as scikit-learn's."""
+    labels = (Y > [3, -1]).astype(int)
+    model = small(MiniBatchClassifier, early_stopping=True, max_iter=5, lr=0.3)
+    model.set_params(**params).fit(X[TRAIN], labels[TRAIN], **held_out(labels))
+    right = (model.predict(X[HELD_OUT]) == labels[HELD_OUT]).all(1).mean()
+    if params is BY_LOSS:
+        losses = [
+            metrics.log_loss(
+                labels[HELD_OUT, n], model.predict_proba(X[HELD_OUT])[:, n]
+            )
+            for n in range(2)
+        ]
+        assert min(model.validation_loss_curve_) == pytest.approx(sum(losses))
+    else:
+        assert model.best_validation_score_ == pytest.approx(right)
+
+
+# When they end the fit
+
+
+@pytest.mark.parametrize("n_iter_no_change", [1, 3])
+@every_task
+def test_it_stops_when_held_out_rows_do_no_better(cls, y, n_iter_no_change):
+    """The last n_iter_no_change epochs, and no earlier ones, gained less than tol."""
+    model = small(cls, max_iter=500, lr=0.1, tol=1e-3, **BY_LOSS)
+    model.set_params(n_iter_no_change=n_iter_no_change)
+    model.fit(X[TRAIN], y[TRAIN], **held_out(y))
+    curve = np.array(model.validation_loss_curve_)
+    idle = curve[1:] > np.minimum.accumulate(curve)[:-1] - 1e-3
+    runs = np.convolve(idle, np.ones(n_iter_no_change, int), mode="valid")
+    assert np.flatnonzero(runs == n_iter_no_change).tolist() == [len(runs) - 1]
+    assert len(curve) == model.n_iter_ < 500
+
+
+def test_without_tol_all_epochs_are_trained():
+    """tol=None goes on, without a warning, and still returns to the best weights."""
+    noise = np.random.default_rng(0).normal(size=60)
+    model = small(MiniBatchRegressor, max_iter=50, lr=0.1, n_iter_no_change=1)
+    model.set_params(**BY_LOSS).fit(X[TRAIN], noise[TRAIN], **held_out(noise))
+    best = int(np.argmin(model.validation_loss_curve_))
+    assert (model.n_iter_, len(model.validation_loss_curve_)) == (50, 50)
+    assert best < 40
+    other = clone(model).set_params(max_iter=best + 1, early_stopping=False)
+    assert_same_layers(model, other.fit(X[TRAIN], noise[TRAIN]), rtol=0)
+
+
+def test_running_out_of_epochs_warns_as_ever():
+    """A fit that the held-out rows would have let go on says so."""
+    with pytest.warns(ConvergenceWarning, match="max_iter=3"):
+        small(MiniBatchRegressor, tol=1e-9, early_stopping=True).fit(X, y)
+
+
+@pytest.mark.parametrize(
+    ("cls", "hidden", "lr"),
+    [
+        (MiniBatchRegressor, (), 3.0),
+        (MiniBatchRegressor, (5,), 3.0),
+        (MiniBatchClassifier, (5,), 1e30),
+    ],
+)
+def test_divergence_warns_and_returns_to_the_best_weights(cls, hidden, lr):
+    """What grows beyond all bounds is told; what is left is finite, and did best."""
+    labels = (two_classes == "yes").astype(int)
+    params = {"optimizer": "sgd", "alpha": 0, "batch_size": None, "max_iter": 300}
+    model = small(cls, hidden_layer_sizes=hidden, lr=lr, **params, **BY_LOSS)
+    with pytest.warns(ConvergenceWarning, match=r"diverged.*best that the held-out"):
+        model.fit(X[TRAIN], labels[TRAIN], **held_out(labels))
+    for arrays in layers_of(model):
+        assert all(np.isfinite(array).all() for array in arrays)
+    if cls is MiniBatchClassifier:  # scikit-learn cuts off what is so certain
+        log_probability = model.predict_log_proba(X[HELD_OUT])
+        loss = -np.take_along_axis(log_probability, labels[HELD_OUT, None], 1).mean()
+    else:
+        loss = loss_of(model, X[HELD_OUT], labels[HELD_OUT])
+    assert loss == pytest.approx(np.nanmin(model.validation_loss_curve_))
+
+
+def test_divergence_before_any_number_is_an_error():
+    """Where no epoch had weights to return to, fit raises and changes nothing."""
+    model = small(MiniBatchRegressor, optimizer="sgd", **BY_LOSS).fit(X, y)
+    before = fitted_state(model)
+    model.set_params(lr=1e300)
+    with pytest.raises(ValueError, match="diverged in epoch 1"):
+        model.fit(X, y)
+    assert fitted_state(model) == before
+
+
+def test_warm_starts_go_on_and_judge_anew():
+    """Curves and counts add up; the best score is that of the weights that are left."""
+    model = small(MiniBatchRegressor, lr=0.3, early_stopping=True, warm_start=True)
+    model.fit(X[TRAIN], y[TRAIN], **held_out(y))
+    first = model.best_validation_score_
+    other = TASKS["two targets"][1][:, 1]
+    model.fit(X[TRAIN], y[TRAIN], X_val=X[HELD_OUT], y_val=other[HELD_OUT])
+    assert (model.n_iter_, model.t_, len(model.validation_scores_)) == (6, 30, 6)
+    assert model.best_validation_score_ == max(model.validation_scores_[3:]) < first
+    score = model.score(X[HELD_OUT], other[HELD_OUT])
+    assert score == pytest.approx(model.best_validation_score_, rel=1e-12)
+
+
+def test_the_average_is_what_is_judged():
+    """With average, scores are of the mean of the weights, as are predictions."""
+    model = small(MiniBatchRegressor, lr=0.3, early_stopping=True, average=True)
+    model.fit(X[TRAIN], y[TRAIN], **held_out(y))
+    score = model.score(X[HELD_OUT], y[HELD_OUT])
+    assert score == pytest.approx(model.best_validation_score_, rel=1e-12)
+
+
+# What is refused, or goes without a word
+
+
+def test_named_columns_are_scored_without_a_warning():
+    """Scorers get rows without names, from an estimator that expects none."""
+    frame = pd.DataFrame(X, columns=list("abcd"))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        named = small(MiniBatchRegressor, early_stopping=True).fit(frame, y)
+    plain = small(MiniBatchRegressor, early_stopping=True).fit(X, y)
+    assert named.validation_scores_ == plain.validation_scores_
+    assert named.feature_names_in_.tolist() == list("abcd")
+
+
+@pytest.mark.parametrize("bad", [np.nan, -np.inf])
+def test_scores_must_be_numbers(bad):
+    """A scorer that never gives one is told, and nothing is changed."""
+    model = small(MiniBatchRegressor, early_stopping=True)
+    model.set_params(scoring=lambda model, rows, y: bad)
+    with pytest.raises(ValueError, match=f"scoring must give.*Got {bad}"):
+        model.fit(X, y)
+    assert not hasattr(model, "coef_")
+
+
+def test_a_score_that_is_no_number_once_is_never_the_best():
+    """An epoch without a score is passed over."""
+    scores = iter([0.5, np.nan, 0.7, np.nan])
+    model = small(MiniBatchRegressor, early_stopping=True, max_iter=4)
+    model.set_params(scoring=lambda model, rows, y: next(scores)).fit(X, y)
+    assert model.best_validation_score_ == 0.7
+
+
+def test_a_scorer_that_takes_no_weights_is_named():
+    """The error of a scorer says that it is one."""
+    model = small(MiniBatchRegressor, early_stopping=True)
+    model.set_params(scoring=lambda model, rows, y: 0.0)
+    with pytest.raises(TypeError, match=r"In scoring:.*sample_weight"):
+        model.fit(X, y, sample_weight=WEIGHT)
+
+
+@pytest.mark.parametrize(("targets", "others"), [(y, Y), (Y, y)])
+def test_held_out_targets_are_as_many_as_those_trained_on(targets, others):
+    """One target is not held against two, nor two against one."""
+    with pytest.raises(ValueError, match=re.escape("In X_val, y_val")):
+        small(MiniBatchRegressor).fit(X, targets, X_val=X, y_val=others)
+
+
+@every_class
+def test_a_stream_does_not_stop_early(cls):
+    """partial_fit says that it cannot hold out rows."""
+    classes = {} if cls is MiniBatchRegressor else {"classes": [False, True]}
+    with pytest.raises(ValueError, match="partial_fit does not support early_stopping"):
+        small(cls, early_stopping=True).partial_fit(X, two_classes == "yes", **classes)
