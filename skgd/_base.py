@@ -540,7 +540,7 @@ class _MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
             judged.__dict__.update(self._weights(network, place))
             with in_the_words("scoring"):
                 value = scorer(judged, examples.rows, examples.labels, **weights)
-                return check_score(value)
+            return check_score(value)
 
         return score
 

@@ -8,7 +8,7 @@ import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from math import inf, isnan
+from math import inf
 from numbers import Integral, Real
 from typing import Any, NamedTuple
 
@@ -420,9 +420,9 @@ def check_class_weight(given: Any, multilabel: bool) -> None:
 
 
 def check_score(score: Any) -> float:
-    """Return what a scorer has made of held-out rows."""
+    """Return what a scorer has made of held-out rows, a number or NaN."""
     number = score.item() if getattr(score, "ndim", None) == 0 else score
-    if not _is_real(number) or isnan(number):
+    if not _is_real(number):
         msg = (
             "scoring must give a number for the held-out rows. Got "
             f"{score!r}; hold out more rows, or score them in another way."

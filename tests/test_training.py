@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from conftest import frozen
 
-import skgd._training
+import skgd._steps
 from skgd._activations import ACTIVATIONS
 from skgd._batches import Data, batch_sizes, rows_of_epoch
 from skgd._losses import LOSSES
@@ -284,7 +284,7 @@ def test_the_validation_loss_is_that_of_torch(
     loss, oracle, at_once, weighted, monkeypatch
 ):
     """It is the weighted mean of torch's loss on held-out rows, for each model."""
-    monkeypatch.setattr("skgd._training._HELD_OUT_AT_ONCE", at_once)
+    monkeypatch.setattr("skgd._steps._HELD_OUT_AT_ONCE", at_once)
     data, validation = held_out(data_of(loss, 3, weighted), stops=False)
     models, histories = trained(
         data,
@@ -511,7 +511,7 @@ def test_dropout_is_that_of_torch(monkeypatch):
         ones = torch.ones_like(mask).requires_grad_()  # else torch draws otherwise
         mask.copy_(F.dropout(ones, dropout).detach())
 
-    monkeypatch.setattr("skgd._training._draw", draw)
+    monkeypatch.setattr("skgd._steps._draw", draw)
     shared = SHARED._replace(dropout=0.4, shuffle=False, max_iter=3)
     data = data_of("squared_error", 3)
     per_model = per_model_of([0, 1], alpha=[0.0] * 5)
@@ -542,13 +542,13 @@ def test_dropout_is_that_of_torch(monkeypatch):
 @pytest.mark.parametrize("own", [False, True], ids=["same masks", "masks of their own"])
 def test_dropout_drops_its_share_of_the_units(own, monkeypatch):
     """A mask is 0 as often as dropout says, anew at each step, and 1 in the mean."""
-    drawn, draw = [], skgd._training._draw
+    drawn, draw = [], skgd._steps._draw
 
     def drawing(generator, dropout, mask):
         draw(generator, dropout, mask)
         drawn.append(mask.clone())
 
-    monkeypatch.setattr("skgd._training._draw", drawing)
+    monkeypatch.setattr("skgd._steps._draw", drawing)
     shared = SHARED._replace(dropout=0.3, batch_size=30)
     seeds = [0, 1, 2] if own else [0]
     trained(
