@@ -13,6 +13,9 @@ from urllib.error import URLError
 
 import pytest
 from matplotlib.image import imread
+from sklearn.utils import get_tags
+
+from skgd import MiniBatchClassifier
 
 ROOT = Path(__file__).parents[1]
 EXAMPLES = ROOT / "examples"
@@ -157,6 +160,49 @@ def test_a_stream_is_learned_chunk_by_chunk(run):
     assert numbers(printed, "220,000")[0] > numbers(printed, "20,000")[0] + 0.05
     before, after = numbers(printed, "Peak memory:")
     assert 0 < before <= after
+
+
+def test_class_weights_find_more_of_the_rare_digit(run):
+    """Both networks stop early and rank well; the weighted one finds more eights."""
+    printed = run("class_imbalance")
+    recalls = []
+    for name in ("all rows alike", "class_weight='balanced'"):
+        epochs, best, average_precision, recall, *_ = numbers(printed, name)
+        assert best < epochs < 200
+        assert average_precision > 0.9
+        recalls.append(recall)
+    assert recalls[1] > recalls[0] + 0.1
+
+
+def test_several_outputs_are_drawn_better_than_by_ridge(run):
+    """The network's pixels are nearer to the true ones than those of linear models."""
+    printed = run("several_outputs", "--epochs", "20")
+    names = "the mean", "Ridge", "skgd"
+    errors, r2s = zip(*(numbers(printed, name) for name in names), strict=True)
+    assert sorted(errors, reverse=True) == list(errors)
+    assert errors[2] < 0.9 * errors[1]
+    assert sorted(r2s) == list(r2s)
+
+
+def test_quantiles_hold_nine_of_ten_points(run):
+    """They do so on the left and on the right, at a loss near the lowest."""
+    printed = run("quantiles", "--epochs", "30", "--rows", "2000")
+    *shares, loss = numbers(printed, "skgd")
+    *true_shares, lowest = numbers(printed, "true quantiles")
+    assert shares == pytest.approx([0.9] * 4, abs=0.03)
+    assert true_shares == pytest.approx([0.9] * 4, abs=0.01)
+    assert lowest < loss < 1.03 * lowest
+
+
+@pytest.mark.xfail(
+    not get_tags(MiniBatchClassifier()).input_tags.sparse, reason="X must be dense"
+)
+def test_hashed_text_is_sorted(run):
+    """Texts of modules that it has not seen are mostly put to their packages."""
+    printed = run("hashed_text", "--modules", "20")
+    assert numbers(printed, "Of")[0] == 2**18
+    accuracy, _ = numbers(printed, "all")
+    assert accuracy > numbers(printed, "Always the commonest package:")[0] + 0.1
 
 
 def test_house_prices_reach_the_weights_of_linear_regression(run):
