@@ -125,6 +125,27 @@ def test_docstrings_are_numpydocs(name, thing):
         assert "Returns\n-------" in doc
 
 
+@pytest.mark.parametrize(
+    ("folder", "pattern", "entry"),
+    [("skgd", "_[a-z]*.py", "| `{stem}` |"), ("examples", "*.py", "| `{path}` |")],
+)
+def test_the_readme_lists_every_file(folder, pattern, entry):
+    """Every room and every example has its line in a table."""
+    readme = (ROOT / "README.md").read_text()
+    paths = sorted((ROOT / folder).glob(pattern))
+    assert paths
+    for path in paths:
+        assert entry.format(stem=path.stem, path=path.relative_to(ROOT)) in readme
+
+
+def test_the_readmes_links_lead_somewhere():
+    """What it links to in the repository is there."""
+    links = re.findall(r"\]\((?!https?://)([^)#]+)\)", (ROOT / "README.md").read_text())
+    assert links
+    for link in links:
+        assert (ROOT / link).exists()
+
+
 def python_of_the_readme():
     return re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.S)
 
