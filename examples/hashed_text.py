@@ -76,7 +76,7 @@ def print_accuracies(seen, accuracies, y_test):
     """Print the accuracies as the texts go by, and what the largest class would get."""
     print(f"\nAccuracy on {len(y_test):,} texts of modules held out")
     print(f"{'texts learned':>13}" + "".join(f"{name:>15}" for name in accuracies))
-    for place in range(0, len(seen), max(1, len(seen) // 8)):
+    for place in range(0, len(seen) - 1, max(1, len(seen) // 8)):
         row = "".join(f"{values[place]:15.3f}" for values in accuracies.values())
         print(f"{seen[place]:13,}{row}")
     final = "".join(f"{values[-1]:15.3f}" for values in accuracies.values())

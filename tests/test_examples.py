@@ -13,9 +13,6 @@ from urllib.error import URLError
 
 import pytest
 from matplotlib.image import imread
-from sklearn.utils import get_tags
-
-from skgd import MiniBatchClassifier
 
 ROOT = Path(__file__).parents[1]
 EXAMPLES = ROOT / "examples"
@@ -194,9 +191,6 @@ def test_quantiles_hold_nine_of_ten_points(run):
     assert lowest < loss < 1.03 * lowest
 
 
-@pytest.mark.xfail(
-    not get_tags(MiniBatchClassifier()).input_tags.sparse, reason="X must be dense"
-)
 def test_hashed_text_is_sorted(run):
     """Texts of modules that it has not seen are mostly put to their packages."""
     printed = run("hashed_text", "--modules", "20")
