@@ -61,7 +61,7 @@ from skgd._optimizers import OPTIMIZERS, PerModel, variant
 from skgd._sparse import csr, is_wide, raw_product
 from skgd._steps import Models, Shared
 from skgd._stopping import INTERRUPTED, History, interruptible
-from skgd._tensors import CPU, new_generator, to_numpy, to_tensor, unmoved_on_error
+from skgd._tensors import new_generator, to_numpy, to_tensor, unmoved_on_error
 from skgd._training import (
     Validation,
     finite,
@@ -72,8 +72,6 @@ from skgd._validation import (
     check_cast,
     check_dtype_of_device,
     check_held_out,
-    check_initial,
-    check_layers,
     check_outputs,
     check_parameters,
     check_score,
@@ -82,6 +80,7 @@ from skgd._validation import (
     check_wide,
     in_the_words,
 )
+from skgd._weights import begin_, fill_, spread_, write_
 
 Array = npt.NDArray[Any]
 
@@ -441,7 +440,7 @@ class _MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
             1, sizes, self.fit_intercept, data.y, columns_first=is_wide(data.x)
         )
         models = self._models(network, shared, per_model, generator)
-        _begin_(models.parameters, starts)
+        begin_(models.parameters, starts)
         tasks = None
         if has_callbacks(self):
             tasks = self._tasks(models, shared, given, data.n_samples)
@@ -611,21 +610,21 @@ class _MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
                 "with warm_start=False."
             )
             raise ValueError(msg)
-        _fill_(models.parameters, layers)
+        fill_(models.parameters, layers)
         if models.average is not None:
-            _fill_(models.average, layers)
+            fill_(models.average, layers)
             models.averaged_since = self._averaged_since_
         models.t, models.since, models.start = self.t_, self._since_, self._start_
         kept = dict(self._kept_)
         if "parameters" in kept:  # the layers that predict are the mean of these
-            _write_(models.parameters, kept.pop("parameters"))
+            write_(models.parameters, kept.pop("parameters"))
         else:
             models.averaged_since = self.t_
         if models.slowed is not None:
             models.slowed[:] = self._slowed_
         if set(models.kept) == set(kept):
             for name, values in kept.items():
-                _write_(models.kept[name], values)
+                write_(models.kept[name], values)
         else:  # another optimizer, which begins now to keep what it keeps
             models.since = self.t_
 
@@ -762,7 +761,7 @@ class _MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
                 some = places[first : first + at_once]
                 weights = (origin + some @ directions).astype(dtype_of(examples.rows))
                 network = new_network(len(some), sizes, True, data.y)
-                _spread_(network, to_tensor(weights, device))
+                spread_(network, to_tensor(weights, device))
                 per_model = {
                     name: np.full(len(some), getattr(self, name), float)
                     for name in PER_MODEL
@@ -865,59 +864,3 @@ def _data(
         None if weight is None else to_tensor(weight, device),
         rows,
     )
-
-
-def _write_(network: Network, values: Sequence[Array]) -> None:
-    """Write arrays into the network of a single model."""
-    for array, value in zip(arrays(network), values, strict=True):
-        array[0] = to_tensor(value, CPU)
-
-
-def _fill_(network: Network, layers: Sequence[tuple[Array, Array]]) -> None:
-    """Write fitted weights and biases into the network of a single model."""
-    for layer, fitted in zip(network.layers, layers, strict=True):
-        for array, values in zip(layer, fitted, strict=True):
-            if array is not None:
-                array[0] = to_tensor(values, CPU)
-
-
-def _spread_(network: Network, weights: Tensor) -> None:
-    """Write rows of weights, (m, all of a model), each in the order of flat_weights."""
-    linear = len(network.layers) == 1
-    # scikit-learn's coefs_ are (in, out), its coef_ is (out, in)
-    coefs = [w if linear else w.mT for w, _ in network.layers]
-    biases = [bias for _, bias in network.layers if bias is not None]
-    targets = [*coefs, *biases]
-    lengths = [target[0].numel() for target in targets]
-    for target, values in zip(
-        targets, weights.split_with_sizes(lengths, dim=1), strict=True
-    ):
-        target.copy_(values.reshape(target.shape))
-
-
-def _begin_(network: Network, starts: Mapping[str, Any]) -> None:
-    """Write the starting weights that ``fit`` was given into the network."""
-    n_layers = len(network.layers)
-    linear = n_layers == 1
-    dtype = to_numpy(network.flat[:0]).dtype
-    for name, start in starts.items():
-        if start is None:
-            continue
-        if linear is name.endswith("s_init"):
-            kinds = ["a linear model", "a network"]
-            right = name.removesuffix("s_init" if linear else "_init")
-            msg = (
-                f"{name} must start {kinds[linear]}. Got {kinds[not linear]}, the "
-                f"other kind; use {right + ('_init' if linear else 's_init')}."
-            )
-            raise ValueError(msg)
-        values = [start] if linear else check_layers(name, start, n_layers)
-        for (w, bias), value in zip(network.layers, values, strict=True):
-            # scikit-learn's coefs_ are (in, out), its coef_ is (out, in)
-            weights = w if linear else w.mT
-            array = bias if name.startswith("intercept") else weights
-            if array is None:
-                msg = f"{name} was given, but fit_intercept=False leaves it out."
-                raise ValueError(msg)
-            initial = check_initial(name, value, tuple(array[0].shape), dtype)
-            array[0] = to_tensor(initial, CPU)

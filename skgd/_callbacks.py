@@ -19,12 +19,13 @@ import numpy.typing as npt
 from sklearn.callback import CallbackSupportMixin
 from sklearn.callback import with_callbacks as _with_callbacks
 
+from skgd._weights import flat_weights
+
 __all__ = [
     "CallbackSupportMixin",
     "FitTasks",
     "Trajectory",
     "WeightTrajectory",
-    "flat_weights",
     "has_callbacks",
     "with_callbacks",
     "without_contexts_",
@@ -115,19 +116,6 @@ class FitTasks:
         self._fit.call_on_fit_task_end(
             **{**self._told, "reconstruction_attributes": {}}
         )
-
-
-def flat_weights(estimator: Any) -> Array:
-    """Return all weights of a fitted estimator as one vector.
-
-    First ``coef_`` or every one of ``coefs_``, then ``intercept_`` or ``intercepts_``,
-    each row by row as scikit-learn shapes it.
-    """
-    if hasattr(estimator, "coef_"):
-        parts = [estimator.coef_, estimator.intercept_]
-    else:
-        parts = [*estimator.coefs_, *estimator.intercepts_]
-    return np.concatenate([np.ravel(part) for part in parts])
 
 
 # What a record is made of, by ``every``: at the end of which task, with which loss.

@@ -16,8 +16,9 @@ import numpy.typing as npt
 from numpy.typing import ArrayLike
 from sklearn.utils.validation import check_is_fitted
 
-from skgd._callbacks import Trajectory, flat_weights
+from skgd._callbacks import Trajectory
 from skgd._estimators import MiniBatchClassifier, MiniBatchRegressor
+from skgd._weights import flat_weights
 
 Array = npt.NDArray[Any]
 

@@ -19,7 +19,7 @@ ROWS = [
     ["_estimators"],
     ["_base"],
     ["_training", "_callbacks", "_inputs"],
-    ["_steps"],
+    ["_steps", "_weights"],
     ["_network", "_losses", "_optimizers", "_schedules", "_batches", "_stopping"],
     ["_sparse"],
     ["_activations", "_contraction", "_tensors", "_validation"],

@@ -1,0 +1,87 @@
+"""Weights in scikit-learn's shapes, and how they get into the engine's network.
+
+A linear model has ``coef_``, (o, i) or (i,), and ``intercept_``; a network has
+``coefs_``, (i, o) for every layer, and ``intercepts_``. The engine's w is (m, o, i).
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from torch import Tensor
+
+from skgd._network import Network, arrays
+from skgd._tensors import CPU, to_numpy, to_tensor
+from skgd._validation import check_initial, check_layers
+
+Array = npt.NDArray[Any]
+
+
+def flat_weights(estimator: Any) -> Array:
+    """Return all weights of a fitted estimator as one vector.
+
+    First ``coef_`` or every one of ``coefs_``, then ``intercept_`` or ``intercepts_``,
+    each row by row as scikit-learn shapes it.
+    """
+    if hasattr(estimator, "coef_"):
+        parts = [estimator.coef_, estimator.intercept_]
+    else:
+        parts = [*estimator.coefs_, *estimator.intercepts_]
+    return np.concatenate([np.ravel(part) for part in parts])
+
+
+def write_(network: Network, values: Sequence[Array]) -> None:
+    """Write arrays into the network of a single model."""
+    for array, value in zip(arrays(network), values, strict=True):
+        array[0] = to_tensor(value, CPU)
+
+
+def fill_(network: Network, layers: Sequence[tuple[Array, Array]]) -> None:
+    """Write fitted weights and biases into the network of a single model."""
+    for layer, fitted in zip(network.layers, layers, strict=True):
+        for array, values in zip(layer, fitted, strict=True):
+            if array is not None:
+                array[0] = to_tensor(values, CPU)
+
+
+def spread_(network: Network, weights: Tensor) -> None:
+    """Write rows of weights, (m, all of a model), each in the order of flat_weights."""
+    linear = len(network.layers) == 1
+    # scikit-learn's coefs_ are (in, out), its coef_ is (out, in)
+    coefs = [w if linear else w.mT for w, _ in network.layers]
+    biases = [bias for _, bias in network.layers if bias is not None]
+    targets = [*coefs, *biases]
+    lengths = [target[0].numel() for target in targets]
+    for target, values in zip(
+        targets, weights.split_with_sizes(lengths, dim=1), strict=True
+    ):
+        target.copy_(values.reshape(target.shape))
+
+
+def begin_(network: Network, starts: Mapping[str, Any]) -> None:
+    """Write the starting weights that ``fit`` was given into the network."""
+    n_layers = len(network.layers)
+    linear = n_layers == 1
+    dtype = to_numpy(network.flat[:0]).dtype
+    for name, start in starts.items():
+        if start is None:
+            continue
+        if linear is name.endswith("s_init"):
+            kinds = ["a linear model", "a network"]
+            right = name.removesuffix("s_init" if linear else "_init")
+            msg = (
+                f"{name} must start {kinds[linear]}. Got {kinds[not linear]}, the "
+                f"other kind; use {right + ('_init' if linear else 's_init')}."
+            )
+            raise ValueError(msg)
+        values = [start] if linear else check_layers(name, start, n_layers)
+        for (w, bias), value in zip(network.layers, values, strict=True):
+            # scikit-learn's coefs_ are (in, out), its coef_ is (out, in)
+            weights = w if linear else w.mT
+            array = bias if name.startswith("intercept") else weights
+            if array is None:
+                msg = f"{name} was given, but fit_intercept=False leaves it out."
+                raise ValueError(msg)
+            initial = check_initial(name, value, tuple(array[0].shape), dtype)
+            array[0] = to_tensor(initial, CPU)
