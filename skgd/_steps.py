@@ -109,8 +109,9 @@ class Update(NamedTuple):
     """The optimizer's part of a step, and the numbers that it reads at each step."""
 
     calls: list[Call]
-    numbers_of_steps: Callable[[int, int], Sequence[Tensor | None]]  # after t, so many
-    lay: Callable[[Tensor], object]  # spreads (numbers, m) over the flat vector
+    begin: Callable[[int, int], Sequence[Tensor | None]]  # so many steps after t: their
+    # numbers, (numbers, m), or None where these are as they were
+    lay: Callable[[Tensor], object]  # spreads numbers over the flat vector
     wide: WideLayer | WideUnit | None  # a first layer that is updated apart
     numbers_of_wide: dict[str, Tensor]
 
@@ -128,7 +129,7 @@ def bind_update(
     If x is wide and sparse, the first layer is updated apart, and the others here.
     """
     optimizer = OPTIMIZERS[variant(shared.optimizer, shared.nesterov, per_model)]
-    parameters, average = models.parameters, models.average
+    parameters = models.parameters
     n_models = len(per_model["lr"])
     start = first_segment(parameters) if is_wide(x) else 0
     flat = parameters.flat[start:]
@@ -136,17 +137,7 @@ def bind_update(
     if n_models > 1:
         owner = owners(parameters)[start:]
 
-    def numbers(t: int, n_steps: int) -> Numbers:
-        """Return the numbers of the steps after t."""
-        steps = np.arange(n_steps) + t + 1
-        lr = learning_rates(schedule, per_model, steps)
-        if models.slowed is not None:
-            lr = lr * models.slowed
-        numbers = optimizer.numbers(per_model, lr, steps - models.since)
-        if average is not None:
-            first = max(shared.average, models.averaged_since + 1)
-            numbers["share"] = _share_of_average(steps, first)
-        return numbers
+    numbers = _numbers_of_steps(models, optimizer, shared, per_model, schedule)
 
     def table(t: int, n_steps: int) -> Tensor:
         """Return them as one tensor, (steps, numbers, m); one step if all are alike."""
@@ -176,7 +167,7 @@ def bind_update(
         if wide is not None:
             torch.index_select(numbers, 1, owner_of_wide, out=laid_wide)
 
-    def numbers_of_steps(t: int, n_steps: int) -> Sequence[Tensor | None]:
+    def begin(t: int, n_steps: int) -> Sequence[Tensor | None]:
         if wide is not None and not optimizer.keeps:
             wide.owe(*_owed(numbers(t, n_steps), n_steps, n_models))
         if not constant:
@@ -190,9 +181,32 @@ def bind_update(
     vectors = Vectors(flat, weights, gradients.flat[start:], kept)
     number = dict(zip(names, laid, strict=True))
     calls = optimizer.calls(vectors, number)
-    if average is not None:
-        calls.append(partial(average.flat.lerp_, flat, number["share"]))
-    return Update(calls, numbers_of_steps, lay, wide, numbers_of_wide)
+    if models.average is not None:
+        calls.append(partial(models.average.flat.lerp_, flat, number["share"]))
+    return Update(calls, begin, lay, wide, numbers_of_wide)
+
+
+def _numbers_of_steps(
+    models: Models,
+    optimizer: Optimizer,
+    shared: Shared,
+    per_model: PerModel,
+    schedule: Schedule,
+) -> Callable[[int, int], Numbers]:
+    """Return the function that gives the numbers of so many steps after t."""
+
+    def numbers(t: int, n_steps: int) -> Numbers:
+        steps = np.arange(n_steps) + t + 1
+        lr = learning_rates(schedule, per_model, steps)
+        if models.slowed is not None:
+            lr = lr * models.slowed
+        numbers = optimizer.numbers(per_model, lr, steps - models.since)
+        if models.average is not None:
+            first = max(shared.average, models.averaged_since + 1)
+            numbers["share"] = _share_of_average(steps, first)
+        return numbers
+
+    return numbers
 
 
 def _owner_of_units(w: Tensor) -> Tensor:

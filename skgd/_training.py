@@ -330,7 +330,7 @@ def _bind_epoch(
         batches = list(rows.split_with_sizes(block, dim=-1))
         if rows.ndim == 2:
             batches = [batch.flatten() for batch in batches]
-        numbers_of_steps = update.numbers_of_steps(models.t, len(block))
+        numbers_of_steps = update.begin(models.t, len(block))
         for size, batch, numbers, loss in zip(
             block, batches, numbers_of_steps, batch_loss.unbind(), strict=True
         ):
