@@ -146,7 +146,12 @@ def interruptible() -> Iterator[Callable[[], str]]:
     Pressed once more, it interrupts as ever. So it does where it is not Python's own to
     handle: outside the main thread, or where someone else has taken it over.
     """
-    pressed = False
+    pressed = told = False
+
+    def interrupted() -> str:
+        nonlocal told
+        told = pressed
+        return INTERRUPTED if told else ""
 
     def handle(number: int, frame: FrameType | None) -> None:
         nonlocal pressed
@@ -164,6 +169,8 @@ def interruptible() -> Iterator[Callable[[], str]]:
         return
     signal.signal(signal.SIGINT, handle)
     try:
-        yield lambda: INTERRUPTED if pressed else ""
+        yield interrupted
     finally:
         signal.signal(signal.SIGINT, before)
+    if pressed and not told:  # as if it had been pressed now
+        raise KeyboardInterrupt

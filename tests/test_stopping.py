@@ -96,6 +96,21 @@ def test_an_interrupt_is_put_off():
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
+def test_an_interrupt_that_no_one_asked_for_comes_after_the_block():
+    """Pressed too late to be told, it is not swallowed."""
+    with pytest.raises(KeyboardInterrupt), interruptible() as interrupted:  # noqa: PT012
+        assert interrupted() == ""
+        signal.raise_signal(signal.SIGINT)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_an_error_of_the_block_is_not_hidden_by_an_interrupt():
+    """What the block raises comes out, whether or not Ctrl-C was pressed."""
+    with pytest.raises(ZeroDivisionError), interruptible():  # noqa: PT012
+        signal.raise_signal(signal.SIGINT)
+        _ = 1 / 0
+
+
 def test_a_second_interrupt_interrupts():
     """It raises, and Python's handler is back, even before the block has ended."""
     with pytest.raises(KeyboardInterrupt), interruptible():  # noqa: PT012

@@ -1,0 +1,278 @@
+"""Training that is ended from outside: by the clock, and by Ctrl-C at any moment."""
+
+import os
+import signal
+import sys
+import threading
+import warnings
+from contextlib import contextmanager
+from copy import copy
+from itertools import count
+
+import numpy as np
+import pytest
+import torch
+from conftest import (
+    TASKS,
+    X,
+    Y,
+    assert_same_layers,
+    every_class,
+    fitted_state,
+    layers_of,
+    small,
+)
+from sklearn.base import clone
+
+import skgd
+from skgd import MiniBatchClassifier, MiniBatchRegressor
+
+y = Y[:, 0]
+labels = TASKS["two classes"][1] == "yes"
+PACKAGE = os.path.dirname(skgd.__file__)
+STEPS = 8  # of an epoch of 60 rows in batches of 8
+
+
+def assert_consistent(model):
+    """Assert that a model that was ended at some step is what its counts say."""
+    assert model.t_ == model.step_curve_[-1]
+    lengths = {len(getattr(model, f"{name}_curve_")) for name in ("loss", "time")}
+    assert {*lengths, len(model.step_curve_)} == {model.n_iter_}
+    assert model.step_curve_[:-1] == [STEPS * n for n in range(1, model.n_iter_)]
+    assert STEPS * (model.n_iter_ - 1) < model.t_ <= STEPS * model.n_iter_
+    for arrays in layers_of(model):
+        assert all(np.isfinite(array).all() for array in arrays)
+    assert np.isfinite(model.loss_curve_).all()
+
+
+def assert_steps_of_a_stream(model, targets):
+    """Assert that the weights are those of a stream of as many steps, to the bit."""
+    classes = {"classes": [False, True]} if targets is labels else {}
+    stream = clone(model).set_params(early_stopping=False)
+    for first in range(0, model.t_, STEPS):
+        rows = slice(0, 8 * (model.t_ - first))  # of the last epoch, a part
+        stream.partial_fit(X[rows], targets[rows], **classes)
+    assert stream.t_ == model.t_
+    assert_same_layers(stream, model, rtol=0)
+    assert stream.loss_curve_ == model.loss_curve_
+
+
+# The clock
+
+
+@pytest.mark.parametrize("max_time", [0.5, 1.5, 7.5, 8.5, 13.5])
+@every_class
+def test_the_time_is_over_at_a_whole_step(cls, max_time, monkeypatch):
+    """fit ends without a warning, and has taken as many steps as it says."""
+    ticks = count()
+    monkeypatch.setattr("skgd._base.monotonic", lambda: float(next(ticks)))
+    targets = y if cls is MiniBatchRegressor else labels
+    model = small(cls, max_time=max_time, max_iter=5, tol=1e-9, shuffle=False)
+    model.fit(X, targets)
+    assert 0 < model.t_ <= max_time + 1
+    assert_consistent(model)
+    assert_steps_of_a_stream(model, targets)
+
+
+def test_time_that_is_not_over_changes_nothing():
+    """A fit that ends before has the bits of one without a limit."""
+    limited = small(MiniBatchRegressor, max_time=1e9).fit(X, y)
+    assert fitted_state(limited) == fitted_state(small(MiniBatchRegressor).fit(X, y))
+
+
+def test_a_stream_has_no_clock(monkeypatch):
+    """partial_fit takes its steps whatever max_time says."""
+    ticks = count()
+    monkeypatch.setattr("skgd._base.monotonic", lambda: float(next(ticks)))
+    model = small(MiniBatchRegressor, max_time=0.5).partial_fit(X, y)
+    assert model.t_ == STEPS
+
+
+@pytest.mark.parametrize("early_stopping", [False, True])
+def test_a_fit_goes_on_after_the_time_was_over(early_stopping, monkeypatch):
+    """A warm start takes up the steps where the clock has ended them."""
+    ticks = count()
+    monkeypatch.setattr("skgd._base.monotonic", lambda: float(next(ticks)))
+    model = small(MiniBatchRegressor, max_time=10.5, warm_start=True)
+    model.set_params(early_stopping=early_stopping).fit(X, y)
+    t = model.t_
+    model.set_params(max_time=None).fit(X, y)
+    assert t < 3 * STEPS
+    assert model.t_ == t + 3 * (STEPS - early_stopping)
+
+
+# Ctrl-C
+
+
+@contextmanager
+def interrupted_at(*moments):
+    """Press Ctrl-C at the given moments of the block.
+
+    Moments are counted in calls, by lines of the package, of whatever function. The
+    list that is given will hold how many there were.
+    """
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    calls, total = count(), []
+
+    def profile(frame, event, arg):
+        called = event in ("call", "c_call")
+        ours = frame.f_code.co_filename.startswith(PACKAGE)
+        if called and ours and next(calls) in moments:
+            signal.raise_signal(signal.SIGINT)
+
+    sys.setprofile(profile)
+    try:
+        yield total
+    finally:
+        sys.setprofile(None)
+        total.append(next(calls))
+        handler = signal.signal(signal.SIGINT, before)
+        assert handler is signal.default_int_handler
+
+
+def fit_interrupted(model, *moments, method="fit", **kwargs):
+    """Call fit and return how it ended, and the number of calls it made."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        total = []
+        try:
+            with interrupted_at(*moments) as total:
+                getattr(model, method)(X, kwargs.pop("y", y), **kwargs)
+        except KeyboardInterrupt:
+            return "raised", total
+    texts = [str(warning.message) for warning in caught]
+    assert all("was interrupted in epoch" in text for text in texts), texts
+    return ("warned" if texts else "ended"), total
+
+
+def some_moments(total, n_moments):
+    """Return moments drawn at random from all of them, the same at each run."""
+    rng = np.random.default_rng(0)
+    return rng.choice(total, n_moments, replace=False).tolist()
+
+
+@pytest.mark.parametrize("hidden", [(), (5,)], ids=["linear", "network"])
+@pytest.mark.parametrize("early_stopping", [False, True])
+@pytest.mark.parametrize("fitted", [False, True], ids=["first fit", "fitted before"])
+def test_an_interrupt_at_any_moment_is_told(fitted, early_stopping, hidden):
+    """It leaves a model that predicts and goes on, or the estimator as it was."""
+    params = {
+        "hidden_layer_sizes": hidden,
+        "tol": 1e-9,
+        "early_stopping": early_stopping,
+    }
+    model = small(MiniBatchRegressor, **params, shuffle=False, max_iter=2)
+    model.set_params(tol=None)
+    if fitted:
+        model.fit(X, Y)
+    before, threads = fitted_state(model), torch.get_num_threads()
+    for _ in "ab":  # the first call fills caches
+        one = copy(model)
+        how, [total] = fit_interrupted(one)
+    after = fitted_state(one)
+    assert how == "ended"
+    ends = []
+    last = range(total - 40, total - 1)  # where the state is written
+    for moment in [*some_moments(total, 15), *last]:
+        one = copy(model)
+        how, _ = fit_interrupted(one, moment)
+        ends.append(how)
+        assert torch.get_num_threads() == threads
+        assert not torch.is_inference_mode_enabled()
+        if how == "warned":
+            if not early_stopping:
+                assert_consistent(one)
+                assert_steps_of_a_stream(one, y)
+            assert np.isfinite(one.predict(X)).all()
+            one.set_params(warm_start=True).fit(X, y)
+            assert one.n_iter_ >= 2 + 1
+        else:
+            assert how == "raised"
+            assert fitted_state(one) in (before, after)
+    assert ends.count("warned") > 5
+
+
+def test_the_warning_says_where_it_was():
+    """It names the epoch and the steps that the estimator counts."""
+    presses = count()
+
+    def scorer(model, rows, targets):
+        if next(presses) == 2:
+            signal.raise_signal(signal.SIGINT)
+        return 0.0
+
+    model = small(MiniBatchRegressor, early_stopping=True, scoring=scorer, max_iter=50)
+    message = r"interrupted in epoch 3, after 21 steps.*warm_start=True"
+    with pytest.warns(UserWarning, match=message):
+        model.fit(X, y)
+    assert (model.n_iter_, model.t_) == (3, 21)
+
+
+def test_an_interrupt_in_the_last_moment_is_told():
+    """Pressed while the last epoch is judged, it is not swallowed."""
+
+    def scorer(model, rows, targets):
+        signal.raise_signal(signal.SIGINT)
+        return 0.0
+
+    model = small(MiniBatchRegressor, early_stopping=True, scoring=scorer, max_iter=1)
+    with pytest.warns(UserWarning, match="interrupted in epoch 1"):
+        model.fit(X, y)
+
+
+@pytest.mark.parametrize("fitted", [False, True], ids=["first fit", "fitted before"])
+def test_a_second_interrupt_leaves_the_estimator_as_it_was(fitted):
+    """It raises KeyboardInterrupt, puts the handler back and changes nothing."""
+
+    def scorer(model, rows, targets):
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
+
+    model = small(MiniBatchRegressor, random_state=np.random.RandomState(0))
+    if fitted:
+        model.fit(X, Y)
+    model.set_params(early_stopping=True, scoring=scorer)
+    before, seed = fitted_state(model), model.random_state.get_state()[1].copy()
+    handler = signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt):
+        model.fit(X, y)
+    assert fitted_state(model) == before
+    assert np.array_equal(model.random_state.get_state()[1], seed)
+    assert signal.getsignal(signal.SIGINT) is handler
+
+
+@pytest.mark.parametrize("cls", [MiniBatchRegressor, MiniBatchClassifier])
+def test_a_stream_is_interrupted_as_ever(cls):
+    """partial_fit raises KeyboardInterrupt at any moment, and nothing is half done."""
+    targets = y if cls is MiniBatchRegressor else labels
+    model = small(cls, record_batch_loss=True, average=True)
+    model.fit(X, targets)
+    before = fitted_state(model)
+    one = copy(model)
+    copy(model).partial_fit(X, targets)  # which fills caches
+    _, [total] = fit_interrupted(one, method="partial_fit", y=targets)
+    after = fitted_state(one)
+    assert after != before
+    last = range(total - 40, total - 1)
+    for moment in [*some_moments(total, 15), *last]:
+        one = copy(model)
+        how, _ = fit_interrupted(one, moment, method="partial_fit", y=targets)
+        assert how == "raised"
+        assert fitted_state(one) in (before, after)
+        assert fitted_state(model) == before
+
+
+def test_other_threads_fit_without_a_handler():
+    """A fit outside the main thread touches no signal, and ends like any other."""
+    before, seen = signal.getsignal(signal.SIGINT), []
+
+    def scorer(model, rows, targets):
+        seen.append(signal.getsignal(signal.SIGINT))
+        return 0.0
+
+    model = small(MiniBatchRegressor, early_stopping=True, scoring=scorer)
+    thread = threading.Thread(target=model.fit, args=(X, y))
+    thread.start()
+    thread.join()
+    assert seen == [before] * 3
+    assert model.n_iter_ == 3
