@@ -61,7 +61,13 @@ from skgd._optimizers import OPTIMIZERS, PerModel, variant
 from skgd._sparse import csr, is_wide, raw_product
 from skgd._steps import Models, Shared
 from skgd._stopping import INTERRUPTED, History, interruptible
-from skgd._tensors import new_generator, to_numpy, to_tensor, unmoved_on_error
+from skgd._tensors import (
+    copied,
+    new_generator,
+    to_numpy,
+    to_tensor,
+    unmoved_on_error,
+)
 from skgd._training import (
     Validation,
     finite,
@@ -495,8 +501,7 @@ class _MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
     def _next_generator(self) -> np.random.Generator:
         """Return the random stream, where the last call has left it."""
         if self.__sklearn_is_fitted__():
-            generator: np.random.Generator = deepcopy(self._generator_)
-            return generator
+            return copied(self._generator_)
         return new_generator(self.random_state)
 
     def _split(

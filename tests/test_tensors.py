@@ -8,7 +8,14 @@ import numpy as np
 import pytest
 import torch
 
-from skgd._tensors import device_named, new_generator, threads_for, to_numpy, to_tensor
+from skgd._tensors import (
+    copied,
+    device_named,
+    new_generator,
+    threads_for,
+    to_numpy,
+    to_tensor,
+)
 
 CPU = torch.device("cpu")
 
@@ -137,3 +144,16 @@ def test_a_random_state_goes_on():
     state = np.random.RandomState(5)
 
     assert new_generator(state).random() != new_generator(state).random()
+
+
+def test_a_copied_generator_goes_on_as_the_first():
+    """Also in the midst of a pair of small integers, of which one is kept."""
+    generator = np.random.default_rng(7)
+    generator.integers(10, size=3, dtype=np.int32)
+    other = copied(generator)
+
+    np.testing.assert_array_equal(
+        other.integers(10, size=9, dtype=np.int32),
+        generator.integers(10, size=9, dtype=np.int32),
+    )
+    assert other.random() == generator.random()
