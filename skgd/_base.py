@@ -616,15 +616,14 @@ class _MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
             )
             raise ValueError(msg)
         fill_(models.parameters, layers)
-        if models.average is not None:
-            fill_(models.average, layers)
-            models.averaged_since = self._averaged_since_
         models.t, models.since, models.start = self.t_, self._since_, self._start_
         kept = dict(self._kept_)
-        if "parameters" in kept:  # the layers that predict are the mean of these
+        was_averaged = "parameters" in kept
+        if models.average is not None:
+            fill_(models.average, layers)
+            models.averaged_since = self._averaged_since_ if was_averaged else self.t_
+        if was_averaged:  # the layers that predict are the mean of these
             write_(models.parameters, kept.pop("parameters"))
-        else:
-            models.averaged_since = self.t_
         if models.slowed is not None:
             models.slowed[:] = self._slowed_
         if set(models.kept) == set(kept):

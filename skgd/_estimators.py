@@ -134,6 +134,7 @@ class MiniBatchRegressor(RegressorMixin, _MiniBatchBase):
     average : bool or int >= 0, default=False
         Whether the model that predicts is the mean of the weights over the steps, which
         wavers less than the last ones: from the first step (True) or from this one on.
+        Switched on between calls, it begins there; off, the last weights predict again.
     alpha : float >= 0, default=1e-4
         Strength of the penalty on the weights; intercepts are free of it. A larger one
         gives smaller weights. It does not depend on ``batch_size``.
@@ -172,8 +173,9 @@ class MiniBatchRegressor(RegressorMixin, _MiniBatchBase):
         What the held-out rows are judged by: any scorer of scikit-learn, the score of
         the estimator (None), or the loss ("loss").
     warm_start : bool, default=False
-        Whether ``fit`` goes on from the last one: weights, optimizer state, step count
-        and random stream. Otherwise it starts anew.
+        Whether ``fit`` goes on from the last one: weights, optimizer state, step count,
+        random stream, and the split of the rows. Otherwise it starts anew. Another
+        optimizer begins with a state of its own.
     record_batch_loss : bool, default=False
         Whether ``batch_loss_curve_`` keeps the loss of every step.
     random_state : int, RandomState instance or None, default=None
@@ -204,18 +206,19 @@ class MiniBatchRegressor(RegressorMixin, _MiniBatchBase):
         Steps taken, that is, updates of the weights.
     loss_curve_ : list of float
         The objective, one number an epoch: the mean of the losses of the batches, each
-        taken before its step, plus the penalty at the start of the epoch. Of a stream
-        of ``partial_fit``, this curve and the others keep the last 10,000 at the least.
+        taken before its step, plus the penalty at the start of the epoch. That of an
+        epoch cut short is of the batches it had. Of a stream of ``partial_fit``, this
+        curve and the others keep the last 10,000 at the least.
     loss_ : float
         The last of them.
     best_loss_ : float
-        The lowest of them.
+        The lowest of all epochs.
     validation_loss_curve_ : list of float
         Mean loss of the held-out rows after every epoch, without the penalty.
     validation_scores_ : list of float
         Their score after every epoch. Only with ``early_stopping`` by a score.
     best_validation_score_ : float
-        The highest of them, that of the weights kept.
+        The highest of the last such fit, that of the weights it kept.
     step_curve_ : list of int
         Steps taken at the end of every epoch.
     time_curve_ : list of float
@@ -360,8 +363,8 @@ class MiniBatchRegressor(RegressorMixin, _MiniBatchBase):
         """Pass once over the given rows, in mini-batches.
 
         Weights, optimizer state, step count and random stream go on from the last call.
-        Fewer rows than ``batch_size`` are one batch. ``max_iter``, ``tol`` and
-        ``warm_start`` have no effect.
+        Fewer rows than ``batch_size`` are one batch. ``max_iter``, ``max_time``,
+        ``tol`` and ``warm_start`` have no effect.
 
         Parameters
         ----------
@@ -534,6 +537,7 @@ class MiniBatchClassifier(ClassifierMixin, _MiniBatchBase):
     average : bool or int >= 0, default=False
         Whether the model that predicts is the mean of the weights over the steps, which
         wavers less than the last ones: from the first step (True) or from this one on.
+        Switched on between calls, it begins there; off, the last weights predict again.
     alpha : float >= 0, default=1e-4
         Strength of the penalty on the weights; intercepts are free of it. A larger one
         gives smaller weights. It does not depend on ``batch_size``.
@@ -576,8 +580,9 @@ class MiniBatchClassifier(ClassifierMixin, _MiniBatchBase):
         What the held-out rows are judged by: any scorer of scikit-learn, the score of
         the estimator (None), or the loss ("loss").
     warm_start : bool, default=False
-        Whether ``fit`` goes on from the last one: weights, optimizer state, step count
-        and random stream. Otherwise it starts anew.
+        Whether ``fit`` goes on from the last one: weights, optimizer state, step count,
+        random stream, and the split of the rows. Otherwise it starts anew. Another
+        optimizer begins with a state of its own.
     record_batch_loss : bool, default=False
         Whether ``batch_loss_curve_`` keeps the loss of every step.
     random_state : int, RandomState instance or None, default=None
@@ -611,18 +616,19 @@ class MiniBatchClassifier(ClassifierMixin, _MiniBatchBase):
         Steps taken, that is, updates of the weights.
     loss_curve_ : list of float
         The objective, one number an epoch: the mean of the losses of the batches, each
-        taken before its step, plus the penalty at the start of the epoch. Of a stream
-        of ``partial_fit``, this curve and the others keep the last 10,000 at the least.
+        taken before its step, plus the penalty at the start of the epoch. That of an
+        epoch cut short is of the batches it had. Of a stream of ``partial_fit``, this
+        curve and the others keep the last 10,000 at the least.
     loss_ : float
         The last of them.
     best_loss_ : float
-        The lowest of them.
+        The lowest of all epochs.
     validation_loss_curve_ : list of float
         Mean loss of the held-out rows after every epoch, without the penalty.
     validation_scores_ : list of float
         Their score after every epoch. Only with ``early_stopping`` by a score.
     best_validation_score_ : float
-        The highest of them, that of the weights kept.
+        The highest of the last such fit, that of the weights it kept.
     step_curve_ : list of int
         Steps taken at the end of every epoch.
     time_curve_ : list of float
@@ -761,8 +767,8 @@ class MiniBatchClassifier(ClassifierMixin, _MiniBatchBase):
         """Pass once over the given rows, in mini-batches.
 
         Weights, optimizer state, step count and random stream go on from the last call.
-        Fewer rows than ``batch_size`` are one batch. ``max_iter``, ``tol`` and
-        ``warm_start`` have no effect.
+        Fewer rows than ``batch_size`` are one batch. ``max_iter``, ``max_time``,
+        ``tol`` and ``warm_start`` have no effect.
 
         Parameters
         ----------

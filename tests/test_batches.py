@@ -125,3 +125,34 @@ def test_the_whole_set_is_not_copied():
     assert batch.x.data_ptr() == data.x.data_ptr()
     assert batch.y.data_ptr() == data.y.data_ptr()
     assert not batch.gathers
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_a_batch_of_some_rows_is_gathered_by_their_numbers(weighted):
+    """Where only some rows count, a batch names them by their place in the arrays."""
+    data = random_data(weighted=weighted)
+    some = data._replace(rows=np.array([2, 3, 5, 7, 9]))
+    rows = [9, 2, 5]
+    batch, same = bind_batch(some, 2, 3, None), bind_batch(data, 2, 3, None)
+    fill(batch, rows)
+    fill(same, rows)
+
+    assert some.n_samples == 5
+    for ours, theirs in zip(batch[:3], same[:3], strict=True):
+        assert torch.equal(ours, theirs)
+
+
+@pytest.mark.parametrize("own", [None, 3])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_the_whole_of_some_rows_is_gathered_once(weighted, own):
+    """A batch of all rows that count holds them in their order, from the start."""
+    data = random_data(weighted=weighted)
+    rows = np.array([7, 2, 5])
+    batch = bind_batch(data._replace(rows=rows), 2, 3, own)
+    share = data.weight[:, rows] / 3 if weighted else torch.full((1, 3), 1 / 3)
+
+    assert not batch.gathers
+    assert not batch.calls
+    assert torch.equal(batch.x, data.x[rows].T)
+    assert torch.equal(batch.y, data.y[:, rows])
+    torch.testing.assert_close(batch.share, share.expand(2, 3))

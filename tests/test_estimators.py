@@ -449,6 +449,46 @@ def test_alpha_is_that_of_scikit_learns_networks_divided_by_the_rows():
     assert_same_layers(model.fit(X, y), peer.fit(X, y), atol=1e-4)
 
 
+@pytest.mark.parametrize(
+    ("cls", "y", "peer"),
+    [
+        (MiniBatchRegressor, y, SGDRegressor()),
+        (MiniBatchClassifier, two_classes, SGDClassifier(loss="log_loss")),
+    ],
+)
+@pytest.mark.parametrize("average", [True, 2, 50, 100, 1000])
+def test_averages_are_those_of_scikit_learn(cls, y, peer, average):
+    """SGDRegressor and SGDClassifier average over the same steps."""
+    params = {"alpha": 0, "shuffle": False, "average": average, "max_iter": 3}
+    model = small(cls, optimizer="sgd", lr=0.02, batch_size=1, **params).fit(X, y)
+    peer = clone(peer).set_params(learning_rate="constant", eta0=0.02, **params)
+    peer.set_params(tol=None).fit(X, y)
+    np.testing.assert_allclose(model.coef_.ravel(), peer.coef_.ravel(), rtol=1e-10)
+    np.testing.assert_allclose(model.intercept_, peer.intercept_, rtol=1e-10)
+
+
+@pytest.mark.parametrize("n_iter_no_change", [2, 5])
+@pytest.mark.parametrize(
+    ("cls", "y", "peer"),
+    [
+        (MiniBatchRegressor, y, SGDRegressor()),
+        (MiniBatchClassifier, two_classes, SGDClassifier(loss="log_loss")),
+    ],
+)
+def test_an_adaptive_rate_is_that_of_scikit_learn(cls, y, peer, n_iter_no_change):
+    """It is divided by 5 and training ends at the same epochs as SGDRegressor's."""
+    params = {"alpha": 0, "shuffle": False, "n_iter_no_change": n_iter_no_change}
+    params.update(max_iter=1000, tol=1e-3)
+    model = small(cls, optimizer="sgd", lr=0.05, batch_size=1, **params)
+    model.set_params(lr_schedule="adaptive").fit(X, y)
+    peer = clone(peer).set_params(learning_rate="adaptive", eta0=0.05, **params)
+    peer.fit(X, y)
+    assert model.n_iter_ == peer.n_iter_ < 1000
+    assert 0.05 * model._slowed_ <= 1e-6 < 0.05 * model._slowed_ * 5
+    np.testing.assert_allclose(model.coef_.ravel(), peer.coef_.ravel(), rtol=1e-9)
+    np.testing.assert_allclose(model.intercept_, peer.intercept_, rtol=1e-9)
+
+
 def test_a_single_weight_walks_the_published_path():
     """The line 2 x - 1 is found from 8 x - 1 by the steps that an article gives."""
     x, losses, path = (

@@ -1,0 +1,249 @@
+"""Training in parts is training in one go: streams and warm starts."""
+
+import numpy as np
+import pytest
+from conftest import (
+    OPTIMIZERS,
+    TASKS,
+    X,
+    Y,
+    assert_same_layers,
+    every_optimizer,
+    fitted_state,
+    layers_of,
+    small,
+)
+from sklearn.base import clone
+
+from skgd import MiniBatchClassifier, MiniBatchRegressor
+
+y = Y[:, 0]
+labels = TASKS["three classes"][1]
+KINDS = {
+    "linear regression": (MiniBatchRegressor, y, ()),
+    "linear classes": (MiniBatchClassifier, labels, ()),
+    "network": (MiniBatchRegressor, Y, (5, 3)),
+    "network of classes": (MiniBatchClassifier, labels, (5,)),
+}
+every_kind = pytest.mark.parametrize(("cls", "y", "hidden"), KINDS.values(), ids=KINDS)
+# What a step may depend on beside its batch. Some are laid out over max_iter epochs, so
+# a fit of half of them is another one.
+SETTINGS = {
+    "constant": {},
+    "adaptive": {"lr_schedule": "adaptive"},
+    "invscaling": {"lr_schedule": "invscaling", "power_t": 0.4},
+    "optimal": {"lr_schedule": "optimal", "alpha": 50},
+    "step": {"lr_schedule": "step", "decay_every": 2, "decay": 0.7},
+    "a function of t": {"lr_schedule": lambda t: 1 / (1 + t % 3)},
+    "warm-up": {"warmup_steps": 13},
+    "clipping": {"max_grad_norm": 0.3},
+    "averaging": {"average": True},
+    "averaging from a step on": {"average": 7},
+    "averaging that never begins": {"average": 1000},
+    "dropout": {"dropout": 0.3},
+    "all at once": {
+        "optimizer": "rmsprop",
+        "lr_schedule": "invscaling",
+        "warmup_steps": 4,
+        "max_grad_norm": 0.3,
+        "average": 7,
+        "dropout": 0.3,
+        "l1_ratio": 0.4,
+        "alpha": 0.1,
+    },
+}
+OVER_MAX_ITER = {
+    "cosine": {"lr_schedule": "cosine"},
+    "one cycle": {"lr_schedule": "one_cycle"},
+}
+
+
+def stream_of(model, y, n_calls, **changes):
+    """Return the model after so many calls of partial_fit on all rows."""
+    model = clone(model).set_params(**changes)
+    classes = {"classes": np.unique(y)} if y is labels else {}
+    for _ in range(n_calls):
+        model.partial_fit(X, y, **classes)
+    return model
+
+
+@pytest.mark.parametrize("batch_size", [25, None], ids=["3 steps", "1 step"])
+@pytest.mark.parametrize(
+    "params",
+    [*SETTINGS.values(), *OVER_MAX_ITER.values()],
+    ids=[*SETTINGS, *OVER_MAX_ITER],
+)
+@every_kind
+def test_a_stream_is_a_fit_to_the_bit(cls, y, hidden, params, batch_size):
+    """One fit of 6 epochs and 6 calls of partial_fit leave the same state."""
+    model = small(cls, hidden_layer_sizes=hidden, max_iter=6, **params)
+    model.set_params(batch_size=batch_size, record_batch_loss=True)
+    whole = clone(model).fit(X, y)
+    assert fitted_state(stream_of(model, y, 6)) == fitted_state(whole)
+
+
+@pytest.mark.parametrize("params", SETTINGS.values(), ids=SETTINGS)
+@every_kind
+def test_two_warm_fits_are_one_to_the_bit(cls, y, hidden, params):
+    """Two fits of 3 epochs leave the state of one of 6."""
+    model = small(cls, hidden_layer_sizes=hidden, batch_size=25, **params)
+    whole = clone(model).set_params(max_iter=6).fit(X, y)
+    warm = clone(model).set_params(warm_start=True).fit(X, y).fit(X, y)
+    assert fitted_state(warm) == fitted_state(whole)
+
+
+@pytest.mark.parametrize("params", [*SETTINGS.values(), *OVER_MAX_ITER.values()])
+@every_optimizer
+def test_a_stream_of_single_steps_is_a_fit_for_any_optimizer(optimizer, params):
+    """Numbers of one step are those of many steps, for every schedule and optimizer."""
+    params = {"alpha": 0.1, "l1_ratio": 0.3, **params, **optimizer, "lr": 0.02}
+    model = small(MiniBatchRegressor, batch_size=None, max_iter=12, **params)
+    whole = clone(model).fit(X, y)
+    assert fitted_state(stream_of(model, y, 12)) == fitted_state(whole)
+
+
+def test_an_adaptive_rate_is_kept_between_calls():
+    """A fit that has slowed down goes on as slowly, and no faster."""
+    params = {"optimizer": "sgd", "alpha": 0, "batch_size": None, "warm_start": True}
+    model = small(MiniBatchRegressor, lr_schedule="adaptive", lr=0.5, **params)
+    model.set_params(tol=1e-2, max_iter=100, n_iter_no_change=3).fit(X, y)
+    slow = model._slowed_
+    assert slow < 1e-3
+    before = model.coef_.copy()
+    model.partial_fit(X, Y[:, 1])
+    gradient = X.T @ (X @ before + model.intercept_ - Y[:, 1]) / len(X)
+    np.testing.assert_allclose(
+        np.linalg.norm(model.coef_ - before),
+        0.5 * slow * np.linalg.norm(gradient),
+        rtol=1e-3,  # the intercept has moved by then
+    )
+
+
+@pytest.mark.parametrize("hidden", [(), (5,)], ids=["linear", "network"])
+def test_dropout_is_seeded_and_predicts_with_all_units(hidden):
+    """The same seed gives the same fit; without hidden units nothing is dropped."""
+    plain = small(MiniBatchRegressor, hidden_layer_sizes=hidden).fit(X, y)
+    dropped = clone(plain).set_params(dropout=0.5).fit(X, y)
+    again = clone(dropped).fit(X, y)
+    assert fitted_state(again) == fitted_state(dropped)
+    assert (fitted_state(dropped) == fitted_state(plain)) is (hidden == ())
+    prediction = dropped.predict(X)
+    assert np.array_equal(prediction, dropped.predict(X))
+    everything = clone(dropped).set_params(dropout=0)
+    everything.__dict__.update({**vars(dropped), "dropout": 0.0})
+    assert np.array_equal(prediction, everything.predict(X))
+
+
+# Averages that are switched on and off
+
+
+def path_of(model, y, n_calls):
+    """Return the weights and biases after every call of partial_fit, as one vector."""
+    model, path = clone(model), []
+    for _ in range(n_calls):
+        model.partial_fit(X, y)
+        path.append(vector_of(model))
+    return np.array(path)
+
+
+def vector_of(model):
+    """Return the weights and biases that predict, as one vector."""
+    coefs, intercepts = layers_of(model)
+    return np.concatenate([array.ravel() for array in [*coefs, *intercepts]])
+
+
+@pytest.mark.parametrize("hidden", [(), (5,)], ids=["linear", "network"])
+@pytest.mark.parametrize(
+    ("average", "first"), [(True, 6), (1, 6), (5, 6), (6, 6), (8, 8), (10, 10)]
+)
+def test_an_average_begins_where_it_is_switched_on(average, first, hidden):
+    """Then it is the mean of the weights since, or since the step that it names."""
+    model = small(MiniBatchRegressor, hidden_layer_sizes=hidden, batch_size=None)
+    path = path_of(model, y, 10)
+    averaged = stream_of(model, y, 5).set_params(average=average)
+    for _ in range(5):
+        averaged.partial_fit(X, y)
+    expected = path[first - 1 :].mean(0)
+    np.testing.assert_allclose(vector_of(averaged), expected, rtol=1e-12)
+
+
+def test_an_average_that_was_switched_off_leaves_the_last_weights():
+    """Off, the weights are those of a stream without it; on again, it begins anew."""
+    model = small(MiniBatchRegressor, batch_size=None)
+    path = path_of(model, y, 12)
+    averaged = stream_of(model, y, 4, average=True)
+    np.testing.assert_allclose(vector_of(averaged), path[:4].mean(0), rtol=1e-12)
+    averaged.set_params(average=False)
+    for _ in range(4):
+        averaged.partial_fit(X, y)
+    assert np.array_equal(vector_of(averaged), path[7])
+    averaged.set_params(average=True)
+    for _ in range(4):
+        averaged.partial_fit(X, y)
+    np.testing.assert_allclose(vector_of(averaged), path[8:].mean(0), rtol=1e-12)
+
+
+def test_an_average_goes_on_between_fits():
+    """A warm start that names a later step lets it begin there."""
+    model = small(MiniBatchRegressor, batch_size=None)
+    path = path_of(model, y, 8)
+    averaged = stream_of(model, y, 4, average=2).set_params(average=6)
+    for _ in range(4):
+        averaged.partial_fit(X, y)
+    np.testing.assert_allclose(vector_of(averaged), path[5:].mean(0), rtol=1e-12)
+
+
+# Another optimizer
+
+
+KEEPS_THE_SAME = [{"adam", "adamw"}, {"momentum", "nesterov"}]
+
+
+@pytest.mark.parametrize("average", [False, True])
+@pytest.mark.parametrize("second", OPTIMIZERS)
+@pytest.mark.parametrize("first", OPTIMIZERS)
+def test_another_optimizer_takes_the_first_step_of_its_own(first, second, average):
+    """It starts from the weights that there are as it would start a fit from them."""
+    model = small(MiniBatchRegressor, batch_size=None, alpha=0.01, average=average)
+    model.set_params(**{**OPTIMIZERS[first], "lr": 0.02}).fit(X, y)
+    plain = clone(model).set_params(average=False).fit(X, y)
+    defaults = {"momentum": 0.0, "nesterov": False, "epsilon": 1e-8}
+    model.set_params(**{**defaults, **OPTIMIZERS[second], "lr": 0.02})
+    fresh = clone(model).set_params(max_iter=1, average=False)
+    fresh.fit(X, y, coef_init=plain.coef_, intercept_init=plain.intercept_)
+    model.set_params(average=False).partial_fit(X, y)
+    same = first == second or {first, second} in KEEPS_THE_SAME
+    if same and first != "sgd":  # which keeps nothing
+        assert not np.allclose(model.coef_, fresh.coef_, rtol=1e-6, atol=0)
+    else:
+        assert_same_layers(model, fresh, rtol=1e-12)
+
+
+# Long streams
+
+
+def test_the_curves_of_a_long_stream_are_bounded(monkeypatch):
+    """They keep the last numbers; counts and the best one are of the whole stream."""
+    names = ["loss_curve_", "step_curve_", "time_curve_", "batch_loss_curve_"]
+    model = small(MiniBatchRegressor, batch_size=None, record_batch_loss=True, lr=0.5)
+    whole = stream_of(model, y, 40)
+    monkeypatch.setattr("skgd._base._KEPT_OF_A_STREAM", 5)
+    short = clone(model)
+    for n_calls in range(1, 41):
+        short.partial_fit(X, y)
+        lengths = {len(getattr(short, name)) for name in names}
+        assert len(lengths) == 1
+        assert min(5, n_calls) <= lengths.pop() <= 10
+    for name in ("loss_curve_", "step_curve_", "batch_loss_curve_"):
+        kept = list(getattr(short, name))
+        assert kept == list(getattr(whole, name))[-len(kept) :]
+    assert (short.n_iter_, short.t_) == (40, 40)
+    assert short.best_loss_ == whole.best_loss_ == min(whole.loss_curve_)
+    assert short.time_curve_ == sorted(short.time_curve_)
+    assert_same_layers(short, whole, rtol=0)
+
+
+def test_a_fit_of_many_epochs_keeps_them_all(monkeypatch):
+    """Only streams are cut."""
+    monkeypatch.setattr("skgd._base._KEPT_OF_A_STREAM", 5)
+    assert len(small(MiniBatchRegressor, max_iter=40).fit(X, y).loss_curve_) == 40
