@@ -7,8 +7,13 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from hypothesis import settings
 
 from skgd import MiniBatchClassifier, MiniBatchRegressor
+
+# The same examples in every run, and no clock.
+settings.register_profile("skgd", derandomize=True, max_examples=20, deadline=None)
+settings.load_profile("skgd")
 
 N_ROWS, N_FEATURES = 60, 4
 

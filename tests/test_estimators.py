@@ -507,18 +507,6 @@ def test_a_single_weight_walks_the_published_path():
     np.testing.assert_allclose(2 * np.array(model.loss_curve_[:3]), losses, rtol=1e-7)
 
 
-@every_optimizer
-def test_several_targets_are_fitted_as_one_by_one(optimizer):
-    """A linear fit of two targets has the weights of the fits of each."""
-    params = {**optimizer, "lr": 0.02}
-    both = small(MiniBatchRegressor, **params).fit(X, Y)
-    for n, target in enumerate(Y.T):
-        single = small(MiniBatchRegressor, **params).fit(X, target)
-        np.testing.assert_allclose(both.coef_[n], single.coef_, rtol=1e-10)
-        np.testing.assert_allclose(both.intercept_[n], single.intercept_[0], rtol=1e-10)
-        np.testing.assert_allclose(both.predict(X)[:, n], single.predict(X), rtol=1e-10)
-
-
 # Predictions
 
 
@@ -881,35 +869,6 @@ def test_starting_weights_are_not_written_into():
 
 
 # Sample weights
-
-
-@every_optimizer
-@every_depth
-@every_task
-def test_whole_weights_count_rows(cls, y, hidden, optimizer):
-    """On the whole batch weight 0 leaves a row out and weight k repeats it k times."""
-    weight = WEIGHT - 1  # 0, 1 and 2
-    params = {**optimizer, "lr": 0.01, "hidden_layer_sizes": hidden, "batch_size": None}
-    model = small(cls, **params, max_iter=20)
-    weighted = clone(model).fit(X, y, sample_weight=weight)
-    repeat = np.repeat(np.arange(N_ROWS), weight.astype(int))
-    repeated = clone(model).fit(X[repeat], y[repeat])
-    assert_same_layers(weighted, repeated, rtol=1e-10, atol=1e-10)
-    np.testing.assert_allclose(weighted.loss_curve_, repeated.loss_curve_, rtol=1e-10)
-    plain = clone(model).fit(X, y)
-    assert np.abs(layers_of(plain)[0][0] - layers_of(weighted)[0][0]).max() > 1e-3
-
-
-@pytest.mark.parametrize("factor", [1e-6, 10, 1e6])
-@pytest.mark.parametrize("batch_size", [None, 1, 8])
-@every_task
-def test_only_the_proportions_of_weights_matter(cls, y, batch_size, factor):
-    """Scaling all weights changes neither the fit nor its curve."""
-    model = small(cls, optimizer="sgd", batch_size=batch_size, alpha=0.1)
-    plain = clone(model).fit(X, y, sample_weight=WEIGHT)
-    scaled = clone(model).fit(X, y, sample_weight=factor * WEIGHT)
-    assert_same_layers(scaled, plain, rtol=1e-12, atol=1e-12)
-    np.testing.assert_allclose(scaled.loss_curve_, plain.loss_curve_, rtol=1e-12)
 
 
 @pytest.mark.parametrize("weight", [1, 2.5, np.full(N_ROWS, 7)], ids=["1", "2.5", "7s"])
