@@ -237,9 +237,20 @@ class MiniBatchRegressor(RegressorMixin, _MiniBatchBase):
 
     Notes
     -----
-    In the terms of scikit-learn, with n rows: ``Ridge(alpha=a)`` minimises the same
-    objective at ``alpha = a / n``; ``SGDRegressor`` has the same ``alpha``;
-    ``MLPRegressor`` divides its own by the rows of a batch.
+    In the terms of scikit-learn, with n rows, or weights that sum to n, the same
+    objective is minimised by
+
+    - ``Ridge(alpha=a)`` at ``alpha = a / n``, and ``ElasticNet``, ``PoissonRegressor``
+      and ``GammaRegressor`` at the same ``alpha``;
+    - ``QuantileRegressor`` at the same ``alpha`` and ``l1_ratio=1``;
+    - ``SVR(kernel="linear")`` and ``LinearSVR`` with ``C=c`` and ``epsilon=e`` at
+      ``alpha = 1 / (c n)`` and ``delta = e``; the latter penalises its intercept;
+    - ``HuberRegressor(alpha=a, epsilon=e)`` at ``alpha = a * scale_ / n`` and
+      ``delta = e * scale_``, with the scale that it finds.
+
+    ``SGDRegressor`` has the same ``alpha``, and ``lr`` for ``eta0``: its steps are
+    those of ``batch_size=1`` and ``optimizer="sgd"``. ``MLPRegressor`` divides its
+    ``alpha`` by the rows of a batch, and has ``lr`` for ``learning_rate_init``.
 
     References
     ----------
@@ -647,9 +658,14 @@ class MiniBatchClassifier(ClassifierMixin, _MiniBatchBase):
 
     Notes
     -----
-    In the terms of scikit-learn, with n rows: ``LogisticRegression(C=c)`` minimises the
-    same objective at ``alpha = 1 / (c n)``; ``SGDClassifier`` has the same ``alpha``;
-    ``MLPClassifier`` divides its own by the rows of a batch.
+    In the terms of scikit-learn, with n rows, or weights that sum to n, the same
+    objective is minimised at ``alpha = 1 / (c n)`` by ``LogisticRegression(C=c)``, by
+    ``LinearSVC(C=c)`` of the same loss, but for a penalty on its intercept, and with
+    loss="hinge" and two classes by ``SVC(kernel="linear", C=c)``.
+
+    ``SGDClassifier`` has the same ``alpha``, and ``lr`` for ``eta0``: its steps are
+    those of ``batch_size=1`` and ``optimizer="sgd"``. ``MLPClassifier`` divides its
+    ``alpha`` by the rows of a batch, and has ``lr`` for ``learning_rate_init``.
 
     References
     ----------
