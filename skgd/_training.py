@@ -41,9 +41,6 @@ from skgd._tensors import threads_for
 # Steps that are laid out in advance, with their rows and numbers.
 _STEPS_AT_ONCE = 4096
 
-# Training rows by whose loss, before and after, divergence is judged.
-_JUDGED_ROWS = 1024
-
 
 class Validation(NamedTuple):
     """Held-out rows, and what is made of them."""
@@ -109,12 +106,15 @@ def train(
 
 
 def _losses(data: Data, network: Network, shared: Shared) -> list[float]:
-    """Return every model's loss over some training rows, as in the objective, (m,)."""
-    rows = all_rows(data)[:_JUDGED_ROWS]
-    losses = bind_mean_loss(data._replace(rows=rows), network, shared)()
+    """Return every model's loss over all of the rows, as in the objective, (m,).
+
+    Over some of them it would not do: a few targets may make most of the loss, and rows
+    are often in the order of their targets.
+    """
+    losses = bind_mean_loss(data, network, shared)()
     if data.weight is None:
         return losses
-    return [float(data.weight[0, rows].mean()) * loss for loss in losses]
+    return [float(data.weight[0, all_rows(data)].mean()) * loss for loss in losses]
 
 
 def _multiply_adds(data: Data, network: Network) -> int:

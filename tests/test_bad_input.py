@@ -1229,6 +1229,21 @@ def test_rare_outliers_are_no_divergence(batch_size):
     assert model.loss_ < model.loss_curve_[0]
 
 
+def test_rows_in_the_order_of_their_targets_are_no_divergence():
+    """The first rows have next to no loss, and what diverges is seen in them too."""
+    rng = np.random.default_rng(0)
+    rows, amounts = (
+        rng.normal(size=(5000, 3)),
+        np.sort(np.exp(3 * rng.normal(size=5000))),
+    )
+    model = small(MiniBatchRegressor, batch_size=100).fit(rows, amounts)
+    assert model.loss_ < model.loss_curve_[0]
+    for order in (slice(None), slice(None, None, -1)):
+        model.set_params(optimizer="sgd", lr=100.0)
+        with pytest.raises(ValueError, match=diverged(100.0)):
+            model.fit(rows[order], amounts[order])
+
+
 def test_divergence_leaves_the_seed_as_it_was():
     """A RandomState given as a seed is where it was before the fit that diverged."""
     seed = np.random.RandomState(0)
