@@ -10,7 +10,7 @@ from __future__ import annotations  # help() then shows ArrayLike, not all it st
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
-from math import isfinite
+from math import isfinite, nan
 from time import monotonic
 from typing import Any, NamedTuple, Self
 from warnings import warn
@@ -52,6 +52,7 @@ from skgd._network import (
     Layer,
     Network,
     arrays,
+    finite,
     initialise_,
     new_like,
     new_network,
@@ -70,7 +71,6 @@ from skgd._tensors import (
 )
 from skgd._training import (
     Validation,
-    finite,
     objectives,
     train,
 )
@@ -103,7 +103,7 @@ _CURVES = (
     "time_curve_",
     "batch_loss_curve_",
 )
-_KEPT_OF_A_STREAM = 10_000
+_KEPT_OF_A_STREAM = 1000
 
 # Numbers of a layer that are computed at once for the objectives of many weights.
 _NUMBERS_AT_ONCE = 2**20
@@ -415,7 +415,16 @@ class _MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
         with torch.inference_mode(), unmoved_on_error(self.random_state):
             data = _data(examples, self._device(examples.rows))
             generator = self._next_generator()
-            self._train(data, None, generator, given, starts={}, max_iter=1, tol=None)
+            self._train(
+                data,
+                None,
+                generator,
+                given,
+                starts={},
+                max_iter=1,
+                tol=None,
+                start=getattr(self, "_start_", None),
+            )
         for name in _CURVES:
             curve = getattr(self, name, [])
             if len(curve) > 2 * _KEPT_OF_A_STREAM:
@@ -432,6 +441,7 @@ class _MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
         starts: Mapping[str, Any],
         max_iter: int,
         tol: float | None,
+        start: float | None = None,
         over: Sequence[Callable[[], str]] = (),
     ) -> History:
         """Train one model and store the fitted state, or raise ValueError."""
@@ -446,6 +456,7 @@ class _MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
             1, sizes, self.fit_intercept, data.y, columns_first=is_wide(data.x)
         )
         models = self._models(network, shared, per_model, generator)
+        models.start = start
         begin_(models.parameters, starts)
         tasks = None
         if has_callbacks(self):
@@ -461,6 +472,9 @@ class _MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
                 "rows."
             )
             raise ValueError(msg)
+        if self.early_stopping:  # what is kept is of an earlier step
+            models.since += models.t - history.best_t
+            models.averaged_since += models.t - history.best_t
         self._tell(models, history, told=watch.told if watch else 0)
         self.__dict__.update(self._fitted(models))
         if self.record_batch_loss:
@@ -542,7 +556,7 @@ class _MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
 
         def score(network: Network, place: int) -> float:
             judged.__dict__.update(self._weights(network, place))
-            with in_the_words("scoring"):
+            with in_the_words("scoring"), torch.inference_mode(False):
                 value = scorer(judged, examples.rows, examples.labels, **weights)
             return check_score(value)
 
@@ -616,7 +630,7 @@ class _MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
             )
             raise ValueError(msg)
         fill_(models.parameters, layers)
-        models.t, models.since, models.start = self.t_, self._since_, self._start_
+        models.t, models.epochs, models.since = self.t_, self.n_iter_, self._since_
         kept = dict(self._kept_)
         was_averaged = "parameters" in kept
         if models.average is not None:
@@ -668,7 +682,9 @@ class _MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
         Curves become new lists: this may be a trainee that an interrupt ends yet, and
         those that there are belong to the estimator as well.
         """
-        self.t_, self._start_ = models.t, history.start
+        self.t_ = models.t
+        if getattr(self, "_start_", None) is None:  # what a stream is judged by
+            self._start_ = history.start
         self.n_iter_ = getattr(self, "n_iter_", 0) + len(history.objective) - told
         times = getattr(self, "time_curve_", [])
         spent = times[-told - 1] if len(times) > told else 0.0
@@ -679,13 +695,17 @@ class _MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
             self.loss_ = history.objective[-1]
             best = min(history.objective)
             self.best_loss_ = min(best, getattr(self, "best_loss_", best))
-        if history.validation_loss:
-            earlier = getattr(self, "validation_loss_curve_", [])
-            self.validation_loss_curve_ = earlier + history.validation_loss[told:]
+        self._tell_held_out("validation_loss_curve_", history.validation_loss[told:])
+        self._tell_held_out("validation_scores_", history.score[told:])
         if history.score:
-            earlier = getattr(self, "validation_scores_", [])
-            self.validation_scores_ = earlier + history.score[told:]
             self.best_validation_score_ = -history.best
+
+    def _tell_held_out(self, name: str, values: Sequence[float]) -> None:
+        """Write down what held-out rows told, NaN of epochs without such rows."""
+        earlier = getattr(self, name, [])
+        if earlier or values:
+            missing = [nan] * (len(self.loss_curve_) - len(earlier) - len(values))
+            setattr(self, name, earlier + (missing + list(values)))
 
     def _loss(self, n_outputs: int) -> Loss:
         return LOSSES[self._loss_entry(n_outputs)](*self._numbers_of_loss())
@@ -816,17 +836,21 @@ class _Watch:
 
     def before_epoch(self) -> None:
         if self._tasks is not None:
-            self._tasks.begin_epoch()
+            with torch.inference_mode(False):
+                self._tasks.begin_epoch()
 
     def before_step(self) -> None:
         if self._batches is not None:
-            self._batches.begin_batch()
+            with torch.inference_mode(False):
+                self._batches.begin_batch()
 
     def after_step(self, models: Models, loss: Tensor) -> str:
         if self._batches is not None:
             self._trainee.t_ = models.t
             self._trainee.batch_loss_ = float(loss)
-            if self._batches.end_batch():
+            with torch.inference_mode(False):
+                stops = self._batches.end_batch()
+            if stops:
                 return "stopped by a callback"
         return self._why_over()
 
@@ -838,7 +862,9 @@ class _Watch:
             return ""  # an error is about to say so
         self._trainee._tell(models, history, self.told)
         self.told = len(history.objective)
-        return "stopped by a callback" if self._tasks.end_epoch() else self._why_over()
+        with torch.inference_mode(False):
+            stops = self._tasks.end_epoch()
+        return "stopped by a callback" if stops else self._why_over()
 
     def _why_over(self) -> str:
         return next(filter(None, (is_over() for is_over in self._over)), "")

@@ -111,7 +111,11 @@ def bind_batch(data: Data, n_outputs: int, n_rows: int, own: int | None) -> Batc
         x = gathered(data.x, 0)
     elif not is_wide(data.x):
         x = data.y.new_empty(m * n_rows, data.x.n_features)
-        gathers.append(partial(_fill_with_rows_, x, data.x))
+        fill = partial(_fill_with_rows_, x, data.x)
+        gathers.append(fill)
+        if whole:
+            fill(torch.from_numpy(all_rows(data)))
+            gathers.clear()
     if x is not None:
         x = x.view(-1, n_rows, data.x.shape[1]).mT
     y = gathered(data.y, 1).view(len(data.y), -1, n_rows).transpose(0, 1)

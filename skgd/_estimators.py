@@ -208,7 +208,7 @@ class MiniBatchRegressor(RegressorMixin, _MiniBatchBase):
         The objective, one number an epoch: the mean of the losses of the batches, each
         taken before its step, plus the penalty at the start of the epoch. That of an
         epoch cut short is of the batches it had. Of a stream of ``partial_fit``, this
-        curve and the others keep the last 10,000 at the least.
+        curve and the others keep the last 1,000 at the least.
     loss_ : float
         The last of them.
     best_loss_ : float
@@ -629,7 +629,7 @@ class MiniBatchClassifier(ClassifierMixin, _MiniBatchBase):
         The objective, one number an epoch: the mean of the losses of the batches, each
         taken before its step, plus the penalty at the start of the epoch. That of an
         epoch cut short is of the batches it had. Of a stream of ``partial_fit``, this
-        curve and the others keep the last 10,000 at the least.
+        curve and the others keep the last 1,000 at the least.
     loss_ : float
         The last of them.
     best_loss_ : float
@@ -819,7 +819,8 @@ class MiniBatchClassifier(ClassifierMixin, _MiniBatchBase):
                 "'balanced', classes=classes, y=y) returns for a sample of y."
             )
             raise ValueError(msg)
-        several_labels = getattr(y, "ndim", None) == 2 or np.ndim(y) == 2
+        shape = getattr(y, "shape", None) or np.shape(y)
+        several_labels = len(shape) == 2 and shape[1] > 1
         if classes is None and not self.__sklearn_is_fitted__() and not several_labels:
             raise ValueError("classes must be passed on the first call to partial_fit.")
         return self._partial_fit(X, y, classes, sample_weight)

@@ -90,9 +90,11 @@ def like_input(values: Tensor, X: Any) -> Array:
 
 def labels_like_input(labels: Array, X: Any) -> Array:
     """Return labels likewise; those that are not numbers stay an array."""
-    if isinstance(X, Tensor) and labels.dtype.kind in "biuf":
-        return like_input(torch.from_numpy(labels).to(X.device), X)
-    return labels
+    if not isinstance(X, Tensor) or labels.dtype.kind not in "biuf":
+        return labels
+    if not get_config()["array_api_dispatch"]:
+        return labels
+    return to_tensor(labels, X.device)  # type: ignore[return-value]
 
 
 def _checked_tensor(

@@ -111,6 +111,15 @@ def arrays(network: Network) -> list[Tensor]:
     return [array for layer in network.layers for array in layer if array is not None]
 
 
+def finite(network: Network) -> list[bool]:
+    """Return which models have finite parameters only."""
+    sums = sum(array.flatten(1).sum(1) for array in arrays(network))
+    if torch.isfinite(torch.as_tensor(sums)).all():  # a sum may overflow, so look again
+        return [True] * len(network.layers[0].w)
+    each = [torch.isfinite(array).flatten(1).all(1) for array in arrays(network)]
+    return torch.stack(each).all(0).tolist()
+
+
 def owners(network: Network) -> Tensor:
     """Return the model that each element of the flat vector belongs to."""
     owner = new_like(network, dtype=torch.int64)

@@ -44,6 +44,11 @@ class Schedule(NamedTuple):
     warmup_steps: int
     epoch_steps: int  # in an epoch
     total_steps: int  # in all
+    extra_steps: int = 0  # what earlier epochs would have had more, had they been alike
+
+
+# Those that go by epochs; t then counts as if all epochs had had as many steps.
+_BY_EPOCHS = ("cosine", "one_cycle", "step")
 
 
 def constant(t: Floats, lr: Floats, alpha: Floats, schedule: Schedule) -> Floats:
@@ -116,7 +121,8 @@ def learning_rates(
     if callable(schedule.kind):
         rates = lr * _factors(schedule.kind, steps)
     else:
-        rates = SCHEDULES[schedule.kind](t, lr, per_model["alpha"], schedule)
+        place = t + schedule.extra_steps if schedule.kind in _BY_EPOCHS else t
+        rates = SCHEDULES[schedule.kind](place, lr, per_model["alpha"], schedule)
     if schedule.warmup_steps:
         rates = rates * np.minimum(1, t / schedule.warmup_steps)
     return rates

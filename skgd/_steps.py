@@ -80,8 +80,9 @@ class Models:
     kept: dict[str, Network]  # what the optimizer keeps: velocity, moments
     generators: Sequence[np.random.Generator]  # one for all models, or one for each
     t: int = 0  # steps taken
+    epochs: int = 0  # in so many epochs
     since: int = 0  # of these, before the optimizer began to keep what it keeps
-    start: float | None = None  # the loss before the first step, once known
+    start: float | None = None  # the loss that a stream began with
     average: Network | None = None  # the mean of the weights over steps
     averaged_since: int = 0  # steps taken before anyone asked for it
     slowed: Floats | None = None  # (m,), what an adaptive lr has been multiplied by
@@ -92,7 +93,7 @@ class Models:
         return self.parameters if self.average is None else self.average
 
 
-def schedule_of(shared: Shared, epoch_steps: int) -> Schedule:
+def schedule_of(shared: Shared, models: Models, epoch_steps: int) -> Schedule:
     """Return how the learning rate changes, given the number of steps of an epoch."""
     return Schedule(
         kind=shared.lr_schedule,
@@ -101,6 +102,7 @@ def schedule_of(shared: Shared, epoch_steps: int) -> Schedule:
         decay_every=shared.decay_every,
         warmup_steps=shared.warmup_steps,
         epoch_steps=epoch_steps,
+        extra_steps=models.epochs * epoch_steps - models.t,
         total_steps=shared.horizon * epoch_steps,
     )
 

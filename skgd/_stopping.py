@@ -42,6 +42,7 @@ class History:
     t: list[int] = field(default_factory=list)  # steps taken at the end of each epoch
     seconds: list[float] = field(default_factory=list)  # spent, at the end of each
     cut_short: bool = False  # whether the last epoch was
+    slowed: bool = False  # whether the learning rate is to be divided after it
     converged: bool = False  # stopped by tol
     diverged: bool = False
     ended: str = ""  # who ended it from outside, in words
@@ -50,6 +51,8 @@ class History:
     start: float | None = None  # the loss before training, if known
     end: float = nan  # the loss of the weights that are kept
     best: float = inf  # of what is watched; a score counts with its sign turned
+    best_loss: float = inf  # of the held-out rows, where a score is watched
+    best_t: int = 0  # the steps taken until then
     improved: bool = False  # in the last epoch
     waiting: int = 0  # epochs without improvement, in a row
     growing: int = 0  # epochs of growth of the objective, in a row
@@ -61,13 +64,18 @@ class History:
 
 
 def judge(
-    history: History, held_out: bool, tol: float | None, n_iter_no_change: int
+    history: History,
+    held_out: bool,
+    tol: float | None,
+    n_iter_no_change: int,
+    adapts: bool = False,
 ) -> None:
     """Judge by the last epoch whether the training of a model has ended.
 
     ``held_out`` says whether held-out rows are watched, or the objective itself. That
     of an epoch cut short is of some batches, which may be unlike the others: it tells
-    nothing but whether it is a number.
+    nothing but whether it is a number. A model that ``adapts`` is slowed down where
+    another one would end.
     """
     objective, *before = history.objective[:-3:-1]
     value = _watched(history) if held_out else objective
@@ -82,8 +90,15 @@ def judge(
         history.waiting = 0 if better else history.waiting + 1
         patient = history.waiting < n_iter_no_change
         history.converged = not (patient or (not held_out and _only_grows(history)))
-    history.improved = value < history.best
-    history.best = min(history.best, value)
+        history.slowed = adapts and not patient
+    loss = history.validation_loss[-1] if history.score else 0.0  # among equal scores
+    history.improved = (value, loss) < (history.best, history.best_loss)
+    if history.improved:
+        history.best, history.best_loss = value, loss
+        history.best_t = history.t[-1] if history.t else 0
+    if history.slowed and isfinite(objective):
+        history.waiting = history.growing = 0
+        history.converged = history.diverged = False
     if history.converged and _is_worse(history, tol or 0.0):
         history.converged, history.diverged = False, True
 

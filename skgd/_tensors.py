@@ -25,14 +25,25 @@ _SEVERAL_THREADS_PAY = 4_000_000
 
 # After a product on several threads, one in a forked child would wait for ever for the
 # threads that the fork did not copy.
+# And CUDA that a parent has used is lost to its children.
+_lost_cuda = False
+
+
+def _after_fork() -> None:
+    global _lost_cuda
+    torch.set_num_threads(1)
+    _lost_cuda = bool(torch.cuda.is_initialized())  # type: ignore[no-untyped-call]
+
+
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=lambda: torch.set_num_threads(1))
+    os.register_at_fork(after_in_child=_after_fork)
 
 
 def device_named(name: str) -> torch.device:
-    """Return the device; "auto" is CUDA where there is one, else the CPU."""
+    """Return the device; "auto" is CUDA where there is one to be used, else the CPU."""
     if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        cuda = torch.cuda.is_available() and not _lost_cuda
+        return torch.device("cuda" if cuda else "cpu")
     device = torch.device(name)
     if device.type == "cuda" and not torch.cuda.is_available():
         msg = (

@@ -4,7 +4,8 @@ A model that stops, or whose objective is no longer a
 number, leaves the stack with the weights it has, and the others go on: company changes
 nothing.
 
-Within an epoch nothing is copied from the device to the host.
+Within an epoch nothing is copied from the device to the host, but for the places of
+sparse rows.
 """
 
 from collections.abc import Callable, Sequence
@@ -16,8 +17,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from skgd._batches import Data, all_rows, batch_sizes, rows_of_epoch
-from skgd._network import Network, arrays, new_like, put_, take
+from skgd._batches import Data, Rows, all_rows, batch_sizes, rows_of_epoch
+from skgd._network import Network, finite, new_like, new_network, put_, take
 from skgd._optimizers import Floats, PerModel
 from skgd._sparse import Csr, is_wide
 from skgd._steps import (
@@ -40,6 +41,9 @@ from skgd._tensors import threads_for
 
 # Steps that are laid out in advance, with their rows and numbers.
 _STEPS_AT_ONCE = 4096
+
+# Rows by whose loss it is judged, before and after, whether training has diverged.
+_JUDGED_ROWS = 1024
 
 
 class Validation(NamedTuple):
@@ -93,28 +97,50 @@ def train(
     """Train the models in place until each has stopped, and tell how it went."""
     sizes = batch_sizes(data.n_samples, shared.batch_size, shared.last_batch)
     with threads_for(max(sizes) * _multiply_adds(data, models.parameters)):
-        starts = [models.start] * len(per_model["lr"])
-        if models.start is None:
-            starts = [*_losses(data, models.parameters, shared)]
+        starts = _losses_at_start(data, models, shared)
         histories = [History(start=start) for start in starts]
         _train(data, models, shared, per_model, sizes, histories, validation, watch)
-        ends = _losses(data, models.answer, shared)
+        ends = _losses_of_some(data, models.answer, shared)
         ended_well = finite(models.answer)
     for history, loss, is_finite in zip(histories, ends, ended_well, strict=True):
         judge_end(history, loss if is_finite else nan)
     return histories
 
 
-def _losses(data: Data, network: Network, shared: Shared) -> list[float]:
-    """Return every model's loss over all of the rows, as in the objective, (m,).
+def _losses_at_start(data: Data, models: Models, shared: Shared) -> list[float]:
+    """Return the loss that each model begins with, or that of a guess if it is more.
 
-    Over some of them it would not do: a few targets may make most of the loss, and rows
-    are often in the order of their targets.
+    The guesses are 0, 1 and -1 for every row. They need no look at X, so their loss is
+    taken over all rows, for a few targets may make most of it. That a model begins well
+    does not make it diverge when it gets worse than that.
     """
-    losses = bind_mean_loss(data, network, shared)()
+    n_outputs = models.parameters.layers[-1].w.shape[1]
+    nothing = data.y.new_zeros(1).expand(data.x.shape[0], 1)
+    guesses = new_network(3, (1, n_outputs), True, data.y)
+    [(_, biases)] = guesses.layers
+    assert biases is not None
+    biases.copy_(biases.new_tensor([[0.0], [1.0], [-1.0]]).expand_as(biases))
+    guessed = _losses(data._replace(x=nothing), guesses, shared, all_rows(data))
+    if models.start is None:
+        begun = _losses_of_some(data, models.parameters, shared)
+    else:
+        begun = [models.start] * len(models.parameters.layers[0].w)
+    return [max(*guessed, loss) for loss in begun]
+
+
+def _losses_of_some(data: Data, network: Network, shared: Shared) -> list[float]:
+    """Return every model's loss over some rows, (m,), far from each other."""
+    rows = all_rows(data)
+    some = rows[:: max(1, len(rows) // _JUDGED_ROWS)]
+    return _losses(data, network, shared, some)
+
+
+def _losses(data: Data, network: Network, shared: Shared, rows: Rows) -> list[float]:
+    """Return every model's loss over the rows, as it counts in the objective, (m,)."""
+    losses = bind_mean_loss(data._replace(rows=rows), network, shared)()
     if data.weight is None:
         return losses
-    return [float(data.weight[0, all_rows(data)].mean()) * loss for loss in losses]
+    return [float(data.weight[0, rows].mean()) * loss for loss in losses]
 
 
 def _multiply_adds(data: Data, network: Network) -> int:
@@ -155,6 +181,8 @@ def _train(
     best = _take(models, running) if stops_early else None
     run_epoch = _bind_epoch(data, stack, shared, per_model, sizes, watch)
     validate = _bind_validation(validation, stack, shared)
+    if best is not None and models.t > 0:  # what has been trained may be the best
+        _begin_with(histories, validate(), models.t)
     for _ in range(shared.max_iter):
         if watch is not None:
             watch.before_epoch()
@@ -163,10 +191,11 @@ def _train(
             history = histories[model]
             history.t.append(stack.t)
             history.seconds.append(monotonic() - began)
-            _add_epoch(history, epoch, held_out, place, shared)
-            judge(history, stops_early, shared.tol, shared.n_iter_no_change)
-            if history.converged and shared.adaptive:
-                history.converged = not _slow_down(stack, history, per_model, place)
+            _add_epoch(history, epoch, held_out, place, shared, len(sizes))
+            adapts = shared.adaptive and _slows_down(stack, per_model, place)
+            judge(history, stops_early, shared.tol, shared.n_iter_no_change, adapts)
+            if history.slowed:
+                _slow_down(stack, place)
         if best is not None:
             improved = [n for n, m in enumerate(running) if histories[m].improved]
             if improved:
@@ -190,7 +219,7 @@ def _train(
             run_epoch = _bind_epoch(data, stack, shared, per_model, sizes, watch)
             validate = _bind_validation(validation, stack, shared)
     _put(models, running, stack)
-    models.t = stack.t
+    models.t, models.epochs = stack.t, stack.epochs
     if best is not None:
         seen = [n for n, history in enumerate(histories) if isfinite(history.best)]
         if seen:
@@ -203,11 +232,12 @@ def _add_epoch(
     held_out: _HeldOut,
     place: int,
     shared: Shared,
+    n_steps: int,
 ) -> None:
     """Add an epoch to the history of the model at one place of the stack."""
     if shared.record_batch_loss:
         history.batch_loss.append(epoch.batch_loss[:, place])
-    history.cut_short = bool(epoch.ended)
+    history.cut_short = len(epoch.batch_loss) < n_steps
     history.objective.append(epoch.objective[place])
     if held_out.loss is not None:
         history.validation_loss.append(held_out.loss[place])
@@ -215,16 +245,28 @@ def _add_epoch(
         history.score.append(held_out.score[place])
 
 
-def _slow_down(
-    models: Models, history: History, per_model: PerModel, place: int
-) -> bool:
-    """Divide the learning rate of a model that has settled, if it is not tiny yet."""
+def _begin_with(histories: Sequence[History], held_out: _HeldOut, t: int) -> None:
+    """Let the best so far be what the models do before they are trained on."""
+    losses = held_out.loss or []
+    values, losses_of_ties = losses, [0.0] * len(losses)
+    if held_out.score is not None:
+        values, losses_of_ties = [-score for score in held_out.score], losses
+    for history, value, loss in zip(histories, values, losses_of_ties, strict=True):
+        if isfinite(value):
+            history.best, history.best_loss, history.best_t = value, loss, t
+
+
+def _slows_down(models: Models, per_model: PerModel, place: int) -> bool:
+    """Return whether the learning rate of a model may be divided, not tiny yet."""
     assert models.slowed is not None
-    if per_model["lr"][place] * models.slowed[place] <= SMALLEST_LR:
-        return False
+    smallest: bool = per_model["lr"][place] * models.slowed[place] <= SMALLEST_LR
+    return not smallest
+
+
+def _slow_down(models: Models, place: int) -> None:
+    """Divide the learning rate of a model."""
+    assert models.slowed is not None
     models.slowed[place] /= ADAPTIVE_DIVISOR
-    history.waiting = 0
-    return True
 
 
 def _line(histories: Sequence[History], running: Sequence[int]) -> str:
@@ -254,6 +296,7 @@ def _take(models: Models, places: Sequence[int]) -> Models:
         {name: take(kept, index) for name, kept in models.kept.items()},
         generators,
         models.t,
+        models.epochs,
         models.since,
         average=None if average is None else take(average, index),
         averaged_since=models.averaged_since,
@@ -275,15 +318,6 @@ def _put(models: Models, places: Sequence[int], stack: Models) -> None:
         models.slowed[list(places)] = stack.slowed
 
 
-def finite(network: Network) -> list[bool]:
-    """Return which models have finite parameters only."""
-    sums = sum(array.flatten(1).sum(1) for array in arrays(network))
-    if torch.isfinite(torch.as_tensor(sums)).all():  # a sum may overflow, so look again
-        return [True] * len(network.layers[0].w)
-    each = [torch.isfinite(array).flatten(1).all(1) for array in arrays(network)]
-    return torch.stack(each).all(0).tolist()
-
-
 def _bind_epoch(
     data: Data,
     models: Models,
@@ -299,7 +333,7 @@ def _bind_epoch(
     """
     n_samples = data.n_samples
     gradients = new_like(models.parameters)
-    schedule = schedule_of(shared, epoch_steps=len(sizes))
+    schedule = schedule_of(shared, models, epoch_steps=len(sizes))
     update = bind_update(models, gradients, shared, per_model, schedule, data.x)
     penalty = bind_penalty(models.parameters, per_model)
     step_of = {
@@ -368,6 +402,7 @@ def _bind_epoch(
         n_steps = models.t - t
         losses = batch_loss[:n_steps].cpu().numpy()
         shares = np.array(sizes[:n_steps]) / sum(sizes[:n_steps])
+        models.epochs += 1
         objective = shares @ losses + penalties.cpu().numpy()
         return _Epoch(losses, objective.tolist(), ended)
 

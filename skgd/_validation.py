@@ -333,7 +333,8 @@ def in_the_words(names: str) -> Iterator[None]:
     try:
         yield
     except (TypeError, ValueError) as error:
-        raise type(error)(f"In {names}: {error}") from error
+        kind = TypeError if isinstance(error, TypeError) else ValueError
+        raise kind(f"In {names}: {error}") from error
 
 
 def check_cast(name: str, values: Array, dtype: npt.DTypeLike) -> Array:

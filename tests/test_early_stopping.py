@@ -160,7 +160,9 @@ def test_scores_are_those_of_fits_that_stop_at_the_epoch(
         loss = loss_of(fits[-1], X[HELD_OUT], y[HELD_OUT], weight)
         assert model.validation_scores_[n_epochs - 1] == pytest.approx(score, rel=1e-12)
         assert model.validation_loss_curve_[n_epochs - 1] == pytest.approx(loss, 1e-12)
-    best = fits[int(np.argmax(model.validation_scores_))]
+    losses = model.validation_loss_curve_
+    best = max(range(6), key=lambda n: (model.validation_scores_[n], -losses[n]))
+    best = fits[best]
     assert_same_layers(model, best, rtol=0)
     assert model.best_validation_score_ == max(model.validation_scores_)
     assert scorer(model, X[HELD_OUT], y[HELD_OUT], **weights) == pytest.approx(
@@ -341,9 +343,47 @@ def test_warm_starts_go_on_and_judge_anew():
     other = TASKS["two targets"][1][:, 1]
     model.fit(X[TRAIN], y[TRAIN], X_val=X[HELD_OUT], y_val=other[HELD_OUT])
     assert (model.n_iter_, model.t_, len(model.validation_scores_)) == (6, 30, 6)
-    assert model.best_validation_score_ == max(model.validation_scores_[3:]) < first
+    assert max(model.validation_scores_[3:]) <= model.best_validation_score_ < first
     score = model.score(X[HELD_OUT], other[HELD_OUT])
     assert score == pytest.approx(model.best_validation_score_, rel=1e-12)
+
+
+def test_a_warm_start_keeps_what_did_better_before():
+    """Weights that a fit begins with are judged too: it never ends with worse ones."""
+    model = small(MiniBatchRegressor, lr=0.3, early_stopping=True, warm_start=True)
+    model.set_params(max_iter=30).fit(X[TRAIN], y[TRAIN], **held_out(y))
+    before, coef = model.score(X[HELD_OUT], y[HELD_OUT]), model.coef_
+    model.set_params(lr=0.9, max_iter=2, scoring="loss")
+    model.fit(X[TRAIN], -y[TRAIN], **held_out(y))
+    assert model.score(X[HELD_OUT], y[HELD_OUT]) == before
+    np.testing.assert_array_equal(model.coef_, coef)
+
+
+def test_of_equal_scores_the_lower_loss_is_the_best():
+    """A score of a few held-out rows is often the same; their loss tells more."""
+    model = small(MiniBatchClassifier, lr=0.01, early_stopping=True, max_iter=8)
+    model.set_params(scoring=lambda estimator, X, y: 0.5)
+    model.fit(X[TRAIN], y[TRAIN] > 3, X_val=X[HELD_OUT], y_val=y[HELD_OUT] > 3)
+    best = int(np.argmin(model.validation_loss_curve_))
+    assert best > 0
+    alone = small(MiniBatchClassifier, lr=0.01, max_iter=best + 1)
+    alone.fit(X[TRAIN], y[TRAIN] > 3)
+    np.testing.assert_array_equal(model.coef_, alone.coef_)
+
+
+def test_a_stream_goes_on_from_the_best_epoch():
+    """What the optimizer keeps, and its count of steps, are of that epoch too."""
+    params = {"average": True, "optimizer": "adam", "lr": 0.5}
+    model = small(MiniBatchRegressor, early_stopping=True, max_iter=12, **params)
+    model.fit(X[TRAIN], y[TRAIN], **held_out(y))
+    best = int(np.argmax(model.validation_scores_)) + 1
+    assert best < 12
+    alone = small(MiniBatchRegressor, max_iter=best, **params).fit(X[TRAIN], y[TRAIN])
+    model.set_params(early_stopping=False, batch_size=None)
+    alone.set_params(batch_size=None)
+    for stream in (model, alone):
+        stream.partial_fit(X[HELD_OUT], y[HELD_OUT])
+    np.testing.assert_allclose(model.coef_, alone.coef_, rtol=1e-12)
 
 
 def test_the_average_is_what_is_judged():

@@ -638,7 +638,7 @@ def test_the_batches_of_an_epoch_cut_short_are_no_divergence():
     [history] = train(data, models, shared, per_model, watch=watch)
 
     assert len(history.objective) == 2
-    assert history.objective[-1] > FAR_ABOVE_START * history.start
+    assert history.objective[-1] > 10 * history.start
     assert not history.diverged
 
 
