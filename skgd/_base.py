@@ -20,6 +20,7 @@ import numpy.typing as npt
 import torch
 from numpy.typing import ArrayLike
 from scipy.sparse import issparse
+from sklearn import config_context
 from sklearn.base import BaseEstimator, RegressorMixin
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics import check_scoring
@@ -556,7 +557,11 @@ class _MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
 
         def score(network: Network, place: int) -> float:
             judged.__dict__.update(self._weights(network, place))
-            with in_the_words("scoring"), torch.inference_mode(False):
+            with (
+                in_the_words("scoring"),
+                torch.inference_mode(False),
+                config_context(array_api_dispatch=False),  # the labels are NumPy's
+            ):
                 value = scorer(judged, examples.rows, examples.labels, **weights)
             return check_score(value)
 

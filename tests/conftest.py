@@ -3,8 +3,15 @@
 Every test computes on the CPU unless it takes the ``device`` fixture.
 """
 
+import os
+import random
+import signal
+import sys
+import warnings
+
 import numpy as np
 import pytest
+import sklearn
 import torch
 import torch.nn.functional as F
 from hypothesis import settings
@@ -117,6 +124,46 @@ def frozen(value):
         case np.random.RandomState():
             return frozen(value.get_state(legacy=False))
     return value
+
+
+def contents(value):
+    """Yield the value and everything in it."""
+    yield value
+    if isinstance(value, dict):
+        value = [*value.keys(), *value.values()]
+    if isinstance(value, list | tuple):
+        for item in value:
+            yield from contents(item)
+
+
+def global_state():
+    """Return what belongs to the whole process, frozen."""
+    return frozen(
+        {
+            "numpy": np.random.get_state(legacy=False),  # noqa: NPY002
+            "python": random.getstate(),
+            "torch": torch.get_rng_state().numpy(),
+            "threads": (torch.get_num_threads(), torch.get_num_interop_threads()),
+            "dtype": torch.get_default_dtype(),
+            "device": torch.get_default_device(),
+            "signals": [signal.getsignal(number) for number in signal.valid_signals()],
+            "scikit-learn": sklearn.get_config(),
+            "recursion": sys.getrecursionlimit(),
+            "gradients": (torch.is_grad_enabled(), torch.is_inference_mode_enabled()),
+            "deterministic": torch.are_deterministic_algorithms_enabled(),
+            "precision": torch.get_float32_matmul_precision(),
+            "cuda": (
+                torch.backends.cuda.matmul.allow_tf32,
+                torch.backends.cudnn.allow_tf32,
+                torch.backends.cudnn.benchmark,
+                torch.backends.cudnn.deterministic,
+            ),
+            "filters": warnings.filters[:],
+            "floating point": np.geterr(),
+            "environment": dict(os.environ),
+            "directory": os.getcwd(),
+        }
+    )
 
 
 def fitted_state(estimator):

@@ -4,11 +4,9 @@ import ast
 import inspect
 import multiprocessing
 import os
-import random
 import re
 import warnings
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from itertools import chain
 
 import numpy as np
@@ -24,6 +22,7 @@ from conftest import (
     X,
     Y,
     assert_same_layers,
+    contents,
     every_class,
     every_depth,
     every_minimiser,
@@ -974,50 +973,6 @@ def test_a_single_row_and_a_single_feature_will_do():
 # Side effects
 
 
-def global_state():
-    """Return what belongs to the whole process, frozen."""
-    return frozen(
-        {
-            "numpy": np.random.get_state(legacy=False),  # noqa: NPY002
-            "python": random.getstate(),
-            "torch": torch.get_rng_state().numpy(),
-            "threads": (torch.get_num_threads(), torch.get_num_interop_threads()),
-            "dtype": torch.get_default_dtype(),
-            "device": torch.get_default_device(),
-            "gradients": (torch.is_grad_enabled(), torch.is_inference_mode_enabled()),
-            "deterministic": torch.are_deterministic_algorithms_enabled(),
-            "precision": torch.get_float32_matmul_precision(),
-            "filters": warnings.filters[:],
-            "floating point": np.geterr(),
-            "environment": dict(os.environ),
-            "directory": os.getcwd(),
-        }
-    )
-
-
-@pytest.mark.parametrize("hidden", [(), (64, 64)], ids=["linear", "network"])
-@every_class
-def test_global_state_is_left_alone(cls, hidden):
-    """No call changes seeds, threads, modes or filters, not even one that fails."""
-    rows, labels = np.tile(X, (50, 1)), np.tile(two_classes == "yes", 50)
-    classes = () if cls is MiniBatchRegressor else ([False, True],)
-    model = small(cls, hidden_layer_sizes=hidden, random_state=None, batch_size=500)
-    for draw in (np.random.random, random.random, lambda: torch.rand(1)):
-        draw()  # away from the states that a fixed seed leads to
-    before = global_state()
-    model.fit(rows, labels)
-    assert global_state() == before
-    model.partial_fit(rows, labels, *classes)
-    assert global_state() == before
-    model.predict(rows)
-    assert global_state() == before
-    with suppress(ValueError):
-        model.set_params(optimizer="sgd", lr=1e300).fit(rows, labels)
-    with pytest.raises(ValueError, match="NaN"):
-        model.predict(rows * np.nan)
-    assert global_state() == before
-
-
 @every_task
 @every_depth
 def test_prediction_changes_nothing_and_runs_in_threads(cls, y, hidden):
@@ -1051,16 +1006,6 @@ def test_fits_in_threads_do_not_see_each_other():
     for one, model in zip(together, models, strict=True):
         assert fitted_state(one) == fitted_state(model.fit(X, y))
     assert torch.get_num_threads() == threads
-
-
-def contents(value):
-    """Yield the value and everything in it."""
-    yield value
-    if isinstance(value, dict):
-        value = [*value.keys(), *value.values()]
-    if isinstance(value, list | tuple):
-        for item in value:
-            yield from contents(item)
 
 
 @every_optimizer

@@ -11,7 +11,8 @@ import pandas as pd
 import polars as pl
 import pytest
 import torch
-from conftest import WEIGHT, X, Y, every_class, fitted_state, frozen, small
+from conftest import WEIGHT, X, Y, every_class, fitted_state, frozen
+from conftest import small as small_of_three_epochs
 from sklearn.base import clone
 from sklearn.exceptions import DataConversionWarning
 
@@ -21,6 +22,11 @@ y = Y[:, 0]
 whole = np.round(4 * X)
 whole -= whole.min()
 labels = (y > 3).astype(int)
+
+
+def small(cls, **params):
+    """Return an estimator that trains for one epoch of three batches."""
+    return small_of_three_epochs(cls, batch_size=20, max_iter=1, **params)
 
 
 class OnlyAnArray:
