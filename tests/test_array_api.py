@@ -1,4 +1,4 @@
-"""The estimators under SCIPY_ARRAY_API=1, which must be set before SciPy is imported."""
+"""The estimators under SCIPY_ARRAY_API=1, which is read when SciPy is imported."""
 
 import os
 import re
@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 def test_checks_under_the_array_api_pass():
-    """All of array_api_checks.py passes in a process of its own, and none is skipped."""
+    """All of array_api_checks.py passes in its own process, and none is skipped."""
     checks = Path(__file__).with_name("array_api_checks.py")
     paths = {"PYTHONPATH": str(checks.parents[1]), **os.environ}
     told = subprocess.run(
