@@ -1244,6 +1244,16 @@ def test_rows_in_the_order_of_their_targets_are_no_divergence():
             model.fit(rows[order], amounts[order])
 
 
+@pytest.mark.parametrize("given", [False, True], ids=["split", "given"])
+@pytest.mark.parametrize("lr", [1e160, 1e300])
+def test_divergence_before_any_judgement_ends_fit(lr, given):
+    """There are no best weights to return to, so this is an error, and no warning."""
+    params = {"optimizer": "sgd", "lr": lr, "early_stopping": True}
+    model = small(MiniBatchRegressor, **params)
+    held_out = {"X_val": X, "y_val": y} if given else {}
+    assert_refused(model.fit, X, y, match=diverged(lr), **held_out)
+
+
 def test_divergence_leaves_the_seed_as_it_was():
     """A RandomState given as a seed is where it was before the fit that diverged."""
     seed = np.random.RandomState(0)
