@@ -65,6 +65,7 @@ from skgd._steps import Models, Shared
 from skgd._stopping import INTERRUPTED, History, interruptible
 from skgd._tensors import (
     copied,
+    modes_of_others,
     new_generator,
     to_numpy,
     to_tensor,
@@ -212,8 +213,9 @@ class _MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
             are divided by their mean. None counts all rows alike.
         X_val, y_val : array-like, default=None
             Held-out rows and their targets. ``validation_loss_curve_`` tells the loss
-            on them after every epoch. With ``early_stopping`` it is they that are
-            watched, and all of X is trained on.
+            on them after every epoch. With ``early_stopping`` they are what is watched,
+            and all of X is trained on. A Pipeline transforms X_val like X if it is made
+            with ``transform_input=["X_val"]``.
         sample_weight_val : array-like of shape (n_val_samples,), default=None
             What each held-out row counts.
         coef_init, intercept_init : array-like, default=None
@@ -559,7 +561,7 @@ class _MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
             judged.__dict__.update(self._weights(network, place))
             with (
                 in_the_words("scoring"),
-                torch.inference_mode(False),
+                modes_of_others(),
                 config_context(array_api_dispatch=False),  # the labels are NumPy's
             ):
                 value = scorer(judged, examples.rows, examples.labels, **weights)
@@ -737,12 +739,13 @@ class _MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
     def _warn_of(self, history: History) -> None:
         """Warn of training that has ended otherwise than by settling."""
         if history.diverged:
-            best = "The weights are the best that the held-out rows have seen."
+            best = "The weights kept are those that did best on the held-out rows."
             warn(f"{self._divergence(history)} {best}", ConvergenceWarning, 3)
         elif history.ended == INTERRUPTED:
             msg = (
                 f"Training was interrupted in epoch {self.n_iter_}, after {self.t_} "
-                "steps. The model predicts, and goes on with warm_start=True."
+                "steps. The model predicts, and goes on with warm_start=True. A second "
+                "Ctrl-C right after the first raises KeyboardInterrupt."
             )
             warn(msg, UserWarning, 3)
         elif self.tol is not None and not (history.converged or history.ended):
@@ -841,19 +844,19 @@ class _Watch:
 
     def before_epoch(self) -> None:
         if self._tasks is not None:
-            with torch.inference_mode(False):
+            with modes_of_others():
                 self._tasks.begin_epoch()
 
     def before_step(self) -> None:
         if self._batches is not None:
-            with torch.inference_mode(False):
+            with modes_of_others():
                 self._batches.begin_batch()
 
     def after_step(self, models: Models, loss: Tensor) -> str:
         if self._batches is not None:
             self._trainee.t_ = models.t
             self._trainee.batch_loss_ = float(loss)
-            with torch.inference_mode(False):
+            with modes_of_others():
                 stops = self._batches.end_batch()
             if stops:
                 return "stopped by a callback"
@@ -867,7 +870,7 @@ class _Watch:
             return ""  # an error is about to say so
         self._trainee._tell(models, history, self.told)
         self.told = len(history.objective)
-        with torch.inference_mode(False):
+        with modes_of_others():
             stops = self._tasks.end_epoch()
         return "stopped by a callback" if stops else self._why_over()
 

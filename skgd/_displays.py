@@ -141,6 +141,11 @@ class LossCurveDisplay:
         """
         _check_choice("x", x, _X)
         models = estimator if isinstance(estimator, list | tuple) else [estimator]
+        if not models:
+            raise ValueError("estimator must be fitted estimators. Got an empty list.")
+        if names is not None and len(names) != len(models):
+            msg = f"names must be {len(models)}, one for each. Got {len(names)}."
+            raise ValueError(msg)
         models = [_split(model)[1] for model in models]
         curve, x_label = _X[x]
         for model in models:
@@ -277,6 +282,8 @@ class LossCurveDisplay:
         drawn = [line for line in self.validation_lines_ if line is not None]
         if log_scale is True or (log_scale == "auto" and self._spans_a_decade()):
             self.ax_.set_yscale("log")
+        if all(np.issubdtype(np.asarray(x).dtype, np.integer) for x in self.x):
+            self.ax_.xaxis.get_major_locator().set_params(integer=True)
         self.ax_.set(xlabel=self.x_label, ylabel="loss")
         self.ax_.grid(alpha=0.3)
         if (self.names is not None or drawn) and n_lines <= _MOST_NAMES:

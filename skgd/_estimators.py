@@ -66,7 +66,7 @@ class MiniBatchRegressor(RegressorMixin, _MiniBatchBase):
         "epsilon_insensitive" and its square are zero (SGDRegressor's ``epsilon``).
     quantile : float in (0, 1), default=0.5
         The quantile that loss="quantile" predicts; a larger one predicts more.
-    hidden_layer_sizes : tuple of int, default=()
+    hidden_layer_sizes : tuple of int, or int, default=()
         Units of each hidden layer, each at least 1. Empty, the model is linear; more
         and larger layers fit more complicated functions.
     activation : {"elu", "gelu", "identity", "leaky_relu", "logistic", "mish", \
@@ -75,12 +75,12 @@ class MiniBatchRegressor(RegressorMixin, _MiniBatchBase):
     negative_slope : float in [0, 1], default=0.01
         Slope of "leaky_relu" below zero: 0 is "relu", 1 is "identity".
     init : str, default="auto"
-        How the weights of a network are drawn: "glorot", "he" or "lecun", the first
-        with the smallest variance for wide layers and the second with the largest, each
-        followed by "_uniform" or "_normal". "auto" suits the activation: "lecun_normal"
-        for "selu", "glorot_uniform" for "identity", "logistic" and "tanh", "he_uniform"
-        for the others, and "glorot_uniform" for the output layer. A linear model starts
-        at zero.
+        How the weights of a network are drawn: with variance 2 / (in + out), "glorot",
+        2 / in, "he", or 1 / in, "lecun", for a layer of so many units, each followed by
+        "_uniform" or "_normal". "auto" suits the activation: "lecun_normal" for "selu",
+        "glorot_uniform" for "identity", "logistic" and "tanh", "he_uniform" for the
+        others, and "glorot_uniform" for the output layer. A linear model starts at
+        zero.
     dropout : float in [0, 1), default=0.0
         Share of the hidden units that sit out a step, drawn at random, while the others
         count for more. A larger one keeps a network from relying on single units.
@@ -91,10 +91,10 @@ class MiniBatchRegressor(RegressorMixin, _MiniBatchBase):
         How a gradient becomes a step. "sgd" subtracts ``lr`` times the gradient: plain
         mini-batch gradient descent, and with ``momentum`` its accelerated form. The
         others give every weight a step of its own, whatever the scale of its feature:
-        "adam" and "rmsprop" one of about ``lr`` at the most, "adagrad" a shorter one
-        the longer it trains. They need many steps to reach targets far from zero.
-        "adamw" is Adam with weights that shrink by ``lr * alpha`` a step instead of
-        descending the penalty.
+        "adam" one of about ``lr`` at the most, "rmsprop" likewise after a few longer
+        ones, "adagrad" a shorter one the longer it trains. They need many steps to
+        reach targets far from zero. "adamw" is Adam with weights that shrink by
+        ``lr * alpha`` a step instead of descending the penalty.
     lr : float > 0, default=0.01
         Learning rate, the size of a step. A larger one learns faster; too large a one
         diverges with "sgd" and wavers around the minimum with "adam".
@@ -105,7 +105,8 @@ class MiniBatchRegressor(RegressorMixin, _MiniBatchBase):
         when training would have stopped for want of progress, and stops at 1e-6.
         "cosine" falls to zero, and "one_cycle" rises to ``lr`` before it falls, over
         ``max_iter`` epochs. "step" multiplies by ``decay`` every ``decay_every``
-        epochs. A callable gives for t what ``lr`` is multiplied by.
+        epochs. A callable gives for t what ``lr`` is multiplied by; it is called ahead
+        of the steps, and more than once.
     power_t : float >= 0, default=0.5
         Exponent of "invscaling"; a larger one slows down sooner.
     decay : float in (0, 1], default=0.1
@@ -141,7 +142,7 @@ class MiniBatchRegressor(RegressorMixin, _MiniBatchBase):
     l1_ratio : float in [0, 1], default=0.0
         Share of the L1 norm in the penalty: 0 is L2 alone, 1 is L1 alone, whose weights
         become exactly zero, more of them the larger ``alpha`` is. The noise of small
-        batches keeps some of them off zero; whole batches and small ``lr`` do not.
+        batches keeps many of them a little off zero; whole batches do not.
     batch_size : int >= 1 or None, default=32
         Rows of a mini-batch. None is the whole training set (batch gradient descent), 1
         is stochastic gradient descent. A larger one makes fewer, less noisy steps an
@@ -153,13 +154,16 @@ class MiniBatchRegressor(RegressorMixin, _MiniBatchBase):
     shuffle : bool, default=True
         Whether the rows are put in a new order for every epoch.
     max_iter : int >= 1, default=200
-        Passes over the training data (epochs), at the most.
+        Passes over the training data (epochs), at the most; more of them come nearer to
+        the minimum.
     max_time : float > 0 or None, default=None
-        Seconds after which ``fit`` ends, at a whole step. None sets no limit.
+        Seconds after which ``fit`` ends, at a whole step; with more of them it trains
+        for longer. None sets no limit.
     tol : float >= 0 or None, default=1e-4
         Training stops when the objective has not fallen by more than this, in the units
         of the loss, for ``n_iter_no_change`` epochs in a row; with ``early_stopping``,
-        when the held-out rows do no better. None trains for ``max_iter`` epochs.
+        when the held-out rows do no better. A larger one stops sooner. None trains for
+        ``max_iter`` epochs.
     n_iter_no_change : int >= 1, default=10
         Epochs without improvement to wait for; a larger one is more patient.
     early_stopping : bool, default=False
@@ -171,7 +175,8 @@ class MiniBatchRegressor(RegressorMixin, _MiniBatchBase):
         rows to learn from.
     scoring : str, callable or None, default=None
         What the held-out rows are judged by: any scorer of scikit-learn, the score of
-        the estimator (None), or the loss ("loss").
+        the estimator (None), or the loss ("loss"), which tells more on a few rows.
+        Equal scores are told apart by the loss.
     warm_start : bool, default=False
         Whether ``fit`` goes on from the last one: weights, optimizer state, step count,
         random stream, and the split of the rows. Otherwise it starts anew. Another
@@ -179,10 +184,12 @@ class MiniBatchRegressor(RegressorMixin, _MiniBatchBase):
     record_batch_loss : bool, default=False
         Whether ``batch_loss_curve_`` keeps the loss of every step.
     random_state : int, RandomState instance or None, default=None
-        Seed of the initial weights and of the order of the rows. An int gives the same
-        result at every call, None a new one; ``numpy.random.seed`` has no effect.
+        Seed of the initial weights, the order of the rows, what is topped up, dropped
+        out and held out. An int gives the same result at every call, None a new one;
+        ``numpy.random.seed`` has no effect.
     device : {"auto", "cpu", "cuda", "cuda:N", "mps"}, default="auto"
-        Where to compute. "auto" is CUDA if there is one, else the CPU.
+        Where to compute. "auto" is CUDA if there is one, else the CPU. A tensor X is
+        computed with where it is.
     dtype : {"float32", "float64"} or None, default=None
         Precision of the computation. None is that of X: float32 stays float32, all
         else becomes float64.
@@ -374,8 +381,9 @@ class MiniBatchRegressor(RegressorMixin, _MiniBatchBase):
         """Pass once over the given rows, in mini-batches.
 
         Weights, optimizer state, step count and random stream go on from the last call.
-        Fewer rows than ``batch_size`` are one batch. ``max_iter``, ``max_time``,
-        ``tol`` and ``warm_start`` have no effect.
+        Fewer rows than ``batch_size`` are one batch. ``max_time``, ``tol`` and
+        ``warm_start`` have no effect, nor has ``max_iter``, but that "cosine" and
+        "one_cycle" are laid out over so many calls.
 
         Parameters
         ----------
@@ -480,7 +488,7 @@ class MiniBatchClassifier(ClassifierMixin, _MiniBatchBase):
         "modified_huber" and "perceptron" are SGDClassifier's: one output for two
         classes, for more the sum over one against the rest. "log_loss" and
         "modified_huber" have probabilities.
-    hidden_layer_sizes : tuple of int, default=()
+    hidden_layer_sizes : tuple of int, or int, default=()
         Units of each hidden layer, each at least 1. Empty, the model is linear; more
         and larger layers fit more complicated functions.
     activation : {"elu", "gelu", "identity", "leaky_relu", "logistic", "mish", \
@@ -489,12 +497,12 @@ class MiniBatchClassifier(ClassifierMixin, _MiniBatchBase):
     negative_slope : float in [0, 1], default=0.01
         Slope of "leaky_relu" below zero: 0 is "relu", 1 is "identity".
     init : str, default="auto"
-        How the weights of a network are drawn: "glorot", "he" or "lecun", the first
-        with the smallest variance for wide layers and the second with the largest, each
-        followed by "_uniform" or "_normal". "auto" suits the activation: "lecun_normal"
-        for "selu", "glorot_uniform" for "identity", "logistic" and "tanh", "he_uniform"
-        for the others, and "glorot_uniform" for the output layer. A linear model starts
-        at zero.
+        How the weights of a network are drawn: with variance 2 / (in + out), "glorot",
+        2 / in, "he", or 1 / in, "lecun", for a layer of so many units, each followed by
+        "_uniform" or "_normal". "auto" suits the activation: "lecun_normal" for "selu",
+        "glorot_uniform" for "identity", "logistic" and "tanh", "he_uniform" for the
+        others, and "glorot_uniform" for the output layer. A linear model starts at
+        zero.
     dropout : float in [0, 1), default=0.0
         Share of the hidden units that sit out a step, drawn at random, while the others
         count for more. A larger one keeps a network from relying on single units.
@@ -505,10 +513,10 @@ class MiniBatchClassifier(ClassifierMixin, _MiniBatchBase):
         How a gradient becomes a step. "sgd" subtracts ``lr`` times the gradient: plain
         mini-batch gradient descent, and with ``momentum`` its accelerated form. The
         others give every weight a step of its own, whatever the scale of its feature:
-        "adam" and "rmsprop" one of about ``lr`` at the most, "adagrad" a shorter one
-        the longer it trains. They need many steps to reach targets far from zero.
-        "adamw" is Adam with weights that shrink by ``lr * alpha`` a step instead of
-        descending the penalty.
+        "adam" one of about ``lr`` at the most, "rmsprop" likewise after a few longer
+        ones, "adagrad" a shorter one the longer it trains. They need many steps to
+        reach targets far from zero. "adamw" is Adam with weights that shrink by
+        ``lr * alpha`` a step instead of descending the penalty.
     lr : float > 0, default=0.01
         Learning rate, the size of a step. A larger one learns faster; too large a one
         diverges with "sgd" and wavers around the minimum with "adam".
@@ -519,7 +527,8 @@ class MiniBatchClassifier(ClassifierMixin, _MiniBatchBase):
         when training would have stopped for want of progress, and stops at 1e-6.
         "cosine" falls to zero, and "one_cycle" rises to ``lr`` before it falls, over
         ``max_iter`` epochs. "step" multiplies by ``decay`` every ``decay_every``
-        epochs. A callable gives for t what ``lr`` is multiplied by.
+        epochs. A callable gives for t what ``lr`` is multiplied by; it is called ahead
+        of the steps, and more than once.
     power_t : float >= 0, default=0.5
         Exponent of "invscaling"; a larger one slows down sooner.
     decay : float in (0, 1], default=0.1
@@ -555,11 +564,12 @@ class MiniBatchClassifier(ClassifierMixin, _MiniBatchBase):
     l1_ratio : float in [0, 1], default=0.0
         Share of the L1 norm in the penalty: 0 is L2 alone, 1 is L1 alone, whose weights
         become exactly zero, more of them the larger ``alpha`` is. The noise of small
-        batches keeps some of them off zero; whole batches and small ``lr`` do not.
+        batches keeps many of them a little off zero; whole batches do not.
     class_weight : dict or "balanced", default=None
         What the rows of every class count, by label, times their sample weight. A
         larger one makes the class be predicted more. "balanced" makes all classes count
-        alike. None counts all rows alike.
+        alike. None counts all rows alike. For several labels, a list of dicts, one for
+        each.
     batch_size : int >= 1 or None, default=32
         Rows of a mini-batch. None is the whole training set (batch gradient descent), 1
         is stochastic gradient descent. A larger one makes fewer, less noisy steps an
@@ -571,13 +581,16 @@ class MiniBatchClassifier(ClassifierMixin, _MiniBatchBase):
     shuffle : bool, default=True
         Whether the rows are put in a new order for every epoch.
     max_iter : int >= 1, default=200
-        Passes over the training data (epochs), at the most.
+        Passes over the training data (epochs), at the most; more of them come nearer to
+        the minimum.
     max_time : float > 0 or None, default=None
-        Seconds after which ``fit`` ends, at a whole step. None sets no limit.
+        Seconds after which ``fit`` ends, at a whole step; with more of them it trains
+        for longer. None sets no limit.
     tol : float >= 0 or None, default=1e-4
         Training stops when the objective has not fallen by more than this, in the units
         of the loss, for ``n_iter_no_change`` epochs in a row; with ``early_stopping``,
-        when the held-out rows do no better. None trains for ``max_iter`` epochs.
+        when the held-out rows do no better. A larger one stops sooner. None trains for
+        ``max_iter`` epochs.
     n_iter_no_change : int >= 1, default=10
         Epochs without improvement to wait for; a larger one is more patient.
     early_stopping : bool, default=False
@@ -589,7 +602,8 @@ class MiniBatchClassifier(ClassifierMixin, _MiniBatchBase):
         rows to learn from.
     scoring : str, callable or None, default=None
         What the held-out rows are judged by: any scorer of scikit-learn, the score of
-        the estimator (None), or the loss ("loss").
+        the estimator (None), or the loss ("loss"), which tells more on a few rows.
+        Equal scores are told apart by the loss.
     warm_start : bool, default=False
         Whether ``fit`` goes on from the last one: weights, optimizer state, step count,
         random stream, and the split of the rows. Otherwise it starts anew. Another
@@ -597,10 +611,12 @@ class MiniBatchClassifier(ClassifierMixin, _MiniBatchBase):
     record_batch_loss : bool, default=False
         Whether ``batch_loss_curve_`` keeps the loss of every step.
     random_state : int, RandomState instance or None, default=None
-        Seed of the initial weights and of the order of the rows. An int gives the same
-        result at every call, None a new one; ``numpy.random.seed`` has no effect.
+        Seed of the initial weights, the order of the rows, what is topped up, dropped
+        out and held out. An int gives the same result at every call, None a new one;
+        ``numpy.random.seed`` has no effect.
     device : {"auto", "cpu", "cuda", "cuda:N", "mps"}, default="auto"
-        Where to compute. "auto" is CUDA if there is one, else the CPU.
+        Where to compute. "auto" is CUDA if there is one, else the CPU. A tensor X is
+        computed with where it is.
     dtype : {"float32", "float64"} or None, default=None
         Precision of the computation. None is that of X: float32 stays float32, all
         else becomes float64.
@@ -783,8 +799,9 @@ class MiniBatchClassifier(ClassifierMixin, _MiniBatchBase):
         """Pass once over the given rows, in mini-batches.
 
         Weights, optimizer state, step count and random stream go on from the last call.
-        Fewer rows than ``batch_size`` are one batch. ``max_iter``, ``max_time``,
-        ``tol`` and ``warm_start`` have no effect.
+        Fewer rows than ``batch_size`` are one batch. ``max_time``, ``tol`` and
+        ``warm_start`` have no effect, nor has ``max_iter``, but that "cosine" and
+        "one_cycle" are laid out over so many calls.
 
         Parameters
         ----------

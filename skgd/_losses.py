@@ -6,7 +6,7 @@ A loss is a function that returns the calls (see ``_contraction``) which fill ``
 (mob) with terms whose sum over o is the loss of a sample, and ``dz`` (mob) with the
 derivative of that loss in ``z`` (mob). The target ``y`` is (ob), or (mob) where every
 model has a batch of its own; of a class it is 0 or 1. The mean over the batch and the
-sample weights are the business of ``_training``.
+sample weights are the business of ``_steps``.
 
 Everything is computed from the raw prediction, never from the logarithm of a
 probability, so values and gradients stay exact however certain a model is. A sum whose

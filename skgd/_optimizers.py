@@ -5,7 +5,7 @@ first (see ``_network.Network``), so a step is a few calls at any depth.
 
 Hyperparameters may differ between models and change from step to step. ``numbers``
 works them out on the host, in float64, for many steps at once, from the learning rates
-of ``_schedules``; ``_training`` lays those of one step over the flat vectors, or leaves
+of ``_schedules``; ``_steps`` lays those of one step over the flat vectors, or leaves
 them scalars where there is one model. Where nothing changes they have a single row, and
 are laid once for all steps.
 

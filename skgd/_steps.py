@@ -116,6 +116,7 @@ class Update(NamedTuple):
     lay: Callable[[Tensor], object]  # spreads numbers over the flat vector
     wide: WideLayer | WideUnit | None  # a first layer that is updated apart
     numbers_of_wide: dict[str, Tensor]
+    averaging: list[Call]  # what follows the update, where weights are averaged
 
 
 def bind_update(
@@ -183,9 +184,13 @@ def bind_update(
     vectors = Vectors(flat, weights, gradients.flat[start:], kept)
     number = dict(zip(names, laid, strict=True))
     calls = optimizer.calls(vectors, number)
+    averaging: list[Call] = []
     if models.average is not None:
-        calls.append(partial(models.average.flat.lerp_, flat, number["share"]))
-    return Update(calls, begin, lay, wide, numbers_of_wide)
+        if wide is not None:  # all weights count, so all are settled at each step
+            averaging.append(wide.settle)
+        average = models.average.flat
+        averaging.append(partial(average.lerp_, parameters.flat, number["share"]))
+    return Update(calls, begin, lay, wide, numbers_of_wide, averaging)
 
 
 def _numbers_of_steps(
@@ -338,13 +343,19 @@ def bind_step(
     loss_function = LOSSES[shared.loss](shared.delta, shared.quantile)
 
     batch = bind_batch(data, n_outputs, n_rows, own)
-    masks, draws = _dropout(models, shared.dropout, n_rows)
+    masks, before = _dropout(models, shared.dropout, n_rows)
     gathers, first = batch.gathers, None
     if update.wide is not None:
+        if own is not None or (n_models > 1 and update.averaging):
+            msg = (
+                "Models that are averaged, or have rows of their own, must be trained "
+                f"one by one on wide sparse rows. Got {n_models} of them."
+            )
+            raise ValueError(msg)
         first = data.y.new_empty(n_models, layers[0].w.shape[1], n_rows)
         gathers = [*gathers, partial(update.wide.forward, z=first)]
         if layers[0].bias is not None:
-            draws.append(partial(first.add_, layers[0].bias.unsqueeze(2)))
+            before.append(partial(first.add_, layers[0].bias.unsqueeze(2)))
     passed = forward(layers, batch.x, activation, masks, first)
     z = passed.z
     value, dz = torch.empty_like(z), torch.empty_like(z)
@@ -353,7 +364,7 @@ def bind_step(
     back = backward(dz, passed, layers, gradients.layers, activation)
     calls: list[Call] = [
         *batch.calls,
-        *draws,
+        *before,
         *passed.calls,
         *loss_function.calls(z, batch.y, value, dz),
         contraction(equation, value, batch.share, out=loss),
@@ -364,7 +375,7 @@ def bind_step(
     ]
     if update.wide is not None:
         calls.append(partial(update.wide.update, back.dz, update.numbers_of_wide))
-    return Step(gathers, calls, loss)
+    return Step(gathers, [*calls, *update.averaging], loss)
 
 
 def _add_norms(parameters: Network, norm: Tensor, *, squared: bool) -> list[Call]:

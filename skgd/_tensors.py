@@ -129,6 +129,13 @@ def threads_for(multiply_adds: int) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
+@contextmanager
+def modes_of_others() -> Iterator[None]:
+    """Let what is not ours, such as a callback, use autograd in a computation of ours."""
+    with torch.inference_mode(False), torch.enable_grad():
+        yield
+
+
 def new_generator(
     random_state: int | np.random.RandomState | None,
 ) -> np.random.Generator:

@@ -291,16 +291,14 @@ def check_held_out(X_val: Any, y_val: Any, sample_weight_val: Any) -> None:
 
 
 def check_wide(estimator: Any, n_features: int) -> None:
-    """Refuse what would touch all weights at each step on wide sparse rows."""
-    for name in ("average", "max_grad_norm"):
-        value = getattr(estimator, name)
-        if value not in (None, False, 0):
-            msg = (
-                f"{name} must be left out where X is sparse and as wide as "
-                f"{n_features} features. Got {value!r}; steps on such rows touch the "
-                "weights of the features that they have, and no others."
-            )
-            raise ValueError(msg)
+    """Refuse what steps on wide sparse rows do not have: the norm of all gradients."""
+    if estimator.max_grad_norm is not None:
+        msg = (
+            f"max_grad_norm must be None where X is sparse and as wide as {n_features} "
+            f"features. Got {estimator.max_grad_norm!r}; leave it out, or hash or "
+            "select fewer features."
+        )
+        raise ValueError(msg)
 
 
 def check_outputs(n_outputs: int, held_out: int) -> None:
@@ -448,8 +446,9 @@ def check_labels(labels: Array, classes: Array) -> None:
     unseen = np.setdiff1d(labels, classes)
     if len(unseen):
         msg = (
-            f"y holds {_listed(unseen)}, not among the classes {_listed(classes)} of "
-            "the first call; name all classes in the first partial_fit, or fit anew."
+            f"y holds {_listed(unseen)}, not among the classes {_listed(classes)} that "
+            "training began with; name all of them in the first partial_fit, or fit "
+            "anew on rows of every class."
         )
         raise ValueError(msg)
 

@@ -31,7 +31,7 @@ from conftest import (
 )
 from scipy import sparse
 from sklearn.base import clone
-from sklearn.exceptions import NotFittedError
+from sklearn.exceptions import ConvergenceWarning, NotFittedError
 from sklearn.metrics import log_loss
 from sklearn.utils.class_weight import compute_class_weight
 
@@ -1323,3 +1323,69 @@ def test_a_linear_regression_far_from_zero_is_no_divergence():
     model = small(MiniBatchRegressor, optimizer="sgd", lr=0.1, max_iter=100)
     model.fit(X, 1e6 * y)
     assert model.loss_ < 0.2 * model.loss_curve_[0]
+
+
+# Training that goes well, though it may look otherwise
+
+OVERLAPPING = np.where(Y[:, 0] + 2 * np.sin(50 * X[:, 0]) > 3, "yes", "no")
+
+
+@every_depth
+@pytest.mark.parametrize("lr", [0.01, 0.1, 1.0])
+@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+@pytest.mark.parametrize("loss", MiniBatchClassifier._losses)
+def test_classes_that_overlap_are_no_divergence(loss, optimizer, lr, hidden):
+    """Also not by a perceptron, whose loss is 0 before it knows anything."""
+    model = MiniBatchClassifier(loss=loss, optimizer=optimizer, lr=lr / 4)
+    model.set_params(hidden_layer_sizes=hidden, random_state=0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        model.fit(X, OVERLAPPING)
+    assert model.score(X, OVERLAPPING) > 0.6
+
+
+@pytest.mark.parametrize("lr", [0.01, 0.1])
+def test_to_begin_at_the_optimum_is_no_divergence(lr):
+    """Adam wavers around it, and is told nothing but that it has not settled."""
+    weights = np.array([1.0, -2.0, 0.5, 3.0])
+    model = MiniBatchRegressor(lr=lr, random_state=0, tol=None, max_iter=30)
+    model.fit(X, X @ weights, coef_init=weights, intercept_init=[0.0])
+    assert model.score(X, X @ weights) > 0.9
+
+
+def test_targets_of_another_scale_are_no_divergence():
+    """A warm start, or a stream, goes on where the numbers are larger than before."""
+    warm = MiniBatchRegressor(warm_start=True, tol=None, max_iter=5, random_state=0)
+    warm.fit(X, y).fit(X, 1000 * y)
+    assert warm.loss_curve_[-1] < warm.loss_curve_[5]
+    stream = MiniBatchRegressor(random_state=0).partial_fit(X, np.zeros(N_ROWS))
+    stream.partial_fit(X, 2000 * y)
+    assert np.isfinite(stream.coef_).all()
+
+
+@pytest.mark.parametrize("lr", [1.01, 1.05, 1.15])
+def test_an_adaptive_rate_is_divided_before_it_diverges(lr):
+    """Whole-batch descent above its bound grows slowly; a fifth of the rate settles."""
+    rows = np.ones((4, 1))
+    model = MiniBatchRegressor(optimizer="sgd", lr=2 * lr, batch_size=None, alpha=0)
+    model.set_params(fit_intercept=False, max_iter=1000, lr_schedule="adaptive")
+    model.fit(rows, np.ones(4))
+    assert model.coef_[0] == pytest.approx(1, abs=1e-2)
+
+
+def test_a_column_of_labels_does_not_name_the_classes():
+    """A first chunk of a stream must, also where its labels are a column."""
+    model = small(MiniBatchClassifier)
+    with pytest.raises(ValueError, match="classes must be passed"):
+        model.partial_fit(X, labels[:, np.newaxis])
+
+
+@every_class
+def test_an_error_of_a_scorer_is_told_whatever_its_kind(cls):
+    """Some errors cannot be made again from a sentence."""
+
+    def scoring(estimator, rows, y):
+        raise UnicodeDecodeError("utf-8", b"x", 0, 1, "no text")
+
+    model = stream(cls).set_params(early_stopping=True, scoring=scoring)
+    assert_refused(model.fit, X, TARGET[cls], match="In scoring: .* no text")

@@ -7,12 +7,14 @@ from itertools import pairwise
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from conftest import (
     TASKS,
     WEIGHT,
     X,
     Y,
     assert_same_layers,
+    every_class,
     every_depth,
     every_task,
     fitted_state,
@@ -471,3 +473,18 @@ def test_a_trajectory_says_what_it_needs():
     pipeline = make_pipeline(StandardScaler(), small(MiniBatchRegressor))
     with pytest.raises(TypeError, match=r"Got Pipeline; set it on the one inside\."):
         pipeline.set_callbacks(WeightTrajectory()).fit(X, y)
+
+
+@every_class
+def test_callbacks_may_use_autograd(cls):
+    """They run outside of the mode in which training computes."""
+
+    class Gradient(Witness):
+        def on_fit_task_end(self, estimator, context):
+            weight = torch.ones(1, requires_grad=True)
+            (2 * weight).sum().backward()
+            self.seen.append(float(weight.grad))
+
+    witness = Gradient()
+    small(cls).set_callbacks(witness).fit(X, Y[:, 0] > 3)
+    assert set(witness.seen) == {2.0}

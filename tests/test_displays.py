@@ -378,3 +378,32 @@ def test_drawing_without_matplotlib_names_the_extra(monkeypatch):
         LossCurveDisplay.from_estimator(model)
     with pytest.raises(ImportError, match=r'pip install "skgd\[plot\]"'):
         surface(model, X, y)
+
+
+def test_curves_of_a_fit_that_was_validated_in_part_are_drawn():
+    """Epochs without held-out rows are gaps in the validation curve."""
+    model = small(MiniBatchRegressor, warm_start=True).fit(X, y)
+    model.fit(X, y, X_val=X, y_val=y)
+    model.partial_fit(X, y)
+    curve = np.array(model.validation_loss_curve_)
+    assert len(curve) == len(model.loss_curve_) == 7
+    np.testing.assert_array_equal(np.isnan(curve), [True] * 3 + [False] * 3 + [True])
+    display = LossCurveDisplay.from_estimator(model)
+    assert len(display.lines_) == 1
+
+
+@pytest.mark.parametrize("names", [["one"], ["one", "two", "three"]])
+def test_names_are_one_for_each(names):
+    """Too few or too many are refused, and so is nothing to draw."""
+    model = small(MiniBatchRegressor).fit(X, y)
+    with pytest.raises(ValueError, match=r"names must be 2, one for each. Got"):
+        LossCurveDisplay.from_estimator([model, model], names=names)
+    with pytest.raises(ValueError, match="Got an empty list"):
+        LossCurveDisplay.from_estimator([])
+
+
+def test_epochs_are_whole_numbers():
+    """There is no tick between two epochs."""
+    model = small(MiniBatchRegressor, max_iter=4).fit(X, y)
+    ticks = LossCurveDisplay.from_estimator(model).ax_.get_xticks()
+    np.testing.assert_array_equal(ticks, np.round(ticks))

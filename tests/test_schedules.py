@@ -199,3 +199,20 @@ def test_a_bad_factor_is_refused(bad):
 def test_a_factor_is_any_real_number(good):
     """Integers and NumPy's numbers serve as well, and so does zero."""
     np.testing.assert_allclose(rates_of(2, kind=lambda t: good), [LR * good] * 2)
+
+
+@pytest.mark.parametrize("kind", ["step", "cosine", "one_cycle"])
+def test_epochs_count_however_long_each_is(kind):
+    """Chunks of unlike sizes: the next step moves as far as after epochs like it."""
+    params = {"optimizer": "sgd", "lr": 0.1, "alpha": 0, "batch_size": 6, "max_iter": 9}
+    params |= {"lr_schedule": kind, "decay_every": 3, "fit_intercept": False}
+    moves = []
+    for earlier in ([60, 6, 30, 60, 12], [12, 12, 12, 12, 12]):
+        model = small(MiniBatchRegressor, **params, shuffle=False)
+        for n_rows in earlier:
+            model.partial_fit(X[:n_rows], TASKS["regression"][1][:n_rows])
+        before = model.coef_
+        model.partial_fit(X[:12], X[:12] @ before + 1)  # the residual is 1 for all
+        moves.append(np.linalg.norm(model.coef_ - before))
+    first, second = moves
+    assert first == pytest.approx(second, rel=0.02)
