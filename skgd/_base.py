@@ -485,7 +485,8 @@ class _MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
             self.batch_loss_curve_ = np.concatenate([earlier, *history.batch_loss])
         if tasks is not None:
             self.__dict__.pop("batch_loss_", None)
-            tasks.end()
+            with modes_of_others():
+                tasks.end()
         return history
 
     def _tasks(
@@ -494,13 +495,14 @@ class _MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
         """Return the tasks of a fit, and begin the first of them."""
         self._tell(models, History(start=models.start))
         sizes = batch_sizes(n_rows, shared.batch_size, shared.last_batch)
-        return FitTasks(
-            self,
-            lambda: deepcopy(self._fitted(models)),
-            **given._asdict(),
-            n_epochs=shared.max_iter,
-            n_batches=len(sizes),
-        )
+        with modes_of_others():
+            return FitTasks(
+                self,
+                lambda: deepcopy(self._fitted(models)),
+                **given._asdict(),
+                n_epochs=shared.max_iter,
+                n_batches=len(sizes),
+            )
 
     def _device(self, rows: Rows) -> torch.device:
         """Return where to compute: on the device of a tensor, or on the given one."""

@@ -131,7 +131,7 @@ def threads_for(multiply_adds: int) -> Iterator[None]:
 
 @contextmanager
 def modes_of_others() -> Iterator[None]:
-    """Let what is not ours, such as a callback, use autograd in a computation of ours."""
+    """Let what is not ours, such as a callback, compute as it does elsewhere."""
     with torch.inference_mode(False), torch.enable_grad():
         yield
 

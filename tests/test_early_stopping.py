@@ -313,7 +313,7 @@ def test_divergence_warns_and_returns_to_the_best_weights(cls, hidden, lr):
     labels = (two_classes == "yes").astype(int)
     params = {"optimizer": "sgd", "alpha": 0, "batch_size": None, "max_iter": 300}
     model = small(cls, hidden_layer_sizes=hidden, lr=lr, **params, **BY_LOSS)
-    with pytest.warns(ConvergenceWarning, match=r"diverged.*best that the held-out"):
+    with pytest.warns(ConvergenceWarning, match=r"diverged.*did best on the held-out"):
         model.fit(X[TRAIN], labels[TRAIN], **held_out(labels))
     for arrays in layers_of(model):
         assert all(np.isfinite(array).all() for array in arrays)
