@@ -75,6 +75,7 @@ from skgd._training import (
     Validation,
     objectives,
     train,
+    train_on_chunk,
 )
 from skgd._validation import (
     check_cast,
@@ -408,7 +409,7 @@ class _MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
                     starts=starts,
                     max_iter=self.max_iter,
                     tol=self.tol,
-                    over=[interrupted, *self._clock()],
+                    over=self._with_clock(interrupted),
                 )
                 history.ended = history.ended or interrupted()
         return history
@@ -445,7 +446,7 @@ class _MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
         max_iter: int,
         tol: float | None,
         start: float | None = None,
-        over: Sequence[Callable[[], str]] = (),
+        over: Callable[[], str] | None = None,
     ) -> History:
         """Train one model and store the fitted state, or raise ValueError."""
         n_outputs = self._n_outputs(data.y)
@@ -465,7 +466,10 @@ class _MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
         if has_callbacks(self):
             tasks = self._tasks(models, shared, given, data.n_samples)
         watch = _Watch(self, over, tasks) if over or tasks else None
-        [history] = train(data, models, shared, per_model, validation, watch)
+        if start is None:
+            [history] = train(data, models, shared, per_model, validation, watch)
+        else:
+            [history] = train_on_chunk(data, models, shared, per_model, watch)
         if history.diverged and not (self.early_stopping and isfinite(history.best)):
             raise ValueError(self._divergence(history))
         if history.score and not isfinite(history.best):
@@ -510,12 +514,13 @@ class _MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
         check_dtype_of_device(dtype_of(rows), device.type)
         return device
 
-    def _clock(self) -> list[Callable[[], str]]:
-        """Return the function that says when the time is over, if time is limited."""
+    def _with_clock(self, interrupted: Callable[[], str]) -> Callable[[], str]:
+        """Return the function that also says when the time is over, if limited."""
         if self.max_time is None:
-            return []
+            return interrupted
         end = monotonic() + self.max_time
-        return [lambda: "max_time is over" if monotonic() > end else ""]
+        over = "max_time is over"
+        return lambda: interrupted() or (over if monotonic() > end else "")
 
     def _next_generator(self) -> np.random.Generator:
         """Return the random stream, where the last call has left it."""
@@ -837,11 +842,13 @@ class _Watch:
     def __init__(
         self,
         trainee: _MiniBatchBase,
-        over: Sequence[Callable[[], str]],
+        over: Callable[[], str] | None,
         tasks: FitTasks | None,
     ) -> None:
-        self._trainee, self._over, self._tasks = trainee, over, tasks
+        self._trainee, self._tasks = trainee, tasks
+        self._over = over or str  # which says nothing
         self._batches = tasks if tasks is not None and tasks.wants_batches else None
+        self.wants_steps = self._batches is not None
         self.told = 0  # epochs that the trainee knows of
 
     def before_epoch(self) -> None:
@@ -862,22 +869,19 @@ class _Watch:
                 stops = self._batches.end_batch()
             if stops:
                 return "stopped by a callback"
-        return self._why_over()
+        return self._over()
 
     def after_epoch(self, models: Models, histories: Sequence[History]) -> str:
         [history] = histories
         if self._tasks is None:
-            return self._why_over()
+            return self._over()
         if history.diverged or not all(finite(models.parameters)):
             return ""  # an error is about to say so
         self._trainee._tell(models, history, self.told)
         self.told = len(history.objective)
         with modes_of_others():
             stops = self._tasks.end_epoch()
-        return "stopped by a callback" if stops else self._why_over()
-
-    def _why_over(self) -> str:
-        return next(filter(None, (is_over() for is_over in self._over)), "")
+        return "stopped by a callback" if stops else self._over()
 
 
 def _mean_weight(examples: _Examples, rows: Array | None = None) -> float:

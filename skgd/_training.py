@@ -60,6 +60,8 @@ class Watch(Protocol):
     They are given the models that are still in the stack, and read them only.
     """
 
+    wants_steps: bool  # whether it is told before each step, and not only after
+
     def before_epoch(self) -> None: ...
 
     def before_step(self) -> None: ...
@@ -101,10 +103,44 @@ def train(
         histories = [History(start=start) for start in starts]
         _train(data, models, shared, per_model, sizes, histories, validation, watch)
         ends = _losses_of_some(data, models.answer, shared)
-        ended_well = finite(models.answer)
-    for history, loss, is_finite in zip(histories, ends, ended_well, strict=True):
-        judge_end(history, loss if is_finite else nan)
+        _judge_ends(histories, ends, finite(models.answer))
     return histories
+
+
+def train_on_chunk(
+    data: Data,
+    models: Models,
+    shared: Shared,
+    per_model: PerModel,
+    watch: Watch | None = None,
+) -> list[History]:
+    """Train the models in place on the next rows of a stream, which began with a loss.
+
+    What was said of these rows is judged less closely, for there are calls to come: by
+    the loss before each step, and by guesses only where it is far above the first one.
+    """
+    assert models.start is not None
+    sizes = batch_sizes(data.n_samples, shared.batch_size, shared.last_batch)
+    with threads_for(max(sizes) * _multiply_adds(data, models.parameters)):
+        histories = [History(start=models.start) for _ in per_model["lr"]]
+        _train(data, models, shared, per_model, sizes, histories, None, watch)
+        ends, ended_well = [h.objective[-1] for h in histories], finite(models.answer)
+        _judge_ends(histories, ends, ended_well)
+        if any(history.diverged for history in histories):
+            for history, guess in zip(
+                histories, _losses_at_start(data, models, shared), strict=True
+            ):
+                history.start, history.diverged = max(models.start, guess), False
+            _judge_ends(histories, ends, ended_well)
+    return histories
+
+
+def _judge_ends(
+    histories: Sequence[History], losses: Sequence[float], finite: Sequence[bool]
+) -> None:
+    """Judge each model by the loss that it ends with, and whether it is finite."""
+    for history, loss, is_finite in zip(histories, losses, finite, strict=True):
+        judge_end(history, loss if is_finite else nan)
 
 
 def _losses_at_start(data: Data, models: Models, shared: Shared) -> list[float]:
@@ -112,7 +148,7 @@ def _losses_at_start(data: Data, models: Models, shared: Shared) -> list[float]:
 
     The guesses are 0, 1 and -1 for every row. They need no look at X, so their loss is
     taken over all rows, for a few targets may make most of it. That a model begins well
-    does not make it diverge when it gets worse than that.
+    does not make it diverge when it gets worse than that. A stream began long ago.
     """
     n_outputs = models.parameters.layers[-1].w.shape[1]
     nothing = data.y.new_zeros(1).expand(data.x.shape[0], 1)
@@ -347,6 +383,9 @@ def _bind_epoch(
     rows_of_blocks = [sum(block) for block in blocks]
     everything = torch.from_numpy(all_rows(data)).to(data.y.device)
 
+    before_step = watch.before_step if watch and watch.wants_steps else None
+    after_step = watch.after_step if watch else None
+
     def draw_rows() -> Tensor:
         """Return the rows of an epoch in order: (n,), or (m, n), each model's own."""
         if whole:
@@ -369,8 +408,8 @@ def _bind_epoch(
             block, batches, numbers_of_steps, batch_loss.unbind(), strict=True
         ):
             step = step_of[size]
-            if watch is not None:
-                watch.before_step()
+            if before_step is not None:
+                before_step()
             for gather in step.gathers:
                 gather(batch)
             if numbers is not None:
@@ -379,9 +418,10 @@ def _bind_epoch(
                 call()
             loss.copy_(step.loss)
             models.t += 1
-            ended = "" if watch is None else watch.after_step(models, loss)
-            if ended:
-                return ended
+            if after_step is not None:
+                ended = after_step(models, loss)
+                if ended:
+                    return ended
         return ""
 
     def run_epoch() -> _Epoch:
