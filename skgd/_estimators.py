@@ -94,7 +94,8 @@ class MiniBatchRegressor(RegressorMixin, _MiniBatchBase):
         "adam" one of about ``lr`` at the most, "rmsprop" likewise after a few longer
         ones, "adagrad" a shorter one the longer it trains. They need many steps to
         reach targets far from zero. "adamw" is Adam with weights that shrink by
-        ``lr * alpha`` a step instead of descending the penalty.
+        ``lr * alpha`` a step instead of descending the penalty; it stays where a
+        network fits every row, from where Adam with a penalty jumps away at times.
     lr : float > 0, default=0.01
         Learning rate, the size of a step. A larger one learns faster; too large a one
         diverges with "sgd" and wavers around the minimum with "adam".
@@ -516,7 +517,8 @@ class MiniBatchClassifier(ClassifierMixin, _MiniBatchBase):
         "adam" one of about ``lr`` at the most, "rmsprop" likewise after a few longer
         ones, "adagrad" a shorter one the longer it trains. They need many steps to
         reach targets far from zero. "adamw" is Adam with weights that shrink by
-        ``lr * alpha`` a step instead of descending the penalty.
+        ``lr * alpha`` a step instead of descending the penalty; it stays where a
+        network fits every row, from where Adam with a penalty jumps away at times.
     lr : float > 0, default=0.01
         Learning rate, the size of a step. A larger one learns faster; too large a one
         diverges with "sgd" and wavers around the minimum with "adam".
