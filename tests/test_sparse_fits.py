@@ -58,9 +58,10 @@ SETTINGS = {
 
 @every_class
 @pytest.mark.parametrize("params", SETTINGS.values(), ids=SETTINGS)
-def test_plain_descent_is_that_of_the_array(cls, params, width):
+def test_plain_descent_is_that_of_the_array(cls, params, width, device):
     """Wide or narrow, every weight and every loss is that of the dense rows."""
-    sparsely, densely = pair(cls, optimizer="sgd", lr=0.1, max_iter=6, **params)
+    params = {"optimizer": "sgd", "lr": 0.1, "max_iter": 6, "device": device, **params}
+    sparsely, densely = pair(cls, **params)
     assert_same_layers(sparsely, densely, rtol=1e-10, atol=1e-12)
     np.testing.assert_allclose(sparsely.loss_curve_, densely.loss_curve_, rtol=1e-10)
     np.testing.assert_allclose(
