@@ -60,7 +60,7 @@ from skgd._network import (
     raw_prediction,
 )
 from skgd._optimizers import OPTIMIZERS, PerModel, variant
-from skgd._sparse import csr, is_wide, raw_product
+from skgd._sparse import csr, first_output, is_wide
 from skgd._steps import Models, Shared
 from skgd._stopping import INTERRUPTED, History, interruptible
 from skgd._tensors import (
@@ -823,13 +823,12 @@ class _MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
             activation = ACTIVATIONS[self.activation](self.negative_slope)
             if not issparse(rows):
                 return raw_prediction(on_device, to_device(rows, device), activation)
-            w, bias = on_device[0]
-
-            def first(some: Rows) -> Tensor:
-                z = raw_product(csr(some, device), w)
-                return z if bias is None else z.add_(bias.unsqueeze(2))
-
-            return raw_prediction(on_device, rows, activation, first)
+            return raw_prediction(
+                on_device,
+                rows,
+                activation,
+                lambda some: first_output(csr(some, device), *on_device[0]),
+            )
 
 
 class _Watch:

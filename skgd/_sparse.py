@@ -236,6 +236,12 @@ def raw_product(x: Csr, w: Tensor) -> Tensor:
     return z
 
 
+def first_output(x: Csr, w: Tensor, bias: Tensor | None) -> Tensor:
+    """Return the first layer's output (mon) for all rows of x."""
+    z = raw_product(x, w)
+    return z if bias is None else z.add_(bias.unsqueeze(2))
+
+
 class Debts(NamedTuple):
     """What weights owe at each of some steps: two running numbers for each model.
 

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from skgd._activations import ACTIVATIONS
-from skgd._batches import Data, Gather, all_rows, batch_sizes, bind_batch
+from skgd._batches import Batch, Data, Gather, all_rows, batch_sizes, bind_batch
 from skgd._contraction import Call, contraction
 from skgd._losses import LOSSES
 from skgd._network import Network, backward, first_segment, forward, owners
@@ -31,7 +31,7 @@ from skgd._optimizers import (
     variant,
 )
 from skgd._schedules import Schedule, learning_rates
-from skgd._sparse import Csr, WideLayer, WideUnit, is_wide, raw_product, take_rows
+from skgd._sparse import Csr, WideLayer, WideUnit, first_output, is_wide, take_rows
 from skgd._tensors import numbers_like
 
 # Held-out rows whose loss is computed at once.
@@ -142,16 +142,17 @@ def bind_update(
 
     numbers = _numbers_of_steps(models, optimizer, shared, per_model, schedule)
 
-    def table(t: int, n_steps: int) -> Tensor:
+    def table(numbers: Numbers) -> Tensor:
         """Return them as one tensor, (steps, numbers, m); one step if all are alike."""
-        rows = list(numbers(t, n_steps).values())
+        rows = list(numbers.values())
         shape = (max(map(len, rows)), n_models)
         stacked = np.stack([np.broadcast_to(row, shape) for row in rows], axis=1)
         return numbers_like(stacked, flat)
 
-    names = list(numbers(models.t, 1))
+    first = numbers(models.t, 1)
+    names = list(first)
     laid = flat.new_empty(len(names), len(owner))
-    constant = not callable(schedule.kind) and len(table(models.t, 2)) == 1
+    constant = not callable(schedule.kind) and len(table(numbers(models.t, 2))) == 1
 
     wide: WideLayer | WideUnit | None = None
     numbers_of_wide: dict[str, Tensor] = {}
@@ -174,11 +175,11 @@ def bind_update(
         if wide is not None and not optimizer.keeps:
             wide.owe(*_owed(numbers(t, n_steps), n_steps, n_models))
         if not constant:
-            return table(t, n_steps).unbind()
-        changed = table(t, 1)[0] if shared.adaptive else None
+            return table(numbers(t, n_steps)).unbind()
+        changed = table(numbers(t, 1))[0] if shared.adaptive else None
         return [changed, *[None] * (n_steps - 1)]
 
-    lay(table(models.t, 1)[0])
+    lay(table(first)[0])
     kept = {name: network.flat[start:] for name, network in models.kept.items()}
     weights = parameters.flat[start : parameters.n_weights]
     vectors = Vectors(flat, weights, gradients.flat[start:], kept)
@@ -340,7 +341,6 @@ def bind_step(
     n_models, n_outputs, _ = layers[-1].w.shape
     own = n_models if len(models.generators) > 1 else None
     activation = ACTIVATIONS[shared.activation](shared.negative_slope)
-    loss_function = LOSSES[shared.loss](shared.delta, shared.quantile)
 
     batch = bind_batch(data, n_outputs, n_rows, own)
     masks, before = _dropout(models, shared.dropout, n_rows)
@@ -357,17 +357,13 @@ def bind_step(
         if layers[0].bias is not None:
             before.append(partial(first.add_, layers[0].bias.unsqueeze(2)))
     passed = forward(layers, batch.x, activation, masks, first)
-    z = passed.z
-    value, dz = torch.empty_like(z), torch.empty_like(z)
-    loss = z.new_empty(n_models)
-    equation = "mob,ob->m" if batch.share.ndim == 2 else "mob,mob->m"
+    losses, dz, loss = _bind_loss(passed.z, batch, shared)
     back = backward(dz, passed, layers, gradients.layers, activation)
     calls: list[Call] = [
         *batch.calls,
         *before,
         *passed.calls,
-        *loss_function.calls(z, batch.y, value, dz),
-        contraction(equation, value, batch.share, out=loss),
+        *losses,
         partial(dz.mul_, batch.share),  # the mean over b is taken here, once
         *back.calls,
         *_clip(gradients, shared.max_grad_norm),
@@ -376,6 +372,21 @@ def bind_step(
     if update.wide is not None:
         calls.append(partial(update.wide.update, back.dz, update.numbers_of_wide))
     return Step(gathers, [*calls, *update.averaging], loss)
+
+
+def _bind_loss(
+    z: Tensor, batch: Batch, shared: Shared
+) -> tuple[list[Call], Tensor, Tensor]:
+    """Return the calls of the loss, its gradient in z, and each model's mean, (m,)."""
+    value, dz, loss = torch.empty_like(z), torch.empty_like(z), z.new_empty(len(z))
+    equation = "mob,ob->m" if batch.share.ndim == 2 else "mob,mob->m"
+    calls: list[Call] = [
+        *LOSSES[shared.loss](shared.delta, shared.quantile).calls(
+            z, batch.y, value, dz
+        ),
+        contraction(equation, value, batch.share, out=loss),
+    ]
+    return calls, dz, loss
 
 
 def _add_norms(parameters: Network, norm: Tensor, *, squared: bool) -> list[Call]:
@@ -403,9 +414,7 @@ def _first_layer_(
     z: Tensor, x: Csr, w: Tensor, bias: Tensor | None, rows: Tensor
 ) -> None:
     """Write the first layer's output for some rows of a sparse matrix."""
-    z.copy_(raw_product(take_rows(x, rows), w))
-    if bias is not None:
-        z.add_(bias.unsqueeze(2))
+    z.copy_(first_output(take_rows(x, rows), w, bias))
 
 
 def bind_mean_loss(
@@ -414,7 +423,6 @@ def bind_mean_loss(
     """Return the function that gives every model's mean loss on some data, (m,)."""
     n_outputs = network.layers[-1].w.shape[1]
     activation = ACTIVATIONS[shared.activation](shared.negative_slope)
-    loss_function = LOSSES[shared.loss](shared.delta, shared.quantile)
     rows = torch.from_numpy(all_rows(data)).to(data.y.device)
     sizes = batch_sizes(len(rows), _HELD_OUT_AT_ONCE, "keep")
     total: float = len(rows)
@@ -430,16 +438,8 @@ def bind_mean_loss(
             first = data.y.new_empty(len(w), w.shape[1], n_rows)
             gathers = [*gathers, partial(_first_layer_, first, data.x, w, bias)]
         passed = forward(network.layers, batch.x, activation, first=first)
-        z = passed.z
-        value, dz = torch.empty_like(z), torch.empty_like(z)
-        loss = z.new_empty(len(z))
-        calls = [
-            *batch.calls,
-            *passed.calls,
-            *loss_function.calls(z, batch.y, value, dz),
-            contraction("mob,ob->m", value, batch.share, out=loss),
-        ]
-        return Step(gathers, calls, loss)
+        losses, _, loss = _bind_loss(passed.z, batch, shared)
+        return Step(gathers, [*batch.calls, *passed.calls, *losses], loss)
 
     pass_of = {size: bound(size) for size in set(sizes)}
 

@@ -1,8 +1,7 @@
 """Train m models: epochs, mini-batches, validation. The only loop over time.
 
-A model that stops, or whose objective is no longer a
-number, leaves the stack with the weights it has, and the others go on: company changes
-nothing.
+A model that stops, or whose objective is no longer a number, leaves the stack with the
+weights it has, and the others go on: company changes nothing.
 
 Within an epoch nothing is copied from the device to the host, but for the places of
 sparse rows.
@@ -99,8 +98,9 @@ def train(
     """Train the models in place until each has stopped, and tell how it went."""
     sizes = batch_sizes(data.n_samples, shared.batch_size, shared.last_batch)
     with threads_for(max(sizes) * _multiply_adds(data, models.parameters)):
-        starts = _losses_at_start(data, models, shared)
-        histories = [History(start=start) for start in starts]
+        guess = _loss_of_guesses(data, models.parameters, shared)
+        begun = _losses_of_some(data, models.parameters, shared)
+        histories = [History(start=max(guess, loss)) for loss in begun]
         _train(data, models, shared, per_model, sizes, histories, validation, watch)
         ends = _losses_of_some(data, models.answer, shared)
         _judge_ends(histories, ends, finite(models.answer))
@@ -127,9 +127,8 @@ def train_on_chunk(
         ends, ended_well = [h.objective[-1] for h in histories], finite(models.answer)
         _judge_ends(histories, ends, ended_well)
         if any(history.diverged for history in histories):
-            for history, guess in zip(
-                histories, _losses_at_start(data, models, shared), strict=True
-            ):
+            guess = _loss_of_guesses(data, models.parameters, shared)
+            for history in histories:
                 history.start, history.diverged = max(models.start, guess), False
             _judge_ends(histories, ends, ended_well)
     return histories
@@ -143,25 +142,20 @@ def _judge_ends(
         judge_end(history, loss if is_finite else nan)
 
 
-def _losses_at_start(data: Data, models: Models, shared: Shared) -> list[float]:
-    """Return the loss that each model begins with, or that of a guess if it is more.
+def _loss_of_guesses(data: Data, network: Network, shared: Shared) -> float:
+    """Return the largest loss of guessing 0, 1 or -1 for every row.
 
-    The guesses are 0, 1 and -1 for every row. They need no look at X, so their loss is
-    taken over all rows, for a few targets may make most of it. That a model begins well
-    does not make it diverge when it gets worse than that. A stream began long ago.
+    A start counts as no better than that: a model that begins well does not diverge
+    when it gets worse. Guesses need no look at X, so their loss is taken over all rows,
+    for a few targets may make most of it.
     """
-    n_outputs = models.parameters.layers[-1].w.shape[1]
+    n_outputs = network.layers[-1].w.shape[1]
     nothing = data.y.new_zeros(1).expand(data.x.shape[0], 1)
     guesses = new_network(3, (1, n_outputs), True, data.y)
     [(_, biases)] = guesses.layers
     assert biases is not None
     biases.copy_(biases.new_tensor([[0.0], [1.0], [-1.0]]).expand_as(biases))
-    guessed = _losses(data._replace(x=nothing), guesses, shared, all_rows(data))
-    if models.start is None:
-        begun = _losses_of_some(data, models.parameters, shared)
-    else:
-        begun = [models.start] * len(models.parameters.layers[0].w)
-    return [max(*guessed, loss) for loss in begun]
+    return max(_losses(data._replace(x=nothing), guesses, shared, all_rows(data)))
 
 
 def _losses_of_some(data: Data, network: Network, shared: Shared) -> list[float]:
@@ -295,8 +289,7 @@ def _begin_with(histories: Sequence[History], held_out: _HeldOut, t: int) -> Non
 def _slows_down(models: Models, per_model: PerModel, place: int) -> bool:
     """Return whether the learning rate of a model may be divided, not tiny yet."""
     assert models.slowed is not None
-    smallest: bool = per_model["lr"][place] * models.slowed[place] <= SMALLEST_LR
-    return not smallest
+    return bool(per_model["lr"][place] * models.slowed[place] > SMALLEST_LR)
 
 
 def _slow_down(models: Models, place: int) -> None:
