@@ -552,8 +552,10 @@ class _MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
         check_split(examples.weight, rows, kept_back)
         return np.sort(rows), np.sort(kept_back)
 
-    def _scorer(self, examples: _Examples) -> Callable[[Network, int], float] | None:
-        """Return the function that scores a model of a stack on held-out rows."""
+    def _scorer(
+        self, examples: _Examples
+    ) -> Callable[[Network, Sequence[int], Sequence[int]], list[float]] | None:
+        """Return the function that scores models of a stack on held-out rows."""
         if not self.early_stopping or self.scoring == "loss":
             return None
         scorer = check_scoring(self, self.scoring)
@@ -574,7 +576,7 @@ class _MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
                 value = scorer(judged, examples.rows, examples.labels, **weights)
             return check_score(value)
 
-        return score
+        return lambda network, places, models: [score(network, at) for at in places]
 
     def _shared(self, n_outputs: int, max_iter: int, tol: float | None) -> Shared:
         """Return the hyperparameters that models trained together have in common."""

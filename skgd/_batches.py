@@ -4,10 +4,16 @@
 host, the same on every device; the rows themselves are gathered batch by batch into one
 small array. (A shuffled copy of the whole of X costs more than training on it.)
 
-Dimension key: n all samples, m models, i features, o outputs, b samples of the batch.
+Models that see the same rows in the same order are a *fold*, and its rows are gathered
+once for all of them. Folds take their steps together, so all have as many steps an
+epoch. The last batch of some may be shorter than that of others: it is padded with
+rows that count nothing.
+
+Dimension key: n all samples, m models, f folds, i features, o outputs, b samples of the
+batch.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import NamedTuple
 
@@ -28,22 +34,24 @@ class Data(NamedTuple):
 
     x: Tensor | Csr  # (n, i), a row a sample
     y: Tensor  # (o, n); or (1, n) where it holds class numbers and o is above one
-    weight: Tensor | None  # (1, n), sample weights
-    rows: Rows | None = None  # those that count, where others share the arrays
+    weight: Tensor | None  # (1, n), sample weights; or (f, n), those of each fold
+    rows: Rows | None = None  # those that count, where others share the arrays; or
+    # (f, n), those of each fold, the shorter ones padded
+    counts: Sequence[int] | None = None  # (f,), how many they are without the padding
 
     @property
     def n_samples(self) -> int:
-        """The number of rows that count."""
-        return self.x.shape[0] if self.rows is None else len(self.rows)
+        """The number of rows that count, in the largest fold."""
+        return self.x.shape[0] if self.rows is None else self.rows.shape[-1]
 
 
 class Batch(NamedTuple):
-    """The arrays of a mini-batch; with a leading axis m if each model has its own."""
+    """The arrays of a mini-batch; with a leading axis f if each fold has its own."""
 
     x: Tensor | None  # (i, b); None where X is wide and sparse
     y: Tensor  # (o, b)
     share: Tensor  # (o, b), what a sample counts in the batch's mean: weight / rows
-    gathers: list[Gather]  # given the rows, (b,) or (m * b,), fetch them from the data
+    gathers: list[Gather]  # given the rows, (b,) or (f * b,), fetch them from the data
     calls: list[Call]  # then finish y and share
 
 
@@ -65,6 +73,53 @@ def all_rows(data: Data) -> Rows:
     return np.arange(data.x.shape[0]) if data.rows is None else data.rows
 
 
+def batches_of(rows: Tensor, sizes: Sequence[int]) -> list[Tensor]:
+    """Return rows (n,) batch by batch, (b,), or rows (f, n), (f * b,)."""
+    batches = rows.split_with_sizes(list(sizes), dim=-1)
+    return list(batches) if rows.ndim == 1 else [batch.flatten() for batch in batches]
+
+
+def weights_in_all(data: Data) -> list[float]:
+    """Return what the rows of each fold count in all, 1 where they count nothing."""
+    rows = np.atleast_2d(all_rows(data))
+    counts = data.counts or [rows.shape[1]] * len(rows)
+    if data.weight is None:
+        return [float(count) for count in counts]
+    weights = data.weight.expand(len(rows), -1)
+    parts = zip(weights, rows, counts, strict=True)
+    return [float(one[some[:count]].sum()) or 1.0 for one, some, count in parts]
+
+
+def take_folds(data: Data, folds: Sequence[int]) -> Data:
+    """Return the data of some of the folds, without padding that they do not need."""
+    places, rows, counts, weight = list(folds), data.rows, data.counts, data.weight
+    if weight is not None and len(weight) > 1:
+        weight = weight[places]
+    if rows is not None and rows.ndim == 2:
+        rows = rows[places]
+        if counts is not None:
+            counts = [counts[place] for place in places]
+            rows = rows[:, : max(counts)]
+            counts = counts if len(set(counts)) > 1 else None
+        rows = rows[0] if len(rows) == 1 else rows
+    return data._replace(rows=rows, counts=counts, weight=weight)
+
+
+def counts_in_batches(data: Data, sizes: Sequence[int]) -> list[tuple[int, ...] | None]:
+    """Return how many rows of each fold count in each batch; None where all do."""
+    if data.counts is None:
+        return [None] * len(sizes)
+    starts = np.append(0, np.cumsum(sizes)[:-1])
+    counts = [
+        tuple(np.clip(np.subtract(data.counts, start), 0, size).tolist())
+        for start, size in zip(starts, sizes, strict=True)
+    ]
+    return [
+        None if set(count) == {size} else count
+        for count, size in zip(counts, sizes, strict=True)
+    ]
+
+
 def rows_of_epoch(
     generator: np.random.Generator, n_samples: int, n_rows: int, *, shuffle: bool
 ) -> Rows:
@@ -80,28 +135,35 @@ def rows_of_epoch(
     return rows[:n_rows]
 
 
-def bind_batch(data: Data, n_outputs: int, n_rows: int, own: int | None) -> Batch:
+def bind_batch(
+    data: Data,
+    n_outputs: int,
+    n_rows: int,
+    n_folds: int = 1,
+    counts: tuple[int, ...] | None = None,
+) -> Batch:
     """Return the arrays of a batch of ``n_rows``, and the calls that fill them.
 
-    ``own`` is the number of models if each sees rows of its own, None if all see the
-    same ones. The whole set is not gathered: its arrays are views of the data, or where
-    only some of the rows count, they are gathered here, once.
+    All models see the same rows unless there are several folds. ``counts`` says how
+    many rows of each fold count, the first ones; None is all. The whole set is not
+    gathered: its arrays are views of the data, or where only some of the rows count,
+    they are gathered here, once.
     """
     gathers: list[Gather] = []
     calls: list[Call] = []
     whole = n_rows == data.n_samples
-    m = own or 1
+    if whole and (data.rows is None or data.rows.ndim == 1):
+        n_folds = 1  # there is but one whole set
 
     def gathered(array: Tensor, axis: int) -> Tensor:
         """Return the array, or one of a batch's rows that a gather will fill."""
         if whole and data.rows is None:
             return array
         if whole:
-            return array.index_select(
-                axis, torch.from_numpy(data.rows).to(array.device)
-            )
+            rows = torch.from_numpy(all_rows(data).ravel())
+            return array.index_select(axis, rows.to(array.device))
         shape = list(array.shape)
-        shape[axis] = m * n_rows
+        shape[axis] = n_folds * n_rows
         batch = array.new_empty(shape)
         gathers.append(partial(torch.index_select, array, axis, out=batch))
         return batch
@@ -110,11 +172,11 @@ def bind_batch(data: Data, n_outputs: int, n_rows: int, own: int | None) -> Batc
     if isinstance(data.x, Tensor):
         x = gathered(data.x, 0)
     elif not is_wide(data.x):
-        x = data.y.new_empty(m * n_rows, data.x.n_features)
+        x = data.y.new_empty(n_folds * n_rows, data.x.n_features)
         fill = partial(_fill_with_rows_, x, data.x)
         gathers.append(fill)
         if whole:
-            fill(torch.from_numpy(all_rows(data)))
+            fill(torch.from_numpy(all_rows(data).ravel()))
             gathers.clear()
     if x is not None:
         x = x.view(-1, n_rows, data.x.shape[1]).mT
@@ -124,18 +186,41 @@ def bind_batch(data: Data, n_outputs: int, n_rows: int, own: int | None) -> Batc
         classes = torch.arange(n_outputs, dtype=y.dtype, device=y.device).view(-1, 1)
         calls.append(partial(torch.eq, y, classes, out=one_hot))
         y = one_hot
-    share = y.new_full(y.shape, 1 / n_rows)
+    share_of_row = _shares(y, n_rows, counts)
+    share = y.new_empty(y.shape).copy_(share_of_row)
     if data.weight is not None:
-        weight = gathered(data.weight, 1).view(-1, 1, n_rows)
+        if len(data.weight) == 1:
+            weight = gathered(data.weight, 1).view(-1, 1, n_rows)
+        else:  # every fold has weights of its own
+            weight = y.new_empty(n_folds, 1, n_rows)
+            gathers.append(partial(_gather_by_fold_, weight, data.weight))
+            if whole:
+                gathers.pop()(torch.from_numpy(all_rows(data)).to(y.device))
         calls.append(partial(share.copy_, weight))
-        calls.append(partial(share.mul_, y.new_full((1,), 1 / n_rows)))
+        calls.append(partial(share.mul_, share_of_row))
     if whole:  # nothing changes from step to step
         for call in calls:
             call()
         calls.clear()
-    if own is None or whole:
+    if n_folds == 1:
         return Batch(None if x is None else x[0], y[0], share[0], gathers, calls)
     return Batch(x, y, share, gathers, calls)
+
+
+def _shares(like: Tensor, n_rows: int, counts: tuple[int, ...] | None) -> Tensor:
+    """Return what a row counts in the mean over its batch, (1,) or (f, 1, b)."""
+    if counts is None:
+        return like.new_full((1,), 1 / n_rows)
+    shares = like.new_zeros(len(counts), 1, n_rows)
+    for share, count in zip(shares, counts, strict=True):
+        share[:, :count] = 1 / max(1, count)
+    return shares
+
+
+def _gather_by_fold_(out: Tensor, weight: Tensor, rows: Tensor) -> None:
+    """Write each fold's weights, of (f, n), of its rows, (f * b,), into (f, 1, b)."""
+    n_folds = len(weight)
+    torch.gather(weight, 1, rows.view(n_folds, -1), out=out.view(n_folds, -1))
 
 
 def _fill_with_rows_(out: Tensor, x: Csr, rows: Tensor) -> None:

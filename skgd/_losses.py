@@ -4,9 +4,10 @@ Dimension key: m models, o outputs, b samples of the mini-batch.
 
 A loss is a function that returns the calls (see ``_contraction``) which fill ``value``
 (mob) with terms whose sum over o is the loss of a sample, and ``dz`` (mob) with the
-derivative of that loss in ``z`` (mob). The target ``y`` is (ob), or (mob) where every
-model has a batch of its own; of a class it is 0 or 1. The mean over the batch and the
-sample weights are the business of ``_steps``.
+derivative of that loss in ``z`` (mob). The target ``y`` is (ob); of a class it is 0 or
+1. Where every fold has a batch of its own, z is (fcob), see ``_network``, and y (f1ob):
+o is the last axis but one all the same. The mean over the batch and the sample weights
+are the business of ``_steps``.
 
 Everything is computed from the raw prediction, never from the logarithm of a
 probability, so values and gradients stay exact however certain a model is. A sum whose
@@ -176,7 +177,7 @@ def binary_log_loss(z: Tensor, y: Tensor, value: Tensor, dz: Tensor) -> list[Cal
 def multinomial_log_loss(z: Tensor, y: Tensor, value: Tensor, dz: Tensor) -> list[Call]:
     """-y . log_softmax(z): minus the log-likelihood of a one-hot y under softmax(z)."""
     return [
-        partial(torch.log_softmax, z, 1, out=dz),
+        partial(torch.log_softmax, z, -2, out=dz),
         partial(torch.mul, dz, y, out=value),
         partial(value.neg_),
         partial(dz.exp_),
@@ -256,8 +257,8 @@ GAMMA = Loss(gamma, torch.exp)
 BINARY_LOG_LOSS = Loss(binary_log_loss, torch.sigmoid, torch.nn.functional.logsigmoid)
 MULTINOMIAL_LOG_LOSS = Loss(
     multinomial_log_loss,
-    partial(torch.softmax, dim=1),
-    partial(torch.log_softmax, dim=1),
+    partial(torch.softmax, dim=-2),
+    partial(torch.log_softmax, dim=-2),
 )
 HINGE = Loss(hinge(1.0), None)
 SQUARED_HINGE = Loss(squared_hinge, None)

@@ -6,11 +6,13 @@ m : models trained together (1 for a single estimator)
 i : units coming into a layer
 o : units going out of it
 b : samples in the mini-batch
+f : folds of models, where not all see the same batch
+c : the models of a fold; they lie side by side, so (f, c) is a view of m
 
 Three arrays take part in the products of a layer: its weights ``w`` (moi), its input
 ``x`` (mib) and its output (mob). The forward pass contracts the first two; the gradient
 of either one contracts the other with the gradient of the output. The first layer's
-input is (ib) where all models see the same batch.
+input is (ib) where all models see the same batch, and (fib) where those of a fold do.
 
 ``forward`` and ``backward`` return calls (see ``_contraction``) and the arrays that
 these fill: the equations are bound to their arrays once, and replayed at every step.
@@ -111,6 +113,11 @@ def arrays(network: Network) -> list[Tensor]:
     return [array for layer in network.layers for array in layer if array is not None]
 
 
+def by_fold(array: Tensor, n_folds: int) -> Tensor:
+    """Return a view (f, c, ...) of an array (m, ...), the models of a fold together."""
+    return array.view(n_folds, -1, *array.shape[1:])
+
+
 def finite(network: Network) -> list[bool]:
     """Return which models have finite parameters only."""
     sums = sum(array.flatten(1).sum(1) for array in arrays(network))
@@ -206,9 +213,9 @@ def initialise_(
     """Draw the weights of models with hidden layers; a linear model starts at zero.
 
     ``init`` names the initialiser of all layers; "auto" is the activation's own for
-    hidden layers and Glorot's for the last. One generator serves all models alike, or
-    each model has its own. The draw is made in float64 and then cast, so every dtype
-    starts from the same numbers.
+    hidden layers and Glorot's for the last. A generator serves all models of a fold
+    alike. The draw is made in float64 and then cast, so every dtype starts from the
+    same numbers.
     """
     if len(network.layers) == 1:
         return
@@ -218,7 +225,8 @@ def initialise_(
         suits = "glorot_uniform" if last else activation.init
         draw = INITIALISERS[suits if init == "auto" else init]
         draws = [draw(generator, units_in, units_out) for generator in generators]
-        layer.w.copy_(numbers_like(np.stack(draws), layer.w))
+        weights = numbers_like(np.stack(draws), layer.w)
+        layer.w.copy_(weights.repeat_interleave(len(layer.w) // len(draws), 0))
 
 
 class Hidden(NamedTuple):
@@ -226,7 +234,7 @@ class Hidden(NamedTuple):
 
     z: Tensor  # the sum, or h where the activation does not keep the sum
     h: Tensor  # the value
-    mask: Tensor | None  # what the next layer gets of h is h times this; or (ob)
+    mask: Tensor | None  # what the next layer gets of h is h times this; (fob) or (ob)
 
 
 class Forward(NamedTuple):
@@ -247,9 +255,9 @@ def forward(
 ) -> Forward:
     """Return the calls of the forward pass, and the arrays that they fill.
 
-    ``x`` is (ib), one batch for all models, or (mib), a batch for each. Where it is
-    None, ``first`` is the output (mob) of the first layer, and is overwritten.
-    ``masks`` is empty, or has an array (ob) or (mob) for each hidden layer: zero where
+    ``x`` is (ib), one batch for all models, or (fib), a batch for each fold. Where it
+    is None, ``first`` is the output (mob) of the first layer, and is overwritten.
+    ``masks`` is empty, or has an array (ob) or (fob) for each hidden layer: zero where
     a unit is dropped, and 1 / (1 - p) elsewhere.
     """
     calls: list[Call] = []
@@ -269,20 +277,44 @@ def forward(
         x = h
         if mask is not None:
             x = torch.empty_like(h)
-            calls.append(partial(torch.mul, h, mask, out=x))
+            calls.append(_masked(h, mask, x))
         inputs.append(x)
         z = _output(layer, x, calls)
     return Forward(calls, inputs, hidden, z)
 
 
+def _masked(h: Tensor, mask: Tensor, out: Tensor) -> Call:
+    """Return the call that writes h times its mask; models of a fold share theirs."""
+    if mask.ndim == 2:
+        return partial(torch.mul, h, mask, out=out)
+    f = len(mask)
+    return partial(torch.mul, by_fold(h, f), mask.unsqueeze(1), out=by_fold(out, f))
+
+
 def _output(layer: Layer, x: Tensor, calls: list[Call]) -> Tensor:
     """Return the array of a layer's output, and add the call that fills it."""
     w, bias = layer
-    equation = "moi,ib->mob" if x.ndim == 2 else "moi,mib->mob"
     z = w.new_empty(w.shape[0], w.shape[1], x.shape[-1])
     plus = None if bias is None else bias.unsqueeze(2)
-    calls.append(contraction(equation, w, x, out=z, plus=plus))
+    if x.ndim == 2:
+        calls.append(contraction("moi,ib->mob", w, x, out=z, plus=plus))
+    elif len(x) == len(w):
+        calls.append(contraction("moi,mib->mob", w, x, out=z, plus=plus))
+    else:
+        w, out = by_fold(w, len(x)), by_fold(z, len(x))
+        plus = None if plus is None else by_fold(plus, len(x))
+        calls.append(contraction("fcoi,fib->fcob", w, x, out=out, plus=plus))
     return z
+
+
+def _gradient(dz: Tensor, x: Tensor, dw: Tensor) -> Call:
+    """Return the call that fills the gradient of a layer's weights."""
+    if x.ndim == 2:
+        return contraction("mob,ib->moi", dz, x, out=dw)
+    if len(x) == len(dw):
+        return contraction("mob,mib->moi", dz, x, out=dw)
+    dz, dw = by_fold(dz, len(x)), by_fold(dw, len(x))
+    return contraction("fcob,fib->fcoi", dz, x, out=dw)
 
 
 class Backward(NamedTuple):
@@ -309,8 +341,7 @@ def backward(
     for n in reversed(range(len(layers))):
         x, (dw, dbias) = passed.inputs[n], gradients[n]
         if x is not None:
-            equation = "mob,ib->moi" if x.ndim == 2 else "mob,mib->moi"
-            calls.append(contraction(equation, dz, x, out=dw))
+            calls.append(_gradient(dz, x, dw))
         if dbias is not None:
             calls.append(contraction("mob,b->mo", dz, ones, out=dbias))
         if n > 0:  # the data need no gradient
@@ -318,7 +349,7 @@ def backward(
             dx, derivative = torch.empty_like(h), torch.empty_like(h)
             calls.append(contraction("moi,mob->mib", layers[n].w, dz, out=dx))
             if mask is not None:
-                calls.append(partial(dx.mul_, mask))
+                calls.append(_masked(dx, mask, dx))
             calls += activation.derivative(z, h, derivative)
             calls.append(partial(dx.mul_, derivative))
             dz = dx  # the units of this input are the outputs of layer n - 1

@@ -16,10 +16,20 @@ import torch
 from torch import Tensor
 
 from skgd._activations import ACTIVATIONS
-from skgd._batches import Batch, Data, Gather, all_rows, batch_sizes, bind_batch
+from skgd._batches import (
+    Batch,
+    Data,
+    Gather,
+    all_rows,
+    batch_sizes,
+    batches_of,
+    bind_batch,
+    counts_in_batches,
+    weights_in_all,
+)
 from skgd._contraction import Call, contraction
 from skgd._losses import LOSSES
-from skgd._network import Network, backward, first_segment, forward, owners
+from skgd._network import Network, backward, by_fold, first_segment, forward, owners
 from skgd._optimizers import (
     OPTIMIZERS,
     Floats,
@@ -78,7 +88,7 @@ class Models:
 
     parameters: Network
     kept: dict[str, Network]  # what the optimizer keeps: velocity, moments
-    generators: Sequence[np.random.Generator]  # one for all models, or one for each
+    generators: Sequence[np.random.Generator]  # one for each fold of models
     t: int = 0  # steps taken
     epochs: int = 0  # in so many epochs
     since: int = 0  # of these, before the optimizer began to keep what it keeps
@@ -257,23 +267,24 @@ def _bind_wide(
 
 
 def _dropout(
-    models: Models, dropout: float, n_rows: int
+    models: Models, dropout: float, n_rows: int, counts: Sequence[int] | None
 ) -> tuple[list[Tensor], list[Call]]:
     """Return the masks of the hidden layers, and the calls that draw them anew.
 
-    They are drawn on the host, layer by layer, the same on every device; one generator
-    serves all models alike, or each model has its own. What stays is scaled up, so that
-    its mean does not change (Srivastava et al. 2014, section 10).
+    They are drawn on the host, layer by layer, the same on every device, and for all
+    models of a fold alike. What stays is scaled up, so that its mean does not change
+    (Srivastava et al. 2014, section 10).
     """
     if not dropout:
         return [], []
+    counts = counts or [n_rows] * len(models.generators)
     masks: list[Tensor] = []
     calls: list[Call] = []
     for w, _ in models.parameters.layers[:-1]:
-        mask = w.new_empty(len(models.generators), w.shape[1], n_rows)
+        mask = w.new_ones(len(counts), w.shape[1], n_rows)
         masks.append(mask[0] if len(mask) == 1 else mask)
-        for generator, one in zip(models.generators, mask, strict=True):
-            calls.append(partial(_draw, generator, dropout, one))
+        for generator, one, count in zip(models.generators, mask, counts, strict=True):
+            calls.append(partial(_draw, generator, dropout, one[:, :count]))
     return masks, calls
 
 
@@ -335,18 +346,22 @@ def bind_step(
     update: Update,
     shared: Shared,
     n_rows: int,
+    counts: tuple[int, ...] | None = None,
 ) -> Step:
-    """Return the step for batches of ``n_rows``: forward, loss, backward, update."""
+    """Return the step for batches of ``n_rows``: forward, loss, backward, update.
+
+    ``counts`` says how many of the rows count in each fold, None that all do.
+    """
     layers = models.parameters.layers
     n_models, n_outputs, _ = layers[-1].w.shape
-    own = n_models if len(models.generators) > 1 else None
+    n_folds = len(models.generators)
     activation = ACTIVATIONS[shared.activation](shared.negative_slope)
 
-    batch = bind_batch(data, n_outputs, n_rows, own)
-    masks, before = _dropout(models, shared.dropout, n_rows)
+    batch = bind_batch(data, n_outputs, n_rows, n_folds, counts)
+    masks, before = _dropout(models, shared.dropout, n_rows, counts)
     gathers, first = batch.gathers, None
     if update.wide is not None:
-        if own is not None or (n_models > 1 and update.averaging):
+        if n_folds > 1 or (n_models > 1 and update.averaging):
             msg = (
                 "Models that are averaged, or have rows of their own, must be trained "
                 f"one by one on wide sparse rows. Got {n_models} of them."
@@ -364,7 +379,6 @@ def bind_step(
         *before,
         *passed.calls,
         *losses,
-        partial(dz.mul_, batch.share),  # the mean over b is taken here, once
         *back.calls,
         *_clip(gradients, shared.max_grad_norm),
         *update.calls,
@@ -377,15 +391,23 @@ def bind_step(
 def _bind_loss(
     z: Tensor, batch: Batch, shared: Shared
 ) -> tuple[list[Call], Tensor, Tensor]:
-    """Return the calls of the loss, its gradient in z, and each model's mean, (m,)."""
+    """Return the calls of the loss, its gradient in z, and each model's mean, (m,).
+
+    The gradient is that of the mean over the batch, which is taken here, once.
+    """
     value, dz, loss = torch.empty_like(z), torch.empty_like(z), z.new_empty(len(z))
-    equation = "mob,ob->m" if batch.share.ndim == 2 else "mob,mob->m"
-    calls: list[Call] = [
-        *LOSSES[shared.loss](shared.delta, shared.quantile).calls(
-            z, batch.y, value, dz
-        ),
-        contraction(equation, value, batch.share, out=loss),
-    ]
+    calls_of_loss = LOSSES[shared.loss](shared.delta, shared.quantile).calls
+    y, share = batch.y, batch.share
+    if y.ndim == 2:
+        calls = calls_of_loss(z, y, value, dz)
+        calls.append(contraction("mob,ob->m", value, share, out=loss))
+        calls.append(partial(dz.mul_, share))
+    else:  # the targets of a fold are those of all its models
+        z, value, of_fold = (by_fold(array, len(y)) for array in (z, value, dz))
+        calls = calls_of_loss(z, y.unsqueeze(1), value, of_fold)
+        mean = by_fold(loss, len(y))
+        calls.append(contraction("fcob,fob->fc", value, share, out=mean))
+        calls.append(partial(of_fold.mul_, share.unsqueeze(1)))
     return calls, dz, loss
 
 
@@ -423,15 +445,14 @@ def bind_mean_loss(
     """Return the function that gives every model's mean loss on some data, (m,)."""
     n_outputs = network.layers[-1].w.shape[1]
     activation = ACTIVATIONS[shared.activation](shared.negative_slope)
-    rows = torch.from_numpy(all_rows(data)).to(data.y.device)
-    sizes = batch_sizes(len(rows), _HELD_OUT_AT_ONCE, "keep")
-    total: float = len(rows)
-    if data.weight is not None:  # where no row counts, their loss is 0
-        total = float(data.weight[0, rows].sum()) or 1.0
+    sizes = batch_sizes(data.n_samples, _HELD_OUT_AT_ONCE, "keep")
+    batches = batches_of(torch.from_numpy(all_rows(data)).to(data.y.device), sizes)
+    of_batches = counts_in_batches(data, sizes)
+    total = data.y.new_tensor(weights_in_all(data))
 
-    def bound(n_rows: int) -> Step:
+    def bound(n_rows: int, counts: tuple[int, ...] | None) -> Step:
         """Return the forward pass and the loss of so many rows."""
-        batch = bind_batch(data, n_outputs, n_rows, None)
+        batch = bind_batch(data, n_outputs, n_rows, len(total), counts)
         gathers, first = batch.gathers, None
         if isinstance(data.x, Csr) and batch.x is None:
             w, bias = network.layers[0]
@@ -441,18 +462,21 @@ def bind_mean_loss(
         losses, _, loss = _bind_loss(passed.z, batch, shared)
         return Step(gathers, [*batch.calls, *passed.calls, *losses], loss)
 
-    pass_of = {size: bound(size) for size in set(sizes)}
+    pass_of = {key: bound(*key) for key in set(zip(sizes, of_batches, strict=True))}
 
     def mean_loss() -> list[float]:
-        loss = torch.zeros_like(pass_of[sizes[0]].loss)
-        for size, batch in zip(sizes, rows.split_with_sizes(sizes), strict=True):
-            step = pass_of[size]
+        summed = data.y.new_zeros(len(network.layers[0].w))
+        of_fold = by_fold(summed, len(total))
+        for size, counts, batch in zip(sizes, of_batches, batches, strict=True):
+            step = pass_of[size, counts]
             for gather in step.gathers:
                 gather(batch)
             for call in step.calls:
                 call()
-            loss += step.loss * size
-        return (loss / total).tolist()
+            n_rows = total.new_tensor(counts or [size]).unsqueeze(1)
+            of_fold += by_fold(step.loss, len(total)) * n_rows
+        losses: list[float] = (of_fold / total.unsqueeze(1)).flatten().tolist()
+        return losses
 
     return mean_loss
 

@@ -1,7 +1,10 @@
 """Train m models: epochs, mini-batches, validation. The only loop over time.
 
-A model that stops, or whose objective is no longer a number, leaves the stack with the
-weights it has, and the others go on: company changes nothing.
+A model that stops, or whose objective is no longer a number, keeps the weights that it
+has, and the others go on: company changes nothing. When enough have stopped, the others
+go on in a smaller stack. Models that see the same rows in the same order are a fold
+(see ``_batches``), and all folds of a stack have as many models, so a stopped one may
+stay in it to fill up its fold.
 
 Within an epoch nothing is copied from the device to the host, but for the places of
 sparse rows.
@@ -16,7 +19,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from skgd._batches import Data, Rows, all_rows, batch_sizes, rows_of_epoch
+from skgd._batches import (
+    Data,
+    Rows,
+    all_rows,
+    batch_sizes,
+    batches_of,
+    counts_in_batches,
+    rows_of_epoch,
+    take_folds,
+    weights_in_all,
+)
 from skgd._network import Network, finite, new_like, new_network, put_, take
 from skgd._optimizers import Floats, PerModel
 from skgd._sparse import Csr, is_wide
@@ -38,8 +51,13 @@ from skgd._stopping import (
 )
 from skgd._tensors import threads_for
 
+Places = Sequence[int]  # in a stack of models
+
 # Steps that are laid out in advance, with their rows and numbers.
 _STEPS_AT_ONCE = 4096
+
+# A stack becomes a smaller one where it can shrink to this share of its models.
+_WORTH_SHRINKING = 0.75
 
 # Rows by whose loss it is judged, before and after, whether training has diverged.
 _JUDGED_ROWS = 1024
@@ -49,7 +67,8 @@ class Validation(NamedTuple):
     """Held-out rows, and what is made of them."""
 
     data: Data
-    score: Callable[[Network, int], float] | None  # of one model, the higher better
+    score: Callable[[Network, Places, Places], list[float]] | None  # of some places of
+    # the stack, and the models in them; the higher the better
     stops: bool  # whether training stops, and returns to the best weights, by them
 
 
@@ -98,9 +117,10 @@ def train(
     """Train the models in place until each has stopped, and tell how it went."""
     sizes = batch_sizes(data.n_samples, shared.batch_size, shared.last_batch)
     with threads_for(max(sizes) * _multiply_adds(data, models.parameters)):
-        guess = _loss_of_guesses(data, models.parameters, shared)
+        guess = _losses_of_guesses(data, models, shared)
         begun = _losses_of_some(data, models.parameters, shared)
-        histories = [History(start=max(guess, loss)) for loss in begun]
+        starts = zip(guess, begun, strict=True)
+        histories = [History(start=max(losses)) for losses in starts]
         _train(data, models, shared, per_model, sizes, histories, validation, watch)
         ends = _losses_of_some(data, models.answer, shared)
         _judge_ends(histories, ends, finite(models.answer))
@@ -127,8 +147,8 @@ def train_on_chunk(
         ends, ended_well = [h.objective[-1] for h in histories], finite(models.answer)
         _judge_ends(histories, ends, ended_well)
         if any(history.diverged for history in histories):
-            guess = _loss_of_guesses(data, models.parameters, shared)
-            for history in histories:
+            guesses = _losses_of_guesses(data, models, shared)
+            for history, guess in zip(histories, guesses, strict=True):
                 history.start, history.diverged = max(models.start, guess), False
             _judge_ends(histories, ends, ended_well)
     return histories
@@ -142,35 +162,44 @@ def _judge_ends(
         judge_end(history, loss if is_finite else nan)
 
 
-def _loss_of_guesses(data: Data, network: Network, shared: Shared) -> float:
-    """Return the largest loss of guessing 0, 1 or -1 for every row.
+def _losses_of_guesses(data: Data, models: Models, shared: Shared) -> list[float]:
+    """Return for every model the largest loss of guessing 0, 1 or -1 for every row.
 
     A start counts as no better than that: a model that begins well does not diverge
     when it gets worse. Guesses need no look at X, so their loss is taken over all rows,
     for a few targets may make most of it.
     """
-    n_outputs = network.layers[-1].w.shape[1]
+    n_models, n_outputs, _ = models.parameters.layers[-1].w.shape
+    n_folds = len(np.atleast_2d(all_rows(data)))
     nothing = data.y.new_zeros(1).expand(data.x.shape[0], 1)
-    guesses = new_network(3, (1, n_outputs), True, data.y)
+    guesses = new_network(3 * n_folds, (1, n_outputs), True, data.y)
     [(_, biases)] = guesses.layers
     assert biases is not None
-    biases.copy_(biases.new_tensor([[0.0], [1.0], [-1.0]]).expand_as(biases))
-    return max(_losses(data._replace(x=nothing), guesses, shared, all_rows(data)))
+    values = biases.new_tensor([0.0, 1.0, -1.0]).repeat(n_folds).unsqueeze(1)
+    biases.copy_(values.expand_as(biases))
+    losses = _losses(data._replace(x=nothing), guesses, shared)
+    of_folds = np.array(losses).reshape(n_folds, -1).max(1)
+    largest: list[float] = of_folds.repeat(n_models // n_folds).tolist()
+    return largest
 
 
 def _losses_of_some(data: Data, network: Network, shared: Shared) -> list[float]:
     """Return every model's loss over some rows, (m,), far from each other."""
-    rows = all_rows(data)
-    some = rows[:: max(1, len(rows) // _JUDGED_ROWS)]
-    return _losses(data, network, shared, some)
+    step = max(1, data.n_samples // _JUDGED_ROWS)
+    some, counts = all_rows(data)[..., ::step], data.counts
+    if counts is not None:
+        counts = [-(-count // step) for count in counts]
+    return _losses(data._replace(rows=some, counts=counts), network, shared)
 
 
-def _losses(data: Data, network: Network, shared: Shared, rows: Rows) -> list[float]:
+def _losses(data: Data, network: Network, shared: Shared) -> list[float]:
     """Return every model's loss over the rows, as it counts in the objective, (m,)."""
-    losses = bind_mean_loss(data._replace(rows=rows), network, shared)()
-    if data.weight is None:
-        return losses
-    return [float(data.weight[0, rows].mean()) * loss for loss in losses]
+    losses = np.array(bind_mean_loss(data, network, shared)())
+    in_all, in_rows = weights_in_all(data), weights_in_all(data._replace(weight=None))
+    mean_weights = np.divide(in_all, in_rows)
+    weighted = losses.reshape(len(mean_weights), -1) * mean_weights[:, np.newaxis]
+    as_list: list[float] = weighted.ravel().tolist()
+    return as_list
 
 
 def _multiply_adds(data: Data, network: Network) -> int:
@@ -205,19 +234,19 @@ def _train(
 ) -> None:
     """Train epoch by epoch, on batches of the given sizes, and write the histories."""
     began = monotonic()
-    running = list(range(len(histories)))  # the models that are still in the stack
-    stack = models
+    stack, members = models, list(range(len(histories)))  # the models by their places
     stops_early = validation is not None and validation.stops
-    best = _take(models, running) if stops_early else None
+    best = _take(models, members) if stops_early else None
     run_epoch = _bind_epoch(data, stack, shared, per_model, sizes, watch)
     validate = _bind_validation(validation, stack, shared)
+    going = running = list(members)  # places whose models have not stopped, and these
     if best is not None and models.t > 0:  # what has been trained may be the best
-        _begin_with(histories, validate(), models.t)
+        _begin_with(histories, validate(going, running), models.t)
     for _ in range(shared.max_iter):
         if watch is not None:
             watch.before_epoch()
-        epoch, held_out = run_epoch(), validate()
-        for place, model in enumerate(running):
+        epoch, held_out = run_epoch(), validate(going, running)
+        for place, model in zip(going, running, strict=True):
             history = histories[model]
             history.t.append(stack.t)
             history.seconds.append(monotonic() - began)
@@ -227,33 +256,64 @@ def _train(
             if history.slowed:
                 _slow_down(stack, place)
         if best is not None:
-            improved = [n for n, m in enumerate(running) if histories[m].improved]
-            if improved:
-                _put(best, [running[n] for n in improved], _take(stack, improved))
+            improved = [place for place in going if histories[members[place]].improved]
+            _put(best, [members[place] for place in improved], stack, improved)
         if shared.verbose:
             print(_line(histories, running))
         ended = epoch.ended
         if watch is not None:
-            watched = [histories[model] for model in running]
-            ended = watch.after_epoch(stack, watched) or ended
+            ended = watch.after_epoch(stack, [histories[n] for n in running]) or ended
         goes_on = [histories[model].goes_on for model in running]
         if ended or not any(goes_on):
             for model in running:
                 histories[model].ended = ended if histories[model].goes_on else ""
             break
-        if not all(goes_on):  # in a smaller stack
-            _put(models, running, stack)
-            stack = _take(stack, [place for place, on in enumerate(goes_on) if on])
-            running = [model for model, on in zip(running, goes_on, strict=True) if on]
-            per_model = {name: number[goes_on] for name, number in per_model.items()}
-            run_epoch = _bind_epoch(data, stack, shared, per_model, sizes, watch)
-            validate = _bind_validation(validation, stack, shared)
-    _put(models, running, stack)
+        if not all(goes_on):
+            stopped = [p for p, on in zip(going, goes_on, strict=True) if not on]
+            going = [p for p, on in zip(going, goes_on, strict=True) if on]
+            _put(models, [members[place] for place in stopped], stack, stopped)
+            folds, kept = _smaller_stack(going, len(members), len(stack.generators))
+            if stack is models or len(kept) <= _WORTH_SHRINKING * len(members):
+                going = [kept.index(place) for place in going]
+                members = [members[place] for place in kept]
+                stack = _take(stack, kept, folds)
+                per_model = {name: number[kept] for name, number in per_model.items()}
+                data = take_folds(data, folds)
+                sizes = batch_sizes(
+                    data.n_samples, shared.batch_size, shared.last_batch
+                )
+                if validation is not None:
+                    validation = validation._replace(
+                        data=take_folds(validation.data, folds)
+                    )
+                run_epoch = _bind_epoch(data, stack, shared, per_model, sizes, watch)
+                validate = _bind_validation(validation, stack, shared)
+            running = [members[place] for place in going]
+    _put(models, running, stack, going)
     models.t, models.epochs = stack.t, stack.epochs
     if best is not None:
         seen = [n for n, history in enumerate(histories) if isfinite(history.best)]
-        if seen:
-            _put(models, seen, _take(best, seen))
+        _put(models, seen, best, seen)
+
+
+def _smaller_stack(
+    going: Places, n_models: int, n_folds: int
+) -> tuple[list[int], list[int]]:
+    """Return the folds of a smaller stack, and its places in the present one.
+
+    It holds the places that are going. Each of its folds is as long as the longest
+    one, for which others of the fold stay.
+    """
+    length = n_models // n_folds
+    of_folds = [range(fold * length, (fold + 1) * length) for fold in range(n_folds)]
+    still = set(going)
+    longest = max(sum(place in still for place in fold) for fold in of_folds)
+    folds = [n for n, fold in enumerate(of_folds) if still.intersection(fold)]
+    kept: list[int] = []
+    for n in folds:
+        going_first = sorted(of_folds[n], key=lambda place: place not in still)
+        kept += sorted(going_first[:longest])
+    return folds, kept
 
 
 def _add_epoch(
@@ -312,18 +372,14 @@ def _line(histories: Sequence[History], running: Sequence[int]) -> str:
     return ", ".join(parts)
 
 
-def _take(models: Models, places: Sequence[int]) -> Models:
-    """Return a copy of the models at the given places of the stack."""
-    index = torch.tensor(
-        places, dtype=torch.int64, device=models.parameters.flat.device
-    )
+def _take(models: Models, places: Places, folds: Sequence[int] | None = None) -> Models:
+    """Return a copy of the models at the given places, of some folds or all."""
+    index = _index(places, models)
     generators, average = models.generators, models.average
-    if len(generators) > 1:
-        generators = [generators[place] for place in places]
     return Models(
         take(models.parameters, index),
         {name: take(kept, index) for name, kept in models.kept.items()},
-        generators,
+        generators if folds is None else [generators[fold] for fold in folds],
         models.t,
         models.epochs,
         models.since,
@@ -333,18 +389,23 @@ def _take(models: Models, places: Sequence[int]) -> Models:
     )
 
 
-def _put(models: Models, places: Sequence[int], stack: Models) -> None:
-    """Write the models of a stack to their places among all."""
+def _put(models: Models, into: Places, stack: Models, places: Places) -> None:
+    """Write the models at some places of a stack to their places among all."""
     if stack is models or not places:
         return
-    index = torch.tensor(places, device=models.parameters.flat.device)
-    put_(models.parameters, index, stack.parameters)
+    index, taken = _index(into, models), _take(stack, places)
+    put_(models.parameters, index, taken.parameters)
     for name, kept in models.kept.items():
-        put_(kept, index, stack.kept[name])
-    if models.average is not None and stack.average is not None:
-        put_(models.average, index, stack.average)
-    if models.slowed is not None and stack.slowed is not None:
-        models.slowed[list(places)] = stack.slowed
+        put_(kept, index, taken.kept[name])
+    if models.average is not None and taken.average is not None:
+        put_(models.average, index, taken.average)
+    if models.slowed is not None and taken.slowed is not None:
+        models.slowed[list(into)] = taken.slowed
+
+
+def _index(places: Places, models: Models) -> Tensor:
+    """Return places as a tensor where the models are."""
+    return torch.tensor(places, device=models.parameters.flat.device)
 
 
 def _bind_epoch(
@@ -360,47 +421,58 @@ def _bind_epoch(
     The objective that it tells is the mean of the losses of the batches, each taken
     before its step, plus the penalty at the start of the epoch.
     """
-    n_samples = data.n_samples
+    n_samples, n_models = data.n_samples, len(per_model["lr"])
+    n_folds = len(models.generators)
     gradients = new_like(models.parameters)
     schedule = schedule_of(shared, models, epoch_steps=len(sizes))
     update = bind_update(models, gradients, shared, per_model, schedule, data.x)
     penalty = bind_penalty(models.parameters, per_model)
+    whole = sizes == [n_samples]  # the whole set is not gathered
+    counts = counts_in_batches(data, sizes)
+    if shared.last_batch == "fill" and not whole:  # all batches of all folds are full
+        counts = [None] * len(sizes)
     step_of = {
-        size: bind_step(data, models, gradients, update, shared, size)
-        for size in set(sizes)
+        key: bind_step(data, models, gradients, update, shared, *key)
+        for key in set(zip(sizes, counts, strict=True))
     }
+    steps = [step_of[key] for key in zip(sizes, counts, strict=True)]
     # A few thousand steps at a time: their rows, losses and numbers are many tensors.
     starts = range(0, len(sizes), _STEPS_AT_ONCE)
-    blocks = [sizes[start : start + _STEPS_AT_ONCE] for start in starts]
-    whole = sizes == [n_samples]  # the whole set is not gathered
-    rows_of_blocks = [sum(block) for block in blocks]
+    blocks = [slice(start, start + _STEPS_AT_ONCE) for start in starts]
+    rows_of_blocks = [sum(sizes[block]) for block in blocks]
     everything = torch.from_numpy(all_rows(data)).to(data.y.device)
+    rows_in_steps = np.array(  # (steps, f)
+        [count or [size] * n_folds for size, count in zip(sizes, counts, strict=True)]
+    )
+    rows_in_epoch = rows_in_steps.sum(0).tolist()
 
     before_step = watch.before_step if watch and watch.wants_steps else None
     after_step = watch.after_step if watch else None
 
     def draw_rows() -> Tensor:
-        """Return the rows of an epoch in order: (n,), or (m, n), each model's own."""
+        """Return the rows of an epoch in order: (n,), or (f, n), each fold's own."""
         if whole:
             return everything
         draws = [
-            rows_of_epoch(generator, n_samples, sum(sizes), shuffle=shared.shuffle)
-            for generator in models.generators
+            _rows_of_fold(data, fold, generator, n_rows, shuffle=shared.shuffle)
+            for fold, (generator, n_rows) in enumerate(
+                zip(models.generators, rows_in_epoch, strict=True)
+            )
         ]
-        places = draws[0] if len(draws) == 1 else np.stack(draws)
-        rows = places if data.rows is None else data.rows[places]
+        rows = draws[0]
+        if n_folds > 1:  # the shorter ones are padded
+            rows = np.stack(
+                [np.pad(d, (0, sum(sizes) - len(d)), "edge") for d in draws]
+            )
         return torch.from_numpy(rows).to(data.y.device)
 
-    def take_steps(block: list[int], rows: Tensor, batch_loss: Tensor) -> str:
+    def take_steps(block: slice, rows: Tensor, batch_loss: Tensor) -> str:
         """Take the steps of a block, write their losses, and say who ended it."""
-        batches = list(rows.split_with_sizes(block, dim=-1))
-        if rows.ndim == 2:
-            batches = [batch.flatten() for batch in batches]
-        numbers_of_steps = update.begin(models.t, len(block))
-        for size, batch, numbers, loss in zip(
-            block, batches, numbers_of_steps, batch_loss.unbind(), strict=True
+        batches = batches_of(rows, sizes[block])
+        numbers_of_steps = update.begin(models.t, len(batches))
+        for step, batch, numbers, loss in zip(
+            steps[block], batches, numbers_of_steps, batch_loss.unbind(), strict=True
         ):
-            step = step_of[size]
             if before_step is not None:
                 before_step()
             for gather in step.gathers:
@@ -420,11 +492,11 @@ def _bind_epoch(
     def run_epoch() -> _Epoch:
         rows, t, ended = draw_rows(), models.t, ""
         penalties = penalty().clone()
-        batch_loss = data.y.new_empty(len(sizes), len(per_model["lr"]))
+        batch_loss = data.y.new_empty(len(sizes), n_models)
         for block, some_rows, some_losses in zip(
             blocks,
             rows.split_with_sizes(rows_of_blocks, dim=-1),
-            batch_loss.split_with_sizes([len(block) for block in blocks]),
+            batch_loss.split_with_sizes([len(sizes[block]) for block in blocks]),
             strict=True,
         ):
             ended = take_steps(block, some_rows, some_losses)
@@ -434,31 +506,65 @@ def _bind_epoch(
             update.wide.settle()
         n_steps = models.t - t
         losses = batch_loss[:n_steps].cpu().numpy()
-        shares = np.array(sizes[:n_steps]) / sum(sizes[:n_steps])
+        shares = rows_in_steps[:n_steps] / rows_in_steps[:n_steps].sum(0)
         models.epochs += 1
-        objective = shares @ losses + penalties.cpu().numpy()
+        of_folds = losses.reshape(n_steps, n_folds, -1)
+        mean = np.einsum("tf,tfc->fc", shares, of_folds).ravel()  # t: steps
+        objective = mean + penalties.cpu().numpy()
         return _Epoch(losses, objective.tolist(), ended)
 
     return run_epoch
 
 
+def _rows_of_fold(
+    data: Data,
+    fold: int,
+    generator: np.random.Generator,
+    n_rows: int,
+    *,
+    shuffle: bool,
+) -> Rows:
+    """Return the rows of an epoch of one fold in order."""
+    count = data.n_samples if data.counts is None else data.counts[fold]
+    places = rows_of_epoch(generator, count, n_rows, shuffle=shuffle)
+    if data.rows is None:
+        return places
+    rows: Rows = (data.rows if data.rows.ndim == 1 else data.rows[fold])[places]
+    return rows
+
+
+def _stacked(rows_of_folds: Sequence[Rows], length: int) -> Rows:
+    """Return the rows of several folds as (f, n), the shorter ones padded."""
+    return np.stack(
+        [np.pad(rows, (0, length - len(rows)), mode="edge") for rows in rows_of_folds]
+    )
+
+
 def _bind_validation(
-    validation: Validation | None, models: Models, shared: Shared
-) -> Callable[[], _HeldOut]:
-    """Return the function that tells how the models do on held-out rows."""
+    validation: Validation | None, stack: Models, shared: Shared
+) -> Callable[[Places, Places], _HeldOut]:
+    """Return the function that tells how the models at some places do on held-out rows.
+
+    It is given the places, and which models are in them.
+    """
     if validation is None:
-        return _HeldOut
-    mean_loss = bind_mean_loss(validation.data, models.answer, shared)
+        return lambda places, models: _HeldOut()
+    mean_loss = bind_mean_loss(validation.data, stack.answer, shared)
     score = validation.score
 
-    def validate() -> _HeldOut:
+    def validate(places: Places, models: Places) -> _HeldOut:
         losses = mean_loss()
         if score is None:
             return _HeldOut(losses)
-        scores = [  # scikit-learn's metrics refuse predictions that are not finite
-            score(models.answer, place) if isfinite(loss) else nan
-            for place, loss in enumerate(losses)
-        ]
+        scores = [nan] * len(losses)
+        finite = {  # scikit-learn's metrics refuse predictions that are not
+            place: model
+            for place, model in zip(places, models, strict=True)
+            if isfinite(losses[place])
+        }
+        found = score(stack.answer, list(finite), list(finite.values()))
+        for place, value in zip(finite, found, strict=True):
+            scores[place] = value
         return _HeldOut(losses, scores)
 
     return validate

@@ -79,7 +79,7 @@ def fill(batch, rows):
 def test_a_batch_is_the_rows_of_the_data(weighted):
     """Inputs, targets and weights are those of the rows, time after time."""
     data = random_data(weighted=weighted)
-    batch = bind_batch(data, 2, 4, None)
+    batch = bind_batch(data, 2, 4)
     for rows in [3, 1, 4, 1], [5, 9, 2, 6]:
         fill(batch, rows)
         share = data.weight[0, rows] / 4 if weighted else torch.full((4,), 0.25)
@@ -97,7 +97,7 @@ def test_models_may_have_batches_of_their_own(weighted):
     batch = bind_batch(data, 2, 4, 3)
     fill(batch, np.ravel(rows))
     for m in range(3):
-        alone = bind_batch(data, 2, 4, None)
+        alone = bind_batch(data, 2, 4)
         fill(alone, rows[m])
 
         assert torch.equal(batch.x[m], alone.x)
@@ -110,7 +110,7 @@ def test_class_numbers_become_one_hot(whole):
     """Class numbers are spread over the outputs, a batch at a time."""
     classes = torch.tensor([[2.0, 0.0, 1.0, 2.0, 1.0, 0.0]])
     rows = list(range(6)) if whole else [0, 2, 5]
-    batch = bind_batch(Data(torch.ones(6, 1), classes, None), 3, len(rows), None)
+    batch = bind_batch(Data(torch.ones(6, 1), classes, None), 3, len(rows))
     fill(batch, rows)
 
     expected = F.one_hot(classes[0, rows].long(), 3).T
@@ -120,7 +120,7 @@ def test_class_numbers_become_one_hot(whole):
 def test_the_whole_set_is_not_copied():
     """A batch of all rows is the data themselves."""
     data = random_data()
-    batch = bind_batch(data, 2, 11, None)
+    batch = bind_batch(data, 2, 11)
 
     assert batch.x.data_ptr() == data.x.data_ptr()
     assert batch.y.data_ptr() == data.y.data_ptr()
@@ -133,7 +133,7 @@ def test_a_batch_of_some_rows_is_gathered_by_their_numbers(weighted):
     data = random_data(weighted=weighted)
     some = data._replace(rows=np.array([2, 3, 5, 7, 9]))
     rows = [9, 2, 5]
-    batch, same = bind_batch(some, 2, 3, None), bind_batch(data, 2, 3, None)
+    batch, same = bind_batch(some, 2, 3), bind_batch(data, 2, 3)
     fill(batch, rows)
     fill(same, rows)
 
@@ -142,13 +142,13 @@ def test_a_batch_of_some_rows_is_gathered_by_their_numbers(weighted):
         assert torch.equal(ours, theirs)
 
 
-@pytest.mark.parametrize("own", [None, 3])
+@pytest.mark.parametrize("n_folds", [1, 3])
 @pytest.mark.parametrize("weighted", [False, True])
-def test_the_whole_of_some_rows_is_gathered_once(weighted, own):
+def test_the_whole_of_some_rows_is_gathered_once(weighted, n_folds):
     """A batch of all rows that count holds them in their order, from the start."""
     data = random_data(weighted=weighted)
     rows = np.array([7, 2, 5])
-    batch = bind_batch(data._replace(rows=rows), 2, 3, own)
+    batch = bind_batch(data._replace(rows=rows), 2, 3, n_folds)
     share = data.weight[:, rows] / 3 if weighted else torch.full((1, 3), 1 / 3)
 
     assert not batch.gathers

@@ -236,6 +236,91 @@ def test_company_changes_nothing_for_any_setting(changes, kind, own):
     assert_together_equals_apart(data, SIZES[kind], shared, own, alpha=alpha)
 
 
+# Folds: models that see the same rows in the same order
+
+
+FOLDS = [[0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10], [9, 4, 11, 12, 13, 14, 15, 16, 17]]
+
+
+@pytest.mark.parametrize("kind", SIZES)
+@pytest.mark.parametrize("loss", ["squared_error", "multinomial_log_loss"])
+@pytest.mark.parametrize("weights", [None, "of rows", "of folds"])
+@pytest.mark.parametrize("last_batch", ["keep", "drop", "fill"])
+@pytest.mark.parametrize("batch_size", [4, 1, None])
+def test_folds_change_nothing(batch_size, last_batch, weights, loss, kind):
+    """Models of a fold are trained on its rows, whatever the others are trained on."""
+    shared = SHARED._replace(batch_size=batch_size, last_batch=last_batch, loss=loss)
+    folds = [fold[:9] for fold in FOLDS] if batch_size == 1 else FOLDS
+
+    assert_folds_equal_apart(shared, folds, kind, weights)
+
+
+@pytest.mark.parametrize("changes", SETTINGS.values(), ids=SETTINGS)
+def test_folds_change_nothing_for_any_setting(changes):
+    """Likewise where gradients are cut, weights averaged, units dropped, rates fall."""
+    shared = SHARED._replace(**{"batch_size": 4, **changes})
+
+    alpha = [0.01, 0.02, 0.1, 0.1, 1.0]  # "optimal" has no rate without it
+
+    assert_folds_equal_apart(shared, FOLDS, "network", "of folds", alpha=alpha)
+
+
+@pytest.mark.parametrize("changes", [{}, SETTINGS["all at once"]], ids=["plain", "all"])
+@pytest.mark.parametrize("stops", [False, True], ids=["objective", "held out"])
+def test_folds_change_nothing_for_stopping(stops, changes):
+    """Models stop one by one, by the objective or the held-out rows of their fold."""
+    stopping = {"tol": 1e-2, "max_iter": 30, "n_iter_no_change": 2, "batch_size": 4}
+    shared = SHARED._replace(**{**stopping, **changes})
+    lengths = assert_folds_equal_apart(shared, FOLDS, "network", "of folds", stops)
+    assert len(set(lengths)) > 2
+
+
+def assert_folds_equal_apart(shared, folds, kind, weights=None, stops=False, **changes):
+    """Train two folds of three models at once, then all models one by one."""
+    data = data_of(shared.loss, 3, weighted=weights is not None)
+    if weights == "of folds":
+        data = data._replace(weight=torch.cat([data.weight, data.weight.flip(1)]))
+    n_rows = max(map(len, folds))
+    padded = np.array([fold + fold[:1] * (n_rows - len(fold)) for fold in folds])
+    counts = [len(fold) for fold in folds]
+    apart = np.array([0, 1, 2, 1, 3, 4])
+    held_out = Validation(data._replace(rows=padded + 12, counts=counts), None, True)
+    together, histories = trained(
+        data._replace(rows=padded, counts=counts),
+        SIZES[kind],
+        shared,
+        per_model_of(apart, **changes),
+        [5, 6],
+        held_out if stops else None,
+    )
+    for place, model in enumerate(apart):
+        fold = place // 3
+        of_fold = data._replace(rows=np.array(folds[fold]))
+        if weights == "of folds":
+            of_fold = of_fold._replace(weight=data.weight[[fold]])
+        held_out = Validation(of_fold._replace(rows=of_fold.rows + 12), None, True)
+        alone, [history] = trained(
+            of_fold,
+            SIZES[kind],
+            shared,
+            per_model_of([model], **changes),
+            [5 + fold],
+            held_out if stops else None,
+        )
+        ours = histories[place]
+        assert ours.diverged == history.diverged
+        assert ours.converged == history.converged
+        for name in ("objective", "validation_loss", "start", "end"):
+            np.testing.assert_allclose(
+                getattr(ours, name), getattr(history, name), rtol=1e-8, atol=1e-300
+            )
+        for ours, theirs in zip(
+            arrays(together.answer), arrays(alone.answer), strict=True
+        ):
+            torch.testing.assert_close(ours[place], theirs[0], rtol=1e-8, atol=1e-10)
+    return [len(history.objective) for history in histories]
+
+
 # Held-out rows
 
 
@@ -246,9 +331,9 @@ def held_out(data, stops=True, score=None):
     return data._replace(rows=rows), Validation(validation, score, stops)
 
 
-def size_of_intercepts(network, place):
-    """Return a score that has nothing to do with the loss."""
-    return network.layers[-1].bias[place].abs().sum().item()
+def size_of_intercepts(network, places, models):
+    """Return scores that have nothing to do with the loss."""
+    return network.layers[-1].bias[places].abs().sum(1).tolist()
 
 
 @pytest.mark.parametrize("score", [None, size_of_intercepts], ids=["loss", "score"])
