@@ -5,6 +5,12 @@ from importlib.metadata import version as _version
 from skgd._callbacks import WeightTrajectory
 from skgd._displays import LossCurveDisplay, LossSurfaceDisplay
 from skgd._estimators import MiniBatchClassifier, MiniBatchRegressor
+from skgd._search import (
+    VectorizedGridSearchCV,
+    VectorizedHalvingGridSearchCV,
+    VectorizedHalvingRandomSearchCV,
+    VectorizedRandomizedSearchCV,
+)
 
 __version__ = _version("skgd")
 
@@ -13,5 +19,9 @@ __all__ = [
     "LossSurfaceDisplay",
     "MiniBatchClassifier",
     "MiniBatchRegressor",
+    "VectorizedGridSearchCV",
+    "VectorizedHalvingGridSearchCV",
+    "VectorizedHalvingRandomSearchCV",
+    "VectorizedRandomizedSearchCV",
     "WeightTrajectory",
 ]

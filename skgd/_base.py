@@ -260,13 +260,7 @@ class _MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
                     training=examples,
                 )
                 check_outputs(len(examples.targets), len(held_out.targets))
-        if self.batch_size is not None and self.batch_size > len(examples.labels):
-            msg = (
-                f"batch_size={self.batch_size} is larger than the "
-                f"{len(examples.labels)} rows of X; every batch is the whole training "
-                "set, as with batch_size=None."
-            )
-            warn(msg, UserWarning, stacklevel=2)
+        self._warn_of_batch_size(len(examples.labels))
         starts = {
             "coef_init": coef_init,
             "intercept_init": intercept_init,
@@ -361,13 +355,25 @@ class _MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
         counted = (labels, given)
         if training is not None:
             counted = (training.labels, training.sample_weight)
-        weight = self._class_weights(labels, *counted)
-        if weight is None:
-            weight = given
-        elif given is not None:
-            product = weight * given
-            weight = check_weights("class_weight * sample_weight", product, len(labels))
+        weight = self._weight(labels, given, *counted)
         return _Examples(rows, labels, targets, given, weight)
+
+    def _weight(
+        self,
+        labels: Array,
+        given: Array | None,
+        counted: Array,
+        given_of_counted: Array | None,
+    ) -> Array | None:
+        """Return what rows count in the loss, (n,), by their labels and given weights.
+
+        Where classes are balanced, it is in other rows that are ``counted``.
+        """
+        weight = self._class_weights(labels, counted, given_of_counted)
+        if weight is None or given is None:
+            return given if weight is None else weight
+        product = weight * given
+        return check_weights("class_weight * sample_weight", product, len(labels))
 
     def _dtypes(self, first: bool) -> list[Any]:
         """Return the dtypes that X may have; it becomes the first one otherwise."""
@@ -394,11 +400,11 @@ class _MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
                 rows, kept_back = self._split(examples, generator)
             data = _data(examples, device, _mean_weight(examples, rows), rows)
             if held_out is not None:
-                score = self._scorer(held_out)
+                score = self._scorer(held_out, device)
                 held_out_data = _data(held_out, device, _mean_weight(held_out))
                 validation = Validation(held_out_data, score, self.early_stopping)
             elif rows is not None:
-                score = self._scorer(examples.take(kept_back))
+                score = self._scorer(examples.take(kept_back), device)
                 validation = Validation(data._replace(rows=kept_back), score, True)
             with interruptible() as interrupted:
                 history = self._train(
@@ -449,17 +455,11 @@ class _MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
         over: Callable[[], str] | None = None,
     ) -> History:
         """Train one model and store the fitted state, or raise ValueError."""
-        n_outputs = self._n_outputs(data.y)
-        hidden = np.atleast_1d(self.hidden_layer_sizes).tolist()
-        sizes = (data.x.shape[1], *hidden, n_outputs)
-        if is_wide(data.x):
-            check_wide(self, data.x.shape[1])
-        shared = self._shared(n_outputs, max_iter, tol)
+        shared = self._shared(self._n_outputs(data.y), max_iter, tol)
         per_model = {name: np.array([getattr(self, name)], float) for name in PER_MODEL}
-        network = new_network(
-            1, sizes, self.fit_intercept, data.y, columns_first=is_wide(data.x)
-        )
-        models = self._models(network, shared, per_model, generator)
+        models = self._models(data, shared, per_model, [generator])
+        if self.__sklearn_is_fitted__():
+            self._go_on_(models)
         models.start = start
         begin_(models.parameters, starts)
         tasks = None
@@ -470,6 +470,17 @@ class _MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
             [history] = train(data, models, shared, per_model, validation, watch)
         else:
             [history] = train_on_chunk(data, models, shared, per_model, watch)
+        self._conclude(models, history, told=watch.told if watch else 0)
+        if tasks is not None:
+            self.__dict__.pop("batch_loss_", None)
+            with modes_of_others():
+                tasks.end()
+        return history
+
+    def _conclude(
+        self, models: Models, history: History, place: int = 0, told: int = 0
+    ) -> None:
+        """Store what was trained at a place of a stack, or raise ValueError."""
         if history.diverged and not (self.early_stopping and isfinite(history.best)):
             raise ValueError(self._divergence(history))
         if history.score and not isfinite(history.best):
@@ -479,19 +490,14 @@ class _MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
                 "rows."
             )
             raise ValueError(msg)
+        self._tell(models, history, told)
+        self.__dict__.update(self._fitted(models, place))
         if self.early_stopping:  # what is kept is of an earlier step
-            models.since += models.t - history.best_t
-            models.averaged_since += models.t - history.best_t
-        self._tell(models, history, told=watch.told if watch else 0)
-        self.__dict__.update(self._fitted(models))
+            self._since_ += self.t_ - history.best_t
+            self._averaged_since_ += self.t_ - history.best_t
         if self.record_batch_loss:
             earlier = getattr(self, "batch_loss_curve_", np.empty(0))
             self.batch_loss_curve_ = np.concatenate([earlier, *history.batch_loss])
-        if tasks is not None:
-            self.__dict__.pop("batch_loss_", None)
-            with modes_of_others():
-                tasks.end()
-        return history
 
     def _tasks(
         self, models: Models, shared: Shared, given: _Given, n_rows: int
@@ -552,31 +558,51 @@ class _MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
         check_split(examples.weight, rows, kept_back)
         return np.sort(rows), np.sort(kept_back)
 
+    def _stops_by_score(self) -> bool:
+        """Return whether a score of held-out rows stops training, not their loss."""
+        return bool(self.early_stopping) and self.scoring != "loss"
+
     def _scorer(
-        self, examples: _Examples
+        self, held_out: _Examples, device: torch.device
     ) -> Callable[[Network, Sequence[int], Sequence[int]], list[float]] | None:
-        """Return the function that scores models of a stack on held-out rows."""
-        if not self.early_stopping or self.scoring == "loss":
+        """Return the function that scores the one model of a stack on held-out rows."""
+        if not self._stops_by_score():
             return None
+        judge = self._judge(held_out)
+
+        def score(
+            network: Network, places: Sequence[int], models: Sequence[int]
+        ) -> list[float]:
+            z = self._raw_predictions(network.layers, held_out.rows, device)
+            return [judge(network, place, z) for place in places]
+
+        return score
+
+    def _judge(self, held_out: _Examples) -> Callable[[Network, int, Tensor], float]:
+        """Return the function that scores a model of a stack on held-out rows.
+
+        It is given the place of the model, and what it predicts for them, (1, o, n).
+        """
         scorer = check_scoring(self, self.scoring)
-        weight = examples.sample_weight
+        weight = held_out.sample_weight
         weights = {} if weight is None else {"sample_weight": weight}
         judged = self._trainee()
         for name in ("feature_names_in_", "coef_", "coefs_"):  # the rows are an array
             judged.__dict__.pop(name, None)
         judged.t_ = 0
 
-        def score(network: Network, place: int) -> float:
+        def judge(network: Network, place: int, z: Tensor) -> float:
             judged.__dict__.update(self._weights(network, place))
+            judged._predicted_ = [(held_out.rows, z)]
             with (
                 in_the_words("scoring"),
                 modes_of_others(),
                 config_context(array_api_dispatch=False),  # the labels are NumPy's
             ):
-                value = scorer(judged, examples.rows, examples.labels, **weights)
+                value = scorer(judged, held_out.rows, held_out.labels, **weights)
             return check_score(value)
 
-        return lambda network, places, models: [score(network, at) for at in places]
+        return judge
 
     def _shared(self, n_outputs: int, max_iter: int, tol: float | None) -> Shared:
         """Return the hyperparameters that models trained together have in common."""
@@ -610,29 +636,34 @@ class _MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
 
     def _models(
         self,
-        network: Network,
+        data: Data,
         shared: Shared,
         per_model: PerModel,
-        generator: np.random.Generator,
+        generators: Sequence[np.random.Generator],
     ) -> Models:
-        """Return the model to train: a new one, or the fitted one to go on with."""
+        """Return new models to train, as many as there are numbers for."""
+        n_models, wide = len(per_model["lr"]), is_wide(data.x)
+        if wide:
+            check_wide(self, data.x.shape[1])
+        hidden = np.atleast_1d(self.hidden_layer_sizes).tolist()
+        sizes = (data.x.shape[1], *hidden, self._n_outputs(data.y))
+        network = new_network(
+            n_models, sizes, self.fit_intercept, data.y, columns_first=wide
+        )
         optimizer = OPTIMIZERS[variant(shared.optimizer, shared.nesterov, per_model)]
-        models = Models(
+        if not self.__sklearn_is_fitted__():
+            activation = ACTIVATIONS[self.activation](self.negative_slope)
+            initialise_(network, activation, generators, self.init)
+        return Models(
             network,
             kept={name: new_like(network) for name in optimizer.keeps},
-            generators=[generator],
+            generators=generators,
             average=new_like(network) if self.average else None,
-            slowed=np.ones(1) if shared.adaptive else None,
+            slowed=np.ones(n_models) if shared.adaptive else None,
         )
-        if self.__sklearn_is_fitted__():
-            self._go_on_(models)
-        else:
-            activation = ACTIVATIONS[self.activation](self.negative_slope)
-            initialise_(network, activation, [generator], self.init)
-        return models
 
-    def _go_on_(self, models: Models) -> None:
-        """Write the fitted model into models of zeros."""
+    def _go_on_(self, models: Models, place: int = 0) -> None:
+        """Write the fitted model into a place of models of zeros."""
         layers = self._layers()
         fitted_sizes = (layers[0][0].shape[1], *(len(bias) for _, bias in layers))
         shapes = [w.shape for w, _ in models.parameters.layers]
@@ -645,20 +676,20 @@ class _MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
                 "with warm_start=False."
             )
             raise ValueError(msg)
-        fill_(models.parameters, layers)
+        fill_(models.parameters, layers, place)
         models.t, models.epochs, models.since = self.t_, self.n_iter_, self._since_
         kept = dict(self._kept_)
         was_averaged = "parameters" in kept
         if models.average is not None:
-            fill_(models.average, layers)
+            fill_(models.average, layers, place)
             models.averaged_since = self._averaged_since_ if was_averaged else self.t_
         if was_averaged:  # the layers that predict are the mean of these
-            write_(models.parameters, kept.pop("parameters"))
+            write_(models.parameters, kept.pop("parameters"), place)
         if models.slowed is not None:
-            models.slowed[:] = self._slowed_
+            models.slowed[place] = self._slowed_
         if set(models.kept) == set(kept):
             for name, values in kept.items():
-                write_(models.kept[name], values)
+                write_(models.kept[name], values, place)
         else:  # another optimizer, which begins now to keep what it keeps
             models.since = self.t_
 
@@ -673,23 +704,27 @@ class _MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
             return {"coef_": self._linear_shape(weights[0]), "intercept_": biases[0]}
         return {"coefs_": [w.T for w in weights], "intercepts_": biases}
 
-    def _fitted(self, models: Models) -> dict[str, Any]:
-        """Return what was trained; on the CPU, the arrays are those in training."""
+    def _fitted(self, models: Models, place: int = 0) -> dict[str, Any]:
+        """Return what was trained at a place of a stack.
+
+        On the CPU, the arrays are those in training.
+        """
         networks = dict(models.kept)
         if models.average is not None:
             networks["parameters"] = models.parameters
         kept = {
-            name: [to_numpy(array[0]) for array in arrays(network)]
+            name: [to_numpy(array[place]) for array in arrays(network)]
             for name, network in networks.items()
         }
+        fold = place * len(models.generators) // len(models.parameters.layers[0].w)
         return {
-            **self._weights(models.answer),
+            **self._weights(models.answer, place),
             "_kept_": kept,
-            "_slowed_": 1.0 if models.slowed is None else float(models.slowed[0]),
+            "_slowed_": 1.0 if models.slowed is None else float(models.slowed[place]),
             "_since_": models.since,
             "_averaged_since_": models.averaged_since,
             "_fit_intercept_": self.fit_intercept,
-            "_generator_": models.generators[0],
+            "_generator_": models.generators[fold],
         }
 
     def _tell(self, models: Models, history: History, told: int = 0) -> None:
@@ -698,7 +733,7 @@ class _MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
         Curves become new lists: this may be a trainee that an interrupt ends yet, and
         those that there are belong to the estimator as well.
         """
-        self.t_ = models.t
+        self.t_ = history.t[-1] if history.t else models.t
         if getattr(self, "_start_", None) is None:  # what a stream is judged by
             self._start_ = history.start
         self.n_iter_ = getattr(self, "n_iter_", 0) + len(history.objective) - told
@@ -744,6 +779,15 @@ class _MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
             "large for these data: lower it; or (b) a feature or the target has a "
             "large scale: standardise X, and y of a regressor, first."
         )
+
+    def _warn_of_batch_size(self, n_rows: int) -> None:
+        """Warn of batches that are larger than the training set."""
+        if self.batch_size is not None and self.batch_size > n_rows:
+            msg = (
+                f"batch_size={self.batch_size} is larger than the {n_rows} rows of X; "
+                "every batch is the whole training set, as with batch_size=None."
+            )
+            warn(msg, UserWarning, stacklevel=3)
 
     def _warn_of(self, history: History) -> None:
         """Warn of training that has ended otherwise than by settling."""
@@ -814,6 +858,10 @@ class _MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
         """Return the prediction before the inverse link, of shape (1, o, n)."""
         check_is_fitted(self)
         check_parameters(self, self._losses)
+        predicted: Sequence[tuple[ArrayLike, Tensor]] = getattr(self, "_predicted_", ())
+        for known, z in predicted:  # by a search, for many models at once
+            if known is X:
+                return z
         layers = self._layers()
         rows = checked_rows(self, X, [layers[0][0].dtype])
         device = self._device(rows)
@@ -822,15 +870,21 @@ class _MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
                 Layer(to_tensor(w, device)[None], to_tensor(bias, device)[None])
                 for w, bias in layers
             ]
-            activation = ACTIVATIONS[self.activation](self.negative_slope)
-            if not issparse(rows):
-                return raw_prediction(on_device, to_device(rows, device), activation)
-            return raw_prediction(
-                on_device,
-                rows,
-                activation,
-                lambda some: first_output(csr(some, device), *on_device[0]),
-            )
+            return self._raw_predictions(on_device, rows, device)
+
+    def _raw_predictions(
+        self, layers: Sequence[Layer], rows: Rows, device: torch.device
+    ) -> Tensor:
+        """Return the predictions of several models, of shape (m, o, n)."""
+        activation = ACTIVATIONS[self.activation](self.negative_slope)
+        if not issparse(rows):
+            return raw_prediction(layers, to_device(rows, device), activation)
+        return raw_prediction(
+            layers,
+            rows,
+            activation,
+            lambda some: first_output(csr(some, device), *layers[0]),
+        )
 
 
 class _Watch:

@@ -113,14 +113,19 @@ def train(
     per_model: PerModel,
     validation: Validation | None = None,
     watch: Watch | None = None,
+    histories: list[History] | None = None,
 ) -> list[History]:
-    """Train the models in place until each has stopped, and tell how it went."""
+    """Train the models in place until each has stopped, and tell how it went.
+
+    Where ``histories`` are given, training goes on from there.
+    """
     sizes = batch_sizes(data.n_samples, shared.batch_size, shared.last_batch)
     with threads_for(max(sizes) * _multiply_adds(data, models.parameters)):
-        guess = _losses_of_guesses(data, models, shared)
-        begun = _losses_of_some(data, models.parameters, shared)
-        starts = zip(guess, begun, strict=True)
-        histories = [History(start=max(losses)) for losses in starts]
+        if histories is None:
+            guess = _losses_of_guesses(data, models, shared)
+            begun = _losses_of_some(data, models.parameters, shared)
+            starts = zip(guess, begun, strict=True)
+            histories = [History(start=max(losses)) for losses in starts]
         _train(data, models, shared, per_model, sizes, histories, validation, watch)
         ends = _losses_of_some(data, models.answer, shared)
         _judge_ends(histories, ends, finite(models.answer))
@@ -234,15 +239,17 @@ def _train(
 ) -> None:
     """Train epoch by epoch, on batches of the given sizes, and write the histories."""
     began = monotonic()
-    stack, members = models, list(range(len(histories)))  # the models by their places
+    members = list(range(len(histories)))  # the models by their places in the stack
+    going = [place for place in members if histories[place].goes_on]
+    running = going  # the models at these places
+    stack = models if going == members else _take(models, members)
     stops_early = validation is not None and validation.stops
     best = _take(models, members) if stops_early else None
     run_epoch = _bind_epoch(data, stack, shared, per_model, sizes, watch)
     validate = _bind_validation(validation, stack, shared)
-    going = running = list(members)  # places whose models have not stopped, and these
     if best is not None and models.t > 0:  # what has been trained may be the best
         _begin_with(histories, validate(going, running), models.t)
-    for _ in range(shared.max_iter):
+    for _ in range(shared.max_iter if going else 0):
         if watch is not None:
             watch.before_epoch()
         epoch, held_out = run_epoch(), validate(going, running)

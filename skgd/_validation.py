@@ -215,6 +215,17 @@ def check_parameters(estimator: Any, losses: Sequence[str]) -> None:
         raise ValueError(msg)
 
 
+def check_max_bytes(max_bytes: Any) -> None:
+    """Raise ValueError for what is no number of bytes."""
+    rule = _or_none(_integer(1))
+    if not rule.holds(max_bytes):
+        msg = (
+            f"The 'max_bytes' parameter of a search must be {rule.words}. Got "
+            f"{max_bytes!r} instead."
+        )
+        raise ValueError(msg)
+
+
 def check_numeric(name: str, values: Any) -> Any:
     """Return the values, lists as an array.
 

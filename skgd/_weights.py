@@ -31,18 +31,18 @@ def flat_weights(estimator: Any) -> Array:
     return np.concatenate([np.ravel(part) for part in parts])
 
 
-def write_(network: Network, values: Sequence[Array]) -> None:
-    """Write arrays into the network of a single model."""
+def write_(network: Network, values: Sequence[Array], place: int) -> None:
+    """Write the arrays of a model into its place in a network."""
     for array, value in zip(arrays(network), values, strict=True):
-        array[0] = to_tensor(value, CPU)
+        array[place] = to_tensor(value, CPU)
 
 
-def fill_(network: Network, layers: Sequence[tuple[Array, Array]]) -> None:
-    """Write fitted weights and biases into the network of a single model."""
+def fill_(network: Network, layers: Sequence[tuple[Array, Array]], place: int) -> None:
+    """Write fitted weights and biases of a model into its place in a network."""
     for layer, fitted in zip(network.layers, layers, strict=True):
         for array, values in zip(layer, fitted, strict=True):
             if array is not None:
-                array[0] = to_tensor(values, CPU)
+                array[place] = to_tensor(values, CPU)
 
 
 def spread_(network: Network, weights: Tensor) -> None:

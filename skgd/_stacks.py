@@ -1,0 +1,492 @@
+"""Estimators trained together: several candidates on several splits, in a few stacks.
+
+Candidates are estimators of one class that differ in the numbers of ``PER_MODEL`` and
+in their ``random_state`` only. Those of one split and one seed see the same rows in the
+same order: they are a fold of the engine (see ``_batches``). Folds that take as many
+steps an epoch are trained as one stack, which is cut into several where its arrays
+would take more bytes than they may.
+
+Each estimator comes out as ``fit`` would have left it, but for rounding, and knows what
+it predicts for the rows that it will be asked for, computed for all models at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from copy import deepcopy
+from itertools import pairwise, product
+from time import perf_counter
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import scipy.sparse
+import torch
+from numpy.typing import ArrayLike
+from torch import Tensor
+
+from skgd._base import PER_MODEL, _Examples, _MiniBatchBase
+from skgd._batches import Data, batch_sizes
+from skgd._inputs import Rows, checked_rows, dtype_of, take_rows, to_device
+from skgd._network import Layer, Network
+from skgd._optimizers import OPTIMIZERS
+from skgd._sparse import is_wide
+from skgd._steps import Models
+from skgd._stopping import History
+from skgd._tensors import copied, new_generator, to_tensor
+from skgd._training import Validation, Watch, train
+from skgd._validation import check_cast
+
+Array = npt.NDArray[Any]
+Places = npt.NDArray[np.int64]
+
+# Bytes that the arrays of a stack may take unless told otherwise: on the CPU so many
+# that a cache holds them, on an accelerator a part of what is free.
+_BYTES_OF_CPU, _SHARE_OF_DEVICE = 12 * 2**20, 0.4
+
+# Bytes of rows that are copied for a stack, at the most, if it is more than one fold.
+_BYTES_OF_ROWS = 2**30
+
+# Numbers that are predicted at once.
+_PREDICTED_AT_ONCE = 2**22
+
+
+class Split(NamedTuple):
+    """What candidates are trained on, and what they will be asked to predict."""
+
+    X: ArrayLike
+    y: ArrayLike
+    sample_weight: ArrayLike | None
+    train: Places | None  # the rows to train on; None is all
+    asked: Sequence[ArrayLike] = ()
+
+
+class Trained(NamedTuple):
+    """A candidate that was trained on a split."""
+
+    split: int
+    candidate: int
+    estimator: Any
+    history: History
+    error: Exception | None  # what fit would have raised
+    seconds: float  # its share of the time of its stack
+
+
+class _Met(NamedTuple):
+    """The training rows of a split, checked, and what an estimator learns of them."""
+
+    split: int
+    learnt: dict[str, Any]  # fitted attributes: the classes, the number of features
+    examples: _Examples  # the training rows, but for ``rows``, which are all of X
+    places: Places  # of the training rows in X
+
+
+class _Fold(NamedTuple):
+    """Candidates of one seed on one split."""
+
+    met: _Met
+    generator: np.random.Generator
+    rows: Places  # those trained on, among the training rows
+    held_out: Places | None  # likewise, to stop early by
+    split_seed: int | None
+    candidates: Sequence[int]
+
+
+def fit_together(
+    candidates: Sequence[_MiniBatchBase],
+    splits: Sequence[Split],
+    *,
+    max_bytes: int | None = None,
+    so_far: Mapping[tuple[int, int], Trained] | None = None,
+    watch_of: Callable[[int, int], Watch] | None = None,
+) -> Iterator[Trained]:
+    """Train every candidate on every split, and give them as they come.
+
+    ``so_far`` holds what was trained up to now, by split and candidate, to go on with.
+    ``watch_of`` makes who looks on at a stack, given its models and its epochs. An
+    error of a candidate's own is handed over; one of the data is raised.
+    """
+    met = [_meet(candidates[0], splits, number) for number in range(len(splits))]
+    folds = _folds(candidates, met, so_far)
+    for stack in _stacks(candidates[0], folds, max_bytes):
+        began = perf_counter()
+        with torch.inference_mode():
+            models, histories = _train(candidates, stack, so_far, watch_of)
+        seconds = (perf_counter() - began) / len(histories)
+        yield from _hand_over(candidates, splits, stack, models, histories, seconds)
+
+
+def _meet(first: _MiniBatchBase, splits: Sequence[Split], number: int) -> _Met:
+    """Return the training rows of a split, or raise ValueError."""
+    X, y, sample_weight, places, _ = splits[number]
+    checked = first._trainee()
+    checked._forget()
+    dtypes = checked._dtypes(first=True)
+    examples = checked._checked(X, y, sample_weight, dtypes=dtypes, first=True)
+    if places is None:
+        places = np.arange(len(examples.labels))
+        return _Met(number, _learnt(checked), examples, places)
+    fold = first._trainee()
+    fold._forget()
+    labels, targets = fold._encode(
+        examples.labels[places], None, dtype_of(examples.rows)
+    )
+    given = examples.sample_weight
+    given = given if given is None else given[places]
+    weight = fold._weight(labels, given, labels, given)
+    learnt = {**_learnt(checked), **_learnt(fold)}
+    of_fold = _Examples(examples.rows, labels, targets, given, weight)
+    return _Met(number, learnt, of_fold, places)
+
+
+def _learnt(estimator: _MiniBatchBase) -> dict[str, Any]:
+    """Return the fitted attributes."""
+    return {name: one for name, one in vars(estimator).items() if name.endswith("_")}
+
+
+def _folds(
+    candidates: Sequence[_MiniBatchBase],
+    met: Sequence[_Met],
+    so_far: Mapping[tuple[int, int], Trained] | None,
+) -> list[_Fold]:
+    """Return the folds: the candidates of every seed on every split."""
+    of_seed: dict[int | None, list[int]] = {}
+    for number, candidate in enumerate(candidates):
+        of_seed.setdefault(_seed(candidate.random_state), []).append(number)
+    folds = []
+    for (seed, numbers), of_split in product(of_seed.items(), met):
+        examples, held_out, split_seed = of_split.examples, None, None
+        rows = np.arange(len(examples.labels))
+        if so_far is not None:
+            trained = [so_far[of_split.split, number] for number in numbers]
+            goes_on = [one for one in trained if one.history.goes_on] or trained
+            generator = copied(goes_on[0].estimator._generator_)
+        else:
+            generator = new_generator(seed)
+            if candidates[0].early_stopping:
+                splitting = candidates[0]._trainee()
+                splitting.__dict__.update(of_split.learnt)
+                rows, held_out = splitting._split(examples, generator)
+                split_seed = splitting._split_seed_
+        folds.append(_Fold(of_split, generator, rows, held_out, split_seed, numbers))
+    return folds
+
+
+def _seed(random_state: Any) -> int | None:
+    """Return the seed that a fit of a clone would draw, or be given."""
+    if isinstance(random_state, np.random.RandomState):
+        return int(deepcopy(random_state).randint(np.iinfo(np.int32).max))
+    return None if random_state is None else int(random_state)
+
+
+def _stacks(
+    first: _MiniBatchBase, folds: Sequence[_Fold], max_bytes: int | None
+) -> Iterator[list[_Fold]]:
+    """Give the folds that are trained together, cut where they are too many."""
+    alike: dict[Any, list[_Fold]] = {}
+    for fold in folds:
+        alike.setdefault(_shape(first, fold), []).append(fold)
+    for some in alike.values():
+        n_folds, n_candidates = _at_once(first, some, max_bytes)
+        for few in _pieces(some, n_folds):
+            for numbers in _pieces(range(len(few[0].candidates)), n_candidates):
+                yield [
+                    fold._replace(
+                        generator=copied(fold.generator),
+                        candidates=[fold.candidates[number] for number in numbers],
+                    )
+                    for fold in few
+                ]
+
+
+def _shape(first: _MiniBatchBase, fold: _Fold) -> tuple[Any, ...]:
+    """Return what folds of one stack must have in common."""
+    rows, targets = fold.met.examples.rows, fold.met.examples.targets
+    sizes = batch_sizes(len(fold.rows), first.batch_size, first.last_batch)
+    classes = fold.met.learnt.get("classes_", np.empty(0))
+    return (
+        len(fold.candidates),
+        len(sizes),
+        sizes == [len(fold.rows)],
+        scipy.sparse.issparse(rows),
+        rows.shape[1],
+        dtype_of(rows),
+        len(targets),
+        tuple(classes.tolist()),
+    )
+
+
+def _pieces(items: Sequence[Any], at_most: int) -> list[Sequence[Any]]:
+    """Return the items in pieces of about one length."""
+    n_pieces = -(-len(items) // at_most)
+    cuts = [len(items) * piece // n_pieces for piece in range(n_pieces + 1)]
+    return [items[start:stop] for start, stop in pairwise(cuts)]
+
+
+def _at_once(
+    first: _MiniBatchBase, folds: Sequence[_Fold], max_bytes: int | None
+) -> tuple[int, int]:
+    """Return how many folds, and how many candidates of each, make up a stack."""
+    fold, n_candidates = folds[0], len(folds[0].candidates)
+    rows = fold.met.examples.rows
+    sizes = batch_sizes(len(fold.rows), first.batch_size, first.last_batch)
+    if max_bytes is None:
+        max_bytes = _BYTES_OF_CPU
+        device = first._device(rows)
+        if device.type == "cuda":
+            free, _ = torch.cuda.mem_get_info(device)
+            max_bytes = int(_SHARE_OF_DEVICE * free)
+    n_models = max(1, max_bytes // _bytes_of_model(first, fold, max(sizes)))
+    n_folds = max(1, n_models // n_candidates)
+    together = fold.met.examples.rows is folds[-1].met.examples.rows
+    if not together or sizes == [len(fold.rows)]:  # rows are copied
+        row_bytes = rows.shape[1] * dtype_of(rows).itemsize
+        n_folds = min(n_folds, max(1, _BYTES_OF_ROWS // (len(fold.rows) * row_bytes)))
+    if scipy.sparse.issparse(rows) and is_wide(rows):
+        return 1, 1 if first.average else n_models  # see _steps.bind_step
+    return n_folds, n_models
+
+
+def _bytes_of_model(first: _MiniBatchBase, fold: _Fold, n_rows: int) -> int:
+    """Return the bytes of the arrays of a model in training, about."""
+    rows, targets = fold.met.examples.rows, fold.met.examples.targets
+    n_outputs = max(len(targets), len(fold.met.learnt.get("classes_", ())))
+    units = [*np.atleast_1d(first.hidden_layer_sizes).tolist(), n_outputs]
+    n_weights = sum(i * o for i, o in pairwise([rows.shape[1], *units]))
+    of_optimizer = len(OPTIMIZERS[first.optimizer].keeps)
+    # parameters, their gradient, two numbers for each; value, gradient, two derivatives
+    numbers = (4 + of_optimizer) * n_weights + 4 * sum(units) * n_rows
+    return int(numbers * dtype_of(rows).itemsize)
+
+
+def _train(
+    candidates: Sequence[_MiniBatchBase],
+    stack: Sequence[_Fold],
+    so_far: Mapping[tuple[int, int], Trained] | None,
+    watch_of: Callable[[int, int], Watch] | None,
+) -> tuple[Models, list[History]]:
+    """Train the candidates of a stack of folds."""
+    first = candidates[stack[0].candidates[0]]._trainee()
+    first.__dict__.update(stack[0].met.learnt)
+    members = _members(stack)
+    data, offsets = _data_of(stack, first)
+    shared = first._shared(first._n_outputs(data.y), first.max_iter, first.tol)
+    per_model = {
+        name: np.array([getattr(candidates[n], name) for _, n in members], float)
+        for name in PER_MODEL
+    }
+    models = first._models(data, shared, per_model, [fold.generator for fold in stack])
+    if so_far is not None:
+        trained = [so_far[fold.met.split, number] for fold, number in members]
+        histories = [deepcopy(one.history) for one in trained]
+        for place, one in enumerate(trained):
+            one.estimator._go_on_(models, place)
+        going = [one.estimator for one in trained if one.history.goes_on]
+        models.t = max((estimator.t_ for estimator in going), default=0)
+        models.epochs = max((estimator.n_iter_ for estimator in going), default=0)
+        shared = shared._replace(max_iter=first.max_iter - models.epochs)
+        watch = watch_of(len(members), shared.max_iter) if watch_of else None
+        return models, train(
+            data, models, shared, per_model, None, watch, histories=histories
+        )
+    watch = watch_of(len(members), shared.max_iter) if watch_of else None
+    validation = None
+    if stack[0].held_out is not None:
+        held_out = [(fold.met, fold.held_out) for fold in stack]
+        rows, counts = _rows_of(held_out, offsets)
+        validation = Validation(
+            data._replace(rows=rows, counts=counts),
+            _scorer(candidates, stack, data.y.device),
+            True,
+        )
+    return models, train(data, models, shared, per_model, validation, watch)
+
+
+def _members(stack: Sequence[_Fold]) -> list[tuple[_Fold, int]]:
+    """Return the fold and the candidate at every place of a stack."""
+    return [(fold, number) for fold in stack for number in fold.candidates]
+
+
+def _data_of(
+    stack: Sequence[_Fold], first: _MiniBatchBase
+) -> tuple[Data, dict[int, int]]:
+    """Return the rows of all folds as tensors, and where those of each split begin."""
+    distinct: dict[int, Rows] = {}
+    offsets: dict[int, int] = {}
+    n_rows = 0
+    for fold in stack:
+        rows = fold.met.examples.rows
+        if id(rows) not in distinct:
+            distinct[id(rows)] = rows
+            offsets[id(rows)] = n_rows
+            n_rows += rows.shape[0]
+    of_splits = {f.met.split: offsets[id(f.met.examples.rows)] for f in stack}
+    joined = _joined(list(distinct.values()))
+    dtype, device = dtype_of(joined), first._device(joined)
+    targets = np.zeros((len(stack[0].met.examples.targets), n_rows), dtype)
+    weight = None
+    if stack[0].met.examples.weight is not None:
+        weight = np.zeros((len(stack), n_rows))
+    for place, fold in enumerate(stack):
+        at = fold.met.places + of_splits[fold.met.split]
+        targets[:, at] = fold.met.examples.targets
+        of_fold = fold.met.examples.weight
+        if weight is not None and of_fold is not None:
+            weight[place, at] = of_fold / np.mean(of_fold[fold.rows])
+    if weight is not None:
+        weight = check_cast("sample_weight", weight, dtype)
+    trained = [(fold.met, fold.rows) for fold in stack]
+    rows, counts = _rows_of(trained, of_splits)
+    data = Data(
+        to_device(joined, device),
+        to_tensor(targets, device),
+        None if weight is None else to_tensor(weight, device),
+        rows,
+        counts,
+    )
+    return data, of_splits
+
+
+def _joined(several: Sequence[Rows]) -> Rows:
+    """Return the rows of several containers of one kind as one."""
+    if len(several) == 1:
+        return several[0]
+    if isinstance(several[0], Tensor):
+        return torch.cat(list(several))
+    if scipy.sparse.issparse(several[0]):
+        return scipy.sparse.vstack(several, format="csr")
+    return np.concatenate(several)
+
+
+def _rows_of(
+    folds: Sequence[tuple[_Met, Places | None]], offsets: Mapping[int, int]
+) -> tuple[Places, list[int] | None]:
+    """Return the rows of each fold, (f, n), the shorter ones padded, and their counts.
+
+    Of a single fold they are (n,).
+    """
+    rows = [met.places[some] + offsets[met.split] for met, some in folds]
+    if len(rows) == 1:
+        return rows[0], None
+    counts = [len(some) for some in rows]
+    padded = [np.pad(some, (0, max(counts) - len(some)), "edge") for some in rows]
+    return np.stack(padded), counts if len(set(counts)) > 1 else None
+
+
+def _scorer(
+    candidates: Sequence[_MiniBatchBase], stack: Sequence[_Fold], device: torch.device
+) -> Any:
+    """Return the function that scores models of a stack on their held-out rows."""
+    first = candidates[0]
+    if not first._stops_by_score():
+        return None
+    held_out = [_held_out(fold) for fold in stack]
+    judges = []
+    for place, (fold, number) in enumerate(_members(stack)):
+        candidate = candidates[number]._trainee()
+        candidate.__dict__.update(fold.met.learnt)
+        examples = held_out[place // len(fold.candidates)]
+        judges.append(candidate._judge(examples))
+
+    def score(
+        network: Network, places: Sequence[int], models: Sequence[int]
+    ) -> list[float]:
+        scores = {}
+        for number, examples in enumerate(held_out):
+            of_fold = [
+                (place, model)
+                for place, model in zip(places, models, strict=True)
+                if model // len(stack[0].candidates) == number
+            ]
+            if of_fold:
+                layers = _layers_at(network, [place for place, _ in of_fold])
+                predicted = first._raw_predictions(layers, examples.rows, device)
+                for (place, model), z in zip(of_fold, predicted, strict=True):
+                    scores[place] = judges[model](network, place, z[None])
+        return [scores[place] for place in places]
+
+    return score
+
+
+def _held_out(fold: _Fold) -> _Examples:
+    """Return the rows that a fold holds out."""
+    examples, places = fold.met.examples, fold.held_out
+    assert places is not None
+    given, weight = examples.sample_weight, examples.weight
+    return _Examples(
+        take_rows(examples.rows, fold.met.places[places]),
+        examples.labels[places],
+        examples.targets[:, places],
+        None if given is None else given[places],
+        None if weight is None else weight[places],
+    )
+
+
+def _layers_at(network: Network, places: Sequence[int]) -> list[Layer]:
+    """Return the layers of some models of a stack."""
+    return [
+        Layer(w[places], None if bias is None else bias[places])
+        for w, bias in network.layers
+    ]
+
+
+def _hand_over(
+    candidates: Sequence[_MiniBatchBase],
+    splits: Sequence[Split],
+    stack: Sequence[_Fold],
+    models: Models,
+    histories: Sequence[History],
+    seconds: float,
+) -> Iterator[Trained]:
+    """Give the estimators of a stack that was trained."""
+    n_outputs = models.parameters.layers[-1].w.shape[1]
+    places = iter(range(len(histories)))
+    for fold in stack:
+        met, first = fold.met, candidates[fold.candidates[0]]
+        asked = _asked(first, met, splits[met.split])
+        n_rows = max((rows.shape[0] for _, rows in asked), default=1)
+        at_once = max(1, _PREDICTED_AT_ONCE // (n_outputs * n_rows))
+        for numbers in _pieces(fold.candidates, at_once):
+            at = [next(places) for _ in numbers]
+            with torch.inference_mode():
+                layers = _layers_at(models.answer, at)
+                device = layers[0].w.device
+                predicted = [
+                    (X, first._raw_predictions(layers, rows, device))
+                    for X, rows in asked
+                ]
+            for n, (number, place) in enumerate(zip(numbers, at, strict=True)):
+                estimator, history = candidates[number]._trainee(), histories[place]
+                estimator._forget()
+                estimator.__dict__.update(met.learnt)
+                if fold.split_seed is not None:
+                    estimator._split_seed_ = fold.split_seed
+                error = None
+                try:
+                    estimator._warn_of_batch_size(len(met.places))
+                    with torch.inference_mode():
+                        estimator._conclude(models, history, place)
+                    estimator._warn_of(history)
+                except Exception as raised:
+                    error = raised
+                estimator._predicted_ = [(X, z[n][None]) for X, z in predicted]
+                yield Trained(met.split, number, estimator, history, error, seconds)
+
+
+def _asked(
+    first: _MiniBatchBase, met: _Met, split: Split
+) -> list[tuple[ArrayLike, Rows]]:
+    """Return what will be asked of a split, and its rows.
+
+    Those that are refused are left out: they will be again, when they are asked for.
+    """
+    knows = first._trainee()
+    knows.__dict__.update(met.learnt)
+    asked = []
+    for X in split.asked:
+        try:
+            rows = checked_rows(knows, X, [dtype_of(met.examples.rows)])
+        except (TypeError, ValueError):
+            continue
+        asked.append((X, rows))
+    return asked
