@@ -460,6 +460,8 @@ class _MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
         models = self._models(data, shared, per_model, [generator])
         if self.__sklearn_is_fitted__():
             self._go_on_(models)
+        else:
+            self._initialise_(models)
         models.start = start
         begin_(models.parameters, starts)
         tasks = None
@@ -641,7 +643,7 @@ class _MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
         per_model: PerModel,
         generators: Sequence[np.random.Generator],
     ) -> Models:
-        """Return new models to train, as many as there are numbers for."""
+        """Return models of zeros, as many as there are numbers for."""
         n_models, wide = len(per_model["lr"]), is_wide(data.x)
         if wide:
             check_wide(self, data.x.shape[1])
@@ -651,9 +653,6 @@ class _MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
             n_models, sizes, self.fit_intercept, data.y, columns_first=wide
         )
         optimizer = OPTIMIZERS[variant(shared.optimizer, shared.nesterov, per_model)]
-        if not self.__sklearn_is_fitted__():
-            activation = ACTIVATIONS[self.activation](self.negative_slope)
-            initialise_(network, activation, generators, self.init)
         return Models(
             network,
             kept={name: new_like(network) for name in optimizer.keeps},
@@ -661,6 +660,11 @@ class _MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
             average=new_like(network) if self.average else None,
             slowed=np.ones(n_models) if shared.adaptive else None,
         )
+
+    def _initialise_(self, models: Models) -> None:
+        """Draw the weights that models begin with."""
+        activation = ACTIVATIONS[self.activation](self.negative_slope)
+        initialise_(models.parameters, activation, models.generators, self.init)
 
     def _go_on_(self, models: Models, place: int = 0) -> None:
         """Write the fitted model into a place of models of zeros."""

@@ -289,6 +289,7 @@ def _train(
         return models, train(
             data, models, shared, per_model, None, watch, histories=histories
         )
+    first._initialise_(models)
     watch = watch_of(len(members), shared.max_iter) if watch_of else None
     validation = None
     if stack[0].held_out is not None:
