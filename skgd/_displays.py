@@ -39,7 +39,7 @@ _DECADE = 10.0
 class LossCurveDisplay:
     """Loss curves of one or several fits.
 
-    Make it by ``from_estimator`` or ``from_cv_results``.
+    Make it by ``from_estimator`` or ``from_search``.
 
     Parameters
     ----------
@@ -176,9 +176,9 @@ class LossCurveDisplay:
         return display.plot(ax, log_scale=log_scale, line_kw=line_kw)
 
     @classmethod
-    def from_cv_results(
+    def from_search(
         cls,
-        cv_results: Mapping[str, Any],
+        search: Any,
         *,
         names: Sequence[str] | None = None,
         ax: Any = None,
@@ -192,9 +192,8 @@ class LossCurveDisplay:
 
         Parameters
         ----------
-        cv_results : mapping
-            Results with "loss_curve", for every candidate and split the losses of its
-            epochs, and "params", the candidates.
+        search : VectorizedGridSearchCV or another search of skgd
+            A fitted one.
         names : list of str, default=None
             What the legend calls them. None names the parameters in which they differ.
         ax : matplotlib Axes, default=None
@@ -210,18 +209,26 @@ class LossCurveDisplay:
         display : LossCurveDisplay
             The display, drawn.
         """
-        if "loss_curve" not in cv_results:
+        check_is_fitted(search)
+        if not hasattr(search, "loss_curves_"):
             msg = (
-                "cv_results must have loss_curve, the losses of every candidate and "
-                "split; the searches of skgd record them, GridSearchCV does not."
+                "search must have loss_curves_, as the searches of skgd do. Got "
+                f"{type(search).__name__}; use VectorizedGridSearchCV."
             )
             raise ValueError(msg)
-        candidates = [_filled(curves) for curves in cv_results["loss_curve"]]
+        told = [  # fits that failed, or of other estimators, have no curve
+            ([curve for curve in curves if len(curve)], params)
+            for curves, params in zip(
+                search.loss_curves_, search.cv_results_["params"], strict=True
+            )
+        ]
+        told = [(curves, params) for curves, params in told if curves]
+        candidates = [_filled(curves) for curves, _ in told]
         display = cls(
             x=[np.arange(1, curves.shape[1] + 1) for curves in candidates],
             losses=[curves.mean(axis=0) for curves in candidates],
             bands=[(curves.min(axis=0), curves.max(axis=0)) for curves in candidates],
-            names=_names(cv_results["params"]) if names is None else names,
+            names=_names([params for _, params in told]) if names is None else names,
         )
         return display.plot(ax, log_scale=log_scale, line_kw=line_kw)
 

@@ -18,7 +18,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from copy import copy
-from itertools import pairwise, product
+from itertools import product
 from numbers import Integral, Real
 from time import perf_counter
 from traceback import format_exception
@@ -49,7 +49,7 @@ from skgd._base import PER_MODEL
 from skgd._callbacks import has_callbacks
 from skgd._estimators import MiniBatchClassifier, MiniBatchRegressor
 from skgd._inputs import device_of
-from skgd._stacks import Split, Trained, fit_together
+from skgd._stacks import Split, Trained, fit_together, pieces
 from skgd._steps import Models
 from skgd._stopping import History
 from skgd._validation import check_parameters
@@ -398,13 +398,6 @@ class Evaluation:
             return False
         n_splits: int = self._search.n_splits_
         return len(self._states.get(self._name(params), {})) == n_splits
-
-
-def pieces(items: Sequence[Any], at_most: int) -> list[Sequence[Any]]:
-    """Return the items in as few pieces as it takes, of about one length."""
-    n_pieces = -(-len(items) // at_most)
-    cuts = [len(items) * piece // n_pieces for piece in range(n_pieces + 1)]
-    return [items[start:stop] for start, stop in pairwise(cuts)]
 
 
 def _last_step(estimator: Any) -> tuple[str, Any]:

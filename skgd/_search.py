@@ -155,6 +155,127 @@ class _VectorizedSearch(BaseSearchCV):
 
 
 class VectorizedGridSearchCV(GridSearchCV, _VectorizedSearch):
+    """Grid search that trains candidates x splits as one tensor program.
+
+    scikit-learn's GridSearchCV, with the same parameters, attributes and results. Any
+    parameter of the estimator may be searched; candidates that differ in numbers only,
+    such as ``lr`` and ``alpha``, are trained at once.
+
+    Parameters
+    ----------
+    estimator : estimator
+        A MiniBatchRegressor or MiniBatchClassifier, or a Pipeline that ends in one. Any
+        other estimator is searched as scikit-learn does, one fit at a time.
+    param_grid : dict or list of dict
+        Values to try of every parameter, all combinations of them; or several such
+        grids.
+    scoring : str, callable, list, tuple or dict, default=None
+        What models are judged by: a scorer of scikit-learn, several of them, or a
+        function of a fitted estimator, X and y. None is the score of the estimator.
+    n_jobs : int or None, default=None
+        Workers of joblib among which the models are divided; -1 is one for each core.
+        None is 1, unless a ``joblib.parallel_config`` says otherwise; it also names
+        the backend, such as "dask". A worker computes on a share of the cores; a single
+        one has them all. On CUDA, one process trains all models, whatever is asked for.
+    refit : bool, str or callable, default=True
+        Whether the best candidate is fitted to all of the data. With several scorers,
+        the name of the one that says which is best; or a function that returns the best
+        index, given ``cv_results_``.
+    cv : int, splitter or iterable, default=None
+        The splits of the rows: a number of folds, stratified for a classifier, a
+        splitter of scikit-learn, or pairs of training and test rows.
+    verbose : int, default=0
+        What is printed: from 1 on, how many fits there are; from 2 on, how many models
+        are trained so far; from 3 on, every epoch of every stack. Fits one at a time
+        print what scikit-learn does.
+    pre_dispatch : int or str, default="2*n_jobs"
+        Jobs that are handed to the workers in advance, as in joblib.
+    error_score : "raise" or float, default=nan
+        Score of a fit that fails, as one that diverges does; a FitFailedWarning counts
+        them. "raise" raises the error.
+    return_train_score : bool, default=False
+        Whether ``cv_results_`` has the scores of the training rows too.
+    max_bytes : int or None, default=None
+        Bytes that the arrays of the models trained at once may take, about; more models
+        are trained stack by stack. None is what a cache holds, 12 MiB, and on CUDA 0.4
+        of the free memory. A smaller one trains fewer models at once.
+
+    Attributes
+    ----------
+    cv_results_ : dict of ndarray
+        Parameters, scores, ranks and times of all candidates, in the form of
+        scikit-learn. The time of a fit is that of its stack divided by its models.
+    best_estimator_ : estimator
+        The best candidate, fitted to all of the data. Only with ``refit``.
+    best_score_, best_params_, best_index_ : float, dict, int
+        Mean score, parameters and place in ``cv_results_`` of the best candidate.
+    groups_ : list of Group
+        How the candidates were trained: for every group their places in
+        ``cv_results_`` (``candidates``), what they have in common of the parameters
+        searched (``params``), whether they were trained ``together``, and if not the
+        ``reason``.
+    loss_curves_ : list of list of ndarray
+        The objective of every epoch, for every candidate and split; empty where a fit
+        of scikit-learn's has none.
+    scorer_ : callable or dict
+        What models are judged by.
+    n_splits_ : int
+        Number of splits.
+    refit_time_ : float
+        Seconds of the last fit. Only with ``refit``.
+    multimetric_ : bool
+        Whether there are several scorers.
+    classes_ : ndarray of shape (n_classes,)
+        Labels of the classes. Only with ``refit``, of a classifier.
+    n_features_in_ : int
+        Features seen in ``fit``. Only with ``refit``.
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Their names. Only with ``refit``, if X had names, all of them strings.
+
+    See Also
+    --------
+    VectorizedRandomizedSearchCV : Candidates drawn at random.
+    VectorizedHalvingGridSearchCV : Trains the better candidates for longer.
+    LossCurveDisplay : Draws the loss curves of the candidates.
+
+    Notes
+    -----
+    Candidates that differ in ``lr``, ``alpha``, ``l1_ratio``, ``momentum``, ``beta_1``,
+    ``beta_2``, ``epsilon`` and ``random_state`` alone are a group: on every split, they
+    are trained as models of one stack, step by step together. All else, such as
+    ``batch_size`` or ``hidden_layer_sizes``, makes groups of its own, each trained in
+    turn. Steps before the last of a pipeline are fitted once for each split and
+    distinct setting of their own parameters. Left to one fit at a time are estimators
+    with ``max_time`` or callbacks, and fits that are given more than ``sample_weight``.
+
+    With an integer ``random_state``, the scores are those of GridSearchCV over the
+    same estimator and splits, but for rounding: products of other shapes are rounded
+    otherwise. In float64 weights agree to about 1e-8; in float32 a difference of the
+    last digits may grow over many steps, and tip a prediction. With
+    ``random_state=None``, the models of a stack share one random stream.
+
+    References
+    ----------
+    Models of one architecture trained as one tensor program: HFTA, Wang et al. (2021),
+    https://arxiv.org/abs/2102.02344; ParallelMLPs, Farias et al. (2022),
+    https://arxiv.org/abs/2206.08369; Whitney, "Parallelizing neural networks on one GPU
+    with JAX" (2021). pytabkit stacks the folds of a model, himalaya the penalties and
+    folds of a ridge regression, h2o4gpu those of an elastic net.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from skgd import MiniBatchClassifier, VectorizedGridSearchCV
+    >>> X, y = load_digits(return_X_y=True)
+    >>> model = MiniBatchClassifier(max_iter=5, tol=None, random_state=0)
+    >>> grid = {"lr": [1e-4, 1e-3, 1e-2], "alpha": [1e-4, 1e-2]}
+    >>> search = VectorizedGridSearchCV(model, grid).fit(X / 16, y)
+    >>> search.best_params_["lr"]
+    0.01
+    >>> [(len(group.candidates), group.together) for group in search.groups_]
+    [(6, True)]
+    """
+
     def __init__(
         self,
         estimator: Any,
@@ -191,6 +312,127 @@ class VectorizedGridSearchCV(GridSearchCV, _VectorizedSearch):
 
 
 class VectorizedRandomizedSearchCV(RandomizedSearchCV, _VectorizedSearch):
+    """Randomized search that trains candidates x splits as one tensor program.
+
+    scikit-learn's RandomizedSearchCV, with the same candidates and results.
+
+    Parameters
+    ----------
+    estimator : estimator
+        A MiniBatchRegressor or MiniBatchClassifier, or a Pipeline that ends in one. Any
+        other estimator is searched as scikit-learn does, one fit at a time.
+    param_distributions : dict or list of dict
+        What every parameter is drawn from: a list, or a distribution such as
+        ``scipy.stats.loguniform``; or several such mappings.
+    n_iter : int, default=10
+        Candidates that are drawn; more of them search more closely.
+    scoring : str, callable, list, tuple or dict, default=None
+        What models are judged by: a scorer of scikit-learn, several of them, or a
+        function of a fitted estimator, X and y. None is the score of the estimator.
+    n_jobs : int or None, default=None
+        Workers of joblib among which the models are divided; -1 is one for each core.
+        None is 1, unless a ``joblib.parallel_config`` says otherwise; it also names
+        the backend, such as "dask". A worker computes on a share of the cores; a single
+        one has them all. On CUDA, one process trains all models, whatever is asked for.
+    refit : bool, str or callable, default=True
+        Whether the best candidate is fitted to all of the data. With several scorers,
+        the name of the one that says which is best; or a function that returns the best
+        index, given ``cv_results_``.
+    cv : int, splitter or iterable, default=None
+        The splits of the rows: a number of folds, stratified for a classifier, a
+        splitter of scikit-learn, or pairs of training and test rows.
+    verbose : int, default=0
+        What is printed: from 1 on, how many fits there are; from 2 on, how many models
+        are trained so far; from 3 on, every epoch of every stack. Fits one at a time
+        print what scikit-learn does.
+    pre_dispatch : int or str, default="2*n_jobs"
+        Jobs that are handed to the workers in advance, as in joblib.
+    random_state : int, RandomState instance or None, default=None
+        Seed of what is drawn.
+    error_score : "raise" or float, default=nan
+        Score of a fit that fails, as one that diverges does; a FitFailedWarning counts
+        them. "raise" raises the error.
+    return_train_score : bool, default=False
+        Whether ``cv_results_`` has the scores of the training rows too.
+    max_bytes : int or None, default=None
+        Bytes that the arrays of the models trained at once may take, about; more models
+        are trained stack by stack. None is what a cache holds, 12 MiB, and on CUDA 0.4
+        of the free memory. A smaller one trains fewer models at once.
+
+    Attributes
+    ----------
+    cv_results_ : dict of ndarray
+        Parameters, scores, ranks and times of all candidates, in the form of
+        scikit-learn. The time of a fit is that of its stack divided by its models.
+    best_estimator_ : estimator
+        The best candidate, fitted to all of the data. Only with ``refit``.
+    best_score_, best_params_, best_index_ : float, dict, int
+        Mean score, parameters and place in ``cv_results_`` of the best candidate.
+    groups_ : list of Group
+        How the candidates were trained: for every group their places in
+        ``cv_results_`` (``candidates``), what they have in common of the parameters
+        searched (``params``), whether they were trained ``together``, and if not the
+        ``reason``.
+    loss_curves_ : list of list of ndarray
+        The objective of every epoch, for every candidate and split; empty where a fit
+        of scikit-learn's has none.
+    scorer_ : callable or dict
+        What models are judged by.
+    n_splits_ : int
+        Number of splits.
+    refit_time_ : float
+        Seconds of the last fit. Only with ``refit``.
+    multimetric_ : bool
+        Whether there are several scorers.
+    classes_ : ndarray of shape (n_classes,)
+        Labels of the classes. Only with ``refit``, of a classifier.
+    n_features_in_ : int
+        Features seen in ``fit``. Only with ``refit``.
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Their names. Only with ``refit``, if X had names, all of them strings.
+
+    See Also
+    --------
+    VectorizedGridSearchCV : All candidates of a grid.
+    VectorizedHalvingRandomSearchCV : Trains the better candidates for longer.
+
+    Notes
+    -----
+    Candidates that differ in ``lr``, ``alpha``, ``l1_ratio``, ``momentum``, ``beta_1``,
+    ``beta_2``, ``epsilon`` and ``random_state`` alone are a group: on every split, they
+    are trained as models of one stack, step by step together. All else, such as
+    ``batch_size`` or ``hidden_layer_sizes``, makes groups of its own, each trained in
+    turn. Steps before the last of a pipeline are fitted once for each split and
+    distinct setting of their own parameters. Left to one fit at a time are estimators
+    with ``max_time`` or callbacks, and fits that are given more than ``sample_weight``.
+
+    With an integer ``random_state``, the scores are those of RandomizedSearchCV over
+    the same estimator and splits, but for rounding: products of other shapes are
+    rounded otherwise. In float64 weights agree to about 1e-8; in float32 a difference
+    of the last digits may grow over many steps, and tip a prediction. With
+    ``random_state=None``, the models of a stack share one random stream.
+
+    References
+    ----------
+    Models of one architecture trained as one tensor program: HFTA, Wang et al. (2021),
+    https://arxiv.org/abs/2102.02344; ParallelMLPs, Farias et al. (2022),
+    https://arxiv.org/abs/2206.08369; Whitney, "Parallelizing neural networks on one GPU
+    with JAX" (2021). pytabkit stacks the folds of a model, himalaya the penalties and
+    folds of a ridge regression, h2o4gpu those of an elastic net.
+
+    Examples
+    --------
+    >>> from scipy.stats import loguniform
+    >>> from sklearn.datasets import load_diabetes
+    >>> from skgd import MiniBatchRegressor, VectorizedRandomizedSearchCV
+    >>> X, y = load_diabetes(return_X_y=True)
+    >>> model = MiniBatchRegressor(optimizer="sgd", tol=None, random_state=0)
+    >>> drawn = {"lr": loguniform(1e-4, 1e-1), "max_iter": [20]}
+    >>> search = VectorizedRandomizedSearchCV(model, drawn, random_state=0)
+    >>> round(search.fit(X * 21, y).best_score_, 1)
+    0.5
+    """
+
     def __init__(
         self,
         estimator: Any,
@@ -234,6 +476,138 @@ class VectorizedRandomizedSearchCV(RandomizedSearchCV, _VectorizedSearch):
 
 
 class VectorizedHalvingGridSearchCV(HalvingGridSearchCV, _VectorizedSearch):
+    """Successive halving over a grid that goes on training what survives.
+
+    scikit-learn's HalvingGridSearchCV, with the same results.
+
+    Parameters
+    ----------
+    estimator : estimator
+        A MiniBatchRegressor or MiniBatchClassifier, or a Pipeline that ends in one. Any
+        other estimator is searched as scikit-learn does, one fit at a time.
+    param_grid : dict or list of dict
+        Values to try of every parameter, all combinations of them; or several such
+        grids.
+    factor : int or float, default=3
+        One in so many candidates survives an iteration, and is given so many times the
+        resources in the next.
+    resource : str, default="n_samples"
+        What grows: rows, or a parameter of the estimator, "max_iter", or
+        "mlp__max_iter" of a pipeline's step. With the latter, training goes on from
+        iteration to iteration.
+    max_resources : int or "auto", default="auto"
+        Resources of a candidate at the most; "auto", for rows, is all of them.
+    min_resources : int, "exhaust" or "smallest", default="exhaust"
+        Resources of a candidate in the first iteration. "exhaust" makes them as large
+        as lets the last one use all, "smallest" small.
+    aggressive_elimination : bool, default=False
+        Whether the first iteration is repeated until so few candidates are left that
+        the last one ends with fewer than ``factor``.
+    cv : int, splitter or iterable, default=5
+        The splits of the rows: a number of folds, stratified for a classifier, a
+        splitter of scikit-learn, or pairs of training and test rows.
+    scoring : str, callable or None, default=None
+        What models are judged by: a scorer of scikit-learn, or a function of a fitted
+        estimator, X and y. None is the score of the estimator.
+    refit : bool or callable, default=True
+        Whether the best candidate is fitted to all of the data.
+    error_score : "raise" or float, default=nan
+        Score of a fit that fails, as one that diverges does; a FitFailedWarning counts
+        them. "raise" raises the error.
+    return_train_score : bool, default=True
+        Whether ``cv_results_`` has the scores of the training rows too.
+    random_state : int, RandomState instance or None, default=None
+        Seed of the rows that are drawn, where they are the resource.
+    n_jobs : int or None, default=None
+        Workers of joblib among which the models are divided; -1 is one for each core.
+        None is 1, unless a ``joblib.parallel_config`` says otherwise; it also names
+        the backend, such as "dask". A worker computes on a share of the cores; a single
+        one has them all. On CUDA, one process trains all models, whatever is asked for.
+    verbose : int, default=0
+        What is printed: from 1 on, how many fits there are; from 2 on, how many models
+        are trained so far; from 3 on, every epoch of every stack. Fits one at a time
+        print what scikit-learn does.
+    max_bytes : int or None, default=None
+        Bytes that the arrays of the models trained at once may take, about; more models
+        are trained stack by stack. None is what a cache holds, 12 MiB, and on CUDA 0.4
+        of the free memory. A smaller one trains fewer models at once.
+
+    Attributes
+    ----------
+    cv_results_ : dict of ndarray
+        Parameters, scores, ranks and times of all candidates, in the form of
+        scikit-learn. The time of a fit is that of its stack divided by its models.
+    best_estimator_ : estimator
+        The best candidate, fitted to all of the data. Only with ``refit``.
+    best_score_, best_params_, best_index_ : float, dict, int
+        Mean score, parameters and place in ``cv_results_`` of the best candidate.
+    groups_ : list of Group
+        How the candidates were trained: for every group their places in
+        ``cv_results_`` (``candidates``), what they have in common of the parameters
+        searched (``params``), whether they were trained ``together``, and if not the
+        ``reason``.
+    loss_curves_ : list of list of ndarray
+        The objective of every epoch, for every candidate and split; empty where a fit
+        of scikit-learn's has none.
+    scorer_ : callable or dict
+        What models are judged by.
+    n_splits_ : int
+        Number of splits.
+    refit_time_ : float
+        Seconds of the last fit. Only with ``refit``.
+    multimetric_ : bool
+        Whether there are several scorers.
+    classes_ : ndarray of shape (n_classes,)
+        Labels of the classes. Only with ``refit``, of a classifier.
+    n_features_in_ : int
+        Features seen in ``fit``. Only with ``refit``.
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Their names. Only with ``refit``, if X had names, all of them strings.
+    n_resources_, n_candidates_ : list of int
+        Resources of a candidate, and candidates, of every iteration.
+    n_remaining_candidates_ : int
+        Candidates left after the last one.
+    min_resources_, max_resources_ : int
+        Resources of a candidate in the first iteration, and at the most.
+    n_iterations_, n_required_iterations_, n_possible_iterations_ : int
+        Iterations that there were, that it takes to be left with fewer than ``factor``
+        candidates, and that the resources allow.
+
+    See Also
+    --------
+    VectorizedGridSearchCV : Trains all candidates to the end.
+    VectorizedHalvingRandomSearchCV : Candidates drawn at random.
+
+    Notes
+    -----
+    Every iteration trains its candidates as VectorizedGridSearchCV does. With
+    ``resource="max_iter"``, survivors go on from their weights, the state of their
+    optimizers and their random streams: a candidate is trained for as many epochs in
+    all as its last iteration asks for, where scikit-learn's search begins anew at each.
+    The scores are the same. Candidates that stop early by held-out rows, or whose
+    learning rate is laid out over ``max_iter`` ("cosine", "one_cycle"), are trained
+    anew, for a longer training of theirs is another one.
+
+    References
+    ----------
+    Jamieson and Talwalkar, "Non-stochastic best arm identification and hyperparameter
+    optimization" (2016), https://arxiv.org/abs/1502.07943.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from skgd import MiniBatchClassifier, VectorizedHalvingGridSearchCV
+    >>> X, y = load_digits(return_X_y=True)
+    >>> model = MiniBatchClassifier(tol=None, random_state=0)
+    >>> grid = {"lr": [1e-4, 1e-3, 1e-2], "alpha": [1e-4, 1e-3, 1e-2]}
+    >>> search = VectorizedHalvingGridSearchCV(
+    ...     model, grid, resource="max_iter", max_resources=9
+    ... )
+    >>> _ = search.fit(X / 16, y)
+    >>> search.n_candidates_, search.n_resources_
+    ([9, 3, 1], [1, 3, 9])
+    """
+
     def __init__(
         self,
         estimator: Any,
@@ -275,6 +649,143 @@ class VectorizedHalvingGridSearchCV(HalvingGridSearchCV, _VectorizedSearch):
 
 
 class VectorizedHalvingRandomSearchCV(HalvingRandomSearchCV, _VectorizedSearch):
+    """Successive halving over random candidates that goes on training what survives.
+
+    scikit-learn's HalvingRandomSearchCV, with the same candidates and results.
+
+    Parameters
+    ----------
+    estimator : estimator
+        A MiniBatchRegressor or MiniBatchClassifier, or a Pipeline that ends in one. Any
+        other estimator is searched as scikit-learn does, one fit at a time.
+    param_distributions : dict or list of dict
+        What every parameter is drawn from: a list, or a distribution such as
+        ``scipy.stats.loguniform``; or several such mappings.
+    n_candidates : int or "exhaust", default="exhaust"
+        Candidates of the first iteration; "exhaust" draws so many that the last one
+        uses all resources.
+    factor : int or float, default=3
+        One in so many candidates survives an iteration, and is given so many times the
+        resources in the next.
+    resource : str, default="n_samples"
+        What grows: rows, or a parameter of the estimator, "max_iter", or
+        "mlp__max_iter" of a pipeline's step. With the latter, training goes on from
+        iteration to iteration.
+    max_resources : int or "auto", default="auto"
+        Resources of a candidate at the most; "auto", for rows, is all of them.
+    min_resources : int, "exhaust" or "smallest", default="smallest"
+        Resources of a candidate in the first iteration. "exhaust" makes them as large
+        as lets the last one use all, "smallest" small.
+    aggressive_elimination : bool, default=False
+        Whether the first iteration is repeated until so few candidates are left that
+        the last one ends with fewer than ``factor``.
+    cv : int, splitter or iterable, default=5
+        The splits of the rows: a number of folds, stratified for a classifier, a
+        splitter of scikit-learn, or pairs of training and test rows.
+    scoring : str, callable or None, default=None
+        What models are judged by: a scorer of scikit-learn, or a function of a fitted
+        estimator, X and y. None is the score of the estimator.
+    refit : bool or callable, default=True
+        Whether the best candidate is fitted to all of the data.
+    error_score : "raise" or float, default=nan
+        Score of a fit that fails, as one that diverges does; a FitFailedWarning counts
+        them. "raise" raises the error.
+    return_train_score : bool, default=True
+        Whether ``cv_results_`` has the scores of the training rows too.
+    random_state : int, RandomState instance or None, default=None
+        Seed of what is drawn.
+    n_jobs : int or None, default=None
+        Workers of joblib among which the models are divided; -1 is one for each core.
+        None is 1, unless a ``joblib.parallel_config`` says otherwise; it also names
+        the backend, such as "dask". A worker computes on a share of the cores; a single
+        one has them all. On CUDA, one process trains all models, whatever is asked for.
+    verbose : int, default=0
+        What is printed: from 1 on, how many fits there are; from 2 on, how many models
+        are trained so far; from 3 on, every epoch of every stack. Fits one at a time
+        print what scikit-learn does.
+    max_bytes : int or None, default=None
+        Bytes that the arrays of the models trained at once may take, about; more models
+        are trained stack by stack. None is what a cache holds, 12 MiB, and on CUDA 0.4
+        of the free memory. A smaller one trains fewer models at once.
+
+    Attributes
+    ----------
+    cv_results_ : dict of ndarray
+        Parameters, scores, ranks and times of all candidates, in the form of
+        scikit-learn. The time of a fit is that of its stack divided by its models.
+    best_estimator_ : estimator
+        The best candidate, fitted to all of the data. Only with ``refit``.
+    best_score_, best_params_, best_index_ : float, dict, int
+        Mean score, parameters and place in ``cv_results_`` of the best candidate.
+    groups_ : list of Group
+        How the candidates were trained: for every group their places in
+        ``cv_results_`` (``candidates``), what they have in common of the parameters
+        searched (``params``), whether they were trained ``together``, and if not the
+        ``reason``.
+    loss_curves_ : list of list of ndarray
+        The objective of every epoch, for every candidate and split; empty where a fit
+        of scikit-learn's has none.
+    scorer_ : callable or dict
+        What models are judged by.
+    n_splits_ : int
+        Number of splits.
+    refit_time_ : float
+        Seconds of the last fit. Only with ``refit``.
+    multimetric_ : bool
+        Whether there are several scorers.
+    classes_ : ndarray of shape (n_classes,)
+        Labels of the classes. Only with ``refit``, of a classifier.
+    n_features_in_ : int
+        Features seen in ``fit``. Only with ``refit``.
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Their names. Only with ``refit``, if X had names, all of them strings.
+    n_resources_, n_candidates_ : list of int
+        Resources of a candidate, and candidates, of every iteration.
+    n_remaining_candidates_ : int
+        Candidates left after the last one.
+    min_resources_, max_resources_ : int
+        Resources of a candidate in the first iteration, and at the most.
+    n_iterations_, n_required_iterations_, n_possible_iterations_ : int
+        Iterations that there were, that it takes to be left with fewer than ``factor``
+        candidates, and that the resources allow.
+
+    See Also
+    --------
+    VectorizedRandomizedSearchCV : Trains all candidates to the end.
+    VectorizedHalvingGridSearchCV : All candidates of a grid.
+
+    Notes
+    -----
+    Every iteration trains its candidates as VectorizedRandomizedSearchCV does. With
+    ``resource="max_iter"``, survivors go on from their weights, the state of their
+    optimizers and their random streams: a candidate is trained for as many epochs in
+    all as its last iteration asks for, where scikit-learn's search begins anew at each.
+    The scores are the same. Candidates that stop early by held-out rows, or whose
+    learning rate is laid out over ``max_iter`` ("cosine", "one_cycle"), are trained
+    anew, for a longer training of theirs is another one.
+
+    References
+    ----------
+    Jamieson and Talwalkar, "Non-stochastic best arm identification and hyperparameter
+    optimization" (2016), https://arxiv.org/abs/1502.07943.
+
+    Examples
+    --------
+    >>> from scipy.stats import loguniform
+    >>> from sklearn.datasets import load_digits
+    >>> from skgd import MiniBatchClassifier, VectorizedHalvingRandomSearchCV
+    >>> X, y = load_digits(return_X_y=True)
+    >>> search = VectorizedHalvingRandomSearchCV(
+    ...     MiniBatchClassifier(tol=None, random_state=0),
+    ...     {"lr": loguniform(1e-4, 1e-1)},
+    ...     resource="max_iter",
+    ...     max_resources=9,
+    ...     random_state=0,
+    ... )
+    >>> search.fit(X / 16, y).n_candidates_
+    [9, 3, 1]
+    """
+
     def __init__(
         self,
         estimator: Any,

@@ -188,8 +188,8 @@ def _stacks(
         alike.setdefault(_shape(first, fold), []).append(fold)
     for some in alike.values():
         n_folds, n_candidates = _at_once(first, some, max_bytes)
-        for few in _pieces(some, n_folds):
-            for numbers in _pieces(range(len(few[0].candidates)), n_candidates):
+        for few in pieces(some, n_folds):
+            for numbers in pieces(range(len(few[0].candidates)), n_candidates):
                 yield [
                     fold._replace(
                         generator=copied(fold.generator),
@@ -216,7 +216,7 @@ def _shape(first: _MiniBatchBase, fold: _Fold) -> tuple[Any, ...]:
     )
 
 
-def _pieces(items: Sequence[Any], at_most: int) -> list[Sequence[Any]]:
+def pieces(items: Sequence[Any], at_most: int) -> list[Sequence[Any]]:
     """Return the items in pieces of about one length."""
     n_pieces = -(-len(items) // at_most)
     cuts = [len(items) * piece // n_pieces for piece in range(n_pieces + 1)]
@@ -447,7 +447,7 @@ def _hand_over(
         asked = _asked(first, met, splits[met.split])
         n_rows = max((rows.shape[0] for _, rows in asked), default=1)
         at_once = max(1, _PREDICTED_AT_ONCE // (n_outputs * n_rows))
-        for numbers in _pieces(fold.candidates, at_once):
+        for numbers in pieces(fold.candidates, at_once):
             at = [next(places) for _ in numbers]
             with torch.inference_mode():
                 layers = _layers_at(models.answer, at)

@@ -29,6 +29,7 @@ from skgd import (
     LossSurfaceDisplay,
     MiniBatchClassifier,
     MiniBatchRegressor,
+    VectorizedGridSearchCV,
     WeightTrajectory,
 )
 
@@ -125,18 +126,43 @@ def test_the_scale_is_logarithmic_where_that_helps(losses, scale):
     assert display.plot(log_scale=False).ax_.get_yscale() == "linear"
 
 
+def searched(grid=None):
+    """Return a small search over lr, fitted."""
+    search = VectorizedGridSearchCV(
+        small(MiniBatchRegressor), grid or {"lr": [0.1, 1.0], "alpha": [0]}, cv=2
+    )
+    return search.fit(X, y)
+
+
 def test_candidates_of_a_search_have_a_mean_and_a_band():
     """A split that stopped earlier, or ends in NaN, counts with its last loss."""
-    results = {
-        "params": [{"lr": 0.1, "alpha": 0}, {"lr": 1.0, "alpha": 0}],
-        "loss_curve": [[[4, 2, 0], [6, 4]], [[3.0, np.nan], [5.0, 1.0]]],
-    }
-    display = LossCurveDisplay.from_cv_results(results)
+    search = searched()
+    search.loss_curves_ = [[[4, 2, 0], [6, 4]], [[3.0, np.nan], [5.0, 1.0]]]
+    display = LossCurveDisplay.from_search(search)
     first, second = (line.get_ydata().tolist() for line in display.lines_)
     corners = display.bands_[0].get_paths()[0].vertices
 
     assert (first, second) == ([5, 3, 2], [4, 2])
     assert (corners[:, 1].min(), corners[:, 1].max()) == (0, 6)
+    assert texts(display.ax_.get_legend()) == ["lr=0.1", "lr=1.0"]
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.FitFailedWarning")
+@pytest.mark.filterwarnings("ignore:One or more of the test scores are non-finite")
+def test_the_curves_of_a_search_are_those_of_its_fits():
+    """The mean over the splits of what each fit tells; one that fails has none."""
+    search = searched({"lr": [0.1, -1.0, 1.0]})
+    display = LossCurveDisplay.from_search(search)
+    apart = [
+        [
+            small(MiniBatchRegressor, lr=lr).fit(X[rows], y[rows]).loss_curve_
+            for rows, _ in KFold(2).split(X)
+        ]
+        for lr in (0.1, 1.0)
+    ]
+
+    for line, curves in zip(display.lines_, apart, strict=True):
+        np.testing.assert_allclose(line.get_ydata(), np.mean(curves, axis=0))
     assert texts(display.ax_.get_legend()) == ["lr=0.1", "lr=1.0"]
 
 
@@ -157,8 +183,10 @@ def test_curves_say_what_they_need():
         LossCurveDisplay.from_estimator(LinearRegression().fit(X, y))
     with pytest.raises(ValueError, match="x must be one of 'epoch', 'step', 'time'"):
         LossCurveDisplay.from_estimator(model.fit(X, y), x="epochs")
-    with pytest.raises(ValueError, match="GridSearchCV does not"):
-        LossCurveDisplay.from_cv_results({"params": [{}]})
+    with pytest.raises(NotFittedError):
+        LossCurveDisplay.from_search(VectorizedGridSearchCV(model, {}))
+    with pytest.raises(ValueError, match="use VectorizedGridSearchCV"):
+        LossCurveDisplay.from_search(GridSearchCV(model, {}, cv=2).fit(X, y))
 
 
 # The loss surface
