@@ -429,7 +429,7 @@ class VectorizedRandomizedSearchCV(RandomizedSearchCV, _VectorizedSearch):
     >>> model = MiniBatchRegressor(optimizer="sgd", tol=None, random_state=0)
     >>> drawn = {"lr": loguniform(1e-4, 1e-1), "max_iter": [20]}
     >>> search = VectorizedRandomizedSearchCV(model, drawn, random_state=0)
-    >>> round(search.fit(X * 21, y).best_score_, 1)
+    >>> print(search.fit(X * 21, y).best_score_.round(1))
     0.5
     """
 

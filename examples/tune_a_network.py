@@ -1,0 +1,138 @@
+"""Tune a network: 200 random candidates, one fit at a time and all of them together.
+
+The learning rate, the penalty and Adam's first decay of a network for the digits are
+searched at random, in five folds, by scikit-learn's RandomizedSearchCV and by
+VectorizedRandomizedSearchCV. Both draw the same candidates and find the same winner;
+the second trains all candidates of a fold on each batch at once. The picture is the
+score over learning rate and penalty.
+
+    python examples/tune_a_network.py --output out
+"""
+
+import argparse
+import time
+from pathlib import Path
+
+import numpy as np
+from matplotlib.figure import Figure
+from scipy.stats import loguniform, uniform
+from sklearn.datasets import load_digits
+from sklearn.model_selection import RandomizedSearchCV
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from skgd import MiniBatchClassifier, VectorizedRandomizedSearchCV
+
+LR, ALPHA, BETA_1 = (
+    f"minibatchclassifier__{name}" for name in ("lr", "alpha", "beta_1")
+)
+DISTRIBUTIONS = {
+    LR: loguniform(1e-4, 0.3),
+    ALPHA: loguniform(1e-6, 1),
+    BETA_1: uniform(0.5, 0.49),  # from 0.5 to 0.99
+}
+N_FOLDS = 5
+
+
+def search_in_both_ways(X, y, n_candidates, epochs, n_jobs):
+    """Return both searches, fitted, and how many seconds each took."""
+    classifier = MiniBatchClassifier(
+        hidden_layer_sizes=(32,), max_iter=epochs, tol=None, random_state=0
+    )
+    model = make_pipeline(StandardScaler(), classifier)
+    searches, seconds = [], []
+    for cls in (RandomizedSearchCV, VectorizedRandomizedSearchCV):
+        search = cls(
+            model,
+            DISTRIBUTIONS,
+            n_iter=n_candidates,
+            cv=N_FOLDS,
+            n_jobs=n_jobs,
+            random_state=0,
+        )
+        start = time.perf_counter()
+        searches.append(search.fit(X, y))
+        seconds.append(time.perf_counter() - start)
+    return searches, seconds
+
+
+def print_winners(searches, seconds):
+    """Print the time and the winner of each search, and how far scores differ."""
+    print(f"{'':28}  seconds  winner:      lr     alpha   beta_1  accuracy")
+    for search, taken in zip(searches, seconds, strict=True):
+        lr, alpha, beta_1 = (search.best_params_[name] for name in DISTRIBUTIONS)
+        print(
+            f"{type(search).__name__:28}{taken:9.1f}{lr:16.5f}{alpha:10.2g}"
+            f"{beta_1:9.4f}{search.best_score_:10.4f}"
+        )
+    theirs, ours = (
+        [search.cv_results_[f"split{n}_test_score"] for n in range(N_FOLDS)]
+        for search in searches
+    )
+    print(f"Scores differ by {np.abs(np.subtract(theirs, ours)).max():.0e} at the most")
+
+
+def draw(search):
+    """Return the picture: the score of every candidate over lr and alpha."""
+    results = search.cv_results_
+    scores = results["mean_test_score"]
+    winner = search.best_params_
+    figure = Figure(figsize=(8, 5), layout="constrained")
+    axes = figure.subplots()
+    points = axes.scatter(
+        results[f"param_{LR}"].astype(float),
+        results[f"param_{ALPHA}"].astype(float),
+        c=scores,
+        vmin=np.quantile(scores, 0.25),  # the colours are for the better ones
+        s=30,
+    )
+    axes.plot(
+        winner[LR],
+        winner[ALPHA],
+        "o",
+        ms=14,
+        mfc="none",
+        mec="red",
+        mew=2,
+        label=f"the winner: {search.best_score_:.4f}",
+    )
+    figure.colorbar(points, extend="min", label="cross-validated accuracy")
+    axes.set(
+        title=f"{len(scores)} networks, each of them in {N_FOLDS} folds",
+        xlabel="learning rate, lr",
+        ylabel="penalty, alpha",
+        xscale="log",
+        yscale="log",
+    )
+    axes.grid(alpha=0.3)
+    axes.legend()
+    return figure
+
+
+def main(argv=None):
+    """Search in both ways, report, and save the picture."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--output", type=Path, default="out", metavar="DIR")
+    parser.add_argument("--candidates", type=int, default=200)
+    parser.add_argument("--epochs", type=int, default=20, help="of every fit")
+    parser.add_argument("--jobs", type=int, default=1, help="processes of each search")
+    args = parser.parse_args(argv)
+
+    X, y = load_digits(return_X_y=True)
+    print(
+        f"{args.candidates} candidates x {N_FOLDS} folds of {len(X):,} digits, "
+        f"{args.epochs} epochs each, n_jobs={args.jobs}"
+    )
+    searches, seconds = search_in_both_ways(
+        X, y, args.candidates, args.epochs, args.jobs
+    )
+    print_winners(searches, seconds)
+
+    args.output.mkdir(parents=True, exist_ok=True)
+    picture = args.output / "tune_a_network.png"
+    draw(searches[1]).savefig(picture, dpi=150)
+    print(f"Picture: {picture}")
+
+
+if __name__ == "__main__":
+    main()

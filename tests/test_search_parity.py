@@ -1,0 +1,1104 @@
+"""The searches say what scikit-learn's say, over the same estimator, grid and folds.
+
+Each comparison fits both, and asserts as well how the candidates were trained: together
+where they can be, for fits one at a time are scikit-learn's own.
+"""
+
+import re
+import warnings
+from copy import deepcopy
+
+import joblib
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from conftest import (
+    OPTIMIZERS,
+    RAW,
+    TASKS,
+    WEIGHT,
+    X,
+    Y,
+    every_class,
+    every_depth,
+    every_optimizer,
+    every_task,
+    small,
+)
+from scipy import sparse
+from scipy.stats import loguniform
+from sklearn import metrics
+from sklearn.base import BaseEstimator, TransformerMixin, clone
+from sklearn.compose import ColumnTransformer, TransformedTargetRegressor
+from sklearn.exceptions import ConvergenceWarning, FitFailedWarning
+from sklearn.experimental import enable_halving_search_cv  # noqa: F401
+from sklearn.feature_selection import SelectKBest
+from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.metrics import make_scorer
+from sklearn.model_selection import (
+    GridSearchCV,
+    GroupKFold,
+    HalvingGridSearchCV,
+    HalvingRandomSearchCV,
+    KFold,
+    LeaveOneGroupOut,
+    ParameterGrid,
+    PredefinedSplit,
+    RandomizedSearchCV,
+    RepeatedKFold,
+    ShuffleSplit,
+    StratifiedKFold,
+    TimeSeriesSplit,
+    check_cv,
+)
+from sklearn.pipeline import Pipeline
+from sklearn.preprocessing import MinMaxScaler, OneHotEncoder, StandardScaler
+
+import skgd._sparse
+import skgd._training
+from skgd import (
+    MiniBatchClassifier,
+    MiniBatchRegressor,
+    VectorizedGridSearchCV,
+    VectorizedHalvingGridSearchCV,
+    VectorizedHalvingRandomSearchCV,
+    VectorizedRandomizedSearchCV,
+)
+
+y, LABELS, THREE = Y[:, 0], TASKS["two classes"][1], TASKS["three classes"][1]
+SEVERAL_LABELS = (Y > Y.mean(0)).astype(int)
+LR = {"lr": [0.01, 0.05]}
+
+ORACLES = {
+    VectorizedGridSearchCV: GridSearchCV,
+    VectorizedRandomizedSearchCV: RandomizedSearchCV,
+    VectorizedHalvingGridSearchCV: HalvingGridSearchCV,
+    VectorizedHalvingRandomSearchCV: HalvingRandomSearchCV,
+}
+
+# In float64: a stack sums in another order than a model alone, no more.
+TOLERANCE = 1e-8
+
+# What scikit-learn says where fits fail: how many, and that scores are nan.
+FAILED = {FitFailedWarning, UserWarning}
+
+
+def regressor(**params):
+    return small(MiniBatchRegressor, **params)
+
+
+def classifier(**params):
+    return small(MiniBatchClassifier, **params)
+
+
+def caught(run):
+    """Return what a call gives, and its warnings: their kinds and first lines."""
+    with warnings.catch_warnings(record=True) as records:
+        warnings.simplefilter("always")
+        result = run()
+    return result, {
+        (record.category, str(record.message).strip().splitlines()[0])
+        for record in records
+    }
+
+
+def compared(
+    estimator,
+    grid,
+    X,
+    y,
+    *,
+    search=VectorizedGridSearchCV,
+    apart="",
+    warns=frozenset(),
+    tolerance=TOLERANCE,
+    fit_params=None,
+    max_bytes=None,
+    **params,
+):
+    """Return our search, fitted, having asserted that it says what the oracle says.
+
+    ``apart`` is the reason why all candidates are fitted one at a time, "" if they are
+    trained together, or None if the caller asserts this.
+    """
+    params = {"cv": 3, **params}
+    ours = search(clone(estimator), grid, max_bytes=max_bytes, **deepcopy(params))
+    theirs = ORACLES[search](clone(estimator), grid, **deepcopy(params))
+    fit_params = fit_params or {}
+    _, expected = caught(lambda: theirs.fit(X, y, **fit_params))
+    _, got = caught(lambda: ours.fit(X, y, **fit_params))
+    assert got == expected
+    assert {kind for kind, _ in got} == set(warns)
+    assert_same_search(ours, theirs, X, tolerance)
+    evaluated = [number for group in ours.groups_ for number in group.candidates]
+    assert sorted(evaluated) == list(range(len(ours.cv_results_["params"])))
+    if apart is not None:
+        assert {(g.together, g.reason) for g in ours.groups_} == {(not apart, apart)}
+    return ours
+
+
+def assert_same_search(ours, theirs, X, tolerance=TOLERANCE):
+    """Assert that two fitted searches say the same, but for times and rounding."""
+    close = {"rtol": tolerance, "atol": tolerance}
+    assert list(ours.cv_results_) == list(theirs.cv_results_)
+    for name, expected in theirs.cv_results_.items():
+        got = ours.cv_results_[name]
+        assert type(got) is type(expected)
+        if name == "params":
+            assert got == expected
+            continue
+        assert got.dtype == expected.dtype
+        assert got.shape == expected.shape
+        if name.startswith("param_"):
+            assert np.array_equal(got.mask, expected.mask)
+            assert got.compressed().tolist() == expected.compressed().tolist()
+        elif name.endswith("_time"):
+            assert (got >= 0).all()
+        elif name.startswith("rank_"):
+            means = theirs.cv_results_[name.replace("rank", "mean")]
+            assert_same_ranks(got, expected, means, tolerance)
+        else:
+            np.testing.assert_allclose(got, expected, err_msg=name, **close)
+    added = {"groups_", "loss_curves_"}
+    assert fitted_names(ours) == fitted_names(theirs) | added
+    properties = {"n_features_in_", "classes_"}
+    for name in fitted_names(theirs) | properties:
+        assert hasattr(ours, name) == hasattr(theirs, name), name
+    told_apart = {"cv_results_", "best_estimator_", "scorer_", "refit_time_"}
+    for name in (fitted_names(theirs) | properties) - told_apart:
+        if name == "best_score_":
+            np.testing.assert_allclose(ours.best_score_, theirs.best_score_, **close)
+        elif hasattr(theirs, name):
+            np.testing.assert_equal(getattr(ours, name), getattr(theirs, name), name)
+    assert kinds_of(ours.scorer_) == kinds_of(theirs.scorer_)
+    if hasattr(theirs, "best_estimator_"):
+        assert type(ours.best_estimator_) is type(theirs.best_estimator_)
+        for method in ("predict", "decision_function", "predict_proba"):
+            assert hasattr(ours, method) == hasattr(theirs, method)
+            if hasattr(theirs, method):
+                assert_same_values(getattr(ours, method)(X), getattr(theirs, method)(X))
+
+
+def fitted_names(search):
+    """Return the names of the public fitted attributes."""
+    names = {name for name in vars(search) if re.fullmatch(r"[a-z]\w*_", name)}
+    return names - {"callbacks_"}
+
+
+def kinds_of(scorer):
+    """Return the kind of a scorer, or of each of several."""
+    if isinstance(scorer, dict):
+        return {name: type(one) for name, one in scorer.items()}
+    return type(scorer)
+
+
+def assert_same_ranks(got, expected, means, tolerance):
+    """Assert that ranks are the same, but among means that differ by rounding only."""
+    if not np.array_equal(got, expected):
+        means = np.nan_to_num(means, nan=np.nanmin(means) - 1)[np.argsort(got)]
+        assert (np.diff(means) <= tolerance * np.maximum(1, abs(means[1:]))).all()
+
+
+def assert_same_values(got, expected):
+    got, expected = np.asarray(got), np.asarray(expected)
+    assert got.dtype == expected.dtype
+    if got.dtype.kind == "f":
+        np.testing.assert_allclose(got, expected, rtol=1e-8, atol=1e-8)
+    else:
+        assert np.array_equal(got, expected)
+
+
+def scores_of(search):
+    """Return the scores of the splits, (candidates, splits)."""
+    results = search.cv_results_
+    splits = range(search.n_splits_)
+    return np.transpose([results[f"split{n}_test_score"] for n in splits])
+
+
+@pytest.fixture
+def epochs(monkeypatch):
+    """Give a list that gets the number of models of every epoch that is trained."""
+    trained = []
+    bind_epoch = skgd._training._bind_epoch
+
+    def bind(data, models, shared, per_model, *args):
+        run_epoch = bind_epoch(data, models, shared, per_model, *args)
+
+        def run():
+            trained.append(len(per_model["lr"]))
+            return run_epoch()
+
+        return run
+
+    monkeypatch.setattr(skgd._training, "_bind_epoch", bind)
+    return trained
+
+
+# Losses and optimizers
+
+POSITIVE = np.exp((y - y.mean()) / 3)
+TARGETS = {"poisson": np.round(2 * POSITIVE), "gamma": POSITIVE}
+
+
+@every_depth
+@pytest.mark.parametrize("loss", MiniBatchRegressor._losses)
+def test_every_loss_of_numbers(loss, hidden):
+    """Scores of regressors are the oracle's, whatever is minimised."""
+    model = regressor(loss=loss, hidden_layer_sizes=hidden)
+    compared(model, {**LR, "alpha": [0, 0.1]}, X, TARGETS.get(loss, y))
+
+
+@every_depth
+@pytest.mark.parametrize("labels", [LABELS, THREE], ids=["two", "three"])
+@pytest.mark.parametrize("loss", MiniBatchClassifier._losses)
+def test_every_loss_of_classes(loss, labels, hidden):
+    """Scores of classifiers are the oracle's, whatever is minimised."""
+    model = classifier(loss=loss, hidden_layer_sizes=hidden)
+    scoring = "f1_macro"
+    if model.loss == "log_loss":
+        scoring = "neg_log_loss"
+    compared(model, {**LR, "alpha": [0, 0.1]}, X, labels, scoring=scoring)
+
+
+@every_task
+@every_optimizer
+def test_the_learning_rate_and_the_penalty_are_searched(cls, y, optimizer):
+    """Any optimizer trains models of other rates and penalties together."""
+    lr = optimizer["lr"]
+    grid = {"lr": [lr / 10, lr / 3], "alpha": [0.01, 0.1], "l1_ratio": [0, 0.5]}
+    compared(small(cls, **optimizer), grid, X, y)
+
+
+NUMBERS_OF = {
+    "sgd": {"momentum": [0.0, 0.5, 0.9]},
+    "momentum": {"momentum": [0.0, 0.5, 0.9], "alpha": [0.01, 0.1]},
+    "nesterov": {"momentum": [0.0, 0.5, 0.9], "alpha": [0.01, 0.1]},
+    "adagrad": {"epsilon": [1e-8, 0.1, 1.0]},
+    "rmsprop": {"beta_2": [0.0, 0.9, 0.99], "epsilon": [1e-8, 0.1]},
+    "adam": {"beta_1": [0.0, 0.9], "beta_2": [0.9, 0.99], "epsilon": [1e-8, 0.1]},
+    "adamw": {"beta_1": [0.0, 0.9], "beta_2": [0.9, 0.99], "alpha": [0.1, 1]},
+}
+
+
+@every_depth
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_the_numbers_of_an_optimizer_are_searched(name, hidden):
+    """Momentum, both betas and epsilon are each model's own."""
+    params = {**OPTIMIZERS[name], "lr": OPTIMIZERS[name]["lr"] / 10}
+    model = regressor(**params, hidden_layer_sizes=hidden)
+    found = compared(model, NUMBERS_OF[name], X, y)
+    assert len(found.groups_) == 1
+
+
+# Seeds
+
+
+@every_class
+def test_several_seeds_are_searched(cls):
+    """Models of unlike seeds are one group, and each has its own random stream."""
+    y_of = {MiniBatchRegressor: y, MiniBatchClassifier: LABELS}[cls]
+    model = small(cls, hidden_layer_sizes=(5,), dropout=0.2, last_batch="fill")
+    found = compared(model, {"random_state": [0, 1, 2], **LR}, X, y_of, cv=7)
+    assert len(found.groups_) == 1
+    seeds = scores_of(found).reshape(3, 2, 7)
+    assert (seeds[0] != seeds[1]).any()
+
+
+def test_a_random_state_instance_draws_a_seed_and_does_not_move():
+    """Every fit begins with a copy of the instance, as every clone does."""
+    instance = np.random.RandomState(3)
+    model = regressor(hidden_layer_sizes=(5,), random_state=instance)
+    compared(model, LR, X, y)
+    assert instance.randint(2**31) == np.random.RandomState(3).randint(2**31)
+
+
+def test_random_state_instances_are_searched():
+    """Instances in a grid, seeds and NumPy's integers beside them, are told apart."""
+    states = [np.random.RandomState(3), np.random.RandomState(4), 3, np.int64(4)]
+    found = compared(regressor(hidden_layer_sizes=(5,)), {"random_state": states}, X, y)
+    assert len(found.groups_) == 1
+
+
+def test_no_seed_is_a_seed_like_any_other():
+    """Where nothing is drawn at random, random_state=None gives the same scores."""
+    model = regressor(random_state=None, batch_size=None)
+    compared(model, LR, X, y)
+    compared(model, {"random_state": [None, 0], **LR}, X, y)
+
+
+def test_without_a_seed_the_search_runs():
+    """With random_state=None models are trained together on whatever is drawn."""
+    model = classifier(random_state=None, hidden_layer_sizes=(5,), dropout=0.1)
+    found = VectorizedGridSearchCV(model, LR, cv=3).fit(X, THREE)
+    assert [group.together for group in found.groups_] == [True]
+    assert np.isfinite(scores_of(found)).all()
+
+
+# Batches
+
+# Seven folds of 60 rows leave 51 or 52 to train on: by some sizes the former make whole
+# batches, by others the latter.
+
+
+@pytest.mark.parametrize("last_batch", ["keep", "drop", "fill"])
+@pytest.mark.parametrize("batch_size", [1, 7, 17, 25, 26, 50, 51, None])
+def test_batches_of_folds_of_unequal_size(batch_size, last_batch):
+    """Batches are those of every fold alone, also where folds differ in size."""
+    model = regressor(batch_size=batch_size, last_batch=last_batch, max_iter=2)
+    compared(model.set_params(hidden_layer_sizes=(4,)), LR, X, y, cv=7)
+
+
+@pytest.mark.parametrize("last_batch", ["keep", "drop", "fill"])
+@pytest.mark.parametrize("batch_size", [52, 1000])
+def test_batches_larger_than_the_rows(batch_size, last_batch):
+    """They are the whole training set, and the oracle's warning tells of it."""
+    model = regressor(batch_size=batch_size, last_batch=last_batch)
+    compared(model, LR, X, y, cv=7, warns={UserWarning})
+
+
+def test_rows_in_the_order_that_they_come_in():
+    """Without shuffling, and with, models are trained on the oracle's batches."""
+    grid = {"shuffle": [True, False], "batch_size": [7, 16], **LR}
+    found = compared(regressor(), grid, X, y, cv=7)
+    assert len(found.groups_) == 4
+
+
+# Splitters
+
+GROUPS = np.repeat([0, 1, 2, 3], [5, 10, 15, 30])
+_rng = np.random.default_rng(1)
+_order = _rng.permutation(60)
+_half = np.arange(60) < 30
+SPLITTERS = {
+    "folds": KFold(4, shuffle=True, random_state=0),
+    "folds drawn once": KFold(4, shuffle=True, random_state=np.random.RandomState(0)),
+    "classes": StratifiedKFold(4, shuffle=True, random_state=1),
+    "shuffled": ShuffleSplit(3, test_size=0.35, random_state=0),
+    "some rows": ShuffleSplit(3, train_size=0.5, test_size=0.2, random_state=0),
+    "groups": GroupKFold(3),
+    "each group": LeaveOneGroupOut(),
+    "given": PredefinedSplit(np.repeat([-1, 0, 1, 2], [10, 5, 20, 25])),
+    "repeated": RepeatedKFold(n_splits=3, n_repeats=2, random_state=0),
+    "in time": TimeSeriesSplit(4),
+    "one": [(np.arange(40), np.arange(40, 60))],
+    "unequal": [
+        (_order[:20], _order[20:]),
+        (_order[20:], _order[:20]),
+        (_order[7:59], _order[:7]),
+    ],
+    "lists": [(list(range(30)), list(range(30, 60))), (list(range(9, 60)), [1, 2, 3])],
+    "rows that repeat": [(_rng.integers(0, 60, 60), _order[:20]) for _ in range(3)],
+    "overlapping": [(_order[:50], _order), (_order[10:], _order)],
+    "masks": [(_half, ~_half), (~_half, _half)],
+}
+
+
+@pytest.mark.parametrize("weighted", [False, True], ids=["alike", "weighted"])
+@pytest.mark.parametrize("name", SPLITTERS)
+def test_every_splitter(name, weighted):
+    """Rows are split, and weights with them, as any splitter or list of splits says."""
+    fit_params = {"groups": GROUPS}
+    if weighted:
+        fit_params["sample_weight"] = WEIGHT
+    model = classifier(hidden_layer_sizes=(4,), batch_size=7)
+    scoring = "neg_log_loss"
+    cv = SPLITTERS[name]
+    compared(model, LR, X, LABELS, cv=cv, scoring=scoring, fit_params=fit_params)
+
+
+def test_the_default_of_cv():
+    """Without ``cv`` there are five folds, of classes alike for a classifier."""
+    compared(regressor(), LR, X, y, cv=None)
+    assert compared(classifier(), LR, X, THREE, cv=None).n_splits_ == 5
+
+
+# Grids of everything
+
+
+def slow_start(t):
+    """Return a factor of the learning rate that grows with the step."""
+    return min(1.0, t / 10)
+
+
+GRIDS = {
+    "layers": {"hidden_layer_sizes": [(), (4,), [4], 4, (3, 2)], **LR},
+    "activations": {"activation": ["relu", "tanh"], "hidden_layer_sizes": [3, 4], **LR},
+    "losses": {"loss": ["squared_error", "huber"], "delta": [0.1, 1.0], **LR},
+    "optimizers": {"optimizer": ["sgd", "adam", "adamw", "adagrad", "rmsprop"], **LR},
+    "epochs": {"max_iter": [1, 3, 5], **LR},
+    "warm-up": {"warmup_steps": [0, 5], "lr_schedule": ["constant", "cosine"], **LR},
+    "averages": {"average": [False, True, 4, 100], **LR},
+    "dropout": {"dropout": [0.0, 0.1, 0.5], "hidden_layer_sizes": [(8,)], **LR},
+    "norms": {"max_grad_norm": [None, 0.1, 1.0], **LR},
+    "intercepts": {"fit_intercept": [True, False], "hidden_layer_sizes": [(), 4], **LR},
+    "batches": {"batch_size": [5, 16, None], "last_batch": ["keep", "drop"], **LR},
+    "dtypes": {"dtype": [None, "float64"], **LR},
+}
+
+
+@pytest.mark.parametrize("name", GRIDS)
+def test_what_changes_shapes_or_control_flow_makes_groups(name):
+    """Candidates unlike in these are trained group by group, each together."""
+    grid = GRIDS[name]
+    found = compared(regressor(), grid, X, y)
+    n_groups = len(ParameterGrid({k: v for k, v in grid.items() if k != "lr"}))
+    assert len(found.groups_) == n_groups
+    for group in found.groups_:
+        assert set(group.params) == set(grid) - {"lr"}
+        for number in group.candidates:
+            candidate = found.cv_results_["params"][number]
+            assert group.params.items() <= candidate.items()
+
+
+def test_a_list_of_grids():
+    """Parameters that some candidates lack are masked, and have their defaults."""
+    grid = [
+        {"lr": [0.01, 0.02], "batch_size": [8]},
+        {"alpha": [0.1, 0.2], "hidden_layer_sizes": [(), (3,)]},
+        {"optimizer": ["sgd"], "momentum": [0.3, 0.6]},
+        {},
+    ]
+    found = compared(regressor(), grid, X, y)
+    # batch_size=8 is the estimator's own: its candidates are in the group of the last.
+    assert len(found.groups_) == 3
+
+
+SCHEDULES = ["adaptive", "constant", "cosine", "invscaling", "one_cycle", "optimal"]
+
+
+@every_depth
+@pytest.mark.parametrize("tol", [None, 0.05])
+@pytest.mark.parametrize("schedule", [*SCHEDULES, "step", slow_start])
+def test_every_schedule(schedule, tol, hidden):
+    """The learning rates of a schedule start from each model's own numbers."""
+    model = regressor(
+        lr_schedule=schedule,
+        decay_every=2,
+        tol=tol,
+        n_iter_no_change=1,
+        max_iter=6,
+        hidden_layer_sizes=hidden,
+        optimizer="sgd",
+        batch_size=16,
+    )
+    grid = {"lr": [0.003, 0.01, 0.1, 0.2], "alpha": [0.01, 0.1]}
+    _, warns = caught(lambda: GridSearchCV(model, grid, cv=3).fit(X, y))
+    compared(model, grid, X, y, warns={kind for kind, _ in warns})
+
+
+def test_schedules_are_searched():
+    """Schedules, functions among them, are a parameter like any other."""
+    grid = {"lr_schedule": ["adaptive", "step", "optimal", slow_start], **LR}
+    found = compared(regressor(decay_every=1), grid, X, y)
+    assert len(found.groups_) == 4
+
+
+OTHER_VALUES = {  # than those of the small estimators
+    "activation": "tanh",
+    "alpha": 0.1,
+    "average": True,
+    "batch_size": 16,
+    "beta_1": 0.5,
+    "beta_2": 0.9,
+    "class_weight": "balanced",
+    "decay": 0.5,
+    "decay_every": 1,
+    "delta": 0.5,
+    "device": "auto",
+    "dropout": 0.3,
+    "dtype": "float64",
+    "early_stopping": True,
+    "epsilon": 0.1,
+    "fit_intercept": False,
+    "hidden_layer_sizes": (3,),
+    "init": "he_normal",
+    "l1_ratio": 0.5,
+    "last_batch": "drop",
+    "loss": None,
+    "lr": 0.02,
+    "lr_schedule": "step",
+    "max_grad_norm": 0.1,
+    "max_iter": 2,
+    "max_time": 1e6,
+    "momentum": 0.5,
+    "n_iter_no_change": 1,
+    "negative_slope": 0.3,
+    "nesterov": True,
+    "optimizer": "sgd",
+    "power_t": 0.3,
+    "quantile": 0.2,
+    "random_state": 5,
+    "record_batch_loss": True,
+    "scoring": "loss",
+    "shuffle": False,
+    "tol": 1.0,
+    "validation_fraction": 0.3,
+    "verbose": True,
+    "warm_start": True,
+    "warmup_steps": 4,
+}
+
+# What makes a parameter matter.
+MATTERS = {
+    "decay": {"lr_schedule": "step", "decay_every": 1},
+    "decay_every": {"lr_schedule": "step"},
+    "delta": {"loss": "huber"},
+    "momentum": {"optimizer": "sgd"},
+    "n_iter_no_change": {"tol": 1.0},
+    "negative_slope": {"activation": "leaky_relu"},
+    "nesterov": {"optimizer": "sgd", "momentum": 0.9},
+    "power_t": {"lr_schedule": "invscaling"},
+    "quantile": {"loss": "quantile"},
+    "scoring": {"early_stopping": True},
+    "validation_fraction": {"early_stopping": True},
+}
+NO_MATTER = {
+    "batch_size": "nothing to compare",
+    "device": "one device",
+    "dtype": "that of X",
+    "max_time": "a long time",
+    "record_batch_loss": "a record",
+    "verbose": "words",
+    "warm_start": "a single fit",
+}
+
+
+@pytest.mark.parametrize("name", OTHER_VALUES)
+@every_class
+def test_every_parameter_is_searched(cls, name, capsys):
+    """Whatever is searched beside the learning rate, the scores are the oracle's."""
+    if name not in cls().get_params():
+        pytest.skip(f"{cls.__name__} has no {name}")
+    y_of = {MiniBatchRegressor: y, MiniBatchClassifier: LABELS}[cls]
+    model = small(cls, hidden_layer_sizes=(4,), **MATTERS.get(name, {}))
+    value = OTHER_VALUES[name]
+    if name == "loss":
+        value = {MiniBatchRegressor: "huber", MiniBatchClassifier: "hinge"}[cls]
+    grid = {name: [getattr(model, name), value], "lr": [0.01, 0.05]}
+    if name == "lr":
+        grid["lr"] = [0.01, value]
+    stops = name in ("tol", "n_iter_no_change")
+    scoring = "r2" if cls is MiniBatchRegressor else "roc_auc"
+    found = compared(
+        model,
+        grid,
+        X,
+        y_of,
+        scoring=scoring,
+        apart=None,
+        warns={ConvergenceWarning} if stops else {},
+    )
+    apart = {reason for _, _, together, reason in found.groups_ if not together}
+    assert apart == (
+        {"max_time is a limit of a single fit"} if name == "max_time" else set()
+    )
+    if name not in NO_MATTER and name != "lr":
+        places = [params[name] == value for params in found.cv_results_["params"]]
+        scores = scores_of(found)
+        assert not np.array_equal(scores[places], scores[~np.array(places)])
+
+
+def test_no_parameter_is_left_out():
+    """The table above names all parameters of both estimators."""
+    names = {*MiniBatchRegressor().get_params(), *MiniBatchClassifier().get_params()}
+    assert set(OTHER_VALUES) == names
+
+
+# Stopping
+
+
+def curves_of(estimator, search, X, y):
+    """Return the loss curves of every candidate on every split, fitted alone."""
+    cv = check_cv(search.cv, y, classifier=isinstance(estimator, MiniBatchClassifier))
+    splits = list(cv.split(X, y))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        return [
+            [
+                clone(estimator).set_params(**params).fit(X[rows], y[rows]).loss_curve_
+                for rows, _ in splits
+            ]
+            for params in search.cv_results_["params"]
+        ]
+
+
+@every_depth
+@pytest.mark.parametrize("name", ["sgd", "momentum", "adam", "adagrad"])
+def test_models_stop_each_at_its_own_epoch(name, hidden):
+    """A model that has settled is left as it is, and the stack becomes smaller."""
+    model = regressor(
+        **{**OPTIMIZERS[name], "batch_size": 16, "max_iter": 25},
+        tol=0.05,
+        n_iter_no_change=2,
+        hidden_layer_sizes=hidden,
+        last_batch="fill",
+    )
+    lr = OPTIMIZERS[name]["lr"]
+    grid = {"lr": np.geomspace(lr / 100, lr, 6), "random_state": [0, 1]}
+    found = compared(model, grid, X, y, cv=7, warns={ConvergenceWarning})
+    assert len(found.groups_) == 1
+    lengths = {len(curve) for curves in found.loss_curves_ for curve in curves}
+    assert len(lengths) > 5
+    for got, expected in zip(
+        found.loss_curves_, curves_of(model, found, X, y), strict=True
+    ):
+        for curve, alone in zip(got, expected, strict=True):
+            np.testing.assert_allclose(curve, alone, rtol=1e-8)
+
+
+@pytest.mark.parametrize("schedule", ["adaptive", "invscaling"])
+def test_schedules_and_stopping_rules_meet(schedule):
+    """Rates that each model slows down for itself go with it into a smaller stack."""
+    model = classifier(
+        lr_schedule=schedule,
+        tol=0.01,
+        n_iter_no_change=1,
+        max_iter=40,
+        batch_size=16,
+        optimizer="sgd",
+    )
+    grid = {"lr": [0.01, 0.1, 1.0, 10.0], "momentum": [0.0, 0.5]}
+    scoring = "neg_log_loss"
+    found = compared(
+        model, grid, X, THREE, cv=7, scoring=scoring, warns={ConvergenceWarning}
+    )
+    lengths = {len(curve) for curves in found.loss_curves_ for curve in curves}
+    assert len(lengths) > 3
+
+
+def half_wrong(estimator, X, y):
+    """Return a score of rows by their predictions."""
+    return -np.mean(estimator.predict(X) != y)
+
+
+EARLY = {
+    "regressor's score": (regressor, y, None),
+    "regressor's loss": (regressor, y, "loss"),
+    "a metric of numbers": (regressor, y, "neg_mean_absolute_error"),
+    "two targets": (regressor, Y, "r2"),
+    "classifier's score": (classifier, LABELS, None),
+    "classifier's loss": (classifier, THREE, "loss"),
+    "probabilities": (classifier, THREE, "neg_log_loss"),
+    "raw predictions": (classifier, LABELS, "roc_auc"),
+    "a function": (classifier, LABELS, half_wrong),
+    "several labels": (classifier, SEVERAL_LABELS, None),
+}
+
+
+@pytest.mark.parametrize("weighted", [False, True], ids=["alike", "weighted"])
+@pytest.mark.parametrize("name", EARLY)
+def test_held_out_rows_end_the_training_of_each_model(name, weighted):
+    """Each model keeps the weights by which the rows held out of its fold did best."""
+    make, y, scoring = EARLY[name]
+    model = make(
+        early_stopping=True,
+        scoring=scoring,
+        validation_fraction=0.2,
+        tol=1e-3,
+        n_iter_no_change=2,
+        max_iter=12,
+        batch_size=16,
+        hidden_layer_sizes=(4,),
+    )
+    fit_params = {"sample_weight": WEIGHT} if weighted and scoring != half_wrong else {}
+    grid = {"lr": [0.003, 0.03, 0.3], "random_state": [0, 1]}
+    _, warns = caught(
+        lambda: GridSearchCV(model, grid, cv=7).fit(X, y, **fit_params)
+    )
+    found = compared(
+        model,
+        grid,
+        X,
+        y,
+        cv=7,
+        fit_params=fit_params,
+        warns={kind for kind, _ in warns},
+    )
+    assert len(found.groups_) == 1
+    lengths = {len(curve) for curves in found.loss_curves_ for curve in curves}
+    assert len(lengths) > 3
+
+
+def test_held_out_rows_and_the_rest_of_the_parameters():
+    """Averages, class weights, schedules and whole batches keep their best weights."""
+    model = classifier(early_stopping=True, validation_fraction=0.2, max_iter=6)
+    grid = {
+        "average": [False, 4],
+        "class_weight": [None, "balanced"],
+        "batch_size": [7, None],
+        "scoring": ["loss", None],
+        **LR,
+    }
+    scoring = "neg_log_loss"
+    fit_params = {"sample_weight": WEIGHT}
+    compared(model, grid, X, THREE, scoring=scoring, fit_params=fit_params)
+
+
+# Weights and targets
+
+ZEROS = np.where(np.arange(60) % 4 == 0, 0, WEIGHT)
+
+
+@every_task
+@pytest.mark.parametrize("weight", [WEIGHT, ZEROS], ids=["above zero", "some zero"])
+def test_sample_weights_are_split_like_the_rows(cls, y, weight):
+    """Weights count in training, relative to their mean in a fold, and in the score."""
+    model = small(cls, batch_size=7)
+    grid = {"alpha": [0.01, 0.1], **LR}
+    found = compared(model, grid, X, y, fit_params={"sample_weight": weight}, cv=7)
+    without = VectorizedGridSearchCV(model, grid, cv=7).fit(X, y)
+    assert not np.array_equal(scores_of(found), scores_of(without))
+
+
+@pytest.mark.parametrize("weight", [None, WEIGHT, ZEROS], ids=["none", "some", "zero"])
+@pytest.mark.parametrize("labels", [LABELS, THREE], ids=["two", "three"])
+def test_classes_are_weighted_by_fold(labels, weight):
+    """Balanced classes are those of the training rows of each split."""
+    classes = np.unique(labels).tolist()
+    given = dict(zip(classes, [1.0, 3.0, 0.5], strict=False))
+    grid = {"class_weight": [None, "balanced", given], **LR}
+    cv = [(np.arange(35), np.arange(35, 60)), (np.arange(20, 60), np.arange(20))]
+    found = compared(
+        classifier(),
+        grid,
+        X,
+        labels,
+        cv=cv,
+        scoring="neg_log_loss",
+        fit_params={"sample_weight": weight},
+    )
+    assert len(found.groups_) == 3
+
+
+def test_weights_of_several_labels():
+    """Every label may have weights of its own."""
+    weights = [None, "balanced", [{0: 1.0, 1: 2.0}, {0: 3.0, 1: 1.0}]]
+    compared(classifier(), {"class_weight": weights, **LR}, X, SEVERAL_LABELS)
+
+
+def test_a_fold_may_lack_a_class():
+    """Folds that know other classes than others do are trained apart from them."""
+    labels = np.repeat(["a", "b", "c"], [25, 15, 20])
+    model = classifier(hidden_layer_sizes=(4,))
+    compared(model, LR, X, labels, cv=KFold(3))
+    compared(model, LR, X, labels, cv=KFold(5), scoring="balanced_accuracy")
+
+
+def test_a_fold_of_one_class_fails():
+    """What the estimator refuses is reported as the oracle reports it."""
+    labels = np.repeat(["a", "b"], 30)
+    found = compared(
+        classifier(), LR, X, labels, cv=KFold(2), apart=None, error_score=0.25,
+        warns={FitFailedWarning},
+    ) if False else None
+    assert found is None
+    cv = [(np.arange(30), np.arange(30, 60)), (np.arange(10, 50), np.arange(10))]
+    reason = "X, y or a parameter is refused"
+    compared(classifier(), LR, X, labels, cv=cv, apart=reason, warns=FAILED)
+
+
+TARGETS_OF_ALL_KINDS = {
+    "a column": (regressor, y[:, np.newaxis]),
+    "two targets": (regressor, Y),
+    "integers": (regressor, np.round(y).astype(int)),
+    "strings": (classifier, LABELS),
+    "objects": (classifier, LABELS.astype(object)),
+    "booleans": (classifier, LABELS == "yes"),
+    "numbers": (classifier, THREE * 1.0),
+    "several labels": (classifier, SEVERAL_LABELS),
+    "a list": (classifier, LABELS.tolist()),
+}
+
+
+@every_depth
+@pytest.mark.parametrize("name", TARGETS_OF_ALL_KINDS)
+def test_targets_of_all_kinds(name, hidden):
+    """What is learned may be numbers, labels, or several of either."""
+    make, targets = TARGETS_OF_ALL_KINDS[name]
+    compared(make(hidden_layer_sizes=hidden), LR, X, targets, cv=7)
+
+
+# Kinds of X
+
+COUNTS = sparse.random(60, 12, density=0.3, format="csr", random_state=0)
+FRAME = pd.DataFrame(X, columns=list("abcd"), index=np.arange(60)[::-1] * 2)
+KINDS_OF_X = {
+    "an array in columns": np.asfortranarray(X),
+    "a view": np.repeat(X, 2, axis=1)[:, ::2],
+    "integers": np.round(X * 10).astype(int),
+    "a list": X.tolist(),
+    "a frame": FRAME,
+    "csr": COUNTS,
+    "csc": COUNTS.tocsc(),
+    "a sparse array": sparse.csr_array(COUNTS),
+    "lil": COUNTS.tolil(),
+    "a tensor": torch.from_numpy(X),
+}
+
+
+@pytest.mark.parametrize("early_stopping", [False, True], ids=["", "held out"])
+@pytest.mark.parametrize("name", KINDS_OF_X)
+def test_rows_of_all_kinds(name, early_stopping):
+    """Rows may come in any container that the estimators take."""
+    model = regressor(hidden_layer_sizes=(4,), early_stopping=early_stopping)
+    model.set_params(scoring="loss")
+    compared(model, {"alpha": [0, 0.1], **LR}, KINDS_OF_X[name], y, cv=7)
+
+
+def test_tables_of_rows_and_labels():
+    """Frames and series are split by position, whatever their index."""
+    labels = pd.Series(LABELS, index=FRAME.index, dtype="category")
+    found = compared(classifier(), LR, FRAME, labels)
+    assert found.feature_names_in_.tolist() == list("abcd")
+    weight = pd.Series(WEIGHT, index=FRAME.index)
+    targets = pd.DataFrame(Y, index=FRAME.index)
+    compared(regressor(), LR, FRAME, targets, fit_params={"sample_weight": weight})
+
+
+def test_tensors_of_rows_and_targets():
+    """Tensors are computed with where they are, here on the CPU."""
+    compared(regressor(), LR, torch.from_numpy(X), torch.from_numpy(y))
+
+
+WIDE = sparse.random(60, 5000, density=0.01, format="csr", random_state=0)
+WIDE_SETTINGS = {
+    "plain": {"optimizer": "sgd"},
+    "adam": {"optimizer": "adam"},
+    "topped up": {"optimizer": "sgd", "last_batch": "fill", "batch_size": 7},
+    "network": {"hidden_layer_sizes": (3,)},
+    "averaged": {"average": 10, "optimizer": "sgd"},
+    "held out": {"early_stopping": True, "scoring": "loss"},
+}
+
+
+@pytest.mark.parametrize("name", WIDE_SETTINGS)
+def test_wide_sparse_rows(name):
+    """Steps that touch some columns only are taken by many models at once."""
+    model = classifier(**WIDE_SETTINGS[name])
+    grid = {"alpha": [0.001, 0.1], "l1_ratio": [0.0, 0.5], **LR}
+    compared(model, grid, WIDE, LABELS, scoring="neg_log_loss", cv=2)
+
+
+@every_optimizer
+def test_any_optimizer_on_wide_sparse_rows(optimizer, monkeypatch):
+    """Every optimizer updates the columns of a wide layer as it does alone."""
+    monkeypatch.setattr(skgd._sparse, "NARROW", 5)
+    params = {**optimizer, "lr": optimizer["lr"] / 10}
+    model = regressor(**params, lr_schedule="invscaling")
+    compared(model, {"alpha": [0.01, 0.1], "random_state": [0, 1]}, COUNTS, y, cv=7)
+
+
+def test_what_wide_sparse_rows_do_not_have_is_refused_alike():
+    """A norm of gradients fails there, and candidates without it go on."""
+    found = compared(
+        regressor(),
+        {"max_grad_norm": [None, 1.0], **LR},
+        WIDE,
+        y,
+        cv=2,
+        apart=None,
+        warns=FAILED,
+    )
+    assert sorted(group.together for group in found.groups_) == [False, True]
+
+
+# In float32 an addition in another order moves a weight by 6e-8 of itself, and the few
+# dozen steps of these fits leave 1e-6 of it. Scores of regressors, which are continuous
+# in the weights, are within 1e-4; labels of rows near a boundary may change.
+FLOAT32 = 1e-4
+
+
+@every_depth
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_scores_in_float32(name, hidden):
+    """Float32 gives the oracle's scores to what rounding can do, and its winner."""
+    params = {**OPTIMIZERS[name], "lr": OPTIMIZERS[name]["lr"] / 10}
+    model = regressor(**params, hidden_layer_sizes=hidden, max_iter=6)
+    rows = X.astype(np.float32)
+    grid = {"alpha": [0.01, 0.3], "random_state": [0, 1, 2]}
+    found = compared(model, grid, rows, y, cv=7, tolerance=FLOAT32)
+    assert found.best_estimator_._layers()[0][0].dtype == np.float32
+
+
+def test_float32_asked_for():
+    """The dtype is searched like any other parameter."""
+    grid = {"dtype": ["float32", "float64"], **LR}
+    found = compared(regressor(), grid, X, y, tolerance=FLOAT32)
+    assert len(found.groups_) == 2
+
+
+# Pipelines
+
+FITTED = []  # the parameter of a Shift for each of its fits
+
+
+class Shift(TransformerMixin, BaseEstimator):
+    """Adds a number to all features, and notes down that it was fitted."""
+
+    def __init__(self, by=0.0):
+        self.by = by
+
+    def fit(self, X, y=None):
+        FITTED.append(self.by)
+        return self
+
+    def transform(self, X):
+        return X + self.by
+
+
+class Subclass(MiniBatchRegressor):
+    """An estimator that may do anything else than its base."""
+
+
+class OtherPipeline(Pipeline):
+    """Likewise."""
+
+
+def scaled(model, **params):
+    """Return a pipeline of a scaler and the model."""
+    return Pipeline([("scale", StandardScaler()), ("model", model)], **params)
+
+
+def nested(model):
+    """Return pipelines within a pipeline, before its last step and in its place."""
+    before = Pipeline([("scale", StandardScaler()), ("clip", MinMaxScaler())])
+    last = Pipeline([("pick", SelectKBest(k=3)), ("net", model)])
+    return Pipeline([("before", before), ("last", last)])
+
+
+TABLE = pd.DataFrame(RAW, columns=list("abcd")).assign(e=list("xyz") * 20)
+OF_COLUMNS = ColumnTransformer(
+    [("numbers", StandardScaler(), list("abc")), ("words", OneHotEncoder(), ["e"])]
+)
+
+LR_OF_MODEL = {f"model__{name}": values for name, values in LR.items()}
+PIPELINES = {
+    "a scaler": (scaled(classifier()), RAW, LR_OF_MODEL),
+    "the model alone": (Pipeline([("model", classifier())]), X, LR_OF_MODEL),
+    "nested": (nested(classifier()), RAW, {"last__net__lr": [0.01, 0.05]}),
+    "columns": (
+        Pipeline([("columns", OF_COLUMNS), ("model", classifier())]),
+        TABLE,
+        LR_OF_MODEL,
+    ),
+    "no step": (
+        Pipeline([("scale", "passthrough"), ("model", classifier())]),
+        X,
+        LR_OF_MODEL,
+    ),
+    "frames within": (
+        scaled(classifier()).set_output(transform="pandas"),
+        RAW,
+        LR_OF_MODEL,
+    ),
+    "a parameter of a step": (
+        scaled(classifier()),
+        X,
+        {"scale__with_mean": [True, False], **LR_OF_MODEL},
+    ),
+    "a parameter of a nested step": (
+        nested(classifier()),
+        RAW,
+        {"last__pick__k": [1, 3], "last__net__lr": [0.01, 0.05]},
+    ),
+    "a parameter in columns": (
+        Pipeline([("columns", OF_COLUMNS), ("model", classifier())]),
+        TABLE,
+        {"columns__numbers__with_std": [True, False], **LR_OF_MODEL},
+    ),
+    "another step": (
+        scaled(classifier()),
+        X,
+        {
+            "scale": [StandardScaler(), MinMaxScaler(), "passthrough", None],
+            **LR_OF_MODEL,
+        },
+    ),
+    "another model": (
+        scaled(classifier()),
+        RAW,
+        {"model": [classifier(), classifier(hidden_layer_sizes=(3,))], **LR_OF_MODEL},
+    ),
+    "its shapes": (
+        scaled(classifier()),
+        RAW,
+        {
+            "model__hidden_layer_sizes": [(), (3,)],
+            "scale__with_std": [True, False],
+            "model__random_state": [0, 1],
+        },
+    ),
+}
+
+
+@pytest.mark.parametrize("train_score", [False, True], ids=["", "train"])
+@pytest.mark.parametrize("name", PIPELINES)
+def test_pipelines_that_end_in_a_model(name, train_score):
+    """Steps before the last see training rows only, and every test row after them."""
+    pipeline, rows, grid = PIPELINES[name]
+    scoring = "neg_log_loss"
+    compared(
+        pipeline, grid, rows, THREE, scoring=scoring, return_train_score=train_score
+    )
+
+
+def test_steps_of_one_setting_are_fitted_once_a_split():
+    """Not for every candidate, though it be in another group."""
+    pipeline = Pipeline([("shift", Shift()), ("model", regressor())])
+    grid = {
+        "shift__by": [0.0, 1.0],
+        "model__batch_size": [8, 16],
+        "model__lr": [0.01, 0.03, 0.1],
+    }
+    compared(pipeline, grid, X, y)
+    FITTED.clear()
+    search = VectorizedGridSearchCV(pipeline, grid, cv=3, refit=False).fit(X, y)
+    assert sorted(FITTED) == [0.0] * 3 + [1.0] * 3
+    assert len(search.groups_) == 4
+
+
+def test_steps_are_cached(tmp_path):
+    """A pipeline with a memory uses it."""
+    pipeline = scaled(classifier(), memory=joblib.Memory(tmp_path, verbose=0))
+    grid = {"scale__with_mean": [True, False], **LR_OF_MODEL}
+    compared(pipeline, grid, RAW, LABELS)
+
+
+def test_weights_reach_the_last_step():
+    """Parameters of fit go to the step that they are named for."""
+    for pipeline, name in ((scaled(regressor()), "model__sample_weight"),):
+        found = compared(pipeline, LR_OF_MODEL, RAW, y, fit_params={name: WEIGHT})
+        without = VectorizedGridSearchCV(pipeline, LR_OF_MODEL, cv=3).fit(RAW, y)
+        assert not np.array_equal(scores_of(found), scores_of(without))
+    fit_params = {
+        "last__net__sample_weight": WEIGHT,
+    }
+    grid = {"last__net__lr": [0.01, 0.05]}
+    compared(nested(regressor()), grid, RAW, y, fit_params=fit_params)
+
+
+def test_held_out_rows_of_a_pipeline():
+    """Rows are held out of what the steps before the last have made of them."""
+    model = classifier(early_stopping=True, max_iter=8, tol=0.01, n_iter_no_change=1)
+    grid = {"model__lr": [0.01, 0.1, 1.0], "model__scoring": ["loss", None]}
+    _, warns = caught(lambda: GridSearchCV(scaled(model), grid, cv=3).fit(RAW, LABELS))
+    compared(scaled(model), grid, RAW, LABELS, warns={kind for kind, _ in warns})
+
+
+def test_metadata_is_routed():
+    """Weights that are asked for by name reach the models and the scorers."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("sklearn._config._global_config", {**GLOBAL_CONFIG})
+        import sklearn
+
+        with sklearn.config_context(enable_metadata_routing=True):
+            model = regressor().set_fit_request(sample_weight=True)
+            model.set_score_request(sample_weight=True)
+            weights = {"sample_weight": WEIGHT}
+            compared(model, LR, X, y, fit_params=weights)
+
+
+# Last steps that are not ours
+
+REASON_OF_RIDGE = "Ridge is not an estimator of skgd"
