@@ -1,9 +1,9 @@
 """Candidates x splits, evaluated: in groups that are trained together, or one by one.
 
-A group holds the candidates that differ only in numbers of one model (``PER_MODEL`` of
-``_base``, and ``random_state``): they are trained as a few stacks (``_stacks``). What
+Candidates of a group (``_grouping``) are trained as a few stacks (``_stacks``). What
 cannot be stacked is left to scikit-learn's own function for one fit, and so is a group
-whose rows or parameters are refused: the errors are then scikit-learn's own too.
+whose rows or parameters are refused: what GridSearchCV takes is taken, and the errors
+are its own.
 
 The steps of a pipeline before its last are fitted once for each split and distinct
 setting of their own parameters. To find out what the last step would be given, it is
@@ -19,7 +19,6 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from copy import copy
 from itertools import product
-from numbers import Integral, Real
 from time import perf_counter
 from traceback import format_exception
 from typing import Any, NamedTuple
@@ -47,33 +46,28 @@ from sklearn.utils.metaestimators import _safe_split
 from sklearn.utils.parallel import Parallel, delayed
 from sklearn.utils.validation import _check_method_params, _num_samples
 
-from skgd._base import PER_MODEL
 from skgd._callbacks import has_callbacks
-from skgd._estimators import MiniBatchClassifier, MiniBatchRegressor
+from skgd._estimators import MiniBatchClassifier
+from skgd._grouping import (
+    Group,
+    Parameters,
+    Plan,
+    candidate_of,
+    key_of,
+    last_step,
+    plans_of,
+)
 from skgd._inputs import device_of
 from skgd._stacks import Split, Trained, fit_together, pieces
 from skgd._steps import Models
 from skgd._stopping import History
-from skgd._validation import check_parameters
 
 Array = npt.NDArray[Any]
-Parameters = Mapping[str, Any]
 Place = tuple[int, int]  # the numbers of a candidate and of a split
 Result = dict[str, Any]  # of a fit, as scikit-learn's function for one fit gives it
 
-_NUMBERS = (*PER_MODEL, "random_state")
-
 # Schedules that are laid out over max_iter: another max_iter is another training.
 _LAID_OUT = ("cosine", "one_cycle")
-
-
-class Group(NamedTuple):
-    """Candidates that were trained together, or one fit at a time."""
-
-    candidates: list[int]  # their places in cv_results_
-    params: dict[str, Any]  # what they have in common of the parameters searched
-    together: bool
-    reason: str  # why one fit at a time, "" otherwise
 
 
 class Task(NamedTuple):
@@ -91,16 +85,6 @@ class Task(NamedTuple):
     caller: Any  # the search, as callbacks get to see it
 
 
-class _Plan(NamedTuple):
-    """A group before it is trained."""
-
-    group: Group
-    path: str  # of the last step's parameters, such as "mlp__"
-    setting: Any  # of the steps before it
-    estimator: Any  # with the parameters that the candidates have in common
-    numbers: list[Parameters]  # in which they differ, for each of them
-
-
 class _Prepared(NamedTuple):
     """What the last step of a pipeline is given in a split."""
 
@@ -111,7 +95,7 @@ class _Prepared(NamedTuple):
     X_test: ArrayLike
 
 
-class _Cut(NamedTuple):
+class _CvSplit(NamedTuple):
     """A split of the rows."""
 
     number: int
@@ -126,7 +110,7 @@ class _Job(NamedTuple):
     estimator: Any
     candidates: Sequence[int]
     numbers: Sequence[Parameters]
-    cuts: Sequence[_Cut]
+    cuts: Sequence[_CvSplit]
     so_far: Mapping[Place, Trained] | None  # what was trained of them up to now
     keeps: bool  # whether training may go on from what comes out
 
@@ -199,15 +183,13 @@ class Evaluation:
     ) -> dict[Place, Result]:
         """Return the results of all fits."""
         search, task = self._search, self._task
-        plans = self._plans(candidates)
+        plans = plans_of(
+            self._base, candidates, task.y, task.fit_params, self._has_begun
+        )
         n_jobs = search.n_jobs
         if any(_on_accelerator(task.X, plan.estimator) for plan in plans):
             n_jobs = 1  # one process holds the device
-        parallel = Parallel(
-            n_jobs=n_jobs,
-            pre_dispatch=search.pre_dispatch,
-            return_as="generator_unordered",
-        )
+        parallel = _parallel(n_jobs, search.pre_dispatch)
         jobs = self._jobs(candidates, splits, plans, effective_n_jobs(n_jobs))
         n_models = sum(len(p.group.candidates) for p in plans if p.group.together)
         n_fits = (len(candidates) - n_models) * len(splits)
@@ -240,63 +222,29 @@ class Evaluation:
             self.groups += _as_evaluated(plan.group, found, offset)
         return found
 
-    def _plans(self, candidates: Sequence[Parameters]) -> list[_Plan]:
-        """Return the groups of candidates, and what they are trained with."""
-        path, _ = _last_step(self._base)
-        default = self._base.get_params()
-        own = {path + name for name in _NUMBERS}
-        names = sorted({name for params in candidates for name in params} - own)
-        alike: dict[Any, list[int]] = defaultdict(list)
-        for number, params in enumerate(candidates):
-            values = [_key(params.get(name, default.get(name))) for name in names]
-            alike[*values, self._has_begun(params)].append(number)
-        plans: list[_Plan] = []
-        for numbers in alike.values():
-            params = candidates[numbers[0]]
-            common = {name: params[name] for name in params if name not in own}
-            estimator = clone(self._base).set_params(**clone(common, safe=False))
-            reason = _why_apart(estimator, path, self._task)
-            together, apart = list(numbers), []
-            if not reason:
-                apart = [n for n in numbers if _refuses(estimator, path, candidates[n])]
-                together = [n for n in numbers if n not in set(apart)]
-            setting = [
-                (name, _key(params.get(name, default.get(name))))
-                for name in names
-                if not f"{name}__".startswith(path) or not path
-            ]
-            for some, why in ((together, reason), (apart, "a parameter is refused")):
-                if some:
-                    plans.append(
-                        _Plan(
-                            Group(some, common, not why, why),
-                            path,
-                            tuple(setting) if path else (),
-                            estimator,
-                            [_numbers(candidates[n], path) for n in some],
-                        )
-                    )
-        return plans
-
     def _jobs(
         self,
         candidates: Sequence[Parameters],
         splits: Sequence[tuple[Array, Array]],
-        plans: Sequence[_Plan],
+        plans: Sequence[Plan],
         n_workers: int,
     ) -> list[list[_Job]]:
         """Return what is to be done, by the setting of the steps before the last.
 
         A group makes several jobs where there are more workers than groups.
         """
-        cuts = [_Cut(n, train, test, None) for n, (train, test) in enumerate(splits)]
-        of_settings: dict[Any, list[_Plan]] = defaultdict(list)
+        cuts = [
+            _CvSplit(n, train, test, None) for n, (train, test) in enumerate(splits)
+        ]
+        of_settings: dict[Any, list[Plan]] = defaultdict(list)
         for plan in plans:
             if plan.group.together:
                 of_settings[plan.setting].append(plan)
         jobs = []
         for some in of_settings.values():
-            n_pieces = -(-n_workers // len(some))
+            # Groups of unlike cost are cut finer, so that no worker waits for long.
+            finer = 2 if len(some) > 1 and n_workers > 1 else 1
+            n_pieces = -(-finer * n_workers // len(some))
             jobs.append(
                 [
                     job
@@ -309,8 +257,8 @@ class Evaluation:
     def _jobs_of(
         self,
         candidates: Sequence[Parameters],
-        plan: _Plan,
-        cuts: Sequence[_Cut],
+        plan: Plan,
+        cuts: Sequence[_CvSplit],
         n_pieces: int,
     ) -> Iterator[_Job]:
         """Give a group in so many pieces, or as many as it has models."""
@@ -348,7 +296,7 @@ class Evaluation:
     ) -> None:
         """Do the jobs of one setting of the steps before the last."""
         task, estimator = self._task, jobs[0].estimator
-        if _last_step(estimator)[0]:
+        if last_step(estimator)[0]:
             cuts = {cut.number: cut for job in jobs for cut in job.cuts}.values()
             prepared = {
                 cut.number: cut
@@ -377,9 +325,9 @@ class Evaluation:
             if task.verbose > 1:
                 print(f"{len(found)} of {len(candidates) * n_splits} models trained")
 
-    def _may_go_on(self, plan: _Plan) -> bool:
+    def _may_go_on(self, plan: Plan) -> bool:
         """Return whether a larger ``max_iter`` just continues the training."""
-        _, last = _last_step(plan.estimator)
+        _, last = last_step(plan.estimator)
         return (
             self._resource == f"{plan.path}max_iter"
             and not last.early_stopping
@@ -389,7 +337,7 @@ class Evaluation:
     def _name(self, params: Parameters) -> Any:
         """Return what tells a candidate from others, whatever its resource."""
         return tuple(
-            (name, _key(params[name]))
+            (name, key_of(params[name]))
             for name in sorted(params)
             if name != self._resource
         )
@@ -402,88 +350,23 @@ class Evaluation:
         return len(self._states.get(self._name(params), {})) == n_splits
 
 
-def _last_step(estimator: Any) -> tuple[str, Any]:
-    """Return the last step of a pipeline, and how names of its parameters begin."""
-    path = ""
-    while type(estimator) is Pipeline:
-        name, estimator = estimator.steps[-1]
-        path += f"{name}__"
-    return path, estimator
-
-
-def _with_last_step(pipeline: Any, estimator: Any) -> Any:
-    """Return a pipeline with the same steps but for the last."""
-    if type(pipeline) is not Pipeline:
-        return estimator
-    other = copy(pipeline)
-    name, last = pipeline.steps[-1]
-    other.steps = [*pipeline.steps[:-1], (name, _with_last_step(last, estimator))]
-    return other
-
-
-def _key(value: Any) -> Any:
-    """Return what tells a value of a grid from another; objects by their identity."""
-    match value:
-        case None | bool() | np.bool_() | str():
-            return type(value).__name__, value
-        case Integral():
-            return "int", int(value)
-        case Real():
-            return "float", float(value)
-        case list() | tuple():
-            return type(value).__name__, tuple(map(_key, value))
-    return id(value)
-
-
-def _numbers(params: Parameters, path: str) -> dict[str, Any]:
-    """Return the numbers of one model that a candidate sets."""
-    given = {name: path + name for name in _NUMBERS}
-    return {name: params[key] for name, key in given.items() if key in params}
-
-
-def _candidate(estimator: Any, numbers: Parameters) -> Any:
-    """Return the last step of an estimator with numbers of a candidate's own."""
-    _, last = _last_step(estimator)
-    candidate = last._trainee()
-    candidate.__dict__.update(numbers)
-    return candidate
-
-
-def _why_apart(estimator: Any, path: str, task: Task) -> str:
-    """Return why candidates are to be fitted one at a time, "" if they need not be."""
-    path_of_estimator, last = _last_step(estimator)
-    if type(last) not in (MiniBatchClassifier, MiniBatchRegressor):
-        return f"{type(last).__name__} is not an estimator of skgd"
-    if path_of_estimator != path:
-        return "the steps of the pipeline are others"
-    if has_callbacks(last):
-        return "its callbacks look at single fits"
-    if last.max_time is not None:
-        return "max_time is a limit of a single fit"
-    if task.y is None:
-        return "y is None"
-    if not path and task.fit_params.keys() - {"sample_weight"}:
-        return "fit is given more than sample_weight"
-    return ""
-
-
-def _refuses(estimator: Any, path: str, params: Parameters) -> bool:
-    """Return whether a parameter of a candidate is not what it must be."""
-    candidate = _candidate(estimator, _numbers(params, path))
-    try:
-        check_parameters(candidate, candidate._losses)
-    except ValueError:
-        return True
-    return False
-
-
 def _on_accelerator(X: ArrayLike, estimator: Any) -> bool:
     """Return whether an estimator of ours computes elsewhere than on the CPU."""
-    _, last = _last_step(estimator)
+    _, last = last_step(estimator)
     try:
         return device_of(X, getattr(last, "device", "cpu")).type != "cpu"
     except (RuntimeError, TypeError, ValueError):  # its fit will say so
         return False
+
+
+def _parallel(n_jobs: int | None, pre_dispatch: int | str) -> Any:
+    """Return joblib's Parallel, whose results come as they are done where they can."""
+    try:
+        return Parallel(
+            n_jobs=n_jobs, pre_dispatch=pre_dispatch, return_as="generator_unordered"
+        )
+    except ValueError:  # not every backend can: multiprocessing does not
+        return Parallel(n_jobs=n_jobs, pre_dispatch=pre_dispatch)
 
 
 def _search_task(context: Any, n_tasks: int, search: Any) -> Any:
@@ -527,10 +410,10 @@ def _as_evaluated(
             yield Group(some, group.params, together, reason)
 
 
-def _prepare(task: Task, estimator: Any, cut: _Cut) -> _Cut:
+def _prepare(task: Task, estimator: Any, cut: _CvSplit) -> _CvSplit:
     """Return a split with the steps before the last fitted; as it is if they refuse."""
     pipeline, given = clone(estimator), dict[str, Any]()
-    _, last = _last_step(pipeline)
+    _, last = last_step(pipeline)
 
     def note_down(X: ArrayLike, y: ArrayLike, **params: Any) -> Any:
         given.update(X=X, y=y, params=params)
@@ -566,7 +449,7 @@ class _Rows(NamedTuple):
     params: Parameters  # of the scorer
 
 
-def _rows(task: Task, estimator: Any, cut: _Cut) -> dict[str, _Rows]:
+def _rows(task: Task, estimator: Any, cut: _CvSplit) -> dict[str, _Rows]:
     """Return what is scored in a split: test rows and, if asked, training rows."""
     parts: dict[str, tuple[Array, Array | None]] = {"test": (cut.test, cut.train)}
     if task.return_train_score:
@@ -590,7 +473,7 @@ def _train_together(
         context.call_on_fit_task_begin(estimator=task.caller)
     rows = [_rows(task, job.estimator, cut) for cut in job.cuts]
     splits = [_split(task, *pair) for pair in zip(job.cuts, rows, strict=True)]
-    candidates = [_candidate(job.estimator, numbers) for numbers in job.numbers]
+    candidates = [candidate_of(job.estimator, numbers) for numbers in job.numbers]
     done = []
     try:
         for trained in fit_together(
@@ -612,7 +495,7 @@ def _train_together(
     return done
 
 
-def _split(task: Task, cut: _Cut, rows: Mapping[str, _Rows]) -> Split:
+def _split(task: Task, cut: _CvSplit, rows: Mapping[str, _Rows]) -> Split:
     """Return what is trained on in a split, and what will be asked for."""
     asked = [some.seen for some in rows.values()]
     if cut.prepared is not None:
@@ -663,7 +546,7 @@ class _Progress:
 
 
 def _result(
-    task: Task, trained: Trained, cut: _Cut, rows: Mapping[str, _Rows]
+    task: Task, trained: Trained, cut: _CvSplit, rows: Mapping[str, _Rows]
 ) -> Result:
     """Return the scores of a model as scikit-learn's function for one fit does."""
     result: Result = {
@@ -686,7 +569,7 @@ def _result(
         began = perf_counter()
         estimator = trained.estimator
         if cut.prepared is not None and (params or not _asks_only(task.scorer)):
-            estimator = _with_last_step(cut.prepared.pipeline, estimator)
+            estimator = with_last_step(cut.prepared.pipeline, estimator)
             seen = X
         if _is_share_of_hits(task.scorer, estimator, y, params):
             scores = float(np.mean(estimator.predict(seen) == y))
@@ -757,7 +640,7 @@ def _fit_one(
         caller=task.caller,
         callback_ctx=context,
     )
-    _, last = _last_step(result.pop("estimator"))
+    _, last = last_step(result.pop("estimator"))
     result["loss_curve"] = np.array(getattr(last, "loss_curve_", []))
     result["together"] = False
     return (candidate, split), result

@@ -28,7 +28,8 @@ from sklearn.model_selection._search_successive_halving import (
 from sklearn.utils import indexable
 from sklearn.utils.validation import _check_method_params
 
-from skgd._evaluation import Evaluation, Group, Task
+from skgd._evaluation import Evaluation, Task
+from skgd._grouping import Group
 from skgd._validation import check_max_bytes
 
 
@@ -248,10 +249,11 @@ class VectorizedGridSearchCV(GridSearchCV, _VectorizedSearch):
     distinct setting of their own parameters. Left to one fit at a time are estimators
     with ``max_time`` or callbacks, and fits that are given more than ``sample_weight``.
 
-    With an integer ``random_state``, the scores are those of GridSearchCV over the
-    same estimator and splits, but for rounding: products of other shapes are rounded
-    otherwise. In float64 weights agree to about 1e-8; in float32 a difference of the
-    last digits may grow over many steps, and tip a prediction. With
+    With an integer ``random_state``, the scores are those of GridSearchCV over the same
+    estimator and splits, but for rounding: products of other shapes are rounded
+    otherwise. In float64, weights agree to 1e-8. Where training is chaotic, as that of
+    a network at a large ``lr`` is, or in float32 over many steps, a last digit grows
+    until predictions differ, as they would on another machine. With
     ``random_state=None``, the models of a stack share one random stream.
 
     References
@@ -408,8 +410,9 @@ class VectorizedRandomizedSearchCV(RandomizedSearchCV, _VectorizedSearch):
 
     With an integer ``random_state``, the scores are those of RandomizedSearchCV over
     the same estimator and splits, but for rounding: products of other shapes are
-    rounded otherwise. In float64 weights agree to about 1e-8; in float32 a difference
-    of the last digits may grow over many steps, and tip a prediction. With
+    rounded otherwise. In float64, weights agree to 1e-8. Where training is chaotic, as
+    that of a network at a large ``lr`` is, or in float32 over many steps, a last digit
+    grows until predictions differ, as they would on another machine. With
     ``random_state=None``, the models of a stack share one random stream.
 
     References

@@ -17,6 +17,7 @@ ROOT = Path(__file__).parent.parent
 ROWS = [
     ["_search", "_displays"],
     ["_evaluation"],
+    ["_grouping"],
     ["_estimators", "_stacks"],
     ["_base"],
     ["_training", "_callbacks", "_inputs"],
@@ -29,6 +30,7 @@ KNOW_SCIKIT_LEARN = {
     "_search",
     "_displays",
     "_evaluation",
+    "_grouping",
     "_estimators",
     "_base",
     "_callbacks",
