@@ -56,6 +56,7 @@ from skgd._grouping import (
     key_of,
     last_step,
     plans_of,
+    with_last_step,
 )
 from skgd._inputs import device_of
 from skgd._stacks import Split, Trained, fit_together, pieces
