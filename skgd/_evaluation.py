@@ -16,8 +16,9 @@ and in ``_search``, and nowhere else.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from copy import copy
+from functools import lru_cache, partial
 from itertools import product
 from time import perf_counter
 from traceback import format_exception
@@ -472,8 +473,17 @@ def _train_together(
     """Return the results of a job, none where its rows or parameters are refused."""
     if context is not None:
         context.call_on_fit_task_begin(estimator=task.caller)
-    rows = [_rows(task, job.estimator, cut) for cut in job.cuts]
-    splits = [_split(task, *pair) for pair in zip(job.cuts, rows, strict=True)]
+
+    @lru_cache(maxsize=1)  # of one split at a time, for they are copies
+    def rows_of(split: int) -> dict[str, _Rows]:
+        return _rows(task, job.estimator, job.cuts[split])
+
+    def asked(split: int) -> list[ArrayLike]:
+        return [rows.seen for rows in rows_of(split).values()]
+
+    splits = [
+        _split(task, cut, partial(asked, split)) for split, cut in enumerate(job.cuts)
+    ]
     candidates = [candidate_of(job.estimator, numbers) for numbers in job.numbers]
     done = []
     try:
@@ -486,7 +496,7 @@ def _train_together(
         ):
             cut = job.cuts[trained.split]
             place = job.candidates[trained.candidate], cut.number
-            result = _result(task, trained, cut, rows[trained.split])
+            result = _result(task, trained, cut, rows_of(trained.split))
             goes_on = job.keeps and trained.error is None
             done.append((place, result, trained if goes_on else None))
     except (TypeError, ValueError):
@@ -496,9 +506,10 @@ def _train_together(
     return done
 
 
-def _split(task: Task, cut: _CvSplit, rows: Mapping[str, _Rows]) -> Split:
+def _split(
+    task: Task, cut: _CvSplit, asked: Callable[[], Sequence[ArrayLike]]
+) -> Split:
     """Return what is trained on in a split, and what will be asked for."""
-    asked = [some.seen for some in rows.values()]
     if cut.prepared is not None:
         _, X, y, weight, _ = cut.prepared
         return Split(X, y, weight, None, asked)

@@ -58,7 +58,7 @@ class Split(NamedTuple):
     y: ArrayLike
     sample_weight: ArrayLike | None
     train: Places | None  # the rows to train on; None is all
-    asked: Sequence[ArrayLike] = ()
+    asked: Callable[[], Sequence[ArrayLike]]  # gives the rows to predict
 
 
 class Trained(NamedTuple):
@@ -484,7 +484,7 @@ def _asked(
     knows = first._trainee()
     knows.__dict__.update(met.learnt)
     asked = []
-    for X in split.asked:
+    for X in split.asked():
         try:
             rows = checked_rows(knows, X, [dtype_of(met.examples.rows)])
         except (TypeError, ValueError):
