@@ -528,7 +528,7 @@ class _Progress:
         self._n_models, self._n_epochs, self._epochs = n_models, n_epochs, 0
         self._stack = None
         if context is not None:
-            name = f"{n_models} models"
+            name = f"epochs of {n_models} models"
             self._stack = context.subcontext(name, max_subtasks=n_epochs)
             self._stack.call_on_fit_task_begin(estimator=self._caller)
 
