@@ -860,12 +860,12 @@ class _MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
 
     def _raw_prediction(self, X: ArrayLike) -> Tensor:
         """Return the prediction before the inverse link, of shape (1, o, n)."""
-        check_is_fitted(self)
-        check_parameters(self, self._losses)
         predicted: Sequence[tuple[ArrayLike, Tensor]] = getattr(self, "_predicted_", ())
         for known, z in predicted:  # by a search, for many models at once
             if known is X:
                 return z
+        check_is_fitted(self)
+        check_parameters(self, self._losses)
         layers = self._layers()
         rows = checked_rows(self, X, [layers[0][0].dtype])
         device = self._device(rows)

@@ -44,8 +44,8 @@ from skgd._schedules import Schedule, learning_rates
 from skgd._sparse import Csr, WideLayer, WideUnit, first_output, is_wide, take_rows
 from skgd._tensors import numbers_like
 
-# Held-out rows whose loss is computed at once.
-_HELD_OUT_AT_ONCE = 4096
+# Held-out rows whose loss is computed at once: of one model, and of many at the least.
+_HELD_OUT_AT_ONCE, _AT_THE_LEAST = 4096, 64
 
 
 class Shared(NamedTuple):
@@ -445,7 +445,9 @@ def bind_mean_loss(
     """Return the function that gives every model's mean loss on some data, (m,)."""
     n_outputs = network.layers[-1].w.shape[1]
     activation = ACTIVATIONS[shared.activation](shared.negative_slope)
-    sizes = batch_sizes(data.n_samples, _HELD_OUT_AT_ONCE, "keep")
+    n_models = len(network.layers[0].w)
+    at_once = max(_HELD_OUT_AT_ONCE // n_models, _AT_THE_LEAST)
+    sizes = batch_sizes(data.n_samples, at_once, "keep")
     batches = batches_of(torch.from_numpy(all_rows(data)).to(data.y.device), sizes)
     of_batches = counts_in_batches(data, sizes)
     total = data.y.new_tensor(weights_in_all(data))
@@ -465,7 +467,7 @@ def bind_mean_loss(
     pass_of = {key: bound(*key) for key in set(zip(sizes, of_batches, strict=True))}
 
     def mean_loss() -> list[float]:
-        summed = data.y.new_zeros(len(network.layers[0].w))
+        summed = data.y.new_zeros(n_models)
         of_fold = by_fold(summed, len(total))
         for size, counts, batch in zip(sizes, of_batches, batches, strict=True):
             step = pass_of[size, counts]
