@@ -163,8 +163,8 @@ class Evaluation:
                 "candidates?"
             )
             raise ValueError(msg)
-        found = self._evaluate(candidates, splits, callback_ctx)
-        fits = [found[place] for place in np.ndindex(len(candidates), len(splits))]
+        of_candidates = self._evaluate(candidates, splits, callback_ctx)
+        fits = [fit for fits in of_candidates for fit in fits]
         _warn_or_raise_about_fit_failures(fits, task.error_score)
         if callable(search.scoring):
             _insert_error_scores(fits, task.error_score)
@@ -182,8 +182,8 @@ class Evaluation:
         candidates: Sequence[Parameters],
         splits: Sequence[tuple[Array, Array]],
         context: Any,
-    ) -> dict[Place, Result]:
-        """Return the results of all fits."""
+    ) -> list[list[Result]]:
+        """Return the results of all fits, for every candidate split by split."""
         search, task = self._search, self._task
         plans = plans_of(
             self._base, candidates, task.y, task.fit_params, self._has_begun
@@ -196,7 +196,7 @@ class Evaluation:
         n_models = sum(len(p.group.candidates) for p in plans if p.group.together)
         n_fits = (len(candidates) - n_models) * len(splits)
         tasks = None
-        if has_callbacks(search):
+        if has_callbacks(search) and context is not None:
             tasks = _search_task(context, sum(map(len, jobs)) + n_fits, search)
         found: dict[Place, Result] = {}
         with parallel:
@@ -219,10 +219,13 @@ class Evaluation:
                 found[place] = result
         if tasks is not None and tasks is not context:
             tasks.call_on_fit_task_end(estimator=search)
-        offset = len(self.candidates)
+        fits = [
+            [found[number, split] for split in range(len(splits))]
+            for number in range(len(candidates))
+        ]
         for plan in plans:
-            self.groups += _as_evaluated(plan.group, found, offset)
-        return found
+            self.groups += _as_evaluated(plan.group, fits, len(self.candidates))
+        return fits
 
     def _jobs(
         self,
@@ -396,14 +399,14 @@ def _subtask(tasks: Any, name: str, max_subtasks: int | None) -> Any:
 
 
 def _as_evaluated(
-    group: Group, found: Mapping[Place, Result], offset: int
+    group: Group, fits: Sequence[Sequence[Result]], offset: int
 ) -> Iterator[Group]:
     """Give a group, or the two that it fell into, with the places in cv_results_."""
     for together in (True, False):
         some = [
             number + offset
             for number in group.candidates
-            if found[number, 0]["together"] == together
+            if all(fit["together"] for fit in fits[number]) == together
         ]
         if some:
             reason = (
@@ -427,11 +430,7 @@ def _prepare(task: Task, estimator: Any, cut: _CvSplit) -> _CvSplit:
     params = _check_method_params(task.X, params=task.fit_params, indices=cut.train)
     try:
         pipeline.fit(X, y, **params)
-        step = pipeline
-        while type(step) is Pipeline:
-            if len(step.steps) > 1:
-                X_test = step[:-1].transform(X_test)
-            step = step.steps[-1][1]
+        X_test = _before_last(pipeline, X_test)
     except Exception:  # any step may raise anything
         return cut
     del last.fit
@@ -440,6 +439,16 @@ def _prepare(task: Task, estimator: Any, cut: _CvSplit) -> _CvSplit:
     weight = given["params"].get("sample_weight")
     prepared = _Prepared(pipeline, given["X"], given["y"], weight, X_test)
     return cut._replace(prepared=prepared)
+
+
+def _before_last(pipeline: Any, X: ArrayLike) -> ArrayLike:
+    """Return what the last step of a fitted pipeline gets to see of some rows."""
+    while type(pipeline) is Pipeline:
+        *steps, (_, last) = pipeline.steps
+        for _, step in steps:
+            X = X if step in (None, "passthrough") else step.transform(X)
+        pipeline = last
+    return X
 
 
 class _Rows(NamedTuple):
@@ -474,11 +483,15 @@ def _train_together(
     if context is not None:
         context.call_on_fit_task_begin(estimator=task.caller)
 
+    asks_only = _asks_only(task.scorer)
+
     @lru_cache(maxsize=1)  # of one split at a time, for they are copies
     def rows_of(split: int) -> dict[str, _Rows]:
         return _rows(task, job.estimator, job.cuts[split])
 
     def asked(split: int) -> list[ArrayLike]:
+        if not asks_only:
+            return []
         return [rows.seen for rows in rows_of(split).values()]
 
     splits = [
@@ -499,6 +512,8 @@ def _train_together(
             result = _result(task, trained, cut, rows_of(trained.split))
             goes_on = job.keeps and trained.error is None
             done.append((place, result, trained if goes_on else None))
+            if not asks_only:  # it may have changed them
+                rows_of.cache_clear()
     except (TypeError, ValueError):
         done = []  # one fit at a time will say why
     if context is not None:
@@ -590,7 +605,7 @@ def _result(
         result[f"{name}_scores"] = scores
         if name == "test":
             result["score_time"] = perf_counter() - began
-    del trained.estimator._predicted_
+    trained.estimator.__dict__.pop("_predicted_", None)
     return result
 
 

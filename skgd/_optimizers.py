@@ -82,6 +82,7 @@ class Vectors(NamedTuple):
 class Optimizer(NamedTuple):
     """How a gradient becomes a step."""
 
+    reads: tuple[str, ...]  # the hyperparameters, but for those of the penalty
     keeps: tuple[str, ...]
     numbers: Callable[[PerModel, Floats, Steps], Numbers]  # given the learning rates
     calls: Callable[[Vectors, Mapping[str, Tensor]], list[Call]]  # given the numbers
@@ -321,14 +322,18 @@ def _adamw(vectors: Vectors, number: Mapping[str, Tensor]) -> list[Call]:
     return calls
 
 
+_SGD, _ADAM = ("lr", "momentum"), ("lr", "beta_1", "beta_2", "epsilon")
+_RMSPROP, _ADAGRAD = ("lr", "beta_2", "epsilon"), ("lr", "epsilon")
+_MOMENTS = ("moment_1", "moment_2")
+
 OPTIMIZERS = {
-    "sgd": Optimizer((), _sgd_numbers, _plain),
-    "momentum": Optimizer(("velocity",), _sgd_numbers, _momentum),
-    "nesterov": Optimizer(("velocity",), _sgd_numbers, _nesterov),
-    "adagrad": Optimizer(("sum_of_squares",), _adagrad_numbers, _adagrad),
-    "rmsprop": Optimizer(("moment_2",), _rmsprop_numbers, _rmsprop),
-    "adam": Optimizer(("moment_1", "moment_2"), _adam_numbers, _adam),
-    "adamw": Optimizer(("moment_1", "moment_2"), _adamw_numbers, _adamw),
+    "sgd": Optimizer(_SGD, (), _sgd_numbers, _plain),
+    "momentum": Optimizer(_SGD, ("velocity",), _sgd_numbers, _momentum),
+    "nesterov": Optimizer(_SGD, ("velocity",), _sgd_numbers, _nesterov),
+    "adagrad": Optimizer(_ADAGRAD, ("sum_of_squares",), _adagrad_numbers, _adagrad),
+    "rmsprop": Optimizer(_RMSPROP, ("moment_2",), _rmsprop_numbers, _rmsprop),
+    "adam": Optimizer(_ADAM, _MOMENTS, _adam_numbers, _adam),
+    "adamw": Optimizer(_ADAM, _MOMENTS, _adamw_numbers, _adamw),
 }
 
 

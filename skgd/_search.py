@@ -6,6 +6,7 @@ What is searched, and how the best is chosen, is inherited from scikit-learn's c
 
 from __future__ import annotations
 
+from inspect import signature
 from time import perf_counter
 from typing import Any, Self
 
@@ -103,7 +104,8 @@ class _VectorizedSearch(BaseSearchCV):
         evaluation = Evaluation(
             self, task, split_params, getattr(self, "resource", None)
         )
-        self._run_search(evaluation, callback_ctx=context)
+        tells = "callback_ctx" in signature(self._run_search).parameters
+        self._run_search(evaluation, **({"callback_ctx": context} if tells else {}))
         results = evaluation.results
         scores = evaluation.fits[0]["test_scores"]
         self.multimetric_ = isinstance(scores, dict)

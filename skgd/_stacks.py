@@ -8,6 +8,8 @@ would take more bytes than they may.
 
 Each estimator comes out as ``fit`` would have left it, but for rounding, and knows what
 it predicts for the rows that it will be asked for, computed for all models at once.
+Candidates that differ in nothing that has an effect are one model: otherwise rounding,
+which depends on the place in a stack, would tell them apart.
 """
 
 from __future__ import annotations
@@ -35,7 +37,7 @@ from skgd._steps import Models
 from skgd._stopping import History
 from skgd._tensors import copied, new_generator, to_tensor
 from skgd._training import Validation, Watch, train
-from skgd._validation import check_cast
+from skgd._validation import check_cast, check_weights
 
 Array = npt.NDArray[Any]
 Places = npt.NDArray[np.int64]
@@ -107,13 +109,36 @@ def fit_together(
     error of a candidate's own is handed over; one of the data is raised.
     """
     met = [_meet(candidates[0], splits, number) for number in range(len(splits))]
-    folds = _folds(candidates, met, so_far)
+    twins: dict[Any, list[int]] = {}
+    for number, candidate in enumerate(candidates):
+        twins.setdefault(_effect(candidate), []).append(number)
+    folds = _folds(candidates, [same[0] for same in twins.values()], met, so_far)
     for stack in _stacks(candidates[0], folds, max_bytes):
         began = perf_counter()
         with torch.inference_mode():
             models, histories = _train(candidates, stack, so_far, watch_of)
         seconds = (perf_counter() - began) / len(histories)
-        yield from _hand_over(candidates, splits, stack, models, histories, seconds)
+        for trained in _hand_over(
+            candidates, splits, stack, models, histories, seconds
+        ):
+            same = twins[_effect(candidates[trained.candidate])]
+            share = trained.seconds / len(same)
+            for number in same:
+                twin = candidates[number]._trainee()
+                twin._forget()
+                twin.__dict__.update(_learnt(trained.estimator))
+                yield trained._replace(candidate=number, estimator=twin, seconds=share)
+
+
+def _effect(candidate: _MiniBatchBase) -> tuple[Any, ...]:
+    """Return the numbers of a candidate that have an effect, and its seed."""
+    names = OPTIMIZERS[candidate.optimizer].reads
+    if candidate.lr_schedule == "optimal":
+        names = tuple(name for name in names if name != "lr")
+    if candidate.alpha > 0:
+        names = (*names, "l1_ratio")
+    numbers = (getattr(candidate, name) for name in names)
+    return (*numbers, candidate.alpha, _seed(candidate.random_state))
 
 
 def _meet(first: _MiniBatchBase, splits: Sequence[Split], number: int) -> _Met:
@@ -132,7 +157,8 @@ def _meet(first: _MiniBatchBase, splits: Sequence[Split], number: int) -> _Met:
         examples.labels[places], None, dtype_of(examples.rows)
     )
     given = examples.sample_weight
-    given = given if given is None else given[places]
+    if given is not None:
+        given = check_weights("sample_weight", given[places], len(places))
     weight = fold._weight(labels, given, labels, given)
     learnt = {**_learnt(checked), **_learnt(fold)}
     of_fold = _Examples(examples.rows, labels, targets, given, weight)
@@ -146,19 +172,20 @@ def _learnt(estimator: _MiniBatchBase) -> dict[str, Any]:
 
 def _folds(
     candidates: Sequence[_MiniBatchBase],
+    numbers: Sequence[int],
     met: Sequence[_Met],
     so_far: Mapping[tuple[int, int], Trained] | None,
 ) -> list[_Fold]:
     """Return the folds: the candidates of every seed on every split."""
     of_seed: dict[int | None, list[int]] = {}
-    for number, candidate in enumerate(candidates):
-        of_seed.setdefault(_seed(candidate.random_state), []).append(number)
+    for number in numbers:
+        of_seed.setdefault(_seed(candidates[number].random_state), []).append(number)
     folds = []
-    for (seed, numbers), of_split in product(of_seed.items(), met):
+    for (seed, of_fold), of_split in product(of_seed.items(), met):
         examples, held_out, split_seed = of_split.examples, None, None
         rows = np.arange(len(examples.labels))
         if so_far is not None:
-            trained = [so_far[of_split.split, number] for number in numbers]
+            trained = [so_far[of_split.split, number] for number in of_fold]
             goes_on = [one for one in trained if one.history.goes_on] or trained
             generator = copied(goes_on[0].estimator._generator_)
         else:
@@ -168,7 +195,7 @@ def _folds(
                 splitting.__dict__.update(of_split.learnt)
                 rows, held_out = splitting._split(examples, generator)
                 split_seed = splitting._split_seed_
-        folds.append(_Fold(of_split, generator, rows, held_out, split_seed, numbers))
+        folds.append(_Fold(of_split, generator, rows, held_out, split_seed, of_fold))
     return folds
 
 
