@@ -32,10 +32,10 @@ from skgd._batches import Data, batch_sizes
 from skgd._inputs import Rows, checked_rows, dtype_of, take_rows, to_device
 from skgd._network import Layer, Network
 from skgd._optimizers import OPTIMIZERS
-from skgd._sparse import is_wide
+from skgd._sparse import csr, is_wide
 from skgd._steps import Models
 from skgd._stopping import History
-from skgd._tensors import copied, new_generator, to_tensor
+from skgd._tensors import CPU, copied, new_generator, to_tensor
 from skgd._training import Validation, Watch, train
 from skgd._validation import check_cast, check_weights
 
@@ -269,8 +269,8 @@ def _at_once(
     if not together or sizes == [len(fold.rows)]:  # rows are copied
         row_bytes = rows.shape[1] * dtype_of(rows).itemsize
         n_folds = min(n_folds, max(1, _BYTES_OF_ROWS // (len(fold.rows) * row_bytes)))
-    if scipy.sparse.issparse(rows) and is_wide(rows):
-        return 1, 1 if first.average else n_models  # see _steps.bind_step
+    if scipy.sparse.issparse(rows) and is_wide(csr(rows, CPU)):  # see _steps.bind_step
+        return 1, 1 if first.average else n_models
     return n_folds, n_models
 
 

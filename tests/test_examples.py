@@ -225,3 +225,13 @@ def test_house_prices_end_with_a_sentence_without_data(monkeypatch, tmp_path):
     monkeypatch.setattr("sklearn.datasets.fetch_california_housing", unreachable)
     with pytest.raises(SystemExit, match=r"no network.*pass --data FILE"):
         load("california_housing").main(["--output", str(tmp_path)])
+
+
+def test_both_searches_of_a_network_find_the_same_winner(run):
+    """Learning rate and penalty of the two winners are printed, and equal."""
+    printed = run("tune_a_network", "--candidates", "6", "--epochs", "3")
+    _, *theirs, score = numbers(printed, "RandomizedSearchCV")
+    _, *ours, our_score = numbers(printed, "VectorizedRandomizedSearchCV")
+    assert ours == theirs
+    assert our_score == pytest.approx(score, abs=0.003)  # of 1,797 digits, float32
+    assert our_score > 0.8
