@@ -14,22 +14,25 @@ Winner and scores are compared with those of GridSearchCV over our own estimator
 Memory is measured in a new process for each search, after a short one of its kind has
 loaded what is loaded once and started the workers. The peaks of resident memory that
 Linux keeps for the process and its workers are set back, and read after the search.
+All of these processes have torch loaded, those of MLPClassifier too, which needs none.
 """
 
 import argparse
 import os
 import platform
 import re
+import subprocess
+import sys
 import time
 import warnings
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from itertools import pairwise
-from multiprocessing import active_children, get_context
+from multiprocessing import active_children
 from pathlib import Path
 from statistics import median
+from subprocess import PIPE
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -222,12 +225,12 @@ def one_in(kind: Kind, work: Work) -> int:
 
 
 def short(work: Work) -> Work:
-    """Return the work with few candidates and two epochs."""
+    """Return the work with few candidates and one epoch."""
     return work._replace(
         lr=(*work.lr[:2], 2),
         alpha=(*work.alpha[:2], min(2, work.alpha[2])),
         n_random=work.n_random and 4 * work.one_in,
-        epochs=2,
+        epochs=1,
     )
 
 
@@ -274,7 +277,7 @@ def race(work: Work, kinds: list[str], repeats: int, device: str) -> list[str]:
         if not KINDS[name].vectorized:
             ratios = [median(t) / median(times[other]) for other in (TWO_JOBS, ONE_JOB)]
             cell += ", x" + " / x".join(f"{ratio:.2g}" for ratio in ratios)
-            cell += f", 1 in {work.one_in}" if work.one_in > 1 else ""
+            cell += f", from 1 in {work.one_in}" if work.one_in > 1 else ""
         cells.append(cell)
     agreement = compared(searches[TWO_JOBS], searches[ONE_BY_ONE])
     return [str(work), *cells, agreement]
@@ -293,8 +296,9 @@ def compared(vectorized: Any, one_by_one: Any) -> str:
         for search in (vectorized, one_by_one)
     )
     winner = vectorized.cv_results_["params"][scores.mean(axis=0).argmax()]
-    same = "same" if winner == one_by_one.best_params_ else "another"
-    return f"{same}, {np.abs(scores - other_scores).max():.1g}"
+    same = "the same" if winner == one_by_one.best_params_ else "another"
+    difference = np.abs(scores - other_scores).max()
+    return f"{same} winner, scores within {difference:.1g}"
 
 
 def resident(processes: list[int], line: str) -> int:
@@ -305,7 +309,6 @@ def resident(processes: list[int], line: str) -> int:
 
 def memory(name: str, work: Work, device: str) -> str:
     """Return the peak memory of a search, and how much of it the search added."""
-    warnings.simplefilter("ignore", ConvergenceWarning)
     kind, data = KINDS[name], data_of(work)
     fit(search_of(kind, short(work), device), kind, data)
     processes = [os.getpid(), *(worker.pid for worker in active_children())]
@@ -320,10 +323,10 @@ def memory(name: str, work: Work, device: str) -> str:
     return cell
 
 
-def in_new_process(function: Callable[..., Any], *arguments: Any) -> Any:
-    """Return what a function returns in a process of its own."""
-    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-        return pool.submit(function, *arguments).result()
+def memory_in_new_process(name: str, work: Work) -> str:
+    """Return what ``memory`` does in a new process, by this script with its options."""
+    command = [sys.executable, *sys.argv, "--memory-of", name, "--works", work.name]
+    return subprocess.run(command, stdout=PIPE, text=True, check=True).stdout.strip()
 
 
 def machine_and_versions(device: str) -> str:
@@ -337,6 +340,15 @@ def machine_and_versions(device: str) -> str:
         except PackageNotFoundError:
             words += f"; no {package}, so that its column is left out"
     return words
+
+
+def print_cold(work: Work, device: str) -> None:
+    """Print the time of a first search."""
+    kind = KINDS[TWO_JOBS]
+    taken = seconds(search_of(kind, work, device), kind, work, data_of(work))
+    print(
+        f"A first search, {work}, n_jobs=2, starts its workers and takes {taken:.2f} s"
+    )
 
 
 def print_table(title: str, columns: list[str], rows: Any) -> None:
@@ -353,40 +365,35 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="short works, once each")
     parser.add_argument("--device", default="cpu", help="of the vectorized searches")
     parser.add_argument("--works", default="", help="only those with this in the name")
+    parser.add_argument("--memory-of", choices=KINDS, help="print no more than that")
     args = parser.parse_args()
     warnings.simplefilter("ignore", ConvergenceWarning)  # the epochs are set
 
     device, repeats = args.device, 1 if args.quick else args.repeats
     works = WORKS + WORKS_ON_CUDA if device == "cuda" else WORKS
+    works = [short(work) if args.quick else work for work in works]
     works = [work for work in works if args.works in work.name]
-    if args.quick:
-        works = [short(work) for work in works]
+    if args.memory_of:
+        print(memory(args.memory_of, works[0], device))
+        return
+
     print(machine_and_versions(device))
     if not HOUSING.exists():
         print(f"California housing is left out: it is not at {HOUSING}")
         works = [work for work in works if not work.housing]
     kinds = [name for name in KINDS if name != "skorch" or find_spec("skorch")]
-
-    cold = seconds(
-        search_of(KINDS[TWO_JOBS], works[0], device),
-        KINDS[TWO_JOBS],
-        works[0],
-        data_of(works[0]),
-    )
-    print(f"A first search with n_jobs=2, workers not yet started: {cold:.2f} s")
+    print_cold(works[0], device)
     print_table(
         f"Seconds, medians of {repeats} searches (and their range); x: how many times "
-        "as long as the vectorized search takes, with n_jobs=2 / with n_jobs=None; 1 in "
-        "5: timed on a fifth of the candidates, and multiplied; agreement: whether "
-        "GridSearchCV over skgd has the same winner, and by how much scores differ",
-        ["candidates x folds", *kinds, "agreement"],
+        "as long as the vectorized searches take, with n_jobs=2 / with n_jobs=None",
+        ["candidates x folds", *kinds, "GridSearchCV over skgd finds"],
         (race(work, kinds, repeats, device) for work in works),
     )
     print_table(
         "MiB resident at the peak, in all processes (what the search added to it)",
         ["candidates x folds", *kinds],
         (
-            [str(work), *(in_new_process(memory, name, work, device) for name in kinds)]
+            [str(work), *(memory_in_new_process(name, work) for name in kinds)]
             for work in (works[:1] if args.quick else works)
         ),
     )

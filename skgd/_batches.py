@@ -73,6 +73,13 @@ def all_rows(data: Data) -> Rows:
     return np.arange(data.x.shape[0]) if data.rows is None else data.rows
 
 
+def padded(rows_of_folds: Sequence[Rows], length: int) -> Rows:
+    """Return the rows of several folds as (f, length), the last of each repeated."""
+    return np.stack(
+        [np.pad(rows, (0, length - len(rows)), mode="edge") for rows in rows_of_folds]
+    )
+
+
 def batches_of(rows: Tensor, sizes: Sequence[int]) -> list[Tensor]:
     """Return rows (n,) batch by batch, (b,), or rows (f, n), (f * b,)."""
     batches = rows.split_with_sizes(list(sizes), dim=-1)

@@ -27,6 +27,8 @@ __all__ = [
     "Trajectory",
     "WeightTrajectory",
     "has_callbacks",
+    "subtask",
+    "task_of_search",
     "with_callbacks",
     "without_contexts_",
 ]
@@ -53,6 +55,30 @@ def without_contexts_(estimator: Any) -> None:
     """Drop what belongs to a fit under way; a copy made meanwhile is no part of it."""
     for name in _CONTEXTS:
         vars(estimator).pop(name, None)
+
+
+def task_of_search(context: Any, search: Any, n_tasks: int) -> Any:
+    """Return the task that the fits of a search are parts of, which has begun.
+
+    It is the given one, but for the task of the whole search.
+    """
+    if not context.sequential_subtasks:
+        return context
+    task = context.subcontext("search", max_subtasks=n_tasks, sequential_subtasks=False)
+    return task.call_on_fit_task_begin(estimator=search)
+
+
+def subtask(task: Any, name: str, number: int, max_subtasks: int | None) -> Any:
+    """Return a part of a task, by its number; None if nobody looks on.
+
+    So it is if more turns out to be done than was foreseen.
+    """
+    if task is None:
+        return None
+    children = task._children_map
+    if number in children or len(children) == task.max_subtasks:
+        return None
+    return task.subcontext(name, task_id=number, max_subtasks=max_subtasks)
 
 
 class FitTasks:

@@ -216,19 +216,22 @@ class LossCurveDisplay:
                 f"{type(search).__name__}; use VectorizedGridSearchCV."
             )
             raise ValueError(msg)
+        params = search.cv_results_["params"]
+        names = _names(params) if names is None else names
         told = [  # fits that failed, or of other estimators, have no curve
-            ([curve for curve in curves if len(curve)], params)
-            for curves, params in zip(
-                search.loss_curves_, search.cv_results_["params"], strict=True
-            )
+            ([curve for curve in curves if len(curve)], name)
+            for curves, name in zip(search.loss_curves_, names, strict=True)
         ]
-        told = [(curves, params) for curves, params in told if curves]
+        told = [(curves, name) for curves, name in told if curves]
+        if not told:
+            msg = "search must have candidates with loss curves. Got none."
+            raise ValueError(msg)
         candidates = [_filled(curves) for curves, _ in told]
         display = cls(
             x=[np.arange(1, curves.shape[1] + 1) for curves in candidates],
             losses=[curves.mean(axis=0) for curves in candidates],
             bands=[(curves.min(axis=0), curves.max(axis=0)) for curves in candidates],
-            names=_names([params for _, params in told]) if names is None else names,
+            names=[name for _, name in told],
         )
         return display.plot(ax, log_scale=log_scale, line_kw=line_kw)
 

@@ -17,7 +17,8 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from copy import copy
+from contextlib import contextmanager
+from copy import copy, deepcopy
 from functools import lru_cache, partial
 from itertools import product
 from time import perf_counter
@@ -46,8 +47,9 @@ from sklearn.pipeline import Pipeline
 from sklearn.utils.metaestimators import _safe_split
 from sklearn.utils.parallel import Parallel, delayed
 from sklearn.utils.validation import _check_method_params, _num_samples
+from torch import Tensor
 
-from skgd._callbacks import has_callbacks
+from skgd._callbacks import subtask, task_of_search
 from skgd._estimators import MiniBatchClassifier
 from skgd._grouping import (
     Group,
@@ -60,7 +62,7 @@ from skgd._grouping import (
     with_last_step,
 )
 from skgd._inputs import device_of
-from skgd._stacks import Split, Trained, fit_together, pieces
+from skgd._stacks import BYTES_OF_ROWS, Split, Trained, fit_together, pieces
 from skgd._steps import Models
 from skgd._stopping import History
 
@@ -94,7 +96,7 @@ class _Prepared(NamedTuple):
     X: ArrayLike
     y: ArrayLike
     sample_weight: ArrayLike | None
-    X_test: ArrayLike
+    scored: dict[str, ArrayLike]  # the test rows, and the training rows if asked
 
 
 class _CvSplit(NamedTuple):
@@ -103,18 +105,27 @@ class _CvSplit(NamedTuple):
     number: int
     train: Array
     test: Array
-    prepared: _Prepared | None  # where there are steps before the last
+    prepared: _Prepared | None = None  # where there are steps before the last
+    reason: str = ""  # why there are, and it is not
 
 
 class _Job(NamedTuple):
     """Candidates of a group, to be trained together on some splits."""
 
     estimator: Any
+    setting: Any  # of its steps before the last
     candidates: Sequence[int]
     numbers: Sequence[Parameters]
-    cuts: Sequence[_CvSplit]
-    so_far: Mapping[Place, Trained] | None  # what was trained of them up to now
+    splits: Sequence[_CvSplit]
+    so_far: Mapping[tuple[int, int], Trained] | None  # by split and candidate
     keeps: bool  # whether training may go on from what comes out
+
+
+class _Done(NamedTuple):
+    """What has come of a job; nothing if there is a reason."""
+
+    fits: list[tuple[Place, Result, Trained | None]]
+    reason: str = ""
 
 
 class Evaluation:
@@ -126,8 +137,10 @@ class Evaluation:
         self._search, self._task, self._split_params = search, task, split_params
         self._resource = resource  # a parameter that grows from call to call, if any
         self._base = clone(search.estimator)
-        # What was trained of candidates that may go on, by candidate and split.
-        self._states: dict[Any, dict[int, Trained]] = defaultdict(dict)
+        # What was trained in the last call of candidates that may go on, by candidate
+        # and split, and with what the steps before the last have made of the splits.
+        self._states: dict[Any, dict[int, Trained]] = {}
+        self._prepared: dict[Any, dict[int, _CvSplit]] = {}
         self._more: dict[str, list[Any]] = defaultdict(list)
         self.candidates: list[dict[str, Any]] = []
         self.fits: list[Result] = []  # split by split for each candidate
@@ -189,42 +202,46 @@ class Evaluation:
             self._base, candidates, task.y, task.fit_params, self._has_begun
         )
         n_jobs = search.n_jobs
-        if any(_on_accelerator(task.X, plan.estimator) for plan in plans):
+        together = [plan for plan in plans if plan.group.together]
+        if any(_on_accelerator(task.X, plan.estimator) for plan in together):
             n_jobs = 1  # one process holds the device
         parallel = _parallel(n_jobs, search.pre_dispatch)
-        jobs = self._jobs(candidates, splits, plans, effective_n_jobs(n_jobs))
-        n_models = sum(len(p.group.candidates) for p in plans if p.group.together)
+        jobs = self._jobs(candidates, splits, together, effective_n_jobs(n_jobs))
+        n_models = sum(len(plan.group.candidates) for plan in together)
         n_fits = (len(candidates) - n_models) * len(splits)
-        tasks = None
-        if has_callbacks(search) and context is not None:
-            tasks = _search_task(context, sum(map(len, jobs)) + n_fits, search)
+        shown = None  # to callbacks
+        if task.caller is not None and context is not None:
+            shown = task_of_search(context, search, sum(map(len, jobs)) + n_fits)
         found: dict[Place, Result] = {}
+        states: dict[Any, dict[int, Trained]] = defaultdict(dict)
+        reasons: dict[int, str] = {}  # of candidates that were refused together
         with parallel:
             for some in jobs:
-                self._train(candidates, some, len(splits), parallel, tasks, found)
+                for done, job in self._train(some, parallel, shown, len(splits)):
+                    if done.reason:
+                        reasons |= dict.fromkeys(job.candidates, done.reason)
+                    for place, result, trained in done.fits:
+                        found[place] = result
+                        if trained is not None:
+                            name = self._name(candidates[place[0]])
+                            states[name][place[1]] = trained
+                    if task.verbose > 1:
+                        n_all = len(candidates) * len(splits)
+                        print(f"{len(found)} of {n_all} models trained")
             places = np.ndindex(len(candidates), len(splits))
             apart = [place for place in places if place not in found]
-            contexts = [_subtask(tasks, "fit", 0) for _ in apart]
-            for place, result in parallel(
-                delayed(_fit_one)(
-                    task,
-                    clone(self._base),
-                    candidates[place[0]],
-                    (place, splits[place[1]]),
-                    (len(candidates), len(splits)),
-                    one,
-                )
-                for place, one in zip(apart, contexts, strict=True)
-            ):
-                found[place] = result
-        if tasks is not None and tasks is not context:
-            tasks.call_on_fit_task_end(estimator=search)
+            found |= self._fit_apart(candidates, splits, apart, parallel, shown)
+        if shown is not None and shown is not context:
+            shown.call_on_fit_task_end(estimator=search)
+        self._states = states
         fits = [
             [found[number, split] for split in range(len(splits))]
             for number in range(len(candidates))
         ]
         for plan in plans:
-            self.groups += _as_evaluated(plan.group, fits, len(self.candidates))
+            self.groups += _as_evaluated(
+                plan.group, fits, reasons, len(self.candidates)
+            )
         return fits
 
     def _jobs(
@@ -234,101 +251,136 @@ class Evaluation:
         plans: Sequence[Plan],
         n_workers: int,
     ) -> list[list[_Job]]:
-        """Return what is to be done, by the setting of the steps before the last.
+        """Return what is to be done, in lists of one setting of earlier steps each.
 
-        A group makes several jobs where there are more workers than groups.
+        A list has as many splits as may be kept with what such steps make of them. A
+        group makes several jobs where there are more workers than groups.
         """
-        cuts = [
-            _CvSplit(n, train, test, None) for n, (train, test) in enumerate(splits)
-        ]
+        of_splits = [_CvSplit(n, *rows) for n, rows in enumerate(splits)]
         of_settings: dict[Any, list[Plan]] = defaultdict(list)
         for plan in plans:
-            if plan.group.together:
-                of_settings[plan.setting].append(plan)
+            of_settings[plan.setting].append(plan)
+        at_once = len(splits)
+        if plans and plans[0].path:
+            at_once = max(n_workers, BYTES_OF_ROWS // _bytes_of(self._task.X))
         jobs = []
         for some in of_settings.values():
             # Groups of unlike cost are cut finer, so that no worker waits for long.
             finer = 2 if len(some) > 1 and n_workers > 1 else 1
             n_pieces = -(-finer * n_workers // len(some))
-            jobs.append(
-                [
-                    job
-                    for plan in some
-                    for job in self._jobs_of(candidates, plan, cuts, n_pieces)
-                ]
-            )
+            for few in pieces(of_splits, at_once):
+                keeps = len(few) == len(splits)  # with what is made of them
+                jobs.append(
+                    [
+                        job
+                        for plan in some
+                        for job in self._jobs_of(candidates, plan, few, n_pieces, keeps)
+                    ]
+                )
         return jobs
 
     def _jobs_of(
         self,
         candidates: Sequence[Parameters],
         plan: Plan,
-        cuts: Sequence[_CvSplit],
+        splits: Sequence[_CvSplit],
         n_pieces: int,
+        keeps: bool,
     ) -> Iterator[_Job]:
         """Give a group in so many pieces, or as many as it has models."""
         numbers = plan.group.candidates
         of_candidates = pieces(range(len(numbers)), -(-len(numbers) // n_pieces))
-        n_pieces_of_cuts = -(-n_pieces // len(of_candidates))
-        of_cuts = pieces(cuts, -(-len(cuts) // n_pieces_of_cuts))
+        n_pieces_of_splits = -(-n_pieces // len(of_candidates))
+        of_splits = pieces(splits, -(-len(splits) // n_pieces_of_splits))
         begun = self._has_begun(candidates[numbers[0]])
-        for some, few in product(of_candidates, of_cuts):
-            names = [self._name(candidates[numbers[n]]) for n in some]
-            so_far = {
-                (split, place): self._states[name][cut.number]
-                for (split, cut), (place, name) in product(
-                    enumerate(few), enumerate(names)
-                )
-                if begun
-            }
+        prepared = self._prepared.get(plan.setting, {}) if begun else {}
+        for some, few in product(of_candidates, of_splits):
+            so_far = None
+            if begun:
+                names = [self._name(candidates[numbers[n]]) for n in some]
+                so_far = {
+                    (n, place): self._states[name][split.number]
+                    for (n, split), (place, name) in product(
+                        enumerate(few), enumerate(names)
+                    )
+                }
             yield _Job(
                 plan.estimator,
+                plan.setting,
                 [numbers[n] for n in some],
                 [plan.numbers[n] for n in some],
-                few,
-                so_far if begun else None,
-                self._may_go_on(plan),
+                [prepared.get(split.number, split) for split in few],
+                so_far,
+                keeps and self._may_go_on(plan),
             )
 
     def _train(
-        self,
-        candidates: Sequence[Parameters],
-        jobs: Sequence[_Job],
-        n_splits: int,
-        parallel: Any,
-        tasks: Any,
-        found: dict[Place, Result],
-    ) -> None:
-        """Do the jobs of one setting of the steps before the last."""
+        self, jobs: Sequence[_Job], parallel: Any, shown: Any, n_splits: int
+    ) -> Iterator[tuple[_Done, _Job]]:
+        """Do the jobs of one setting of earlier steps, and give what comes of each."""
         task, estimator = self._task, jobs[0].estimator
-        if last_step(estimator)[0]:
-            cuts = {cut.number: cut for job in jobs for cut in job.cuts}.values()
-            prepared = {
-                cut.number: cut
-                for cut in parallel(
-                    delayed(_prepare)(task, estimator, cut) for cut in cuts
-                )
-            }
-            if any(cut.prepared is None for cut in prepared.values()):
-                return  # one fit at a time will say why
+        if type(estimator) is Pipeline:
+            splits = {split.number: split for job in jobs for split in job.splits}
+            prepared = {n: one for n, one in splits.items() if one.prepared is not None}
+            for split in parallel(
+                delayed(_prepare)(task, estimator, split)
+                for split in splits.values()
+                if split.prepared is None
+            ):
+                prepared[split.number] = split
+            reasons = [one.reason for one in prepared.values() if one.reason]
+            if reasons:
+                yield from ((_Done([], reasons[0]), job) for job in jobs)
+                return
             jobs = [
-                job._replace(cuts=[prepared[cut.number] for cut in job.cuts])
+                job._replace(splits=[prepared[split.number] for split in job.splits])
                 for job in jobs
             ]
+            if jobs[0].keeps:
+                self._prepared[jobs[0].setting] = prepared
         contexts = [
-            _subtask(tasks, f"{len(job.candidates) * len(job.cuts)} models", None)
+            subtask(
+                shown,
+                f"{len(job.candidates) * len(job.splits)} models",
+                job.candidates[0] * n_splits + job.splits[0].number,
+                None,
+            )
             for job in jobs
         ]
-        for done in parallel(
-            delayed(_train_together)(task, job, one)
-            for job, one in zip(jobs, contexts, strict=True)
+        for done, number in parallel(
+            delayed(_train_together)(task, job, number, one)
+            for number, (job, one) in enumerate(zip(jobs, contexts, strict=True))
         ):
-            for place, result, trained in done:
-                found[place] = result
-                if trained is not None:
-                    self._states[self._name(candidates[place[0]])][place[1]] = trained
-            if task.verbose > 1:
-                print(f"{len(found)} of {len(candidates) * n_splits} models trained")
+            yield done, jobs[number]
+
+    def _fit_apart(
+        self,
+        candidates: Sequence[Parameters],
+        splits: Sequence[tuple[Array, Array]],
+        places: Sequence[Place],
+        parallel: Any,
+        shown: Any,
+    ) -> dict[Place, Result]:
+        """Return the results of fits that are made one at a time."""
+        contexts = [
+            subtask(
+                shown, "candidate-split-evaluation", number * len(splits) + split, 0
+            )
+            for number, split in places
+        ]
+        fits = [
+            delayed(_fit_one)(
+                self._task,
+                clone(self._base),
+                candidates[place[0]],
+                place,
+                splits[place[1]],
+                (len(candidates), len(splits)),
+                one,
+            )
+            for place, one in zip(places, contexts, strict=True)
+        ]
+        return dict(parallel(fits))
 
     def _may_go_on(self, plan: Plan) -> bool:
         """Return whether a larger ``max_iter`` just continues the training."""
@@ -374,49 +426,29 @@ def _parallel(n_jobs: int | None, pre_dispatch: int | str) -> Any:
         return Parallel(n_jobs=n_jobs, pre_dispatch=pre_dispatch)
 
 
-def _search_task(context: Any, n_tasks: int, search: Any) -> Any:
-    """Return the task that the jobs are parts of, for callbacks.
-
-    It is the given one, but for the task of the whole fit.
-    """
-    if not context.sequential_subtasks:
-        return context
-    search_task = context.subcontext(
-        "search", max_subtasks=n_tasks, sequential_subtasks=False
-    )
-    return search_task.call_on_fit_task_begin(estimator=search)
-
-
-def _subtask(tasks: Any, name: str, max_subtasks: int | None) -> Any:
-    """Return the next part of a task; None if nobody looks on.
-
-    Fits of a job that was refused are not foreseen, and nobody is told of them.
-    """
-    if tasks is None or len(tasks._children_map) == tasks.max_subtasks:
-        return None
-    number = len(tasks._children_map)
-    return tasks.subcontext(name, task_id=number, max_subtasks=max_subtasks)
+def _bytes_of(X: Any) -> int:
+    """Return the bytes of all rows, about; those of a frame as if it held floats."""
+    return int(getattr(X, "nbytes", 8 * np.prod(getattr(X, "shape", 1))))
 
 
 def _as_evaluated(
-    group: Group, fits: Sequence[Sequence[Result]], offset: int
+    group: Group,
+    fits: Sequence[Sequence[Result]],
+    reasons: Mapping[int, str],
+    offset: int,
 ) -> Iterator[Group]:
-    """Give a group, or the two that it fell into, with the places in cv_results_."""
-    for together in (True, False):
-        some = [
-            number + offset
-            for number in group.candidates
-            if all(fit["together"] for fit in fits[number]) == together
-        ]
-        if some:
-            reason = (
-                "" if together else group.reason or "X, y or a parameter is refused"
-            )
-            yield Group(some, group.params, together, reason)
+    """Give a group, or those that it fell into, with the places in cv_results_."""
+    of_reasons: dict[str, list[int]] = defaultdict(list)
+    for number in group.candidates:
+        together = all(fit["together"] for fit in fits[number])
+        reason = "" if together else reasons.get(number, group.reason)
+        of_reasons[reason].append(number + offset)
+    for reason, numbers in of_reasons.items():
+        yield Group(numbers, group.params, not reason, reason)
 
 
-def _prepare(task: Task, estimator: Any, cut: _CvSplit) -> _CvSplit:
-    """Return a split with the steps before the last fitted; as it is if they refuse."""
+def _prepare(task: Task, estimator: Any, split: _CvSplit) -> _CvSplit:
+    """Return a split with the steps before the last fitted, or why they are not."""
     pipeline, given = clone(estimator), dict[str, Any]()
     _, last = last_step(pipeline)
 
@@ -425,20 +457,27 @@ def _prepare(task: Task, estimator: Any, cut: _CvSplit) -> _CvSplit:
         return last
 
     last.fit = note_down  # in the place of the method
-    X, y = _safe_split(pipeline, task.X, task.y, cut.train)
-    X_test, _ = _safe_split(pipeline, task.X, task.y, cut.test, cut.train)
-    params = _check_method_params(task.X, params=task.fit_params, indices=cut.train)
+    X, y = _safe_split(pipeline, task.X, task.y, split.train)
+    X_test, _ = _safe_split(pipeline, task.X, task.y, split.test, split.train)
+    params = _check_method_params(task.X, params=task.fit_params, indices=split.train)
     try:
         pipeline.fit(X, y, **params)
-        X_test = _before_last(pipeline, X_test)
-    except Exception:  # any step may raise anything
-        return cut
+        scored = {"test": _before_last(pipeline, X_test)}
+        if task.return_train_score:
+            scored["train"] = _before_last(pipeline, X)
+    except Exception as error:  # any step may raise anything
+        return split._replace(reason=_why(error))
     del last.fit
     if given["params"].keys() - {"sample_weight"}:
-        return cut
+        return split._replace(reason="fit is given more than sample_weight")
     weight = given["params"].get("sample_weight")
-    prepared = _Prepared(pipeline, given["X"], given["y"], weight, X_test)
-    return cut._replace(prepared=prepared)
+    prepared = _Prepared(pipeline, given["X"], given["y"], weight, scored)
+    return split._replace(prepared=prepared)
+
+
+def _why(error: Exception) -> str:
+    """Return an error as the reason why fits are made one at a time."""
+    return f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
 
 
 def _before_last(pipeline: Any, X: ArrayLike) -> ArrayLike:
@@ -451,7 +490,7 @@ def _before_last(pipeline: Any, X: ArrayLike) -> ArrayLike:
     return X
 
 
-class _Rows(NamedTuple):
+class _Scored(NamedTuple):
     """Rows that are scored, in the eyes of the pipeline and of its last step."""
 
     X: ArrayLike
@@ -460,77 +499,101 @@ class _Rows(NamedTuple):
     params: Parameters  # of the scorer
 
 
-def _rows(task: Task, estimator: Any, cut: _CvSplit) -> dict[str, _Rows]:
+def _scored(task: Task, estimator: Any, split: _CvSplit) -> dict[str, _Scored]:
     """Return what is scored in a split: test rows and, if asked, training rows."""
-    parts: dict[str, tuple[Array, Array | None]] = {"test": (cut.test, cut.train)}
+    parts: dict[str, tuple[Array, Array | None]] = {"test": (split.test, split.train)}
     if task.return_train_score:
-        parts["train"] = (cut.train, None)
-    rows = {}
+        parts["train"] = (split.train, None)
+    scored = {}
     for name, (some, train) in parts.items():
         X, y = _safe_split(estimator, task.X, task.y, some, train)
         params = _check_method_params(task.X, params=task.score_params, indices=some)
-        seen = X
-        if cut.prepared is not None:
-            seen = cut.prepared.X_test if name == "test" else cut.prepared.X
-        rows[name] = _Rows(X, seen, y, params)
-    return rows
+        seen = X if split.prepared is None else split.prepared.scored[name]
+        scored[name] = _Scored(X, seen, y, params)
+    return scored
 
 
 def _train_together(
-    task: Task, job: _Job, context: Any
-) -> list[tuple[Place, Result, Trained | None]]:
-    """Return the results of a job, none where its rows or parameters are refused."""
-    if context is not None:
-        context.call_on_fit_task_begin(estimator=task.caller)
+    task: Task, job: _Job, number: int, context: Any
+) -> tuple[_Done, int]:
+    """Return what comes of a job, and its number."""
+    if context is None:
+        return _done(task, job, None), number
+    context.call_on_fit_task_begin(estimator=task.caller)
+    try:
+        return _done(task, job, context), number
+    finally:
+        context.call_on_fit_task_end(estimator=task.caller)
 
+
+def _done(task: Task, job: _Job, context: Any) -> _Done:
+    """Return the results of a job, or why it is left to one fit at a time."""
     asks_only = _asks_only(task.scorer)
 
     @lru_cache(maxsize=1)  # of one split at a time, for they are copies
-    def rows_of(split: int) -> dict[str, _Rows]:
-        return _rows(task, job.estimator, job.cuts[split])
+    def scored_of(split: int) -> dict[str, _Scored]:
+        return _scored(task, job.estimator, job.splits[split])
 
     def asked(split: int) -> list[ArrayLike]:
-        if not asks_only:
-            return []
-        return [rows.seen for rows in rows_of(split).values()]
+        return [one.seen for one in scored_of(split).values()] if asks_only else []
 
     splits = [
-        _split(task, cut, partial(asked, split)) for split, cut in enumerate(job.cuts)
+        _split(task, split, partial(asked, number))
+        for number, split in enumerate(job.splits)
     ]
-    candidates = [candidate_of(job.estimator, numbers) for numbers in job.numbers]
-    done = []
-    try:
-        for trained in fit_together(
-            candidates,
-            splits,
-            max_bytes=task.max_bytes,
-            so_far=job.so_far,
-            watch_of=lambda n, epochs: _Progress(task, context, n, epochs),
-        ):
-            cut = job.cuts[trained.split]
-            place = job.candidates[trained.candidate], cut.number
-            result = _result(task, trained, cut, rows_of(trained.split))
-            goes_on = job.keeps and trained.error is None
-            done.append((place, result, trained if goes_on else None))
-            if not asks_only:  # it may have changed them
-                rows_of.cache_clear()
-    except (TypeError, ValueError):
-        done = []  # one fit at a time will say why
-    if context is not None:
-        context.call_on_fit_task_end(estimator=task.caller)
-    return done
+    all_trained = fit_together(
+        [candidate_of(job.estimator, numbers) for numbers in job.numbers],
+        splits,
+        max_bytes=task.max_bytes,
+        so_far=job.so_far,
+        watching=partial(_watching, task, context),
+    )
+    fits: list[tuple[Place, Result, Trained | None]] = []
+    while True:
+        try:
+            trained = next(all_trained, None)
+        except Exception as error:  # one fit at a time will say it as scikit-learn does
+            return _Done([], _why(error))
+        if trained is None:
+            return _Done(fits)
+        split = job.splits[trained.split]
+        result = _result(task, trained, split, scored_of(trained.split))
+        if not asks_only:  # the scorer may have changed the rows
+            scored_of.cache_clear()
+        goes_on = job.keeps and trained.error is None
+        place = job.candidates[trained.candidate], split.number
+        fits.append((place, result, deepcopy(trained) if goes_on else None))
 
 
 def _split(
-    task: Task, cut: _CvSplit, asked: Callable[[], Sequence[ArrayLike]]
+    task: Task, split: _CvSplit, asked: Callable[[], Sequence[ArrayLike]]
 ) -> Split:
     """Return what is trained on in a split, and what will be asked for."""
-    if cut.prepared is not None:
-        _, X, y, weight, _ = cut.prepared
+    if split.prepared is not None:
+        _, X, y, weight, _ = split.prepared
         return Split(X, y, weight, None, asked)
     weight = task.fit_params.get("sample_weight")
-    train = np.arange(_num_samples(task.X))[np.asarray(cut.train)]
+    train = np.arange(_num_samples(task.X))[np.asarray(split.train)]
     return Split(task.X, task.y, weight, train, asked)
+
+
+@contextmanager
+def _watching(
+    task: Task, context: Any, n_models: int, n_epochs: int
+) -> Iterator[_Progress | None]:
+    """Give who looks on at the training of a stack, if anyone does."""
+    if context is None and task.verbose < 3:
+        yield None
+        return
+    if context is None:
+        yield _Progress(task, None, n_models, n_epochs)
+        return
+    stack = context.subcontext(f"epochs of {n_models} models", max_subtasks=n_epochs)
+    stack.call_on_fit_task_begin(estimator=task.caller)
+    try:
+        yield _Progress(task, stack, n_models, n_epochs)
+    finally:
+        stack.call_on_fit_task_end(estimator=task.caller)
 
 
 class _Progress:
@@ -538,19 +601,14 @@ class _Progress:
 
     wants_steps = False
 
-    def __init__(self, task: Task, context: Any, n_models: int, n_epochs: int) -> None:
-        self._verbose, self._caller = task.verbose > 2, task.caller
+    def __init__(self, task: Task, stack: Any, n_models: int, n_epochs: int) -> None:
+        self._task, self._stack = task, stack
         self._n_models, self._n_epochs, self._epochs = n_models, n_epochs, 0
-        self._stack = None
-        if context is not None:
-            name = f"epochs of {n_models} models"
-            self._stack = context.subcontext(name, max_subtasks=n_epochs)
-            self._stack.call_on_fit_task_begin(estimator=self._caller)
 
     def before_epoch(self) -> None:
         if self._stack is not None:
             self._epoch = self._stack.subcontext("epoch")
-            self._epoch.call_on_fit_task_begin(estimator=self._caller)
+            self._epoch.call_on_fit_task_begin(estimator=self._task.caller)
 
     def before_step(self) -> None:
         pass
@@ -560,20 +618,18 @@ class _Progress:
 
     def after_epoch(self, models: Models, histories: Sequence[History]) -> str:
         self._epochs += 1
-        if self._verbose:
+        if self._task.verbose > 2:
             print(
                 f"{self._n_models} models, epoch {self._epochs} of {self._n_epochs}, "
                 f"{len(histories)} in training"
             )
         if self._stack is not None:
-            self._epoch.call_on_fit_task_end(estimator=self._caller)
-            if self._epochs == self._n_epochs or not any(h.goes_on for h in histories):
-                self._stack.call_on_fit_task_end(estimator=self._caller)
+            self._epoch.call_on_fit_task_end(estimator=self._task.caller)
         return ""
 
 
 def _result(
-    task: Task, trained: Trained, cut: _CvSplit, rows: Mapping[str, _Rows]
+    task: Task, trained: Trained, split: _CvSplit, rows: Mapping[str, _Scored]
 ) -> Result:
     """Return the scores of a model as scikit-learn's function for one fit does."""
     result: Result = {
@@ -595,10 +651,10 @@ def _result(
     for name, (X, seen, y, params) in rows.items():
         began = perf_counter()
         estimator = trained.estimator
-        if cut.prepared is not None and (params or not _asks_only(task.scorer)):
-            estimator = with_last_step(cut.prepared.pipeline, estimator)
+        if split.prepared is not None and (params or not _asks_only(task.scorer)):
+            estimator = with_last_step(split.prepared.pipeline, estimator)
             seen = X
-        if _is_share_of_hits(task.scorer, estimator, y, params):
+        if _is_share_of_hits(task.scorer, estimator, seen, y, params):
             scores = float(np.mean(estimator.predict(seen) == y))
         else:
             scores = _score(estimator, seen, y, task.scorer, params, task.error_score)
@@ -609,17 +665,25 @@ def _result(
     return result
 
 
-def _is_share_of_hits(scorer: Any, estimator: Any, y: Any, params: Parameters) -> bool:
+def _is_share_of_hits(
+    scorer: Any, estimator: Any, X: Any, y: Any, params: Parameters
+) -> bool:
     """Return whether the score is the plain accuracy of labels that were predicted.
 
     The checks of accuracy_score take several times as long as to train a small model.
     """
     by_default = isinstance(scorer, _PassthroughScorer)
-    named = isinstance(scorer, _Scorer) and scorer._score_func is accuracy_score
+    named = (
+        isinstance(scorer, _Scorer)
+        and scorer._score_func is accuracy_score
+        and scorer._sign == 1
+        and not scorer._kwargs
+    )
     return (
-        (by_default or (named and not scorer._kwargs))
+        (by_default or named)
         and type(estimator) is MiniBatchClassifier
         and not (params or estimator._multilabel_)
+        and not isinstance(X, Tensor)
         and isinstance(y, np.ndarray)
         and y.ndim == 1
     )
@@ -628,24 +692,33 @@ def _is_share_of_hits(scorer: Any, estimator: Any, y: Any, params: Parameters) -
 def _asks_only(scorer: Any) -> bool:
     """Return whether a scorer does no more than ask for predictions, or the score.
 
-    Then a pipeline and its last step are the same to it.
+    Then a pipeline and its last step are the same to it, and what it is given stays as
+    it is. A function of the user's may do anything.
     """
     scorers = [scorer]
     if isinstance(scorer, _MultimetricScorer):
         scorers = list(scorer._scorers.values())
-    return all(isinstance(one, (_BaseScorer, _PassthroughScorer)) for one in scorers)
+    return all(
+        isinstance(one, _PassthroughScorer)
+        or (
+            isinstance(one, _BaseScorer)
+            and one._score_func.__module__.startswith("sklearn.")
+        )
+        for one in scorers
+    )
 
 
 def _fit_one(
     task: Task,
     estimator: Any,
     params: Parameters,
-    fit: tuple[Place, tuple[Array, Array]],
-    totals: Place,
+    place: Place,
+    rows: tuple[Array, Array],
+    totals: tuple[int, int],
     context: Any,
 ) -> tuple[Place, Result]:
     """Return the result of one fit by scikit-learn's own function."""
-    (candidate, split), (train, test) = fit
+    (candidate, split), (train, test) = place, rows
     result = _fit_and_score(
         estimator,
         task.X,
@@ -670,4 +743,4 @@ def _fit_one(
     _, last = last_step(result.pop("estimator"))
     result["loss_curve"] = np.array(getattr(last, "loss_curve_", []))
     result["together"] = False
-    return (candidate, split), result
+    return place, result

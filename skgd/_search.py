@@ -29,13 +29,18 @@ from sklearn.model_selection._search_successive_halving import (
 from sklearn.utils import indexable
 from sklearn.utils.validation import _check_method_params
 
+from skgd._callbacks import has_callbacks
 from skgd._evaluation import Evaluation, Task
-from skgd._grouping import Group
+from skgd._grouping import Group, last_step
 from skgd._validation import check_max_bytes
 
 
 class _VectorizedSearch(BaseSearchCV):
-    """``fit`` of scikit-learn's searches, by way of ``Evaluation``."""
+    """``fit`` of scikit-learn's searches, by way of ``Evaluation``.
+
+    A search inherits from this class first, so that its ``fit`` counts; one that halves
+    does so last, for its ``fit`` in scikit-learn calls that of the base.
+    """
 
     max_bytes: int | None
     groups_: list[Group]
@@ -89,6 +94,7 @@ class _VectorizedSearch(BaseSearchCV):
         )
         self._check_input_parameters(X=X, y=y, split_params=split_params)
         self.n_splits_ = self._checked_cv_orig.get_n_splits(X, y, **split_params)
+        looked_at = has_callbacks(self) or has_callbacks(last_step(self.estimator)[1])
         task = Task(
             X,
             y,
@@ -99,7 +105,7 @@ class _VectorizedSearch(BaseSearchCV):
             self.error_score,
             self.max_bytes,
             self.verbose,
-            caller=self if getattr(self, "_skl_callbacks", []) else None,
+            caller=self if looked_at else None,
         )
         evaluation = Evaluation(
             self, task, split_params, getattr(self, "resource", None)
@@ -125,11 +131,8 @@ class _VectorizedSearch(BaseSearchCV):
         several = isinstance(scorers, _MultimetricScorer)
         self.scorer_ = scorers._scorers if several else scorers
         self.cv_results_ = results
-        curves = iter(evaluation.fits)
-        self.loss_curves_ = [
-            [next(curves)["loss_curve"] for _ in range(self.n_splits_)]
-            for _ in evaluation.candidates
-        ]
+        n, curves = self.n_splits_, [fit["loss_curve"] for fit in evaluation.fits]
+        self.loss_curves_ = [curves[i : i + n] for i in range(0, len(curves), n)]
         self.groups_ = evaluation.groups
         context.call_on_fit_task_end(**told)
         return self
@@ -157,7 +160,7 @@ class _VectorizedSearch(BaseSearchCV):
         refit.call_on_fit_task_end(**told)
 
 
-class VectorizedGridSearchCV(GridSearchCV, _VectorizedSearch):
+class VectorizedGridSearchCV(_VectorizedSearch, GridSearchCV):
     """Grid search that trains candidates x splits as one tensor program.
 
     scikit-learn's GridSearchCV, with the same parameters, attributes and results. Any
@@ -207,16 +210,18 @@ class VectorizedGridSearchCV(GridSearchCV, _VectorizedSearch):
     ----------
     cv_results_ : dict of ndarray
         Parameters, scores, ranks and times of all candidates, in the form of
-        scikit-learn. The time of a fit is that of its stack divided by its models.
+        scikit-learn. The time of a fit is that of its stack divided by its models,
+        without the steps before the last; the time of a score is without predictions
+        that were made for many models at once.
     best_estimator_ : estimator
         The best candidate, fitted to all of the data. Only with ``refit``.
     best_score_, best_params_, best_index_ : float, dict, int
         Mean score, parameters and place in ``cv_results_`` of the best candidate.
-    groups_ : list of Group
+    groups_ : list of named tuples
         How the candidates were trained: for every group their places in
-        ``cv_results_`` (``candidates``), what they have in common of the parameters
-        searched (``params``), whether they were trained ``together``, and if not the
-        ``reason``.
+        ``cv_results_`` (``candidates``), the parameters searched that they share, as
+        the first of them sets them (``params``), whether they were trained
+        ``together``, and if not the ``reason``.
     loss_curves_ : list of list of ndarray
         The objective of every epoch, for every candidate and split; empty where a fit
         of scikit-learn's has none.
@@ -315,7 +320,7 @@ class VectorizedGridSearchCV(GridSearchCV, _VectorizedSearch):
         evaluate_candidates(ParameterGrid(self.param_grid), callback_ctx=callback_ctx)
 
 
-class VectorizedRandomizedSearchCV(RandomizedSearchCV, _VectorizedSearch):
+class VectorizedRandomizedSearchCV(_VectorizedSearch, RandomizedSearchCV):
     """Randomized search that trains candidates x splits as one tensor program.
 
     scikit-learn's RandomizedSearchCV, with the same candidates and results.
@@ -367,16 +372,18 @@ class VectorizedRandomizedSearchCV(RandomizedSearchCV, _VectorizedSearch):
     ----------
     cv_results_ : dict of ndarray
         Parameters, scores, ranks and times of all candidates, in the form of
-        scikit-learn. The time of a fit is that of its stack divided by its models.
+        scikit-learn. The time of a fit is that of its stack divided by its models,
+        without the steps before the last; the time of a score is without predictions
+        that were made for many models at once.
     best_estimator_ : estimator
         The best candidate, fitted to all of the data. Only with ``refit``.
     best_score_, best_params_, best_index_ : float, dict, int
         Mean score, parameters and place in ``cv_results_`` of the best candidate.
-    groups_ : list of Group
+    groups_ : list of named tuples
         How the candidates were trained: for every group their places in
-        ``cv_results_`` (``candidates``), what they have in common of the parameters
-        searched (``params``), whether they were trained ``together``, and if not the
-        ``reason``.
+        ``cv_results_`` (``candidates``), the parameters searched that they share, as
+        the first of them sets them (``params``), whether they were trained
+        ``together``, and if not the ``reason``.
     loss_curves_ : list of list of ndarray
         The objective of every epoch, for every candidate and split; empty where a fit
         of scikit-learn's has none.
@@ -541,16 +548,18 @@ class VectorizedHalvingGridSearchCV(HalvingGridSearchCV, _VectorizedSearch):
     ----------
     cv_results_ : dict of ndarray
         Parameters, scores, ranks and times of all candidates, in the form of
-        scikit-learn. The time of a fit is that of its stack divided by its models.
+        scikit-learn. The time of a fit is that of its stack divided by its models,
+        without the steps before the last; the time of a score is without predictions
+        that were made for many models at once.
     best_estimator_ : estimator
         The best candidate, fitted to all of the data. Only with ``refit``.
     best_score_, best_params_, best_index_ : float, dict, int
         Mean score, parameters and place in ``cv_results_`` of the best candidate.
-    groups_ : list of Group
+    groups_ : list of named tuples
         How the candidates were trained: for every group their places in
-        ``cv_results_`` (``candidates``), what they have in common of the parameters
-        searched (``params``), whether they were trained ``together``, and if not the
-        ``reason``.
+        ``cv_results_`` (``candidates``), the parameters searched that they share, as
+        the first of them sets them (``params``), whether they were trained
+        ``together``, and if not the ``reason``.
     loss_curves_ : list of list of ndarray
         The objective of every epoch, for every candidate and split; empty where a fit
         of scikit-learn's has none.
@@ -717,16 +726,18 @@ class VectorizedHalvingRandomSearchCV(HalvingRandomSearchCV, _VectorizedSearch):
     ----------
     cv_results_ : dict of ndarray
         Parameters, scores, ranks and times of all candidates, in the form of
-        scikit-learn. The time of a fit is that of its stack divided by its models.
+        scikit-learn. The time of a fit is that of its stack divided by its models,
+        without the steps before the last; the time of a score is without predictions
+        that were made for many models at once.
     best_estimator_ : estimator
         The best candidate, fitted to all of the data. Only with ``refit``.
     best_score_, best_params_, best_index_ : float, dict, int
         Mean score, parameters and place in ``cv_results_`` of the best candidate.
-    groups_ : list of Group
+    groups_ : list of named tuples
         How the candidates were trained: for every group their places in
-        ``cv_results_`` (``candidates``), what they have in common of the parameters
-        searched (``params``), whether they were trained ``together``, and if not the
-        ``reason``.
+        ``cv_results_`` (``candidates``), the parameters searched that they share, as
+        the first of them sets them (``params``), whether they were trained
+        ``together``, and if not the ``reason``.
     loss_curves_ : list of list of ndarray
         The objective of every epoch, for every candidate and split; empty where a fit
         of scikit-learn's has none.

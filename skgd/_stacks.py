@@ -6,8 +6,10 @@ same order: they are a fold of the engine (see ``_batches``). Folds that take as
 steps an epoch are trained as one stack, which is cut into several where its arrays
 would take more bytes than they may.
 
-Each estimator comes out as ``fit`` would have left it, but for rounding, and knows what
-it predicts for the rows that it will be asked for, computed for all models at once.
+Each estimator predicts what it would after ``fit``, but for rounding, and knows it for
+the rows that it will be asked for, computed for all models at once. (Its random stream
+is that of its fold, which may be further on than its own would be, had it stopped
+early.)
 Candidates that differ in nothing that has an effect are one model: otherwise rounding,
 which depends on the place in a stack, would tell them apart.
 """
@@ -15,6 +17,7 @@ which depends on the place in a stack, would tell them apart.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from copy import deepcopy
 from itertools import pairwise, product
 from time import perf_counter
@@ -28,7 +31,7 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from skgd._base import PER_MODEL, _Examples, _MiniBatchBase
-from skgd._batches import Data, batch_sizes
+from skgd._batches import Data, batch_sizes, padded
 from skgd._inputs import Rows, checked_rows, dtype_of, take_rows, to_device
 from skgd._network import Layer, Network
 from skgd._optimizers import OPTIMIZERS
@@ -42,15 +45,15 @@ from skgd._validation import check_cast, check_weights
 Array = npt.NDArray[Any]
 Places = npt.NDArray[np.int64]
 
-# Bytes that the arrays of a stack may take unless told otherwise: on the CPU so many
-# that a cache holds them, on an accelerator a part of what is free.
-_BYTES_OF_CPU, _SHARE_OF_DEVICE = 12 * 2**20, 0.4
+# Bytes that the arrays of a stack may take unless told otherwise: so many that a cache
+# holds them, or on CUDA a part of what is free.
+_BYTES_OF_CPU, _SHARE_OF_CUDA = 12 * 2**20, 0.4
 
-# Bytes of rows that are copied for a stack, at the most, if it is more than one fold.
-_BYTES_OF_ROWS = 2**30
+# Bytes of rows that are copied for several splits, at the most.
+BYTES_OF_ROWS = 2**30
 
-# Numbers that are predicted at once.
-_PREDICTED_AT_ONCE = 2**22
+# Numbers of the widest layer that are computed at once for predictions.
+_PREDICTED_AT_ONCE, _ROWS_OF_A_LAYER = 2**22, 4096
 
 
 class Split(NamedTuple):
@@ -61,6 +64,10 @@ class Split(NamedTuple):
     sample_weight: ArrayLike | None
     train: Places | None  # the rows to train on; None is all
     asked: Callable[[], Sequence[ArrayLike]]  # gives the rows to predict
+
+
+# Gives who looks on, if anyone, at the training of so many models for so many epochs.
+Watching = Callable[[int, int], AbstractContextManager[Watch | None]]
 
 
 class Trained(NamedTuple):
@@ -100,34 +107,38 @@ def fit_together(
     *,
     max_bytes: int | None = None,
     so_far: Mapping[tuple[int, int], Trained] | None = None,
-    watch_of: Callable[[int, int], Watch] | None = None,
+    watching: Watching = lambda n_models, n_epochs: nullcontext(),
 ) -> Iterator[Trained]:
     """Train every candidate on every split, and give them as they come.
 
     ``so_far`` holds what was trained up to now, by split and candidate, to go on with.
-    ``watch_of`` makes who looks on at a stack, given its models and its epochs. An
+    ``watching`` gives who looks on at a stack of so many models, for so many epochs. An
     error of a candidate's own is handed over; one of the data is raised.
     """
-    met = [_meet(candidates[0], splits, number) for number in range(len(splits))]
-    twins: dict[Any, list[int]] = {}
+    alike: dict[Any, list[int]] = {}
     for number, candidate in enumerate(candidates):
-        twins.setdefault(_effect(candidate), []).append(number)
-    folds = _folds(candidates, [same[0] for same in twins.values()], met, so_far)
+        alike.setdefault(_effect(candidate), []).append(number)
+    twins = {numbers[0]: numbers for numbers in alike.values()}
+    met = _meet(candidates[0], splits)
+    folds = _folds(candidates, list(twins), met, so_far)
     for stack in _stacks(candidates[0], folds, max_bytes):
         began = perf_counter()
         with torch.inference_mode():
-            models, histories = _train(candidates, stack, so_far, watch_of)
+            models, histories = _train(candidates, stack, so_far, watching)
         seconds = (perf_counter() - began) / len(histories)
         for trained in _hand_over(
             candidates, splits, stack, models, histories, seconds
         ):
-            same = twins[_effect(candidates[trained.candidate])]
-            share = trained.seconds / len(same)
-            for number in same:
+            numbers = twins[trained.candidate]
+            for number in numbers:
                 twin = candidates[number]._trainee()
                 twin._forget()
                 twin.__dict__.update(_learnt(trained.estimator))
-                yield trained._replace(candidate=number, estimator=twin, seconds=share)
+                yield trained._replace(
+                    candidate=number,
+                    estimator=twin,
+                    seconds=trained.seconds / len(numbers),
+                )
 
 
 def _effect(candidate: _MiniBatchBase) -> tuple[Any, ...]:
@@ -141,28 +152,47 @@ def _effect(candidate: _MiniBatchBase) -> tuple[Any, ...]:
     return (*numbers, candidate.alpha, _seed(candidate.random_state))
 
 
-def _meet(first: _MiniBatchBase, splits: Sequence[Split], number: int) -> _Met:
-    """Return the training rows of a split, or raise ValueError."""
-    X, y, sample_weight, places, _ = splits[number]
-    checked = first._trainee()
-    checked._forget()
-    dtypes = checked._dtypes(first=True)
-    examples = checked._checked(X, y, sample_weight, dtypes=dtypes, first=True)
-    if places is None:
-        places = np.arange(len(examples.labels))
-        return _Met(number, _learnt(checked), examples, places)
-    fold = first._trainee()
-    fold._forget()
-    labels, targets = fold._encode(
+def _meet(first: _MiniBatchBase, splits: Sequence[Split]) -> list[_Met]:
+    """Return the training rows of all splits, or raise ValueError.
+
+    What several splits are parts of is checked once, and is one array for all of them.
+    """
+    checked: dict[tuple[int, ...], tuple[dict[str, Any], _Examples]] = {}
+    met = []
+    for number, (X, y, sample_weight, places, _) in enumerate(splits):
+        whole = id(X), id(y), id(sample_weight)
+        if whole not in checked:
+            knows = first._trainee()
+            knows._forget()
+            dtypes = knows._dtypes(first=True)
+            all_of_it = knows._checked(X, y, sample_weight, dtypes=dtypes, first=True)
+            checked[whole] = _learnt(knows), all_of_it
+        learnt, examples = checked[whole]
+        if places is None:
+            places = np.arange(len(examples.labels))
+        met.append(_met(first, number, learnt, examples, places))
+    return met
+
+
+def _met(
+    first: _MiniBatchBase,
+    number: int,
+    learnt: dict[str, Any],
+    examples: _Examples,
+    places: Places,
+) -> _Met:
+    """Return what of the examples a split trains on, and what is learnt of it."""
+    knows = first._trainee()
+    knows._forget()
+    labels, targets = knows._encode(
         examples.labels[places], None, dtype_of(examples.rows)
     )
     given = examples.sample_weight
     if given is not None:
         given = check_weights("sample_weight", given[places], len(places))
-    weight = fold._weight(labels, given, labels, given)
-    learnt = {**_learnt(checked), **_learnt(fold)}
-    of_fold = _Examples(examples.rows, labels, targets, given, weight)
-    return _Met(number, learnt, of_fold, places)
+    weight = knows._weight(labels, given, labels, given)
+    of_split = _Examples(examples.rows, labels, targets, given, weight)
+    return _Met(number, {**learnt, **_learnt(knows)}, of_split, places)
 
 
 def _learnt(estimator: _MiniBatchBase) -> dict[str, Any]:
@@ -244,7 +274,9 @@ def _shape(first: _MiniBatchBase, fold: _Fold) -> tuple[Any, ...]:
 
 
 def pieces(items: Sequence[Any], at_most: int) -> list[Sequence[Any]]:
-    """Return the items in pieces of about one length."""
+    """Return the items in as few pieces as it takes, of about one length."""
+    if not items:
+        return []
     n_pieces = -(-len(items) // at_most)
     cuts = [len(items) * piece // n_pieces for piece in range(n_pieces + 1)]
     return [items[start:stop] for start, stop in pairwise(cuts)]
@@ -262,13 +294,15 @@ def _at_once(
         device = first._device(rows)
         if device.type == "cuda":
             free, _ = torch.cuda.mem_get_info(device)
-            max_bytes = int(_SHARE_OF_DEVICE * free)
+            free += torch.cuda.memory_reserved(device)  # what torch holds and may use
+            free -= torch.cuda.memory_allocated(device)
+            max_bytes = int(_SHARE_OF_CUDA * free)
     n_models = max(1, max_bytes // _bytes_of_model(first, fold, max(sizes)))
     n_folds = max(1, n_models // n_candidates)
-    together = fold.met.examples.rows is folds[-1].met.examples.rows
-    if not together or sizes == [len(fold.rows)]:  # rows are copied
-        row_bytes = rows.shape[1] * dtype_of(rows).itemsize
-        n_folds = min(n_folds, max(1, _BYTES_OF_ROWS // (len(fold.rows) * row_bytes)))
+    shares_rows = rows is folds[-1].met.examples.rows
+    if not shares_rows or sizes == [len(fold.rows)]:  # rows are copied
+        n_bytes = rows.shape[0] * rows.shape[1] * dtype_of(rows).itemsize
+        n_folds = min(n_folds, max(1, BYTES_OF_ROWS // n_bytes))
     if scipy.sparse.issparse(rows) and is_wide(csr(rows, CPU)):  # see _steps.bind_step
         return 1, 1 if first.average else n_models
     return n_folds, n_models
@@ -290,7 +324,7 @@ def _train(
     candidates: Sequence[_MiniBatchBase],
     stack: Sequence[_Fold],
     so_far: Mapping[tuple[int, int], Trained] | None,
-    watch_of: Callable[[int, int], Watch] | None,
+    watching: Watching,
 ) -> tuple[Models, list[History]]:
     """Train the candidates of a stack of folds."""
     first = candidates[stack[0].candidates[0]]._trainee()
@@ -312,12 +346,10 @@ def _train(
         models.t = max((estimator.t_ for estimator in going), default=0)
         models.epochs = max((estimator.n_iter_ for estimator in going), default=0)
         shared = shared._replace(max_iter=first.max_iter - models.epochs)
-        watch = watch_of(len(members), shared.max_iter) if watch_of else None
-        return models, train(
-            data, models, shared, per_model, None, watch, histories=histories
-        )
+        with watching(len(members), shared.max_iter) as watch:
+            train(data, models, shared, per_model, None, watch, histories)
+        return models, histories
     first._initialise_(models)
-    watch = watch_of(len(members), shared.max_iter) if watch_of else None
     validation = None
     if stack[0].held_out is not None:
         held_out = [(fold.met, fold.held_out) for fold in stack]
@@ -327,7 +359,8 @@ def _train(
             _scorer(candidates, stack, data.y.device),
             True,
         )
-    return models, train(data, models, shared, per_model, validation, watch)
+    with watching(len(members), shared.max_iter) as watch:
+        return models, train(data, models, shared, per_model, validation, watch)
 
 
 def _members(stack: Sequence[_Fold]) -> list[tuple[_Fold, int]]:
@@ -397,8 +430,7 @@ def _rows_of(
     if len(rows) == 1:
         return rows[0], None
     counts = [len(some) for some in rows]
-    padded = [np.pad(some, (0, max(counts) - len(some)), "edge") for some in rows]
-    return np.stack(padded), counts if len(set(counts)) > 1 else None
+    return padded(rows, max(counts)), counts if len(set(counts)) > 1 else None
 
 
 def _scorer(
@@ -426,10 +458,11 @@ def _scorer(
                 for place, model in zip(places, models, strict=True)
                 if model // len(stack[0].candidates) == number
             ]
-            if of_fold:
-                layers = _layers_at(network, [place for place, _ in of_fold])
+            at_once = _predicted_at_once(network, examples.rows)
+            for some in pieces(of_fold, at_once):
+                layers = _layers_at(network, [place for place, _ in some])
                 predicted = first._raw_predictions(layers, examples.rows, device)
-                for (place, model), z in zip(of_fold, predicted, strict=True):
+                for (place, model), z in zip(some, predicted, strict=True):
                     scores[place] = judges[model](network, place, z[None])
         return [scores[place] for place in places]
 
@@ -450,6 +483,15 @@ def _held_out(fold: _Fold) -> _Examples:
     )
 
 
+def _predicted_at_once(network: Network, rows: Rows) -> int:
+    """Return of how many models predictions are computed at once."""
+    n_outputs = network.layers[-1].w.shape[1]
+    widest = max(w.shape[1] for w, _ in network.layers)
+    n_rows: int = rows.shape[0]
+    n_numbers = max(n_outputs * n_rows, widest * min(n_rows, _ROWS_OF_A_LAYER))
+    return max(1, _PREDICTED_AT_ONCE // n_numbers)
+
+
 def _layers_at(network: Network, places: Sequence[int]) -> list[Layer]:
     """Return the layers of some models of a stack."""
     return [
@@ -467,13 +509,12 @@ def _hand_over(
     seconds: float,
 ) -> Iterator[Trained]:
     """Give the estimators of a stack that was trained."""
-    n_outputs = models.parameters.layers[-1].w.shape[1]
     places = iter(range(len(histories)))
     for fold in stack:
         met, first = fold.met, candidates[fold.candidates[0]]
         asked = _asked(first, met, splits[met.split])
-        n_rows = max((rows.shape[0] for _, rows in asked), default=1)
-        at_once = max(1, _PREDICTED_AT_ONCE // (n_outputs * n_rows))
+        limits = [_predicted_at_once(models.answer, rows) for _, rows in asked]
+        at_once = min(limits, default=len(fold.candidates))
         for numbers in pieces(fold.candidates, at_once):
             at = [next(places) for _ in numbers]
             with torch.inference_mode():

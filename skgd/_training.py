@@ -26,6 +26,7 @@ from skgd._batches import (
     batch_sizes,
     batches_of,
     counts_in_batches,
+    padded,
     rows_of_epoch,
     take_folds,
     weights_in_all,
@@ -189,7 +190,11 @@ def _losses_of_guesses(data: Data, models: Models, shared: Shared) -> list[float
 
 
 def _losses_of_some(data: Data, network: Network, shared: Shared) -> list[float]:
-    """Return every model's loss over some rows, (m,), far from each other."""
+    """Return every model's loss over some rows, (m,), far from each other.
+
+    How far is the same for all folds, so those of unlike length may be judged by a few
+    rows more than alone.
+    """
     step = max(1, data.n_samples // _JUDGED_ROWS)
     some, counts = all_rows(data)[..., ::step], data.counts
     if counts is not None:
@@ -238,7 +243,8 @@ def _train(
     watch: Watch | None,
 ) -> None:
     """Train epoch by epoch, on batches of the given sizes, and write the histories."""
-    began = monotonic()
+    spent = max((h.seconds[-1] for h in histories if h.seconds), default=0.0)
+    began = monotonic() - spent
     members = list(range(len(histories)))  # the models by their places in the stack
     going = [place for place in members if histories[place].goes_on]
     running = going  # the models at these places
@@ -280,6 +286,8 @@ def _train(
             going = [p for p, on in zip(going, goes_on, strict=True) if on]
             _put(models, [members[place] for place in stopped], stack, stopped)
             folds, kept = _smaller_stack(going, len(members), len(stack.generators))
+            # Those that have stopped keep their weights in ``models``, which the others
+            # therefore leave at the first stop, and else where it is worth a new stack.
             if stack is models or len(kept) <= _WORTH_SHRINKING * len(members):
                 going = [kept.index(place) for place in going]
                 members = [members[place] for place in kept]
@@ -466,11 +474,7 @@ def _bind_epoch(
                 zip(models.generators, rows_in_epoch, strict=True)
             )
         ]
-        rows = draws[0]
-        if n_folds > 1:  # the shorter ones are padded
-            rows = np.stack(
-                [np.pad(d, (0, sum(sizes) - len(d)), "edge") for d in draws]
-            )
+        rows = draws[0] if n_folds == 1 else padded(draws, sum(sizes))
         return torch.from_numpy(rows).to(data.y.device)
 
     def take_steps(block: slice, rows: Tensor, batch_loss: Tensor) -> str:
@@ -538,13 +542,6 @@ def _rows_of_fold(
         return places
     rows: Rows = (data.rows if data.rows.ndim == 1 else data.rows[fold])[places]
     return rows
-
-
-def _stacked(rows_of_folds: Sequence[Rows], length: int) -> Rows:
-    """Return the rows of several folds as (f, n), the shorter ones padded."""
-    return np.stack(
-        [np.pad(rows, (0, length - len(rows)), mode="edge") for rows in rows_of_folds]
-    )
 
 
 def _bind_validation(

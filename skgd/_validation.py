@@ -1,7 +1,8 @@
 """What each parameter must be, and the sentence said when it is not.
 
-One table serves the estimators and the searches. scikit-learn's private helpers are
-imported here and nowhere else.
+One table serves the estimators and the searches. Of scikit-learn's private helpers,
+those that check are imported here, those that its searches are made of in
+``_evaluation`` and ``_search``, and none elsewhere.
 """
 
 import re

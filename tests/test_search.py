@@ -1909,7 +1909,7 @@ def test_groups_of_data_that_are_refused():
     assert_trained(search, together=False)
     reasons = {group.reason for group in search.groups_}
     assert len(reasons) == 1
-    assert reasons.pop().startswith("X, y or a parameter")
+    assert reasons.pop() == "ValueError: Input X contains NaN."
 
 
 @pytest.mark.parametrize("n_jobs", [1, 2])
@@ -2048,8 +2048,7 @@ def test_a_progress_bar_shows_models_and_epochs(capsys, monkeypatch):
     search = search_of(REGRESSOR, {**SPACE, "batch_size": [8, 10]})
     search.set_callbacks(ProgressBar()).fit(X, y)
     told = capsys.readouterr().out
-    for number in (0, 1):
-        assert f"VectorizedGridSearchCV - 8 models #{number}" in told
+    assert told.count("VectorizedGridSearchCV - 8 models #") == 2
     assert told.count("VectorizedGridSearchCV - epochs of 8 models #0") == 2
     assert "VectorizedGridSearchCV - search" in told
     assert "refit-with-best-params | MiniBatchRegressor - fit" in told
@@ -2268,8 +2267,7 @@ def test_a_progress_bar_sees_all_workers(loky, capsys, monkeypatch):
     search = search_of(REGRESSOR, {**SPACE, "max_time": [None, 1e9]}, n_jobs=2)
     search.set_callbacks(ProgressBar()).fit(X, y)
     told = capsys.readouterr().out
-    for number in (0, 1):
-        assert f"VectorizedGridSearchCV - 4 models #{number}" in told
+    assert told.count("VectorizedGridSearchCV - 4 models #") == 2
     assert told.count(" | MiniBatchRegressor - fit") == 8 + 1
     lines = [line for line in told.splitlines() if " - " in line]
     assert all("100%" in line for line in lines), told

@@ -53,7 +53,12 @@ from sklearn.model_selection import (
     TimeSeriesSplit,
 )
 from sklearn.pipeline import Pipeline
-from sklearn.preprocessing import MinMaxScaler, OneHotEncoder, StandardScaler
+from sklearn.preprocessing import (
+    MinMaxScaler,
+    OneHotEncoder,
+    StandardScaler,
+    TargetEncoder,
+)
 
 import skgd._sparse
 import skgd._training
@@ -70,8 +75,8 @@ y, LABELS, THREE = Y[:, 0], TASKS["two classes"][1], TASKS["three classes"][1]
 SEVERAL_LABELS = (Y.mean(0) < Y).astype(int)
 LR = {"lr": [0.01, 0.05]}
 
-# Folds of 51 and 52 rows to train on make as many batches of most sizes, and so make one
-# stack. One of 40 does not.
+# Folds of 51 and 52 rows to train on have as many batches of most sizes: they make one
+# stack. One of 40 rows does not belong to it.
 PAIR = list(KFold(7).split(X))[3:5]
 UNEQUAL = [*PAIR, (np.arange(20, 60), np.arange(20))]
 
@@ -131,9 +136,9 @@ def compared(
 ):
     """Return our search, fitted, having asserted that it says what the oracle says.
 
-    ``apart`` is the reason why all candidates are fitted one at a time, "" if they are
-    trained together, or None if the caller asserts this. ``warns`` are the kinds of
-    warnings that may come.
+    ``apart`` is how the reason begins why all candidates are fitted one at a time, ""
+    if they are trained together, or None if the caller asserts this. ``warns`` are the
+    kinds of warnings that may come.
     """
     params = {"cv": 2, **params}
     ours = search(clone(estimator), grid, max_bytes=max_bytes, **deepcopy(params))
@@ -146,8 +151,11 @@ def compared(
     assert_same_search(ours, theirs, X, tolerance)
     evaluated = [number for group in ours.groups_ for number in group.candidates]
     assert sorted(evaluated) == list(range(len(ours.cv_results_["params"])))
-    if apart is not None:
-        assert {(g.together, g.reason) for g in ours.groups_} == {(not apart, apart)}
+    for group in ours.groups_:
+        assert bool(group.reason) != group.together
+        if apart is not None:
+            assert group.together == (not apart), group
+            assert group.reason.startswith(apart)
     return ours
 
 
@@ -485,6 +493,14 @@ def test_a_list_of_grids():
     assert len(found.groups_) == 3
 
 
+def test_candidates_that_are_alike():
+    """A value may be in a grid twice, and an estimator may have been fitted before."""
+    model = regressor(warm_start=True).fit(X, y)
+    grid = {"lr": [0.01, 0.01, 0.05], "batch_size": [8, np.int64(8)]}
+    found = compared(model, grid, X, y)
+    assert len(found.groups_) == 1
+
+
 SCHEDULES = ["adaptive", "constant", "cosine", "invscaling", "one_cycle", "optimal"]
 
 
@@ -756,6 +772,15 @@ def test_sample_weights_are_split_like_the_rows(cls, y, weight):
     assert not np.array_equal(scores_of(found), scores_of(without))
 
 
+def test_a_fold_without_weight_fails():
+    """Weights that are all zero are refused in the fold that has them."""
+    weights = {"sample_weight": np.where(np.arange(60) < 30, 0, WEIGHT)}
+    cv = [(np.arange(30), np.arange(30, 60)), (np.arange(10, 60), np.arange(10))]
+    reason = "ValueError: "
+    params = {"cv": cv, "fit_params": weights, "scoring": "neg_mean_squared_error"}
+    compared(regressor(), LR, X, y, apart=reason, warns=FAILED, **params)
+
+
 @pytest.mark.parametrize("weight", [None, WEIGHT, ZEROS], ids=["none", "some", "zero"])
 @pytest.mark.parametrize("labels", [LABELS, THREE], ids=["two", "three"])
 def test_classes_are_weighted_by_fold(labels, weight):
@@ -795,7 +820,7 @@ def test_a_fold_of_one_class_fails():
     """What the estimator refuses is reported as the oracle reports it."""
     labels = np.repeat(["a", "b"], 30)
     cv = [(np.arange(30), np.arange(30, 60)), (np.arange(10, 50), np.arange(10))]
-    reason = "X, y or a parameter is refused"
+    reason = "ValueError: "
     compared(classifier(), LR, X, labels, cv=cv, apart=reason, warns=FAILED)
 
 
@@ -874,11 +899,15 @@ WIDE_SETTINGS = {
 
 
 @pytest.mark.parametrize("name", WIDE_SETTINGS)
-def test_wide_sparse_rows(name):
-    """Steps that touch some columns only are taken by many models at once."""
+def test_wide_sparse_rows(name, epochs):
+    """Steps that touch some columns only are taken by the models of a fold at once.
+
+    But for averages, in which all columns count.
+    """
     model = classifier(**WIDE_SETTINGS[name])
     grid = {"alpha": [0.001, 0.1], "l1_ratio": [0.0, 0.5], **LR}
     compared(model, grid, WIDE, LABELS, scoring=likelihood, cv=2)
+    assert (max(epochs) > 1) == (name != "averaged")
 
 
 @every_optimizer
@@ -1039,6 +1068,15 @@ def test_pipelines_that_end_in_a_model(name):
     pipeline, rows, grid = PIPELINES[name]
     scoring = likelihood
     compared(pipeline, grid, rows, THREE, scoring=scoring, return_train_score=True)
+
+
+def test_training_rows_are_scored_as_they_are_transformed():
+    """Not as ``fit_transform`` gave them to the model, which may be something else."""
+    letters = pd.DataFrame({"a": np.repeat(list("abcdef"), 10)})
+    cv = KFold(3, shuffle=True, random_state=0)
+    pipeline = Pipeline([("encode", TargetEncoder(cv=cv)), ("model", regressor())])
+    params = {"cv": cv, "return_train_score": True}
+    compared(pipeline, LR_OF_MODEL, letters, y, **params)
 
 
 def test_steps_of_one_setting_are_fitted_once_a_split():
@@ -1261,6 +1299,27 @@ def test_scorers_may_fail():
     compared(classifier(), LR, X, LABELS, warns={UserWarning}, **params)
 
 
+def test_scorers_see_a_fitted_model():
+    """What ``fit`` leaves is there: weights, curves, names, and room for more."""
+
+    def of_weights(estimator, X, y):
+        sizes = [abs(coef).sum() for coef in estimator.coefs_]
+        sizes += [abs(intercept).sum() for intercept in estimator.intercepts_]
+        curves = estimator.loss_curve_ + estimator.validation_scores_
+        names = estimator.feature_names_in_.tolist() + estimator.classes_.tolist()
+        numbers = [estimator.n_iter_, estimator.t_, estimator.loss_, len(names)]
+        return float(np.sum(sizes + curves + numbers))
+
+    model = classifier(hidden_layer_sizes=(3,), early_stopping=True, max_iter=5)
+    compared(model, {"alpha": [0.01, 0.1], **LR}, FRAME, LABELS, scoring=of_weights)
+
+    def trains_on(estimator, X, y):
+        before = estimator.score(X, y)
+        return before - estimator.partial_fit(X, y).score(X, y)
+
+    compared(regressor(), LR, X, y, scoring=trains_on)
+
+
 def test_predictions_of_a_scorer_are_those_of_the_model_alone():
     """A scorer may ask for other rows than those of the split."""
 
@@ -1406,10 +1465,7 @@ def test_values_that_are_refused(name):
     assert failed.any()
     assert not failed.all()
     for group in found.groups_:
-        assert failed[group.candidates].tolist() == [not group.together] * len(
-            group.candidates
-        )
-        assert bool(group.reason) != group.together
+        assert set(failed[group.candidates]) == {not group.together}
 
 
 def test_values_that_are_refused_in_a_pipeline():
@@ -1427,6 +1483,32 @@ def test_steps_that_fail():
     found = compared(pipeline, grid, X, LABELS, apart=None, warns=FAILED)
     apart = [n for g in found.groups_ if not g.together for n in g.candidates]
     assert sorted(apart) == [1, 3]
+
+
+def broken_later(t):
+    """Return a factor of the learning rate of the first steps."""
+    return 1 / max(0, 8 - t)
+
+
+def score_of_slow_ones(estimator, X, y):
+    """Return the score of a model with a small learning rate."""
+    if estimator.lr > 0.02:
+        raise LookupError("too fast")
+    return estimator.score(X, y)
+
+
+@pytest.mark.parametrize("pipeline", [False, True], ids=["alone", "in a pipeline"])
+@pytest.mark.parametrize("name", ["lr_schedule", "scoring"])
+def test_functions_that_raise_anything(name, pipeline):
+    """An error of any kind in a function that a fit calls fails that fit."""
+    model = regressor(early_stopping=True)
+    function = broken_later if name == "lr_schedule" else score_of_slow_ones
+    grid = {name: [getattr(model, name), function], **LR}
+    if pipeline:
+        model, grid = scaled(model), {f"model__{k}": v for k, v in grid.items()}
+    found = compared(model, grid, X, y, apart=None, warns=FAILED)
+    kept = [n for g in found.groups_ if g.together for n in g.candidates]
+    assert sorted(kept) == [0, 2]
 
 
 @pytest.mark.parametrize("cls", [VectorizedGridSearchCV, GridSearchCV])
@@ -1455,7 +1537,7 @@ def test_rows_that_are_refused(place):
     rows = X.copy()
     rows[place] = np.nan
     cv = [(np.arange(40), np.arange(40, 50)), (np.arange(20, 60), np.arange(1, 20))]
-    reason = "X, y or a parameter is refused"
+    reason = "ValueError: "
     params = {"cv": cv, "refit": False}
     compared(regressor(), LR, rows, y, apart=reason, warns=FAILED, **params)
 
@@ -1726,6 +1808,28 @@ def test_halving_of_what_fails():
     grid = {"lr": [0.003, 0.01, 0.03, 1e6, 0.02, -1.0]}
     found = halved(regressor(optimizer="sgd"), grid, X, y, apart=None, warns=FAILED)
     assert found.best_params_["lr"] < 1
+
+
+def test_survivors_that_have_failed_begin_anew():
+    """A rung that has failed is no place to go on from, nor is the one before it.
+
+    Candidates with an error score better than the others' scores survive.
+    """
+    model = regressor(loss="quantile", optimizer="adagrad", batch_size=None)
+    grid = {"lr": [0.1, 0.2, 0.5, 1.0, 2.0, 4.0]}
+    rungs = {"factor": 2, "min_resources": 1, "max_resources": 8}
+    params = {"error_score": 0.0, "refit": False, **rungs}
+    found = halved(model, grid, RAW, y, warns=FAILED, **params)
+    means = found.cv_results_["mean_test_score"]
+    assert 0 in means[6:9]
+    assert 0 not in means[9:]
+
+
+def test_most_of_the_candidates_fail():
+    """Without better ones, candidates that fail survive, and fail again."""
+    grid = {"lr": [0.01, 1e5, 1e6, 1e7]}
+    model, params = regressor(optimizer="sgd"), {"factor": 2, "max_resources": 8}
+    halved(model, grid, X, y, warns=FAILED, **params)
 
 
 @pytest.mark.parametrize("options", [{}, {"n_candidates": 7}, {"factor": 2}])
