@@ -89,11 +89,17 @@ from sklearn.model_selection import (
 )
 from sklearn.neighbors import KernelDensity
 from sklearn.pipeline import Pipeline, make_pipeline
-from sklearn.preprocessing import FunctionTransformer, MinMaxScaler, StandardScaler
+from sklearn.preprocessing import (
+    FunctionTransformer,
+    MinMaxScaler,
+    StandardScaler,
+    TargetEncoder,
+)
 from sklearn.utils.estimator_checks import parametrize_with_checks
 from test_interrupts import interrupted_at, some_moments
 from torch.utils._python_dispatch import TorchDispatchMode
 
+import skgd._stacks
 from skgd import (
     MiniBatchClassifier,
     MiniBatchRegressor,
@@ -2437,3 +2443,145 @@ def test_an_interrupt_of_the_refit_ends_that_fit():
         search.fit(X, y)
     assert search.best_estimator_.n_iter_ == 2
     assert_trained(search, together=True)
+
+
+# Odd scorers, schedules and steps
+
+
+def test_an_accuracy_that_is_turned_round_is_turned_round():
+    """The worst candidate wins where a scorer counts accuracy as a loss."""
+    scorer = make_scorer(accuracy_score, greater_is_better=False)
+    search, other = both("grid", CLASSIFIER, SPACE, scoring=scorer)
+    assert_same_results(search.fit(X, labels), other.fit(X, labels))
+    assert_trained(search, together=True)
+
+
+def test_training_rows_are_scored_as_a_pipeline_transforms_them():
+    """TargetEncoder makes something else of them while it is fitted."""
+    rows = np.digitize(X[:, :2], [-0.5, 0.5]).astype(str)
+    pipeline = make_pipeline(TargetEncoder(cv=2, random_state=0), REGRESSOR)
+    space = {f"minibatchregressor__{name}": values for name, values in SPACE.items()}
+    search, other = both("grid", pipeline, space, return_train_score=True)
+    assert_same_results(search.fit(rows, y), other.fit(rows, y))
+    assert_trained(search, together=True)
+
+
+def test_halving_goes_on_with_the_features_that_it_began_with():
+    """Steps before the last that draw at random are not drawn again."""
+    fits = []
+
+    class Draws(TransformerMixin, BaseEstimator):
+        def fit(self, X, y=None):
+            fits.append(len(X))
+            self.signs_ = np.random.default_rng().choice([-1, 1], X.shape[1])
+            return self
+
+        def transform(self, X):
+            return X * self.signs_
+
+    pipeline = make_pipeline(Draws(), REGRESSOR)
+    lrs = {"minibatchregressor__lr": [0.3, 0.1, 0.03, 0.01]}
+    search, _ = both("halving grid", pipeline, lrs)
+    search.set_params(resource="minibatchregressor__max_iter", refit=False).fit(X, y)
+    plain = both("halving grid", REGRESSOR, {"lr": lrs["minibatchregressor__lr"]})[0]
+    plain.set_params(refit=False).fit(X, y)
+    assert fits == [30, 30]
+    np.testing.assert_allclose(  # the sign of a feature changes nothing else
+        search.cv_results_["mean_test_score"],
+        plain.cv_results_["mean_test_score"],
+        rtol=1e-8,
+    )
+
+
+def fails_at_a_step(t):
+    """Raise what no estimator of ours would."""
+    raise KeyError("no such step")
+
+
+def test_any_error_of_a_candidate_is_its_own():
+    """A schedule that raises fails its candidates, and groups_ says what it raised."""
+    space = {"lr_schedule": ["constant", fails_at_a_step]}
+    search, other = both("grid", REGRESSOR, space, refit=False)
+    for one in (search, other):
+        with (
+            pytest.warns(FitFailedWarning, match="2 fits failed"),
+            pytest.warns(UserWarning, match="non-finite"),
+        ):
+            one.fit(X, y)
+    assert_same_results(search, other)
+    together, apart = search.groups_
+    assert (together.together, together.candidates) == (True, [0])
+    assert apart.reason == "KeyError: 'no such step'"
+
+
+@pytest.mark.parametrize(
+    "container",
+    [list, pd.DataFrame, torch.from_numpy, lambda X: (X * 100).astype(int)],
+    ids=["list", "frame", "tensor", "ints"],
+)
+def test_rows_are_checked_once_for_all_splits(container, monkeypatch):
+    """No split gets a copy of X, whatever holds it."""
+    joined = []
+    from_engine = skgd._stacks.train
+
+    def noting(data, *args):
+        joined.append(data.x.shape[0])
+        return from_engine(data, *args)
+
+    monkeypatch.setattr("skgd._stacks.train", noting)
+    search, _ = both("grid", REGRESSOR, SPACE, refit=False, cv=KFold(4))
+    search.fit(container(X), y)
+    assert joined == [len(X)]
+    assert_trained(search, together=True)
+
+
+def sorted_error(y_true, y_pred):
+    """Return an error, and leave the targets in another order."""
+    error = mean_absolute_error(y_true, y_pred)
+    y_true.sort()
+    return error
+
+
+def test_a_metric_may_spoil_what_it_is_given():
+    """Each candidate is scored on rows of its own, if not by scikit-learn's metrics."""
+    search, other = both("grid", REGRESSOR, SPACE, scoring=make_scorer(sorted_error))
+    assert_same_results(search.fit(X, y), other.fit(X, y))
+    assert_trained(search, together=True)
+
+
+class _Noting:
+    """Notes the tasks that began and have not ended."""
+
+    def __init__(self):
+        self.open = Counter()
+
+    def setup(self, estimator, context):
+        pass
+
+    def on_fit_task_begin(self, estimator, context):
+        self.open[context.task_name] += 1
+
+    def on_fit_task_end(self, estimator, context):
+        self.open[context.task_name] -= 1
+        return False
+
+    def teardown(self, estimator, context):
+        pass
+
+
+def test_all_tasks_end_where_nothing_is_left_to_train():
+    """An iteration of halving may repeat one of as many epochs."""
+    noting = _Noting()
+    search, _ = both("halving grid", REGRESSOR, {"lr": [0.1, 0.03, 0.01, 0.003]})
+    search.set_params(aggressive_elimination=True, min_resources=4)
+    search.set_callbacks(noting).fit(X, y)
+    assert not +noting.open
+    assert noting.open["epoch"] == 0
+
+
+def test_our_fit_is_the_one_that_counts():
+    """It is found before any that scikit-learn's searches may get."""
+    for ours, _, _ in SEARCHES.values():
+        assert ours.fit.__module__ in ("skgd._search", HalvingGridSearchCV.__module__)
+        bases = [base.__name__ for base in ours.__mro__]
+        assert bases.index("_VectorizedSearch") < bases.index("BaseSearchCV")
