@@ -2459,7 +2459,7 @@ def test_an_accuracy_that_is_turned_round_is_turned_round():
 def test_training_rows_are_scored_as_a_pipeline_transforms_them():
     """TargetEncoder makes something else of them while it is fitted."""
     rows = np.digitize(X[:, :2], [-0.5, 0.5]).astype(str)
-    pipeline = make_pipeline(TargetEncoder(cv=2, random_state=0), REGRESSOR)
+    pipeline = make_pipeline(TargetEncoder(cv=KFold(2)), REGRESSOR)
     space = {f"minibatchregressor__{name}": values for name, values in SPACE.items()}
     search, other = both("grid", pipeline, space, return_train_score=True)
     assert_same_results(search.fit(rows, y), other.fit(rows, y))
