@@ -652,19 +652,19 @@ def test_every_parameter_is_searched(cls, name):
 def test_models_stop_each_at_its_own_epoch(name, hidden):
     """A model that has settled is left as it is, and the stack becomes smaller."""
     model = regressor(
-        **{**OPTIMIZERS[name], "batch_size": 16, "max_iter": 25},
+        **{**OPTIMIZERS[name], "batch_size": 16, "max_iter": 20},
         tol=0.05,
         n_iter_no_change=2,
         hidden_layer_sizes=hidden,
         last_batch="fill",
     )
     lr = OPTIMIZERS[name]["lr"]
-    grid = {"lr": np.geomspace(lr / 100, lr, 6), "random_state": [0, 1]}
+    grid = {"lr": np.geomspace(lr / 100, lr, 4), "random_state": [0, 1]}
     found = compared(model, grid, X, y, cv=UNEQUAL, warns={ConvergenceWarning})
     assert len(found.groups_) == 1
     lengths = {len(curve) for curves in found.loss_curves_ for curve in curves}
     assert len(lengths) > 5
-    for place in (0, 5, 10):
+    for place in (0, 3, 6):
         candidate = clone(model).set_params(**found.cv_results_["params"][place])
         for curve, (rows, _) in zip(found.loss_curves_[place], UNEQUAL, strict=True):
             caught(partial(candidate.fit, X[rows], y[rows]))
@@ -720,12 +720,12 @@ def test_held_out_rows_end_the_training_of_each_model(name):
         validation_fraction=0.2,
         tol=1e-3,
         n_iter_no_change=2,
-        max_iter=12,
+        max_iter=8,
         batch_size=16,
         hidden_layer_sizes=(4,),
     )
     fit_params = {} if weight is None else {"sample_weight": weight}
-    grid = {"lr": [0.003, 0.03, 0.3], "random_state": [0, 1]}
+    grid = {"lr": [0.003, 0.3], "random_state": [0, 1]}
     found = compared(
         model,
         grid,
@@ -737,7 +737,7 @@ def test_held_out_rows_end_the_training_of_each_model(name):
     )
     assert len(found.groups_) == 1
     lengths = {len(curve) for curves in found.loss_curves_ for curve in curves}
-    assert len(lengths) > 3
+    assert len(lengths) > 1
 
 
 def test_held_out_rows_and_the_rest_of_the_parameters():
