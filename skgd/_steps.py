@@ -29,7 +29,15 @@ from skgd._batches import (
 )
 from skgd._contraction import Call, contraction
 from skgd._losses import LOSSES
-from skgd._network import Network, backward, by_fold, first_segment, forward, owners
+from skgd._network import (
+    Network,
+    arrays,
+    backward,
+    by_fold,
+    first_segment,
+    forward,
+    owners,
+)
 from skgd._optimizers import (
     OPTIMIZERS,
     Floats,
@@ -146,9 +154,6 @@ def bind_update(
     n_models = len(per_model["lr"])
     start = first_segment(parameters) if is_wide(x) else 0
     flat = parameters.flat[start:]
-    owner = flat.new_zeros(1, dtype=torch.int64)
-    if n_models > 1:
-        owner = owners(parameters)[start:]
 
     numbers = _numbers_of_steps(models, optimizer, shared, per_model, schedule)
 
@@ -161,7 +166,14 @@ def bind_update(
 
     first = numbers(models.t, 1)
     names = list(first)
-    laid = flat.new_empty(len(names), len(owner))
+    laid = flat.new_ones(len(names), 1 if n_models == 1 else len(flat))
+    places = [laid.unsqueeze(2)]  # of the models, (numbers, m, elements)
+    if n_models > 1:
+        places = [
+            laid[:, at : at + array.numel()].view(len(names), n_models, -1)
+            for array in arrays(parameters)
+            if (at := int(array.storage_offset()) - start) >= 0
+        ]
     constant = not callable(schedule.kind) and len(table(numbers(models.t, 2))) == 1
 
     wide: WideLayer | WideUnit | None = None
@@ -177,7 +189,8 @@ def bind_update(
         wide = _bind_wide(x, models, optimizer, with_lasso="threshold" in names)
 
     def lay(numbers: Tensor) -> None:
-        torch.index_select(numbers, 1, owner, out=laid)
+        for place in places:
+            place.copy_(numbers.unsqueeze(2))
         if wide is not None:
             torch.index_select(numbers, 1, owner_of_wide, out=laid_wide)
 
