@@ -314,9 +314,13 @@ def _bytes_of_model(first: _MiniBatchBase, fold: _Fold, n_rows: int) -> int:
     n_outputs = max(len(targets), len(fold.met.learnt.get("classes_", ())))
     units = [*np.atleast_1d(first.hidden_layer_sizes).tolist(), n_outputs]
     n_weights = sum(i * o for i, o in pairwise([rows.shape[1], *units]))
-    of_optimizer = len(OPTIMIZERS[first.optimizer].keeps)
-    # parameters, their gradient, two numbers for each; value, gradient, two derivatives
-    numbers = (4 + of_optimizer) * n_weights + 4 * sum(units) * n_rows
+    optimizer = OPTIMIZERS[first.optimizer]
+    # What a step needs of every parameter: itself, its gradient, what is kept, and the
+    # numbers that are laid over it, with intermediate values where paces are adaptive.
+    n_laid = 16 if "epsilon" in optimizer.reads else 2
+    of_parameter = 2 + len(optimizer.keeps) + n_laid
+    # Of every unit and row: its value, the gradient, and two intermediate values.
+    numbers = of_parameter * n_weights + 4 * sum(units) * n_rows
     return int(numbers * dtype_of(rows).itemsize)
 
 
