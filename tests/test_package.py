@@ -164,3 +164,22 @@ def test_the_readmes_code_runs(code, tmp_path, monkeypatch):
 def test_the_readme_has_code():
     """The test above has something to run."""
     assert python_of_the_readme()
+
+
+def parameters_of(cls):
+    """Return the text of every parameter of a class, by its heading."""
+    text = inspect.getdoc(cls).split("Attributes\n---")[0].split("Parameters\n---")[1]
+    headings = re.split(r"^(\w+ : .*)$", text, flags=re.M)[1:]
+    return dict(zip(headings[::2], headings[1::2], strict=True))
+
+
+def test_searches_say_the_same_of_a_parameter():
+    """What two of them have in common, with the same default, has one text."""
+    searches = [getattr(skgd, name) for name in skgd.__all__ if "Search" in name]
+    assert len(searches) == 4
+    said = {}
+    for heading, text in (
+        pair for cls in searches for pair in parameters_of(cls).items()
+    ):
+        if not heading.startswith("random_state"):  # of candidates, or of rows
+            assert said.setdefault(heading, text.strip()) == text.strip(), heading
