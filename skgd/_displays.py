@@ -224,7 +224,10 @@ class LossCurveDisplay:
         ]
         told = [(curves, name) for curves, name in told if curves]
         if not told:
-            msg = "search must have candidates with loss curves. Got none."
+            msg = (
+                "search must have candidates with loss curves. Got none; its groups_ "
+                "say how they were trained."
+            )
             raise ValueError(msg)
         candidates = [_filled(curves) for curves, _ in told]
         display = cls(
@@ -691,10 +694,18 @@ def _names(params: Sequence[Mapping[str, Any]]) -> list[str]:
         if any(repr(a.get(key)) != repr(b.get(key)) for a, b in pairwise(params))
     ]
     names = [
-        ", ".join(f"{key}={some[key]!r}" for key in told if key in some)
+        ", ".join(f"{key}={_short(some[key])}" for key in told if key in some)
         for some in params
     ]
     return [name or f"fit {n}" for n, name in enumerate(names)]
+
+
+def _short(value: Any) -> str:
+    """Return what a label says of a value: of a long number, a few digits."""
+    if not isinstance(value, float):
+        return repr(value)
+    text = repr(float(value))
+    return text if len(text) < 8 else f"{value:.4g}"
 
 
 def _filled(curves: Sequence[ArrayLike]) -> Array:

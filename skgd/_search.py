@@ -221,7 +221,8 @@ class VectorizedGridSearchCV(_VectorizedSearch, GridSearchCV):
         How the candidates were trained: for every group their places in
         ``cv_results_`` (``candidates``), the parameters searched that they share, as
         the first of them sets them (``params``), whether they were trained
-        ``together``, and if not the ``reason``.
+        ``together``, and if not the ``reason``. Of halving, those of all iterations,
+        one after another.
     loss_curves_ : list of list of ndarray
         The objective of every epoch, for every candidate and split; empty where a fit
         of scikit-learn's has none.
@@ -383,7 +384,8 @@ class VectorizedRandomizedSearchCV(_VectorizedSearch, RandomizedSearchCV):
         How the candidates were trained: for every group their places in
         ``cv_results_`` (``candidates``), the parameters searched that they share, as
         the first of them sets them (``params``), whether they were trained
-        ``together``, and if not the ``reason``.
+        ``together``, and if not the ``reason``. Of halving, those of all iterations,
+        one after another.
     loss_curves_ : list of list of ndarray
         The objective of every epoch, for every candidate and split; empty where a fit
         of scikit-learn's has none.
@@ -508,7 +510,8 @@ class VectorizedHalvingGridSearchCV(HalvingGridSearchCV, _VectorizedSearch):
         "mlp__max_iter" of a pipeline's step. With the latter, training goes on from
         iteration to iteration.
     max_resources : int or "auto", default="auto"
-        Resources of a candidate at the most; "auto", for rows, is all of them.
+        Resources of a candidate at the most. "auto" is all rows; a number is needed
+        where ``resource`` is a parameter.
     min_resources : int, "exhaust" or "smallest", default="exhaust"
         Resources of a candidate in the first iteration. "exhaust" makes them as large
         as lets the last one use all, "smallest" small.
@@ -522,7 +525,8 @@ class VectorizedHalvingGridSearchCV(HalvingGridSearchCV, _VectorizedSearch):
         What models are judged by: a scorer of scikit-learn, or a function of a fitted
         estimator, X and y. None is the score of the estimator.
     refit : bool or callable, default=True
-        Whether the best candidate is fitted to all of the data.
+        Whether the best candidate is fitted to all of the data, with the resources of
+        the last iteration, which may be fewer than ``max_resources``.
     error_score : "raise" or float, default=nan
         Score of a fit that fails, as one that diverges does; a FitFailedWarning counts
         them. "raise" raises the error.
@@ -559,7 +563,8 @@ class VectorizedHalvingGridSearchCV(HalvingGridSearchCV, _VectorizedSearch):
         How the candidates were trained: for every group their places in
         ``cv_results_`` (``candidates``), the parameters searched that they share, as
         the first of them sets them (``params``), whether they were trained
-        ``together``, and if not the ``reason``.
+        ``together``, and if not the ``reason``. Of halving, those of all iterations,
+        one after another.
     loss_curves_ : list of list of ndarray
         The objective of every epoch, for every candidate and split; empty where a fit
         of scikit-learn's has none.
@@ -686,7 +691,8 @@ class VectorizedHalvingRandomSearchCV(HalvingRandomSearchCV, _VectorizedSearch):
         "mlp__max_iter" of a pipeline's step. With the latter, training goes on from
         iteration to iteration.
     max_resources : int or "auto", default="auto"
-        Resources of a candidate at the most; "auto", for rows, is all of them.
+        Resources of a candidate at the most. "auto" is all rows; a number is needed
+        where ``resource`` is a parameter.
     min_resources : int, "exhaust" or "smallest", default="smallest"
         Resources of a candidate in the first iteration. "exhaust" makes them as large
         as lets the last one use all, "smallest" small.
@@ -700,7 +706,8 @@ class VectorizedHalvingRandomSearchCV(HalvingRandomSearchCV, _VectorizedSearch):
         What models are judged by: a scorer of scikit-learn, or a function of a fitted
         estimator, X and y. None is the score of the estimator.
     refit : bool or callable, default=True
-        Whether the best candidate is fitted to all of the data.
+        Whether the best candidate is fitted to all of the data, with the resources of
+        the last iteration, which may be fewer than ``max_resources``.
     error_score : "raise" or float, default=nan
         Score of a fit that fails, as one that diverges does; a FitFailedWarning counts
         them. "raise" raises the error.
@@ -737,7 +744,8 @@ class VectorizedHalvingRandomSearchCV(HalvingRandomSearchCV, _VectorizedSearch):
         How the candidates were trained: for every group their places in
         ``cv_results_`` (``candidates``), the parameters searched that they share, as
         the first of them sets them (``params``), whether they were trained
-        ``together``, and if not the ``reason``.
+        ``together``, and if not the ``reason``. Of halving, those of all iterations,
+        one after another.
     loss_curves_ : list of list of ndarray
         The objective of every epoch, for every candidate and split; empty where a fit
         of scikit-learn's has none.
