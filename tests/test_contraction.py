@@ -10,7 +10,7 @@ import torch
 import skgd
 from skgd._contraction import contraction
 
-SIZES = {"m": 3, "o": 4, "i": 5, "b": 6}
+SIZES = {"m": 3, "f": 2, "c": 3, "o": 4, "i": 5, "b": 6, "t": 7}
 
 
 def equations_of_the_package():
@@ -35,16 +35,16 @@ def operands(equation, sizes=SIZES):
 
 def test_the_equations_are_found():
     """The forward pass and both gradients are among the equations tested here."""
-    assert {"moi,mib->mob", "mob,mib->moi", "moi,mob->mib"} <= set(
-        equations_of_the_package()
-    )
+    found = set(equations_of_the_package())
+    assert {"moi,mib->mob", "mob,mib->moi", "moi,mob->mib"} <= found
+    assert {"fcoi,fib->fcob", "fcob,fib->fcoi"} <= found
 
 
 @pytest.mark.parametrize("equation", equations_of_the_package())
 @pytest.mark.parametrize("n_models", [1, 3])
 def test_it_is_einsum(equation, n_models):
     """What a call writes is what torch.einsum returns."""
-    a, b, out = operands(equation, {**SIZES, "m": n_models})
+    a, b, out = operands(equation, {**SIZES, "m": n_models, "f": n_models})
     contraction(equation, a, b, out=out)()
 
     torch.testing.assert_close(
