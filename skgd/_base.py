@@ -129,11 +129,15 @@ class _Examples(NamedTuple):
     sample_weight: Array | None  # (n,), as the caller gave it
     weight: Array | None  # (n,), what a row counts in the loss
 
-    def take(self, places: npt.NDArray[np.int64]) -> _Examples:
-        """Return some of them."""
+    def take(
+        self,
+        places: npt.NDArray[np.int64],
+        in_rows: npt.NDArray[np.int64] | None = None,
+    ) -> _Examples:
+        """Return some of them, which are at other places in the rows if so said."""
         given, weight = self.sample_weight, self.weight
         return _Examples(
-            take_rows(self.rows, places),
+            take_rows(self.rows, places if in_rows is None else in_rows),
             self.labels[places],
             self.targets[:, places],
             None if given is None else given[places],

@@ -582,11 +582,9 @@ def _watching(
     task: Task, context: Any, n_models: int, n_epochs: int
 ) -> Iterator[_Progress | None]:
     """Give who looks on at the training of a stack, if anyone does."""
-    if context is None and task.verbose < 3:
-        yield None
-        return
     if context is None:
-        yield _Progress(task, None, n_models, n_epochs)
+        prints = task.verbose > 2
+        yield _Progress(task, None, n_models, n_epochs) if prints else None
         return
     stack = context.subcontext(f"epochs of {n_models} models", max_subtasks=n_epochs)
     stack.call_on_fit_task_begin(estimator=task.caller)

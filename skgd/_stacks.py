@@ -30,15 +30,15 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from skgd._base import PER_MODEL, _Examples, _MiniBatchBase
+from skgd._base import PER_MODEL, _Examples, _mean_weight, _MiniBatchBase
 from skgd._batches import Data, batch_sizes, padded
-from skgd._inputs import Rows, checked_rows, dtype_of, take_rows, to_device
+from skgd._inputs import Rows, checked_rows, dtype_of, to_device
 from skgd._network import Layer, Network
 from skgd._optimizers import OPTIMIZERS
 from skgd._sparse import csr, is_wide
 from skgd._steps import Models
 from skgd._stopping import History
-from skgd._tensors import CPU, copied, new_generator, to_tensor
+from skgd._tensors import CPU, copied, new_generator, seed_of, to_tensor
 from skgd._training import Validation, Watch, train
 from skgd._validation import check_cast, check_weights
 
@@ -129,16 +129,14 @@ def fit_together(
         for trained in _hand_over(
             candidates, splits, stack, models, histories, seconds
         ):
-            numbers = twins[trained.candidate]
-            for number in numbers:
+            learnt, numbers = _learnt(trained.estimator), twins[trained.candidate]
+            trained = trained._replace(seconds=trained.seconds / len(numbers))
+            yield trained
+            for number in numbers[1:]:
                 twin = candidates[number]._trainee()
                 twin._forget()
-                twin.__dict__.update(_learnt(trained.estimator))
-                yield trained._replace(
-                    candidate=number,
-                    estimator=twin,
-                    seconds=trained.seconds / len(numbers),
-                )
+                twin.__dict__.update(learnt)
+                yield trained._replace(candidate=number, estimator=twin)
 
 
 def _effect(candidate: _MiniBatchBase) -> tuple[Any, ...]:
@@ -149,7 +147,7 @@ def _effect(candidate: _MiniBatchBase) -> tuple[Any, ...]:
     if candidate.alpha > 0:
         names = (*names, "l1_ratio")
     numbers = (getattr(candidate, name) for name in names)
-    return (*numbers, candidate.alpha, _seed(candidate.random_state))
+    return (*numbers, candidate.alpha, seed_of(deepcopy(candidate.random_state)))
 
 
 def _meet(first: _MiniBatchBase, splits: Sequence[Split]) -> list[_Met]:
@@ -209,7 +207,8 @@ def _folds(
     """Return the folds: the candidates of every seed on every split."""
     of_seed: dict[int | None, list[int]] = {}
     for number in numbers:
-        of_seed.setdefault(_seed(candidates[number].random_state), []).append(number)
+        seed = seed_of(deepcopy(candidates[number].random_state))  # as a clone's
+        of_seed.setdefault(seed, []).append(number)
     folds = []
     for (seed, of_fold), of_split in product(of_seed.items(), met):
         examples, held_out, split_seed = of_split.examples, None, None
@@ -227,13 +226,6 @@ def _folds(
                 split_seed = splitting._split_seed_
         folds.append(_Fold(of_split, generator, rows, held_out, split_seed, of_fold))
     return folds
-
-
-def _seed(random_state: Any) -> int | None:
-    """Return the seed that a fit of a clone would draw, or be given."""
-    if isinstance(random_state, np.random.RandomState):
-        return int(deepcopy(random_state).randint(np.iinfo(np.int32).max))
-    return None if random_state is None else int(random_state)
 
 
 def _stacks(
@@ -397,7 +389,7 @@ def _data_of(
         targets[:, at] = fold.met.examples.targets
         of_fold = fold.met.examples.weight
         if weight is not None and of_fold is not None:
-            weight[place, at] = of_fold / np.mean(of_fold[fold.rows])
+            weight[place, at] = of_fold / _mean_weight(fold.met.examples, fold.rows)
     if weight is not None:
         weight = check_cast("sample_weight", weight, dtype)
     trained = [(fold.met, fold.rows) for fold in stack]
@@ -475,16 +467,8 @@ def _scorer(
 
 def _held_out(fold: _Fold) -> _Examples:
     """Return the rows that a fold holds out."""
-    examples, places = fold.met.examples, fold.held_out
-    assert places is not None
-    given, weight = examples.sample_weight, examples.weight
-    return _Examples(
-        take_rows(examples.rows, fold.met.places[places]),
-        examples.labels[places],
-        examples.targets[:, places],
-        None if given is None else given[places],
-        None if weight is None else weight[places],
-    )
+    assert fold.held_out is not None
+    return fold.met.examples.take(fold.held_out, fold.met.places[fold.held_out])
 
 
 def _predicted_at_once(network: Network, rows: Rows) -> int:

@@ -136,13 +136,18 @@ def modes_of_others() -> Iterator[None]:
         yield
 
 
+def seed_of(random_state: int | np.random.RandomState | None) -> int | None:
+    """Return an int or None as it is; a RandomState is drawn from once."""
+    if isinstance(random_state, np.random.RandomState):
+        return int(random_state.randint(np.iinfo(np.int32).max))
+    return random_state
+
+
 def new_generator(
     random_state: int | np.random.RandomState | None,
 ) -> np.random.Generator:
     """Return a generator for an int, a RandomState (drawn from once) or None."""
-    if isinstance(random_state, np.random.RandomState):
-        random_state = random_state.randint(np.iinfo(np.int32).max)
-    return np.random.default_rng(random_state)
+    return np.random.default_rng(seed_of(random_state))
 
 
 def copied(generator: np.random.Generator) -> np.random.Generator:
