@@ -13,6 +13,7 @@ Dimension key: n all samples, m models, f folds, i features, o outputs, b sample
 batch.
 """
 
+import sys
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import NamedTuple
@@ -20,13 +21,18 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from skgd._contraction import Call
 from skgd._sparse import Csr, fill_dense_, is_wide, take_rows
 
 Gather = Callable[[Tensor], object]
+Fetch = Callable[[Tensor], Sequence[Tensor]]
 Rows = npt.NDArray[np.int64]
+
+# Small batches are fetched so many numbers at a time, if that is several batches.
+_NUMBERS_AHEAD, _SEVERAL = 2**15, 8
 
 
 class Data(NamedTuple):
@@ -51,8 +57,10 @@ class Batch(NamedTuple):
     x: Tensor | None  # (i, b); None where X is wide and sparse
     y: Tensor  # (o, b)
     share: Tensor  # (o, b), what a sample counts in the batch's mean: weight / rows
-    gathers: list[Gather]  # given the rows, (b,) or (f * b,), fetch them from the data
+    gathers: list[Gather]  # given what is fetched for the batch, fill x, y and share
     calls: list[Call]  # then finish y and share
+    fetch: Fetch  # given the rows of up to ``n_ahead`` batches, (n,) or (f, n), returns
+    n_ahead: int  # for each its rows, (b,) or (f * b,), or a copy of all its numbers
 
 
 def batch_sizes(n_samples: int, batch_size: int | None, last_batch: str) -> list[int]:
@@ -80,10 +88,10 @@ def padded(rows_of_folds: Sequence[Rows], length: int) -> Rows:
     )
 
 
-def batches_of(rows: Tensor, sizes: Sequence[int]) -> list[Tensor]:
+def batches_of(rows: Tensor, size: int) -> Sequence[Tensor]:
     """Return rows (n,) batch by batch, (b,), or rows (f, n), (f * b,)."""
-    batches = rows.split_with_sizes(list(sizes), dim=-1)
-    return list(batches) if rows.ndim == 1 else [batch.flatten() for batch in batches]
+    batches = torch.split(rows, size, dim=-1)
+    return batches if rows.ndim == 1 else [batch.flatten() for batch in batches]
 
 
 def weights_in_all(data: Data) -> list[float]:
@@ -148,17 +156,20 @@ def bind_batch(
     n_rows: int,
     n_folds: int = 1,
     counts: tuple[int, ...] | None = None,
+    n_batches: int = 1,
 ) -> Batch:
     """Return the arrays of a batch of ``n_rows``, and the calls that fill them.
 
     All models see the same rows unless there are several folds. ``counts`` says how
     many rows of each fold count, the first ones; None is all. The whole set is not
     gathered: its arrays are views of the data, or where only some of the rows count,
-    they are gathered here, once.
+    they are gathered here, once. With ``n_batches``, the arrays hold so many batches.
     """
     gathers: list[Gather] = []
     calls: list[Call] = []
     whole = n_rows == data.n_samples
+    share_of_row = _shares(data.y, n_rows, counts)
+    n_rows *= n_batches
     if whole and (data.rows is None or data.rows.ndim == 1):
         n_folds = 1  # there is but one whole set
 
@@ -193,7 +204,6 @@ def bind_batch(
         classes = torch.arange(n_outputs, dtype=y.dtype, device=y.device).view(-1, 1)
         calls.append(partial(torch.eq, y, classes, out=one_hot))
         y = one_hot
-    share_of_row = _shares(y, n_rows, counts)
     share = y.new_empty(y.shape).copy_(share_of_row)
     if data.weight is not None:
         if len(data.weight) == 1:
@@ -209,9 +219,59 @@ def bind_batch(
         for call in calls:
             call()
         calls.clear()
+    fetched = partial(batches_of, size=n_rows), sys.maxsize
     if n_folds == 1:
-        return Batch(None if x is None else x[0], y[0], share[0], gathers, calls)
-    return Batch(x, y, share, gathers, calls)
+        first = None if x is None else x[0]
+        return Batch(first, y[0], share[0], gathers, calls, *fetched)
+    return Batch(x, y, share, gathers, calls, *fetched)
+
+
+def bind_batch_ahead(
+    data: Data, n_outputs: int, n_rows: int, n_batches: int
+) -> Batch | None:
+    """Return the arrays of a batch whose rows are fetched together with the next ones'.
+
+    To gather the rows of a small batch takes longer than to compute with them, and
+    hardly longer for many such batches. They are laid out batch by batch, so that each
+    is then one piece to copy. None where batches are too large for that, or too few.
+    """
+    size = n_rows * (data.x.shape[1] + n_outputs * (1 if data.weight is None else 2))
+    n_ahead = min(n_batches, _NUMBERS_AHEAD // size)
+    if n_ahead < _SEVERAL or n_rows == data.n_samples or is_wide(data.x):
+        return None
+    several = bind_batch(data, n_outputs, n_rows, n_batches=n_ahead)
+    assert several.x is not None
+    parts = [several.x.mT.view(n_ahead, n_rows, -1)]
+    parts += [
+        array.view(n_outputs, n_ahead, n_rows).transpose(0, 1)
+        for array in (several.y, several.share)
+    ]
+    if data.weight is None:  # all rows count alike
+        parts.pop()
+    sizes = [part[0].numel() for part in parts]
+    pieces = data.y.new_empty(n_ahead, size)
+    piece = data.y.new_empty(size)
+    x, y, *share = (
+        some.view(part.shape[1:])
+        for some, part in zip(piece.split_with_sizes(sizes), parts, strict=True)
+    )
+    calls: list[Call] = [
+        partial(some.view(part.shape).copy_, part)
+        for some, part in zip(pieces.split_with_sizes(sizes, dim=1), parts, strict=True)
+    ]
+
+    def fetch(rows: Tensor) -> Sequence[Tensor]:
+        """Return the pieces of so many batches, to be used before the next call."""
+        missing = n_ahead * n_rows - len(rows)
+        padded = F.pad(rows, (0, missing)) if missing else rows
+        for gather in several.gathers:
+            gather(padded)
+        for call in [*several.calls, *calls]:
+            call()
+        return pieces[: len(rows) // n_rows].unbind()
+
+    share_of_row = share[0] if share else several.share[:, :n_rows].contiguous()
+    return Batch(x.mT, y, share_of_row, [piece.copy_], [], fetch, n_ahead)
 
 
 def _shares(like: Tensor, n_rows: int, counts: tuple[int, ...] | None) -> Tensor:

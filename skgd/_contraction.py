@@ -79,7 +79,13 @@ def _check_sizes(equation: str, plan: _Plan, a: Tensor, b: Tensor, out: Tensor) 
 
 
 def contraction(
-    equation: str, a: Tensor, b: Tensor, *, out: Tensor, plus: Tensor | None = None
+    equation: str,
+    a: Tensor,
+    b: Tensor,
+    *,
+    out: Tensor,
+    plus: Tensor | None = None,
+    sign: int = 1,
 ) -> Call:
     """Return the call that writes ``einsum(equation, a, b)`` into ``out``.
 
@@ -94,6 +100,8 @@ def contraction(
     plus : Tensor, optional
         Is added to the sum; broadcasts to the shape of ``out``. ``plus=out`` adds the
         sum to what ``out`` holds.
+    sign : {1, -1}, default=1
+        With -1 the sum is subtracted from ``plus``.
     """
     plan = _plan(equation)
     _check_sizes(equation, plan, a, b, out)
@@ -104,18 +112,18 @@ def contraction(
     groups: tuple[str, ...]
     product: Callable[..., Tensor]
     add_product: Callable[..., Tensor]
-    if stacked:
+    if any(a.shape[first.index(letter)] > 1 for letter in stacked):
         groups = (stacked, left, right)
         operands = (
             _grouped(a, first, stacked, left, summed),
             _grouped(b, second, stacked, summed, right),
         )
         product, add_product = torch.bmm, torch.baddbmm
-    elif right:
-        groups = (left, right)
+    elif stacked or right:  # a stack of one is no stack
+        groups = (stacked + left, right)
         operands = (
-            _grouped(a, first, left, summed),
-            _grouped(b, second, summed, right),
+            _grouped(a, first, stacked + left, summed),
+            _grouped(b, second, stacked + summed, right),
         )
         product, add_product = torch.mm, torch.addmm
     else:
@@ -127,4 +135,4 @@ def contraction(
     if plus is None:
         return partial(product, *operands, out=target)
     plus = _grouped(plus.expand_as(out), result, *groups)
-    return partial(add_product, plus, *operands, out=target)
+    return partial(add_product, plus, *operands, alpha=sign, out=target)

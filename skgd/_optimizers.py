@@ -127,17 +127,25 @@ def _sgd_numbers(per_model: PerModel, lr: Floats, steps: Steps) -> Numbers:
     return _in_rows(numbers)
 
 
-def _descend(
-    vectors: Vectors, move: Tensor, number: Mapping[str, Tensor]
-) -> list[Call]:
-    """Return the calls of: subtract lr * move, soft-threshold and shrink weights."""
-    parameters, w = vectors.parameters, vectors.weights
-    calls: list[Call] = [partial(parameters.addcmul_, move, number["lr"], value=-1)]
+def shrink(w: Tensor, number: Mapping[str, Tensor]) -> list[Call]:
+    """Return the calls of descent's penalty: soft-threshold and shrink the weights."""
+    calls: list[Call] = []
     if "threshold" in number:
         calls += _soft_threshold(w, _over_weights(number["threshold"], len(w)))
     if "shrink" in number:
         calls.append(partial(w.mul_, _over_weights(number["shrink"], len(w))))
     return calls
+
+
+def _descend(
+    vectors: Vectors, move: Tensor, number: Mapping[str, Tensor]
+) -> list[Call]:
+    """Return the calls of: subtract lr * move, and take the penalty."""
+    parameters, w = vectors.parameters, vectors.weights
+    return [
+        partial(parameters.addcmul_, move, number["lr"], value=-1),
+        *shrink(w, number),
+    ]
 
 
 def _plain(vectors: Vectors, number: Mapping[str, Tensor]) -> list[Call]:
@@ -174,13 +182,10 @@ def _penalty_numbers(per_model: PerModel, lr: Floats, seen: Floats | float) -> N
     if not per_model["alpha"].any():
         return {}
     ridge, lasso = elastic_net(per_model)
-    return {
-        "ridge": ridge,
-        "lasso": lasso,
-        "penalty_lr": lr,
-        "half_ridge": ridge / 2 * seen,
-        "half_lasso": lasso / 2 * seen,
-    }
+    numbers = {"lr_ridge": lr * ridge, "half_ridge": ridge / 2 * seen}
+    if lasso.any():
+        numbers |= {"lr_lasso": lr * lasso, "half_lasso": lasso / 2 * seen}
+    return numbers
 
 
 def _descend_adaptively(
@@ -194,25 +199,27 @@ def _descend_adaptively(
         partial(root.add_, number["epsilon"]),
         partial(torch.div, number["lr"], root, out=pace),
     ]
-    if "ridge" not in number:
+    if "lr_ridge" not in number:
         return [*calls, partial(parameters.addcmul_, move, pace, value=-1)]
 
-    names = "penalty_lr", "ridge", "lasso", "half_ridge", "half_lasso"
-    lr, ridge, lasso, half_ridge, half_lasso = (
-        _over_weights(number[name], len(w)) for name in names
-    )
-    size, slow, some = (torch.empty_like(w) for _ in range(3))
+    over_weights = {name: _over_weights(each, len(w)) for name, each in number.items()}
+    half_ridge, lr_ridge = over_weights["half_ridge"], over_weights["lr_ridge"]
+    size, some = torch.empty_like(w), torch.empty_like(w)
+    # size = max(root + epsilon, (ridge |w| + lasso) / 2), and the penalty's pace
+    # is lr / size
+    calls += [partial(torch.abs, w, out=size), partial(size.mul_, half_ridge)]
+    if "half_lasso" in number:
+        calls.append(partial(size.add_, over_weights["half_lasso"]))
+    calls.append(partial(torch.maximum, root[: len(w)], size, out=size))
+    calls.append(partial(parameters.addcmul_, move, pace, value=-1))
+    if "lr_lasso" in number:
+        calls.append(partial(torch.div, over_weights["lr_lasso"], size, out=some))
+        calls += _soft_threshold(w, some)
     return [
         *calls,
-        # slow = lr / max(root + epsilon, (ridge |w| + lasso) / 2), the penalty's pace
-        partial(torch.abs, w, out=size),
-        partial(torch.addcmul, half_lasso, size, half_ridge, out=size),
-        partial(torch.maximum, root[: len(w)], size, out=size),
-        partial(torch.div, lr, size, out=slow),
-        partial(parameters.addcmul_, move, pace, value=-1),
-        partial(torch.mul, slow, lasso, out=some),
-        *_soft_threshold(w, some),
-        partial(torch.addcmul, w.new_ones(1), slow, ridge, out=some),
+        # w = w / (1 + pace ridge)
+        partial(torch.div, lr_ridge, size, out=some),
+        partial(some.add_, w.new_ones(1)),
         partial(w.div_, some),
     ]
 

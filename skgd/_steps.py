@@ -19,11 +19,13 @@ from skgd._activations import ACTIVATIONS
 from skgd._batches import (
     Batch,
     Data,
+    Fetch,
     Gather,
     all_rows,
     batch_sizes,
     batches_of,
     bind_batch,
+    bind_batch_ahead,
     counts_in_batches,
     weights_in_all,
 )
@@ -36,7 +38,7 @@ from skgd._network import (
     by_fold,
     first_segment,
     forward,
-    owners,
+    new_like,
 )
 from skgd._optimizers import (
     OPTIMIZERS,
@@ -46,6 +48,7 @@ from skgd._optimizers import (
     PerModel,
     Vectors,
     elastic_net,
+    shrink,
     variant,
 )
 from skgd._schedules import Schedule, learning_rates
@@ -135,11 +138,12 @@ class Update(NamedTuple):
     wide: WideLayer | WideUnit | None  # a first layer that is updated apart
     numbers_of_wide: dict[str, Tensor]
     averaging: list[Call]  # what follows the update, where weights are averaged
+    gradients: Network  # what the backward pass fills; or, where there is an lr:
+    lr: Tensor | None  # (m, 1, 1), the weights, from which it subtracts that of lr dz
 
 
 def bind_update(
     models: Models,
-    gradients: Network,
     shared: Shared,
     per_model: PerModel,
     schedule: Schedule,
@@ -148,6 +152,9 @@ def bind_update(
     """Return the optimizer's calls, bound to the flat vectors of all models.
 
     If x is wide and sparse, the first layer is updated apart, and the others here.
+
+    Plain descent needs no array of gradients: ``w - (lr dz) x`` is one product, written
+    over the weights. All that is left to do after it is the penalty.
     """
     optimizer = OPTIMIZERS[variant(shared.optimizer, shared.nesterov, per_model)]
     parameters = models.parameters
@@ -167,13 +174,11 @@ def bind_update(
     first = numbers(models.t, 1)
     names = list(first)
     laid = flat.new_ones(len(names), 1 if n_models == 1 else len(flat))
-    places = [laid.unsqueeze(2)]  # of the models, (numbers, m, elements)
-    if n_models > 1:
-        places = [
-            laid[:, at : at + array.numel()].view(len(names), n_models, -1)
-            for array in arrays(parameters)
-            if (at := int(array.storage_offset()) - start) >= 0
-        ]
+    places = [  # of the models, (numbers, m, elements), where they are several
+        laid[:, at : at + array.numel()].view(len(names), n_models, -1)
+        for array in arrays(parameters)
+        if n_models > 1 and (at := int(array.storage_offset()) - start) >= 0
+    ]
     constant = not callable(schedule.kind) and len(table(numbers(models.t, 2))) == 1
 
     wide: WideLayer | WideUnit | None = None
@@ -188,7 +193,12 @@ def bind_update(
         }
         wide = _bind_wide(x, models, optimizer, with_lasso="threshold" in names)
 
+    plain = optimizer.calls is OPTIMIZERS["sgd"].calls
+    subtracts = plain and wide is None and shared.max_grad_norm is None
+    of_models = laid if n_models == 1 else flat.new_empty(len(names), n_models)
+
     def lay(numbers: Tensor) -> None:
+        of_models.copy_(numbers)
         for place in places:
             place.copy_(numbers.unsqueeze(2))
         if wide is not None:
@@ -205,16 +215,21 @@ def bind_update(
     lay(table(first)[0])
     kept = {name: network.flat[start:] for name, network in models.kept.items()}
     weights = parameters.flat[start : parameters.n_weights]
-    vectors = Vectors(flat, weights, gradients.flat[start:], kept)
     number = dict(zip(names, laid, strict=True))
-    calls = optimizer.calls(vectors, number)
+    if subtracts:
+        gradients, calls = parameters, shrink(weights, number)
+    else:
+        gradients = new_like(parameters)
+        vectors = Vectors(flat, weights, gradients.flat[start:], kept)
+        calls = optimizer.calls(vectors, number)
     averaging: list[Call] = []
     if models.average is not None:
         if wide is not None:  # all weights count, so all are settled at each step
             averaging.append(wide.settle)
         average = models.average.flat
         averaging.append(partial(average.lerp_, parameters.flat, number["share"]))
-    return Update(calls, begin, lay, wide, numbers_of_wide, averaging)
+    lr = of_models[names.index("lr")].view(-1, 1, 1) if subtracts else None
+    return Update(calls, begin, lay, wide, numbers_of_wide, averaging, gradients, lr)
 
 
 def _numbers_of_steps(
@@ -334,19 +349,16 @@ def _clip(gradients: Network, max_norm: float | None) -> list[Call]:
         partial(torch.div, flat.new_full((1,), max_norm), norm, out=factor),
         partial(factor.clamp_, max=1.0),
     ]
-    if n_models == 1:
-        return [*calls, partial(flat.mul_, factor)]
-    laid = torch.empty_like(flat)
-    return [
-        *calls,
-        partial(torch.index_select, factor, 0, owners(gradients), out=laid),
-        partial(flat.mul_, laid),
-    ]
+    for array in arrays(gradients):
+        calls.append(partial(array.mul_, factor.view(-1, *[1] * (array.ndim - 1))))
+    return calls
 
 
 class Step(NamedTuple):
     """A training step for batches of one size, bound to its arrays."""
 
+    fetch: Fetch  # see Batch
+    n_ahead: int
     gathers: list[Gather]
     calls: list[Call]
     loss: Tensor  # (m,), the mean loss of the batch before the step
@@ -355,22 +367,26 @@ class Step(NamedTuple):
 def bind_step(
     data: Data,
     models: Models,
-    gradients: Network,
     update: Update,
     shared: Shared,
     n_rows: int,
     counts: tuple[int, ...] | None = None,
+    n_batches: int = 1,
 ) -> Step:
     """Return the step for batches of ``n_rows``: forward, loss, backward, update.
 
-    ``counts`` says how many of the rows count in each fold, None that all do.
+    ``counts`` says how many of the rows count in each fold, None that all do, and
+    ``n_batches`` how many such batches an epoch has.
     """
     layers = models.parameters.layers
     n_models, n_outputs, _ = layers[-1].w.shape
     n_folds = len(models.generators)
     activation = ACTIVATIONS[shared.activation](shared.negative_slope)
 
-    batch = bind_batch(data, n_outputs, n_rows, n_folds, counts)
+    ahead = (
+        bind_batch_ahead(data, n_outputs, n_rows, n_batches) if n_folds == 1 else None
+    )
+    batch = ahead or bind_batch(data, n_outputs, n_rows, n_folds, counts)
     masks, before = _dropout(models, shared.dropout, n_rows, counts)
     gathers, first = batch.gathers, None
     if update.wide is not None:
@@ -386,7 +402,12 @@ def bind_step(
             before.append(partial(first.add_, layers[0].bias.unsqueeze(2)))
     passed = forward(layers, batch.x, activation, masks, first)
     losses, dz, loss = _bind_loss(passed.z, batch, shared)
-    back = backward(dz, passed, layers, gradients.layers, activation)
+    gradients, lr = update.gradients, update.lr
+    if lr is not None:
+        losses.append(partial(dz.mul_, lr))
+    subtract = lr is not None
+    into = gradients.layers
+    back = backward(dz, passed, layers, into, activation, subtract=subtract)
     calls: list[Call] = [
         *batch.calls,
         *before,
@@ -398,7 +419,8 @@ def bind_step(
     ]
     if update.wide is not None:
         calls.append(partial(update.wide.update, back.dz, update.numbers_of_wide))
-    return Step(gathers, [*calls, *update.averaging], loss)
+    calls += update.averaging
+    return Step(batch.fetch, batch.n_ahead, gathers, calls, loss)
 
 
 def _bind_loss(
@@ -461,11 +483,14 @@ def bind_mean_loss(
     n_models = len(network.layers[0].w)
     at_once = max(_HELD_OUT_AT_ONCE // n_models, _AT_THE_LEAST)
     sizes = batch_sizes(data.n_samples, at_once, "keep")
-    batches = batches_of(torch.from_numpy(all_rows(data)).to(data.y.device), sizes)
+    rows = torch.from_numpy(all_rows(data)).to(data.y.device)
+    batches = batches_of(rows, sizes[0])
     of_batches = counts_in_batches(data, sizes)
     total = data.y.new_tensor(weights_in_all(data))
 
-    def bound(n_rows: int, counts: tuple[int, ...] | None) -> Step:
+    def bound(
+        n_rows: int, counts: tuple[int, ...] | None
+    ) -> tuple[list[Gather], list[Call], Tensor]:
         """Return the forward pass and the loss of so many rows."""
         batch = bind_batch(data, n_outputs, n_rows, len(total), counts)
         gathers, first = batch.gathers, None
@@ -475,7 +500,7 @@ def bind_mean_loss(
             gathers = [*gathers, partial(_first_layer_, first, data.x, w, bias)]
         passed = forward(network.layers, batch.x, activation, first=first)
         losses, _, loss = _bind_loss(passed.z, batch, shared)
-        return Step(gathers, [*batch.calls, *passed.calls, *losses], loss)
+        return gathers, [*batch.calls, *passed.calls, *losses], loss
 
     pass_of = {key: bound(*key) for key in set(zip(sizes, of_batches, strict=True))}
 
@@ -483,13 +508,13 @@ def bind_mean_loss(
         summed = data.y.new_zeros(n_models)
         of_fold = by_fold(summed, len(total))
         for size, counts, batch in zip(sizes, of_batches, batches, strict=True):
-            step = pass_of[size, counts]
-            for gather in step.gathers:
+            gathers, calls, loss = pass_of[size, counts]
+            for gather in gathers:
                 gather(batch)
-            for call in step.calls:
+            for call in calls:
                 call()
             n_rows = total.new_tensor(counts or [size]).unsqueeze(1)
-            of_fold += by_fold(step.loss, len(total)) * n_rows
+            of_fold += by_fold(loss, len(total)) * n_rows
         losses: list[float] = (of_fold / total.unsqueeze(1)).flatten().tolist()
         return losses
 
@@ -501,10 +526,12 @@ def bind_penalty(parameters: Network, per_model: PerModel) -> Callable[[], Tenso
     flat = parameters.flat
     ridge, lasso = elastic_net(per_model)
     total, norm = flat.new_zeros(len(ridge)), flat.new_zeros(len(ridge))
-    calls: list[Call] = [partial(total.zero_)]
+    calls: list[Call] = []
     if ridge.any():
         calls += [partial(norm.zero_), *_add_norms(parameters, norm, squared=True)]
-        calls.append(partial(total.addcmul_, numbers_like(ridge / 2, flat), norm))
+        calls.append(partial(torch.mul, numbers_like(ridge / 2, flat), norm, out=total))
+    elif lasso.any():
+        calls.append(partial(total.zero_))
     if lasso.any():
         calls += [partial(norm.zero_), *_add_norms(parameters, norm, squared=False)]
         calls.append(partial(total.addcmul_, numbers_like(lasso, flat), norm))

@@ -7,12 +7,13 @@ neither X nor the weights are copied on their way in or out.
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from threading import Event, Thread
+from functools import cache
 from types import SimpleNamespace
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from threadpoolctl import ThreadpoolController
 from torch import Tensor
 
 Array = npt.NDArray[np.floating]
@@ -20,8 +21,9 @@ Array = npt.NDArray[np.floating]
 CPU = torch.device("cpu")
 
 # A forward pass of fewer multiply-adds is faster on one thread than on several: torch
-# wakes the others even for products that are over before they have started.
-_SEVERAL_THREADS_PAY = 4_000_000
+# wakes the others even for products that are over before they have started. Where a
+# batch is so large that gathering it takes longer, that is faster on several.
+_SEVERAL_THREADS_PAY, _SEVERAL_GATHER = 4_000_000, 250_000
 
 # After a product on several threads, one in a forked child would wait for ever for the
 # threads that the fork did not copy.
@@ -100,33 +102,25 @@ def to_numpy(tensor: Tensor) -> Array:
 
 
 @contextmanager
-def threads_for(multiply_adds: int) -> Iterator[None]:
+def threads_for(multiply_adds: int, numbers: int) -> Iterator[None]:
     """Compute on one thread inside the block, if more do not pay for such steps.
 
-    torch keeps two numbers of threads: that of the calling thread, and that which a
-    thread gets when it first uses torch. It sets both at once. Another thread puts the
-    second one back right away, so that what starts meanwhile is not left with one.
+    A step multiplies and adds so often in a forward pass, and gathers so many numbers.
+    torch.set_num_threads sets the number of this thread, and that of all threads yet to
+    start; the limit here is that of OpenMP, and of this thread alone.
     """
-    before = torch.get_num_threads()
-    if before == 1 or multiply_adds >= _SEVERAL_THREADS_PAY:
+    several = multiply_adds >= _SEVERAL_THREADS_PAY or numbers >= _SEVERAL_GATHER
+    if several or torch.get_num_threads() == 1:
         yield
         return
-    is_set = Event()
-
-    def put_back() -> None:
-        is_set.wait()
-        torch.set_num_threads(before)
-
-    other = Thread(target=put_back)
-    other.start()
-    try:
-        torch.set_num_threads(1)
-        is_set.set()
-        other.join()
+    with _openmp().limit(limits=1):
         yield
-    finally:  # after an interrupt as well, wherever it came
-        is_set.set()
-        torch.set_num_threads(before)
+
+
+@cache
+def _openmp() -> ThreadpoolController:
+    """Return what sets the number of threads of torch's own operations."""
+    return ThreadpoolController().select(user_api="openmp")
 
 
 @contextmanager

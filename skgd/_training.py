@@ -10,7 +10,9 @@ Within an epoch nothing is copied from the device to the host, but for the place
 sparse rows.
 """
 
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from itertools import groupby
 from math import isfinite, nan
 from time import monotonic
 from typing import NamedTuple, Protocol
@@ -21,22 +23,23 @@ from torch import Tensor
 
 from skgd._batches import (
     Data,
+    Fetch,
     Rows,
     all_rows,
     batch_sizes,
-    batches_of,
     counts_in_batches,
     padded,
     rows_of_epoch,
     take_folds,
     weights_in_all,
 )
-from skgd._network import Network, finite, new_like, new_network, put_, take
+from skgd._network import Network, finite, new_network, put_, take
 from skgd._optimizers import Floats, PerModel
 from skgd._sparse import Csr, is_wide
 from skgd._steps import (
     Models,
     Shared,
+    Step,
     bind_mean_loss,
     bind_penalty,
     bind_step,
@@ -121,7 +124,7 @@ def train(
     Where ``histories`` are given, training goes on from there.
     """
     sizes = batch_sizes(data.n_samples, shared.batch_size, shared.last_batch)
-    with threads_for(max(sizes) * _multiply_adds(data, models.parameters)):
+    with threads_for(*_size_of_step(data, models.parameters, max(sizes))):
         if histories is None:
             guess = _losses_of_guesses(data, models, shared)
             begun = _losses_of_some(data, models.parameters, shared)
@@ -147,7 +150,7 @@ def train_on_chunk(
     """
     assert models.start is not None
     sizes = batch_sizes(data.n_samples, shared.batch_size, shared.last_batch)
-    with threads_for(max(sizes) * _multiply_adds(data, models.parameters)):
+    with threads_for(*_size_of_step(data, models.parameters, max(sizes))):
         histories = [History(start=models.start) for _ in per_model["lr"]]
         _train(data, models, shared, per_model, sizes, histories, None, watch)
         ends, ended_well = [h.objective[-1] for h in histories], finite(models.answer)
@@ -212,14 +215,16 @@ def _losses(data: Data, network: Network, shared: Shared) -> list[float]:
     return as_list
 
 
-def _multiply_adds(data: Data, network: Network) -> int:
-    """Return the multiply-adds of a forward pass of one row, about."""
-    if not isinstance(data.x, Csr):
-        return network.n_weights
-    w = network.layers[0].w
-    entries_of_a_row = len(data.x.values) // max(1, data.x.shape[0])
-    first = entries_of_a_row if is_wide(data.x) else data.x.n_features
-    return network.n_weights + w[:, :, 0].numel() * (first - data.x.n_features)
+def _size_of_step(data: Data, network: Network, n_rows: int) -> tuple[int, int]:
+    """Return the multiply-adds of a forward pass, about, and the numbers gathered."""
+    of_a_row, gathered = network.n_weights, n_rows * data.x.shape[1]
+    if isinstance(data.x, Csr):
+        w = network.layers[0].w
+        entries_of_a_row = len(data.x.values) // max(1, data.x.shape[0])
+        first = entries_of_a_row if is_wide(data.x) else data.x.n_features
+        of_a_row += w[:, :, 0].numel() * (first - data.x.n_features)
+        gathered = 0  # by NumPy
+    return n_rows * of_a_row, gathered
 
 
 def objectives(
@@ -438,28 +443,30 @@ def _bind_epoch(
     """
     n_samples, n_models = data.n_samples, len(per_model["lr"])
     n_folds = len(models.generators)
-    gradients = new_like(models.parameters)
     schedule = schedule_of(shared, models, epoch_steps=len(sizes))
-    update = bind_update(models, gradients, shared, per_model, schedule, data.x)
+    update = bind_update(models, shared, per_model, schedule, data.x)
     penalty = bind_penalty(models.parameters, per_model)
     whole = sizes == [n_samples]  # the whole set is not gathered
     counts = counts_in_batches(data, sizes)
     if shared.last_batch == "fill" and not whole:  # all batches of all folds are full
         counts = [None] * len(sizes)
+    keys = list(zip(sizes, counts, strict=True))
     step_of = {
-        key: bind_step(data, models, gradients, update, shared, *key)
-        for key in set(zip(sizes, counts, strict=True))
+        key: bind_step(data, models, update, shared, *key, n_batches)
+        for key, n_batches in Counter(keys).items()
     }
-    steps = [step_of[key] for key in zip(sizes, counts, strict=True)]
+    steps = [step_of[key] for key in keys]
     # A few thousand steps at a time: their rows, losses and numbers are many tensors.
     starts = range(0, len(sizes), _STEPS_AT_ONCE)
     blocks = [slice(start, start + _STEPS_AT_ONCE) for start in starts]
     rows_of_blocks = [sum(sizes[block]) for block in blocks]
+    fetches_of_blocks = [_fetches(steps[block], sizes[block]) for block in blocks]
     everything = torch.from_numpy(all_rows(data)).to(data.y.device)
     rows_in_steps = np.array(  # (steps, f)
         [count or [size] * n_folds for size, count in zip(sizes, counts, strict=True)]
     )
     rows_in_epoch = rows_in_steps.sum(0).tolist()
+    shares_of_steps = rows_in_steps / rows_in_steps.sum(0)
 
     before_step = watch.before_step if watch and watch.wants_steps else None
     after_step = watch.after_step if watch else None
@@ -477,10 +484,12 @@ def _bind_epoch(
         rows = draws[0] if n_folds == 1 else padded(draws, sum(sizes))
         return torch.from_numpy(rows).to(data.y.device)
 
-    def take_steps(block: slice, rows: Tensor, batch_loss: Tensor) -> str:
+    def take_steps(
+        block: slice, fetches: Fetches, rows: Tensor, batch_loss: Tensor
+    ) -> str:
         """Take the steps of a block, write their losses, and say who ended it."""
-        batches = batches_of(rows, sizes[block])
-        numbers_of_steps = update.begin(models.t, len(batches))
+        batches = _fetched(fetches, rows)
+        numbers_of_steps = update.begin(models.t, len(batch_loss))
         for step, batch, numbers, loss in zip(
             steps[block], batches, numbers_of_steps, batch_loss.unbind(), strict=True
         ):
@@ -502,29 +511,56 @@ def _bind_epoch(
 
     def run_epoch() -> _Epoch:
         rows, t, ended = draw_rows(), models.t, ""
-        penalties = penalty().clone()
+        penalties = penalty()
         batch_loss = data.y.new_empty(len(sizes), n_models)
-        for block, some_rows, some_losses in zip(
+        for block, fetches, some_rows, some_losses in zip(
             blocks,
+            fetches_of_blocks,
             rows.split_with_sizes(rows_of_blocks, dim=-1),
             batch_loss.split_with_sizes([len(sizes[block]) for block in blocks]),
             strict=True,
         ):
-            ended = take_steps(block, some_rows, some_losses)
+            ended = take_steps(block, fetches, some_rows, some_losses)
             if ended:
                 break
         if update.wide is not None:
             update.wide.settle()
         n_steps = models.t - t
-        losses = batch_loss[:n_steps].cpu().numpy()
-        shares = rows_in_steps[:n_steps] / rows_in_steps[:n_steps].sum(0)
         models.epochs += 1
+        losses = batch_loss[:n_steps].cpu().numpy()
+        shares = shares_of_steps
+        if n_steps < len(sizes):
+            shares = rows_in_steps[:n_steps] / rows_in_steps[:n_steps].sum(0)
         of_folds = losses.reshape(n_steps, n_folds, -1)
         mean = np.einsum("tf,tfc->fc", shares, of_folds).ravel()  # t: steps
         objective = mean + penalties.cpu().numpy()
         return _Epoch(losses, objective.tolist(), ended)
 
     return run_epoch
+
+
+# Of some steps in a row: what fetches their batches, and how many rows at a time.
+Fetches = list[tuple[Fetch, int]]
+
+
+def _fetches(steps: Sequence[Step], sizes: Sequence[int]) -> Fetches:
+    """Return what fetches the batches of these steps, as many at a time as it takes."""
+    fetches: Fetches = []
+    runs = groupby(zip(steps, sizes, strict=True), key=lambda pair: id(pair[0]))
+    for _, run in runs:
+        (step, size), *others = run
+        n_batches = 1 + len(others)
+        for start in range(0, n_batches, step.n_ahead):
+            n_rows = size * min(step.n_ahead, n_batches - start)
+            fetches.append((step.fetch, n_rows))
+    return fetches
+
+
+def _fetched(fetches: Fetches, rows: Tensor) -> Iterator[Tensor]:
+    """Yield what is fetched for each batch, some batches ahead of it."""
+    parts = rows.split_with_sizes([n_rows for _, n_rows in fetches], dim=-1)
+    for (fetch, _), part in zip(fetches, parts, strict=True):
+        yield from fetch(part)
 
 
 def _rows_of_fold(

@@ -1,6 +1,5 @@
 """Arrays in and out, devices, threads and seeds."""
 
-import threading
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 
@@ -18,6 +17,15 @@ from skgd._tensors import (
 )
 
 CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def two_threads():
+    """Compute on two threads."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
 
 
 def test_an_array_and_its_tensor_share_memory():
@@ -68,51 +76,27 @@ def test_any_layout_becomes_the_same_numbers(array):
     assert to_tensor(array, CPU).tolist() == array.tolist()
 
 
-@pytest.mark.parametrize("work", [1, 10**9])
-def test_the_number_of_threads_is_put_back(work):
+@pytest.mark.parametrize(
+    ("work", "number"), [((1, 1), 1), ((10**9, 1), 2), ((1, 10**9), 2)]
+)
+def test_the_number_of_threads_is_put_back(work, number, two_threads):
     """Small work runs on one thread; afterwards the number is as it was."""
-    before = torch.get_num_threads()
 
     def fail_inside():
-        with threads_for(work):
-            assert torch.get_num_threads() == (1 if work == 1 else before)
-            raise KeyError
-
-    with pytest.raises(KeyError):
-        fail_inside()
-    assert torch.get_num_threads() == before
-
-
-def test_threads_that_start_in_a_fit_get_the_usual_number():
-    """One thread for the fit is not one thread for all that starts meanwhile."""
-    before = torch.get_num_threads()
-    with threads_for(1), ThreadPoolExecutor(1) as pool:
-        assert torch.get_num_threads() == 1
-        assert pool.submit(torch.get_num_threads).result() == before
-
-
-def test_an_interrupt_leaves_no_thread_waiting(monkeypatch):
-    """Ctrl-C while the number is being set ends the helper and puts it back."""
-    before, set_number = torch.get_num_threads(), torch.set_num_threads
-    helpers = []
-
-    def interrupted(number):
-        if number == 1:
-            helpers.extend(t for t in threading.enumerate() if "put_back" in t.name)
+        with threads_for(*work):
+            assert torch.get_num_threads() == number
             raise KeyboardInterrupt
-        set_number(number)
 
-    set_number(2)
-    monkeypatch.setattr(torch, "set_num_threads", interrupted)
-    with pytest.raises(KeyboardInterrupt), threads_for(1):
-        pass
-    number = torch.get_num_threads()
-    set_number(before)
+    with pytest.raises(KeyboardInterrupt):
+        fail_inside()
+    assert torch.get_num_threads() == 2
 
-    assert number == 2
-    assert len(helpers) == 1
-    helpers[0].join(timeout=10)
-    assert not helpers[0].is_alive()
+
+def test_threads_that_start_in_a_fit_get_the_usual_number(two_threads):
+    """One thread for the fit is not one thread for all that starts meanwhile."""
+    with threads_for(1, 1), ThreadPoolExecutor(1) as pool:
+        assert torch.get_num_threads() == 1
+        assert pool.submit(torch.get_num_threads).result() == 2
 
 
 def test_auto_is_cuda_where_there_is_one():
