@@ -29,9 +29,10 @@ Arrays of the first layer have their columns first here, (i, m, o): a column is 
 one piece of memory. Any strides will do, those of a view of (m, o, i) too, and are the
 faster choice for a step or two; for many steps of many units a copy pays.
 
-Indices are worked out on the host, where the rows are drawn: NumPy repeats and sorts
-small integers several times faster than torch. torch's own sparse tensors were decided
-against: their transposed product is 10 times slower than the two below, and they warn.
+Indices are worked out on the host, where the rows are drawn. On the CPU SciPy takes the
+rows, those of several batches at once: it copies row by row, four times as fast as
+entries are gathered by index; and the transposed product is its own. torch's sparse
+tensors were decided against: that product of theirs is 10 times slower, and they warn.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -42,10 +43,11 @@ import numpy as np
 import numpy.typing as npt
 import torch
 import torch.nn.functional as F
+from scipy.sparse import csc_array
 from torch import Tensor
 
 from skgd._contraction import Call
-from skgd._tensors import numbers_like, to_tensor
+from skgd._tensors import CPU, numbers_like, to_tensor
 
 Floats = npt.NDArray[np.float64]
 
@@ -55,6 +57,9 @@ NARROW = 4096
 # Rows predicted, and columns settled, at once: their arrays stay small.
 _ROWS_AT_ONCE = 4096
 _COLUMNS_AT_ONCE = 65536
+
+# The batches that are taken at once have about so many entries: a few MB.
+_ENTRIES_AT_ONCE = 2**18
 
 # Weights are settled before what they are divided by gets smaller than this.
 _SMALL_SCALE = 1e-6
@@ -68,6 +73,8 @@ class _CsrLike(Protocol):
     indptr: npt.NDArray[np.integer]
     shape: tuple[int, int]
 
+    def __getitem__(self, rows: npt.NDArray[np.integer]) -> "_CsrLike": ...
+
 
 class Csr(NamedTuple):
     """A sparse matrix, row by row. Entries at the same place add up."""
@@ -76,6 +83,7 @@ class Csr(NamedTuple):
     columns: Tensor  # (e,), int32 or int64
     starts: npt.NDArray[np.integer]  # (n + 1,), of the rows; on the host
     n_features: int
+    matrix: _CsrLike | None = None  # SciPy's of the same memory, where there is one
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -91,12 +99,15 @@ def is_wide(x: Tensor | Csr) -> bool:
 def csr(matrix: _CsrLike, device: torch.device) -> Csr:
     """Return a CSR matrix of SciPy's, the same memory on the CPU."""
     values, columns = (to_tensor(a, device) for a in (matrix.data, matrix.indices))
-    return Csr(values, columns, matrix.indptr, matrix.shape[1])
+    x = Csr(values, columns, matrix.indptr, matrix.shape[1])
+    return x._replace(matrix=matrix) if device.type == "cpu" else x
 
 
 def take_rows(x: Csr, rows: Tensor) -> Csr:
     """Return the given rows, in the given order, as a matrix of their own."""
     places = rows.cpu().numpy()
+    if x.matrix is not None:
+        return csr(x.matrix[places], CPU)
     before = x.starts[places]
     lengths = x.starts[places + 1] - before
     starts = np.zeros(len(places) + 1, x.starts.dtype)
@@ -109,10 +120,38 @@ def take_rows(x: Csr, rows: Tensor) -> Csr:
     return Csr(values, columns, starts, x.n_features)
 
 
+def split_rows(x: Csr, sizes: Sequence[int]) -> Iterator[Csr]:
+    """Yield so many rows after so many, in the same memory."""
+    end = 0
+    for size in sizes:
+        start, end = end, end + size
+        starts = x.starts[start : end + 1]
+        entries = slice(int(starts[0]), int(starts[-1]))
+        values, columns = x.values[entries], x.columns[entries]
+        yield Csr(values, columns, starts - starts[0], x.n_features)
+
+
+def take_batches(x: Csr, batches: Sequence[Tensor]) -> Iterator[Csr]:
+    """Yield the rows of each batch, taken for several batches at once."""
+    largest = max(len(rows) for rows in batches)
+    entries = largest * len(x.values) // max(1, x.shape[0])
+    at_once = max(1, _ENTRIES_AT_ONCE // max(1, entries))
+    for start in range(0, len(batches), at_once):
+        some = list(batches[start : start + at_once])
+        yield from split_rows(take_rows(x, torch.cat(some)), list(map(len, some)))
+
+
 def row_of_entries(x: Csr) -> Tensor:
     """Return the row that each entry stands in, (e,)."""
     rows = np.repeat(np.arange(x.shape[0]), np.diff(x.starts))
     return torch.from_numpy(rows).to(x.values.device)
+
+
+def _for_entries(x: Csr, numbers: Tensor) -> Tensor:
+    """Return for each entry, (e,), the number that its row has in (b,)."""
+    if numbers.is_cpu:
+        return torch.from_numpy(np.repeat(numbers.numpy(), np.diff(x.starts)))
+    return numbers.index_select(0, row_of_entries(x))
 
 
 def fill_dense_(out: Tensor, x: Csr) -> None:
@@ -153,13 +192,17 @@ def product(x: Csr, table: Tensor) -> Tensor:
 
 def transposed_product(x: Csr, table: Tensor) -> Tensor:
     """Return x transposed times a table: (k, u) from (b, u)."""
-    k, u = x.n_features, table.shape[1]
-    if u == 1:  # too little work for each entry to put them into another order
-        sums = table.new_zeros(k)
-        _add_transposed_(sums, x, table.view(-1))
-        return sums.view(k, 1)
-    rows = row_of_entries(x)
-    order = _order(x.columns, k)
+    if not table.is_cpu:
+        return sorted_transposed_product(x, table)
+    parts = x.values.numpy(), x.columns.numpy(), x.starts
+    transposed = csc_array(parts, shape=x.shape[::-1])  # rows are its columns
+    return torch.from_numpy(transposed @ table.numpy())
+
+
+def sorted_transposed_product(x: Csr, table: Tensor) -> Tensor:
+    """Return the same on any device, from the entries in the order of the columns."""
+    k, rows = x.n_features, row_of_entries(x)
+    order = x.columns.argsort(stable=True)
     starts = rows.new_zeros(k + 1)
     torch.cumsum(torch.bincount(x.columns, minlength=k), 0, out=starts[1:])
     rows, values = rows.index_select(0, order), x.values.index_select(0, order)
@@ -168,7 +211,7 @@ def transposed_product(x: Csr, table: Tensor) -> Tensor:
 
 def _add_transposed_(sums: Tensor, x: Csr, vector: Tensor) -> None:
     """Add x transposed times a vector (b,) to sums (k,); only touched ones are read."""
-    parts = vector.index_select(0, row_of_entries(x)).mul_(x.values)
+    parts = _for_entries(x, vector).mul_(x.values)
     sums.scatter_add_(0, x.columns.long(), parts)
 
 
@@ -186,26 +229,21 @@ def _sums_of_rows(
     )
 
 
-def _order(index: Tensor, limit: int) -> Tensor:
-    """Return what sorts indices below the limit, stably.
-
-    NumPy sorts integers of 16 bits by counting, ten times as fast as larger ones.
-    """
-    if index.is_cpu and limit <= 2**16:
-        small = index.numpy().astype(np.uint16)
-        return torch.from_numpy(small.argsort(kind="stable"))
-    return index.argsort(stable=True)
-
-
 def _columns_first(w: Tensor) -> Tensor:
     """Return a view (i, m, o) of (m, o, i)."""
     return w.permute(2, 0, 1)
 
 
 def _take(array: Tensor, index: Tensor) -> Tensor:
-    """Return the given rows of an array. One element a row is faster as a vector."""
+    """Return the given rows of an array.
+
+    One element a row is faster as a vector. NumPy takes longer rows twice as fast as
+    torch, but copies the whole of an array whose rows are not one after the other.
+    """
     if array[:1].numel() <= 1:
         return array.reshape(-1).index_select(0, index).view(-1, *array.shape[1:])
+    if array.is_cpu and array.is_contiguous():
+        return torch.from_numpy(array.numpy().take(index.numpy(), axis=0))
     return array.index_select(0, index)
 
 
@@ -223,16 +261,15 @@ def raw_product(x: Csr, w: Tensor) -> Tensor:
     whole = w.view(i, 1) if m * o == 1 else None
     position = x.columns.new_empty(0 if m * o == 1 else i, dtype=torch.int32)
     z = w.new_empty(m, o, x.shape[0])
-    rows = torch.split(torch.arange(x.shape[0]), _ROWS_AT_ONCE)
     parts = torch.split(z, _ROWS_AT_ONCE, dim=2)
-    for some, part in zip(rows, parts, strict=True):
-        chunk = take_rows(x, some)
+    chunks = split_rows(x, [part.shape[2] for part in parts])
+    for chunk, part in zip(chunks, parts, strict=True):
         if whole is None:
-            chunk, touched = over_touched(chunk, position)
+            small, touched = over_touched(chunk, position)
             table = _take(_columns_first(w), touched).view(-1, m * o)
         else:
-            table = whole
-        part.copy_(product(chunk, table).T.view(m, o, -1))
+            small, table = chunk, whole
+        part.copy_(product(small, table).T.view(m, o, -1))
     return z
 
 
@@ -296,9 +333,10 @@ Bind = Callable[
 class WideLayer:
     """The weights of a first layer in training on a wide sparse matrix.
 
-    A step is ``forward``, which gathers, and ``update``, which puts back. Before the
-    steps whose penalty is to wait, ``owe`` says what they owe; after them, and before
-    anything else reads the weights, ``settle`` collects it.
+    A step is ``forward``, which gathers, and ``update``, which puts back. Which rows
+    the next steps see, ``see`` says before. Before the steps whose penalty is to wait,
+    ``owe`` says what they owe; after them, and before anything else reads the weights,
+    ``settle`` collects it.
     """
 
     def __init__(
@@ -313,6 +351,10 @@ class WideLayer:
         self._since = torch.zeros_like(self._position)  # the step a column is at
         self._now = 0
         self._owed: Debts | None = None
+
+    def see(self, batches: Sequence[Tensor]) -> None:
+        """Let the next steps see these rows, (b,) each."""
+        self._batches = take_batches(self._x, batches)
 
     def owe(self, shrink: Floats | None, threshold: Floats | None) -> None:
         """Let the next steps owe their penalty, numbers of shape (steps, m)."""
@@ -331,9 +373,9 @@ class WideLayer:
             _settle_(w, since, self._now, self._owed)
         self._since.fill_(self._now)
 
-    def forward(self, rows: Tensor, z: Tensor) -> None:
-        """Write the product of the weights and a batch into z (mob)."""
-        batch = take_rows(self._x, rows)
+    def forward(self, z: Tensor) -> None:
+        """Write the product of the weights and the next batch into z (mob)."""
+        batch = next(self._batches)
         self._batch, self._touched = over_touched(batch, self._position)
         w = _take(self._w, self._touched)
         if self._owed is not None:
@@ -373,6 +415,10 @@ class WideUnit:
         self._shrink: Iterator[float] = repeat(1.0)
         self._scale = 1.0
 
+    def see(self, batches: Sequence[Tensor]) -> None:
+        """Let the next steps see these rows, (b,) each."""
+        self._batches = take_batches(self._x, batches)
+
     def owe(self, shrink: Floats | None, threshold: Floats | None = None) -> None:
         """Let the next steps owe their penalty, numbers of shape (steps, 1)."""
         assert threshold is None
@@ -384,9 +430,9 @@ class WideUnit:
         self._w.mul_(self._scale)
         self._scale = 1.0
 
-    def forward(self, rows: Tensor, z: Tensor) -> None:
-        """Write the product of the weights and a batch into z (mob)."""
-        self._batch = take_rows(self._x, rows)
+    def forward(self, z: Tensor) -> None:
+        """Write the product of the weights and the next batch into z (mob)."""
+        self._batch = next(self._batches)
         products = product(self._batch, self._w.view(-1, 1))
         torch.mul(products.view(z.shape), self._scale, out=z)
 

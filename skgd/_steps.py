@@ -388,7 +388,7 @@ def bind_step(
     )
     batch = ahead or bind_batch(data, n_outputs, n_rows, n_folds, counts)
     masks, before = _dropout(models, shared.dropout, n_rows, counts)
-    gathers, first = batch.gathers, None
+    first = None
     if update.wide is not None:
         if n_folds > 1 or (n_models > 1 and update.averaging):
             msg = (
@@ -397,7 +397,7 @@ def bind_step(
             )
             raise ValueError(msg)
         first = data.y.new_empty(n_models, layers[0].w.shape[1], n_rows)
-        gathers = [*gathers, partial(update.wide.forward, z=first)]
+        before.append(partial(update.wide.forward, first))
         if layers[0].bias is not None:
             before.append(partial(first.add_, layers[0].bias.unsqueeze(2)))
     passed = forward(layers, batch.x, activation, masks, first)
@@ -420,7 +420,7 @@ def bind_step(
     if update.wide is not None:
         calls.append(partial(update.wide.update, back.dz, update.numbers_of_wide))
     calls += update.averaging
-    return Step(batch.fetch, batch.n_ahead, gathers, calls, loss)
+    return Step(batch.fetch, batch.n_ahead, batch.gathers, calls, loss)
 
 
 def _bind_loss(

@@ -12,7 +12,7 @@ sparse rows.
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from itertools import groupby
+from itertools import groupby, tee
 from math import isfinite, nan
 from time import monotonic
 from typing import NamedTuple, Protocol
@@ -489,6 +489,9 @@ def _bind_epoch(
     ) -> str:
         """Take the steps of a block, write their losses, and say who ended it."""
         batches = _fetched(fetches, rows)
+        if update.wide is not None:
+            batches, seen = tee(batches)
+            update.wide.see(list(seen))
         numbers_of_steps = update.begin(models.t, len(batch_loss))
         for step, batch, numbers, loss in zip(
             steps[block], batches, numbers_of_steps, batch_loss.unbind(), strict=True

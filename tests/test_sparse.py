@@ -17,6 +17,8 @@ from skgd._sparse import (
     over_touched,
     product,
     raw_product,
+    sorted_transposed_product,
+    take_batches,
     take_rows,
     transposed_product,
 )
@@ -89,14 +91,32 @@ def test_a_matrix_is_not_copied():
 ROWS = [[4, 2, 29], [3, 3, 0], [0, 0], [], list(range(N_ROWS))]
 
 
+@pytest.mark.parametrize("by_scipy", [True, False])
 @pytest.mark.parametrize("wide_integers", [False, True])
 @pytest.mark.parametrize("rows", ROWS)
-def test_rows_are_taken_in_order(rows, wide_integers):
-    """Made dense, they are the rows of the dense matrix."""
-    x = take_rows(sparse_x(wide_integers), torch.tensor(rows, dtype=torch.int64))
+def test_rows_are_taken_in_order(rows, wide_integers, by_scipy):
+    """Made dense, they are the rows of the dense matrix, as on other devices."""
+    whole = sparse_x(wide_integers)
+    whole = whole if by_scipy else whole._replace(matrix=None)
+    x = take_rows(whole, torch.tensor(rows, dtype=torch.int64))
 
     assert x.shape == (len(rows), N_FEATURES)
     assert torch.equal(made_dense(x), DENSE[rows])
+
+
+@pytest.mark.parametrize("at_once", [1, 50, 10**6])
+@pytest.mark.parametrize("wide_integers", [False, True])
+def test_batches_taken_at_once_are_those_taken_alone(
+    wide_integers, at_once, monkeypatch
+):
+    """However many are taken at once, each is the rows of the dense matrix."""
+    monkeypatch.setattr("skgd._sparse._ENTRIES_AT_ONCE", at_once)
+    batches = [torch.tensor(rows, dtype=torch.int64) for rows in ROWS]
+    taken = list(take_batches(sparse_x(wide_integers), batches))
+
+    for x, rows in zip(taken, ROWS, strict=True):
+        assert x.shape == (len(rows), N_FEATURES)
+        assert torch.equal(made_dense(x), DENSE[rows])
 
 
 @pytest.mark.parametrize("rows", ROWS)
@@ -121,19 +141,8 @@ def test_products_are_einsums(rows, n_units, dtype):
     dz = random(len(rows), n_units, dtype=dtype)
 
     torch.testing.assert_close(product(small, w), einsum("bk,ku->bu", x, w))
-    torch.testing.assert_close(
-        transposed_product(small, dz), einsum("bk,bu->ku", x, dz)
-    )
-
-
-def test_many_columns_are_summed_too():
-    """More touched columns than fit the fast sort make no difference."""
-    n = 70_000
-    x = csr(sp.csr_matrix(np.arange(1.0, n + 1)), CPU)
-    x = x._replace(columns=x.columns.flip(0))
-    dz = torch.tensor([[2.0, -1.0]], dtype=torch.float64)
-
-    assert torch.equal(transposed_product(x, dz), x.values.flip(0)[:, None] * dz)
+    for transposed in (transposed_product, sorted_transposed_product):
+        torch.testing.assert_close(transposed(small, dz), einsum("bk,bu->ku", x, dz))
 
 
 @pytest.mark.parametrize(("m", "o"), MODELS_AND_UNITS)
@@ -219,7 +228,8 @@ def wide_layer(name, w, kept):
 def step_of(layer, m, o, rows, numbers):
     """Take a step of least squares towards some target."""
     z = torch.full((m, o, len(rows)), 7.0, dtype=torch.float64)
-    layer.forward(torch.tensor(rows, dtype=torch.int64), z)
+    layer.see([torch.tensor(rows, dtype=torch.int64)])
+    layer.forward(z)
     layer.update((z - target(z)) / max(len(rows), 1), numbers)
 
 
