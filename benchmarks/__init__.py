@@ -1,0 +1,1 @@
+"""Measurements of skgd against its peers; ``python -m benchmarks`` takes them all."""

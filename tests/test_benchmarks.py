@@ -1,0 +1,70 @@
+"""The benchmarks run and name every competitor; what they measure is not asserted."""
+
+import re
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+import pytest
+from matplotlib.image import imread
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(autouse=True)
+def _from_this_project(monkeypatch):
+    """Let the package of benchmarks be found, from wherever the tests are started."""
+    monkeypatch.syspath_prepend(ROOT)
+
+
+def cells(lines, column):
+    """Return the cells of a column, of the first table of the lines that has it."""
+    rows = [line.strip("| ").split(" | ") for line in lines if line.startswith("| ")]
+    n = next(n for n, row in enumerate(rows) if column in row)
+    return [row[rows[n].index(column)] for row in rows[n + 1 : n + 2]]
+
+
+def test_a_work_is_timed_for_every_competitor(tmp_path, capsys):
+    """The table of results holds a number for each, and is what is printed."""
+    from benchmarks.__main__ import main
+
+    main(
+        ["--quick", "--works", "iris", "--sections", "fits", "--output", str(tmp_path)]
+    )
+    written = (tmp_path / "results.md").read_text()
+    assert capsys.readouterr().out == written
+    rivals = ["MLP", "torch loop", *["skorch"] * bool(find_spec("skorch"))]
+    for name in ("us a step", "products, ms an epoch", "calls a step", *rivals):
+        for cell in cells(written.splitlines(), name):
+            assert re.search(r"\d", cell), f"{name}: {cell!r}"
+
+
+def test_a_work_that_is_not_there_is_an_error(capsys):
+    """The name is said."""
+    from benchmarks.__main__ import main
+
+    with pytest.raises(SystemExit):
+        main(["--works", "nothing"])
+    assert "no work with 'nothing'" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_memory_that_a_call_holds_for_a_moment_is_found():
+    """The peak is that of an array which is gone when the call ends."""
+    from benchmarks.memory import peak_added
+
+    assert 30e6 < peak_added(lambda: np.ones(5_000_000).sum()) < 80e6
+
+
+def test_growth_and_quality_are_drawn(tmp_path):
+    """The picture can be read, and is not blank."""
+    from benchmarks.growth import SERIES, TITLES, Point
+    from benchmarks.picture import draw
+    from benchmarks.quality import TASKS, Curve
+
+    times = dict.fromkeys(SERIES, 20.0)
+    points = [Point(panel, size, times) for panel in TITLES for size in (1, 10)]
+    curves = [Curve(task, "skgd", [0.1, 0.2], [0.5, 0.99]) for task in TASKS]
+    draw(points, curves, tmp_path / "results.png")
+    assert imread(tmp_path / "results.png").std() > 0.01
