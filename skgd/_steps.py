@@ -132,6 +132,7 @@ class Update(NamedTuple):
     """The optimizer's part of a step, and the numbers that it reads at each step."""
 
     calls: list[Call]
+    numbers: Callable[[int, int], Numbers]  # of so many steps after t, on the host
     begin: Callable[[int, int], Sequence[Tensor | None]]  # so many steps after t: their
     # numbers, (numbers, m), or None where these are as they were
     lay: Callable[[Tensor], object]  # spreads numbers over the flat vector
@@ -229,7 +230,9 @@ def bind_update(
         average = models.average.flat
         averaging.append(partial(average.lerp_, parameters.flat, number["share"]))
     lr = of_models[names.index("lr")].view(-1, 1, 1) if subtracts else None
-    return Update(calls, begin, lay, wide, numbers_of_wide, averaging, gradients, lr)
+    return Update(
+        calls, numbers, begin, lay, wide, numbers_of_wide, averaging, gradients, lr
+    )
 
 
 def _numbers_of_steps(

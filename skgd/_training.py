@@ -12,6 +12,7 @@ sparse rows.
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from itertools import groupby, tee
 from math import isfinite, nan
 from time import monotonic
@@ -21,6 +22,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from skgd._affine import bind_composed
 from skgd._batches import (
     Data,
     Fetch,
@@ -82,7 +84,8 @@ class Watch(Protocol):
     They are given the models that are still in the stack, and read them only.
     """
 
-    wants_steps: bool  # whether it is told before each step, and not only after
+    wants_steps: bool  # whether it is told before and after each step; if not, it is
+    # told after steps, the last of some that were taken at once
 
     def before_epoch(self) -> None: ...
 
@@ -450,17 +453,16 @@ def _bind_epoch(
     counts = counts_in_batches(data, sizes)
     if shared.last_batch == "fill" and not whole:  # all batches of all folds are full
         counts = [None] * len(sizes)
-    keys = list(zip(sizes, counts, strict=True))
+    composed = None
+    if not (watch and watch.wants_steps):
+        composed = bind_composed(data, models, shared, update, sizes)
+    lengths = [] if composed is None else composed.lengths  # of blocks, in steps
+    n_composed = sum(lengths)
+    keys = list(zip(sizes, counts, strict=True))[n_composed:]
     step_of = {
         key: bind_step(data, models, update, shared, *key, n_batches)
         for key, n_batches in Counter(keys).items()
     }
-    steps = [step_of[key] for key in keys]
-    # A few thousand steps at a time: their rows, losses and numbers are many tensors.
-    starts = range(0, len(sizes), _STEPS_AT_ONCE)
-    blocks = [slice(start, start + _STEPS_AT_ONCE) for start in starts]
-    rows_of_blocks = [sum(sizes[block]) for block in blocks]
-    fetches_of_blocks = [_fetches(steps[block], sizes[block]) for block in blocks]
     everything = torch.from_numpy(all_rows(data)).to(data.y.device)
     rows_in_steps = np.array(  # (steps, f)
         [count or [size] * n_folds for size, count in zip(sizes, counts, strict=True)]
@@ -484,17 +486,24 @@ def _bind_epoch(
         rows = draws[0] if n_folds == 1 else padded(draws, sum(sizes))
         return torch.from_numpy(rows).to(data.y.device)
 
+    def take_composed(rows: Tensor, batch_loss: Tensor) -> str:
+        """Take the steps of a block as one, write losses, and say who ended it."""
+        assert composed is not None
+        composed.take(rows, batch_loss, models.t)
+        models.t += len(batch_loss)
+        return "" if after_step is None else after_step(models, batch_loss[-1])
+
     def take_steps(
-        block: slice, fetches: Fetches, rows: Tensor, batch_loss: Tensor
+        steps: list[Step], fetches: Fetches, rows: Tensor, batch_loss: Tensor
     ) -> str:
-        """Take the steps of a block, write their losses, and say who ended it."""
+        """Take the steps of a block one by one, likewise."""
         batches = _fetched(fetches, rows)
         if update.wide is not None:
             batches, seen = tee(batches)
             update.wide.see(list(seen))
         numbers_of_steps = update.begin(models.t, len(batch_loss))
         for step, batch, numbers, loss in zip(
-            steps[block], batches, numbers_of_steps, batch_loss.unbind(), strict=True
+            steps, batches, numbers_of_steps, batch_loss.unbind(), strict=True
         ):
             if before_step is not None:
                 before_step()
@@ -512,18 +521,27 @@ def _bind_epoch(
                     return ended
         return ""
 
+    takes: list[Callable[[Tensor, Tensor], str]] = [take_composed] * len(lengths)
+    # A few thousand steps at a time: their rows, losses and numbers are many tensors.
+    for start in range(n_composed, len(sizes), _STEPS_AT_ONCE):
+        block = slice(start, start + _STEPS_AT_ONCE)
+        steps = [step_of[key] for key in keys[start - n_composed :][:_STEPS_AT_ONCE]]
+        takes.append(partial(take_steps, steps, _fetches(steps, sizes[block])))
+        lengths = [*lengths, len(steps)]
+    ends = np.cumsum(lengths)
+    rows_of_blocks = np.diff(np.cumsum(sizes)[ends - 1], prepend=0).tolist()
+
     def run_epoch() -> _Epoch:
         rows, t, ended = draw_rows(), models.t, ""
         penalties = penalty()
         batch_loss = data.y.new_empty(len(sizes), n_models)
-        for block, fetches, some_rows, some_losses in zip(
-            blocks,
-            fetches_of_blocks,
+        for take_block, some_rows, some_losses in zip(
+            takes,
             rows.split_with_sizes(rows_of_blocks, dim=-1),
-            batch_loss.split_with_sizes([len(sizes[block]) for block in blocks]),
+            batch_loss.split_with_sizes(lengths),
             strict=True,
         ):
-            ended = take_steps(block, fetches, some_rows, some_losses)
+            ended = take_block(some_rows, some_losses)
             if ended:
                 break
         if update.wide is not None:

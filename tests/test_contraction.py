@@ -10,7 +10,7 @@ import torch
 import skgd
 from skgd._contraction import contraction
 
-SIZES = {"m": 3, "f": 2, "c": 3, "o": 4, "i": 5, "b": 6, "t": 7}
+SIZES = {"m": 3, "f": 2, "c": 3, "o": 4, "i": 5, "b": 6, "t": 7, "j": 4, "k": 3}
 
 
 def equations_of_the_package():

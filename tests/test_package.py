@@ -21,6 +21,7 @@ ROWS = [
     ["_estimators", "_stacks"],
     ["_base"],
     ["_training", "_callbacks", "_inputs"],
+    ["_affine"],
     ["_steps", "_weights"],
     ["_network", "_losses", "_optimizers", "_schedules", "_batches", "_stopping"],
     ["_sparse"],
