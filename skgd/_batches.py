@@ -70,7 +70,7 @@ def batch_sizes(n_samples: int, batch_size: int | None, last_batch: str) -> list
     make a short batch ("keep"), are left out ("drop"), or are topped up ("fill"). None,
     or more than there are samples, is the whole set.
     """
-    size = min(batch_size or n_samples, n_samples)
+    size = int(min(batch_size or n_samples, n_samples))
     full, remainder = divmod(n_samples, size)
     last = {"keep": [remainder], "drop": [], "fill": [size]}[last_batch]
     return [size] * full + (last if remainder else [])

@@ -15,6 +15,7 @@ first: torch.einsum would take both, slowly and in silence.
 
 from collections.abc import Callable
 from functools import cache, partial
+from itertools import islice
 from math import prod
 from typing import NamedTuple
 
@@ -56,13 +57,25 @@ def _plan(equation: str) -> _Plan:
     return _Plan(first, second, result, stacked, left, right, summed)
 
 
+@cache
+def _axes(letters: str, groups: tuple[str, ...]) -> tuple[list[int], bool, bool]:
+    """Return the order of the axes, whether it is another, and if axes are merged."""
+    order = [letters.index(letter) for group in groups for letter in group]
+    return order, order != sorted(order), any(len(group) != 1 for group in groups)
+
+
 def _grouped(array: Tensor, letters: str, *groups: str) -> Tensor:
     """Return a view of the array with one axis for each group of letters."""
-    order = [letters.index(letter) for group in groups for letter in group]
-    size = dict(zip(letters, array.shape, strict=True))
-    shape = [prod(size[letter] for letter in group) for group in groups]
+    order, is_other, merges = _axes(letters, groups)
+    if is_other:
+        array = array.permute(order)
+    if not merges:
+        return array
+    sizes, shape = iter(array.shape), []
+    for group in groups:
+        shape.append(prod(islice(sizes, len(group))))
     try:
-        return array.permute(order).view(shape)
+        return array.view(shape)
     except RuntimeError:
         msg = f"{letters} must lie so that {groups} are axes. Got {array.stride()}."
         raise ValueError(msg) from None

@@ -33,6 +33,7 @@ from skgd._validation import (
     check_weights,
     distinct_labels,
     in_the_words,
+    places_of,
 )
 
 Array = npt.NDArray[Any]
@@ -965,7 +966,12 @@ class MiniBatchClassifier(ClassifierMixin, _MiniBatchBase):
             check_indicators(y, classes)
             labels, targets, named = y, y.T, np.arange(y.shape[1])
         else:
-            labels = column_or_1d(y, warn=True)
+            labels = y if y.ndim == 1 else column_or_1d(y, warn=True)
+            known: Array | None = getattr(self, "classes_", None)
+            if classes is None and known is not None:
+                places = places_of(labels, known)
+                if places is not None:  # as ever in a stream: no need to look closer
+                    return labels, np.ascontiguousarray(places[np.newaxis], dtype)
             seen = distinct_labels("y", labels)
             check_classification_targets(labels)
             named = seen if classes is None else distinct_labels("classes", classes)

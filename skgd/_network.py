@@ -120,8 +120,7 @@ def by_fold(array: Tensor, n_folds: int) -> Tensor:
 
 def finite(network: Network) -> list[bool]:
     """Return which models have finite parameters only."""
-    sums = sum(array.flatten(1).sum(1) for array in arrays(network))
-    if torch.isfinite(torch.as_tensor(sums)).all():  # a sum may overflow, so look again
+    if torch.isfinite(network.flat.sum()):  # a sum may overflow, so look again
         return [True] * len(network.layers[0].w)
     each = [torch.isfinite(array).flatten(1).all(1) for array in arrays(network)]
     return torch.stack(each).all(0).tolist()

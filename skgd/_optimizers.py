@@ -111,8 +111,8 @@ def _soft_threshold(w: Tensor, threshold: Tensor) -> list[Call]:
 
 def _in_rows(numbers: Mapping[str, Floats]) -> Numbers:
     """Return numbers of as many rows: one for each step, or one if all are alike."""
-    rows = np.broadcast_arrays(*numbers.values())
-    return dict(zip(numbers, rows, strict=True))
+    zeros = np.zeros(np.broadcast_shapes(*(row.shape for row in numbers.values())))
+    return {name: row + zeros for name, row in numbers.items()}
 
 
 def _sgd_numbers(per_model: PerModel, lr: Floats, steps: Steps) -> Numbers:

@@ -168,19 +168,20 @@ def bind_update(
     def table(numbers: Numbers) -> Tensor:
         """Return them as one tensor, (steps, numbers, m); one step if all are alike."""
         rows = list(numbers.values())
-        shape = (max(map(len, rows)), n_models)
-        stacked = np.stack([np.broadcast_to(row, shape) for row in rows], axis=1)
+        stacked = np.empty((max(map(len, rows)), len(rows), n_models))
+        for n, row in enumerate(rows):
+            stacked[:, n] = row
         return numbers_like(stacked, flat)
 
-    first = numbers(models.t, 1)
-    names = list(first)
+    first_two = numbers(models.t, 2)
+    names, first = list(first_two), table(first_two)
     laid = flat.new_ones(len(names), 1 if n_models == 1 else len(flat))
     places = [  # of the models, (numbers, m, elements), where they are several
         laid[:, at : at + array.numel()].view(len(names), n_models, -1)
         for array in arrays(parameters)
         if n_models > 1 and (at := int(array.storage_offset()) - start) >= 0
     ]
-    constant = not callable(schedule.kind) and len(table(numbers(models.t, 2))) == 1
+    constant = not callable(schedule.kind) and len(first) == 1
 
     wide: WideLayer | WideUnit | None = None
     numbers_of_wide: dict[str, Tensor] = {}
@@ -213,7 +214,7 @@ def bind_update(
         changed = table(numbers(t, 1))[0] if shared.adaptive else None
         return [changed, *[None] * (n_steps - 1)]
 
-    lay(table(first)[0])
+    lay(first[0])
     kept = {name: network.flat[start:] for name, network in models.kept.items()}
     weights = parameters.flat[start : parameters.n_weights]
     number = dict(zip(names, laid, strict=True))

@@ -13,7 +13,7 @@ sparse rows.
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from itertools import groupby, tee
+from itertools import groupby, islice, tee
 from math import isfinite, nan
 from time import monotonic
 from typing import NamedTuple, Protocol
@@ -528,8 +528,8 @@ def _bind_epoch(
         steps = [step_of[key] for key in keys[start - n_composed :][:_STEPS_AT_ONCE]]
         takes.append(partial(take_steps, steps, _fetches(steps, sizes[block])))
         lengths = [*lengths, len(steps)]
-    ends = np.cumsum(lengths)
-    rows_of_blocks = np.diff(np.cumsum(sizes)[ends - 1], prepend=0).tolist()
+    remaining = iter(sizes)
+    rows_of_blocks = [sum(islice(remaining, length)) for length in lengths]
 
     def run_epoch() -> _Epoch:
         rows, t, ended = draw_rows(), models.t, ""

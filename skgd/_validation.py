@@ -9,6 +9,7 @@ import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import cache
 from math import inf
 from numbers import Integral, Real
 from typing import Any, NamedTuple
@@ -33,6 +34,8 @@ def _is_int(value: object) -> bool:
 
 
 def _is_real(value: object) -> bool:
+    if type(value) is float or type(value) is int:  # the usual ones, at once
+        return True
     return isinstance(value, Real) and not isinstance(value, bool | np.bool_)
 
 
@@ -193,19 +196,23 @@ TARGETS: Mapping[str, Rule] = {
 }
 
 
-def check_parameters(estimator: Any, losses: Sequence[str]) -> None:
+@cache
+def _rules_in_order(losses: tuple[str, ...]) -> list[tuple[str, Rule]]:
+    """Return what the parameters must be, by their names in order."""
+    return sorted({**RULES, "loss": _one_of(*losses)}.items())
+
+
+def check_parameters(estimator: Any, losses: tuple[str, ...]) -> None:
     """Raise ValueError for the first parameter that is not what it must be.
 
     Parameters that a subclass has added are its own business.
     """
-    rules = {**RULES, "loss": _one_of(*losses)}
     given = vars(estimator)  # get_params would read the signature at every predict
-    for name in sorted(given.keys() & rules):
-        value = given[name]
-        if not rules[name].holds(value):
+    for name, rule in _rules_in_order(losses):
+        if name in given and not rule.holds(given[name]):
             msg = (
                 f"The {name!r} parameter of {type(estimator).__name__} must be "
-                f"{rules[name].words}. Got {value!r} instead."
+                f"{rule.words}. Got {given[name]!r} instead."
             )
             raise ValueError(msg)
     if given.get("lr_schedule") == "optimal" and given["alpha"] == 0:
@@ -451,6 +458,15 @@ def check_classes(classes: Array, estimator: Any) -> Array:
         )
         raise ValueError(msg)
     return classes
+
+
+def places_of(labels: Array, classes: Array) -> npt.NDArray[np.intp] | None:
+    """Return the places of labels among the classes, None if one is not there."""
+    if labels.dtype.kind != classes.dtype.kind:
+        return None
+    places = np.searchsorted(classes, labels)
+    among = classes.take(places, mode="clip") == labels
+    return places if among.all() else None
 
 
 def check_labels(labels: Array, classes: Array) -> None:
