@@ -75,7 +75,9 @@ def bind_composed(
         shared.loss == "squared_error"
         and len(models.parameters.layers) == 1
         and len(w) == 1
-        and update.lr is not None  # plain descent
+        and shared.optimizer == "sgd"
+        and not models.kept  # no momentum
+        and shared.max_grad_norm is None
         and "threshold" not in update.numbers(models.t, 1)
         and not update.averaging
         and isinstance(data.x, Tensor)

@@ -98,7 +98,6 @@ def contraction(
     *,
     out: Tensor,
     plus: Tensor | None = None,
-    sign: int = 1,
 ) -> Call:
     """Return the call that writes ``einsum(equation, a, b)`` into ``out``.
 
@@ -113,8 +112,6 @@ def contraction(
     plus : Tensor, optional
         Is added to the sum; broadcasts to the shape of ``out``. ``plus=out`` adds the
         sum to what ``out`` holds.
-    sign : {1, -1}, default=1
-        With -1 the sum is subtracted from ``plus``.
     """
     plan = _plan(equation)
     _check_sizes(equation, plan, a, b, out)
@@ -148,4 +145,4 @@ def contraction(
     if plus is None:
         return partial(product, *operands, out=target)
     plus = _grouped(plus.expand_as(out), result, *groups)
-    return partial(add_product, plus, *operands, alpha=sign, out=target)
+    return partial(add_product, plus, *operands, out=target)

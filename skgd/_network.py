@@ -298,25 +298,14 @@ def _output(layer: Layer, x: Tensor, calls: list[Call]) -> Tensor:
     return z
 
 
-# Given an equation, its two operands and an array: the call that writes it there.
-Write = Callable[[str, Tensor, Tensor, Tensor], Call]
-
-
-def _fill(equation: str, a: Tensor, b: Tensor, into: Tensor) -> Call:
-    return contraction(equation, a, b, out=into)
-
-
-def _subtract(equation: str, a: Tensor, b: Tensor, into: Tensor) -> Call:
-    return contraction(equation, a, b, out=into, plus=into, sign=-1)
-
-
-def _gradient(dz: Tensor, x: Tensor, into: Tensor, write: Write) -> Call:
-    """Return the call that writes the gradient of a layer's weights."""
+def _gradient(dz: Tensor, x: Tensor, dw: Tensor) -> Call:
+    """Return the call that fills the gradient of a layer's weights."""
     if x.ndim == 2:
-        return write("mob,ib->moi", dz, x, into)
-    if len(x) == len(into):
-        return write("mob,mib->moi", dz, x, into)
-    return write("fcob,fib->fcoi", by_fold(dz, len(x)), x, by_fold(into, len(x)))
+        return contraction("mob,ib->moi", dz, x, out=dw)
+    if len(x) == len(dw):
+        return contraction("mob,mib->moi", dz, x, out=dw)
+    dz, dw = by_fold(dz, len(x)), by_fold(dw, len(x))
+    return contraction("fcob,fib->fcoi", dz, x, out=dw)
 
 
 class Backward(NamedTuple):
@@ -332,32 +321,24 @@ def backward(
     layers: Sequence[Layer],
     gradients: Sequence[Layer],
     activation: Activation,
-    *,
-    subtract: bool = False,
 ) -> Backward:
     """Return the calls that fill the gradients of all layers, given that of z (mob).
 
     ``dz`` is the gradient of a mean over the batch, so the sums over b are final here.
     The weights of a first layer that was computed elsewhere get their gradient there.
-    With ``subtract`` they are subtracted from what the arrays hold, which may be the
-    layers themselves: weights are read before they are written.
     """
-    write = _subtract if subtract else _fill
     ones = dz.new_ones(dz.shape[2])  # a sum over b is a product: faster than torch.sum
     calls: list[Call] = []
     for n in reversed(range(len(layers))):
         x, (dw, dbias) = passed.inputs[n], gradients[n]
-        dx = dz
-        if n > 0:  # the data need no gradient
-            dx = torch.empty_like(passed.hidden[n - 1].h)
-            calls.append(contraction("moi,mob->mib", layers[n].w, dz, out=dx))
         if x is not None:
-            calls.append(_gradient(dz, x, dw, write))
+            calls.append(_gradient(dz, x, dw))
         if dbias is not None:
-            calls.append(write("mob,b->mo", dz, ones, dbias))
-        if n > 0:
+            calls.append(contraction("mob,b->mo", dz, ones, out=dbias))
+        if n > 0:  # the data need no gradient
             z, h, mask = passed.hidden[n - 1]
-            derivative = torch.empty_like(h)
+            dx, derivative = torch.empty_like(h), torch.empty_like(h)
+            calls.append(contraction("moi,mob->mib", layers[n].w, dz, out=dx))
             if mask is not None:
                 calls.append(_masked(dx, mask, dx))
             calls += activation.derivative(z, h, derivative)

@@ -127,25 +127,17 @@ def _sgd_numbers(per_model: PerModel, lr: Floats, steps: Steps) -> Numbers:
     return _in_rows(numbers)
 
 
-def shrink(w: Tensor, number: Mapping[str, Tensor]) -> list[Call]:
-    """Return the calls of descent's penalty: soft-threshold and shrink the weights."""
-    calls: list[Call] = []
+def _descend(
+    vectors: Vectors, move: Tensor, number: Mapping[str, Tensor]
+) -> list[Call]:
+    """Return the calls of: subtract lr * move, soft-threshold and shrink weights."""
+    parameters, w = vectors.parameters, vectors.weights
+    calls: list[Call] = [partial(parameters.addcmul_, move, number["lr"], value=-1)]
     if "threshold" in number:
         calls += _soft_threshold(w, _over_weights(number["threshold"], len(w)))
     if "shrink" in number:
         calls.append(partial(w.mul_, _over_weights(number["shrink"], len(w))))
     return calls
-
-
-def _descend(
-    vectors: Vectors, move: Tensor, number: Mapping[str, Tensor]
-) -> list[Call]:
-    """Return the calls of: subtract lr * move, and take the penalty."""
-    parameters, w = vectors.parameters, vectors.weights
-    return [
-        partial(parameters.addcmul_, move, number["lr"], value=-1),
-        *shrink(w, number),
-    ]
 
 
 def _plain(vectors: Vectors, number: Mapping[str, Tensor]) -> list[Call]:

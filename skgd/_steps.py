@@ -48,7 +48,6 @@ from skgd._optimizers import (
     PerModel,
     Vectors,
     elastic_net,
-    shrink,
     variant,
 )
 from skgd._schedules import Schedule, learning_rates
@@ -139,8 +138,7 @@ class Update(NamedTuple):
     wide: WideLayer | WideUnit | None  # a first layer that is updated apart
     numbers_of_wide: dict[str, Tensor]
     averaging: list[Call]  # what follows the update, where weights are averaged
-    gradients: Network  # what the backward pass fills; or, where there is an lr:
-    lr: Tensor | None  # (m, 1, 1), the weights, from which it subtracts that of lr dz
+    gradients: Network  # what the backward pass fills
 
 
 def bind_update(
@@ -153,9 +151,6 @@ def bind_update(
     """Return the optimizer's calls, bound to the flat vectors of all models.
 
     If x is wide and sparse, the first layer is updated apart, and the others here.
-
-    Plain descent needs no array of gradients: ``w - (lr dz) x`` is one product, written
-    over the weights. All that is left to do after it is the penalty.
     """
     optimizer = OPTIMIZERS[variant(shared.optimizer, shared.nesterov, per_model)]
     parameters = models.parameters
@@ -173,15 +168,18 @@ def bind_update(
             stacked[:, n] = row
         return numbers_like(stacked, flat)
 
-    first_two = numbers(models.t, 2)
-    names, first = list(first_two), table(first_two)
+    given = callable(schedule.kind)  # and asked for the steps alone that are taken
+    first_numbers = numbers(models.t, 1 if given else 2)
+    names, first = list(first_numbers), table(first_numbers)
     laid = flat.new_ones(len(names), 1 if n_models == 1 else len(flat))
-    places = [  # of the models, (numbers, m, elements), where they are several
-        laid[:, at : at + array.numel()].view(len(names), n_models, -1)
-        for array in arrays(parameters)
-        if n_models > 1 and (at := int(array.storage_offset()) - start) >= 0
-    ]
-    constant = not callable(schedule.kind) and len(first) == 1
+    places = [laid.unsqueeze(2)]  # of the models, (numbers, m, elements)
+    if n_models > 1:
+        places = [
+            laid[:, at : at + array.numel()].view(len(names), n_models, -1)
+            for array in arrays(parameters)
+            if (at := int(array.storage_offset()) - start) >= 0
+        ]
+    constant = not given and len(first) == 1
 
     wide: WideLayer | WideUnit | None = None
     numbers_of_wide: dict[str, Tensor] = {}
@@ -195,12 +193,7 @@ def bind_update(
         }
         wide = _bind_wide(x, models, optimizer, with_lasso="threshold" in names)
 
-    plain = optimizer.calls is OPTIMIZERS["sgd"].calls
-    subtracts = plain and wide is None and shared.max_grad_norm is None
-    of_models = laid if n_models == 1 else flat.new_empty(len(names), n_models)
-
     def lay(numbers: Tensor) -> None:
-        of_models.copy_(numbers)
         for place in places:
             place.copy_(numbers.unsqueeze(2))
         if wide is not None:
@@ -217,22 +210,18 @@ def bind_update(
     lay(first[0])
     kept = {name: network.flat[start:] for name, network in models.kept.items()}
     weights = parameters.flat[start : parameters.n_weights]
+    gradients = new_like(parameters)
+    vectors = Vectors(flat, weights, gradients.flat[start:], kept)
     number = dict(zip(names, laid, strict=True))
-    if subtracts:
-        gradients, calls = parameters, shrink(weights, number)
-    else:
-        gradients = new_like(parameters)
-        vectors = Vectors(flat, weights, gradients.flat[start:], kept)
-        calls = optimizer.calls(vectors, number)
+    calls = optimizer.calls(vectors, number)
     averaging: list[Call] = []
     if models.average is not None:
         if wide is not None:  # all weights count, so all are settled at each step
             averaging.append(wide.settle)
         average = models.average.flat
         averaging.append(partial(average.lerp_, parameters.flat, number["share"]))
-    lr = of_models[names.index("lr")].view(-1, 1, 1) if subtracts else None
     return Update(
-        calls, numbers, begin, lay, wide, numbers_of_wide, averaging, gradients, lr
+        calls, numbers, begin, lay, wide, numbers_of_wide, averaging, gradients
     )
 
 
@@ -406,12 +395,8 @@ def bind_step(
             before.append(partial(first.add_, layers[0].bias.unsqueeze(2)))
     passed = forward(layers, batch.x, activation, masks, first)
     losses, dz, loss = _bind_loss(passed.z, batch, shared)
-    gradients, lr = update.gradients, update.lr
-    if lr is not None:
-        losses.append(partial(dz.mul_, lr))
-    subtract = lr is not None
-    into = gradients.layers
-    back = backward(dz, passed, layers, into, activation, subtract=subtract)
+    gradients = update.gradients
+    back = backward(dz, passed, layers, gradients.layers, activation)
     calls: list[Call] = [
         *batch.calls,
         *before,

@@ -143,28 +143,6 @@ def test_forward_and_backward_are_autograds(
                 torch.testing.assert_close(ours, autograds.grad, rtol=1e-12, atol=1e-12)
 
 
-@pytest.mark.parametrize("own", [False, True])
-@pytest.mark.parametrize("sizes", SIZES, ids=str)
-def test_gradients_are_subtracted_from_the_layers_themselves(sizes, own):
-    """The layers move by autograd's gradients, none of which sees the others' move."""
-    network, x = random_network(3, sizes), random_input(3, own=own)
-    leaves = with_gradients(network.layers)
-    z = oracle(leaves, x, "tanh")
-    dz = torch.randn(z.shape, generator=torch.Generator().manual_seed(2)).double()
-    (z * dz).sum().backward()
-
-    activation = ACTIVATIONS["tanh"](0.0)
-    passed = forward(network.layers, x, activation)
-    layers = network.layers
-    back = backward(dz, passed, layers, layers, activation, subtract=True)
-    replay(passed.calls + back.calls)
-
-    for moved, leaf in zip(layers, leaves, strict=True):
-        for ours, start in zip(moved, leaf, strict=True):
-            expected = (start - start.grad).detach()
-            torch.testing.assert_close(ours, expected, rtol=1e-12, atol=1e-12)
-
-
 def test_the_first_layer_is_the_prediction_of_a_linear_model():
     """Handed in, it is z itself, and the gradient of z is that of the first layer."""
     network, activation = random_network(2, (5, 3)), ACTIVATIONS["relu"](0.0)
