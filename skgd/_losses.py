@@ -177,10 +177,10 @@ def binary_log_loss(z: Tensor, y: Tensor, value: Tensor, dz: Tensor) -> list[Cal
 def multinomial_log_loss(z: Tensor, y: Tensor, value: Tensor, dz: Tensor) -> list[Call]:
     """-y . log_softmax(z): minus the log-likelihood of a one-hot y under softmax(z)."""
     return [
-        partial(torch.log_softmax, z, -2, out=dz),
-        partial(torch.mul, dz, y, out=value),
+        partial(torch.log_softmax, z, -2, out=value),
+        partial(value.mul_, y),
         partial(value.neg_),
-        partial(dz.exp_),
+        partial(torch.softmax, z, -2, out=dz),
         partial(dz.sub_, y),
     ]
 

@@ -23,7 +23,7 @@ CPU = torch.device("cpu")
 # A forward pass of fewer multiply-adds is faster on one thread than on several: torch
 # wakes the others even for products that are over before they have started. Where a
 # batch is so large that gathering it takes longer, that is faster on several.
-_SEVERAL_THREADS_PAY, _SEVERAL_GATHER = 4_000_000, 250_000
+_SEVERAL_THREADS_PAY, _SEVERAL_GATHER = 2_000_000, 100_000
 
 # After a product on several threads, one in a forked child would wait for ever for the
 # threads that the fork did not copy.

@@ -65,8 +65,9 @@ _STEPS_AT_ONCE = 4096
 # A stack becomes a smaller one where it can shrink to this share of its models.
 _WORTH_SHRINKING = 0.75
 
-# Rows by whose loss it is judged, before and after, whether training has diverged.
-_JUDGED_ROWS = 1024
+# Rows by whose loss it is judged, before and after, whether training has diverged: at
+# the least and at the most, and with how many numbers.
+_FEWEST_JUDGED, _MOST_JUDGED, _NUMBERS_JUDGED = 128, 1024, 2**18
 
 
 class Validation(NamedTuple):
@@ -130,11 +131,11 @@ def train(
     with threads_for(*_size_of_step(data, models.parameters, max(sizes))):
         if histories is None:
             guess = _losses_of_guesses(data, models, shared)
-            begun = _losses_of_some(data, models.parameters, shared)
+            begun = _losses(_some_rows(data), models.parameters, shared)
             starts = zip(guess, begun, strict=True)
             histories = [History(start=max(losses)) for losses in starts]
         _train(data, models, shared, per_model, sizes, histories, validation, watch)
-        ends = _losses_of_some(data, models.answer, shared)
+        ends = _losses(_some_rows(data), models.answer, shared)
         _judge_ends(histories, ends, finite(models.answer))
     return histories
 
@@ -179,9 +180,12 @@ def _losses_of_guesses(data: Data, models: Models, shared: Shared) -> list[float
 
     A start counts as no better than that: a model that begins well does not diverge
     when it gets worse. Guesses need no look at X, so their loss is taken over all rows,
-    for a few targets may make most of it.
+    for a few targets may make most of it; but not over all rows of classes, which are
+    all as well guessed by the same number for each class.
     """
     n_models, n_outputs, _ = models.parameters.layers[-1].w.shape
+    if len(data.y) < n_outputs:
+        data = _some_rows(data)
     n_folds = len(np.atleast_2d(all_rows(data)))
     nothing = data.y.new_zeros(1).expand(data.x.shape[0], 1)
     guesses = new_network(3 * n_folds, (1, n_outputs), True, data.y)
@@ -195,17 +199,19 @@ def _losses_of_guesses(data: Data, models: Models, shared: Shared) -> list[float
     return largest
 
 
-def _losses_of_some(data: Data, network: Network, shared: Shared) -> list[float]:
-    """Return every model's loss over some rows, (m,), far from each other.
+def _some_rows(data: Data) -> Data:
+    """Return some rows of the data, far from each other.
 
     How far is the same for all folds, so those of unlike length may be judged by a few
     rows more than alone.
     """
-    step = max(1, data.n_samples // _JUDGED_ROWS)
+    n_rows = _NUMBERS_JUDGED // data.x.shape[1]
+    n_rows = max(_FEWEST_JUDGED, min(n_rows, _MOST_JUDGED))
+    step = max(1, data.n_samples // n_rows)
     some, counts = all_rows(data)[..., ::step], data.counts
     if counts is not None:
         counts = [-(-count // step) for count in counts]
-    return _losses(data._replace(rows=some, counts=counts), network, shared)
+    return data._replace(rows=some, counts=counts)
 
 
 def _losses(data: Data, network: Network, shared: Shared) -> list[float]:
