@@ -32,8 +32,8 @@ def lines(options: Options) -> Iterator[str]:
         "",
         "## Fits",
         "",
-        "How many times as long as skgd the others take for an epoch, of what is "
-        "asked; bold where that is reached.",
+        "How many times as long as skgd the others take for an epoch, of the "
+        "goal; bold where that is reached.",
     )
     yield from table(
         ["work", "skgd, ms an epoch", "us a step", *rivals],
@@ -47,8 +47,8 @@ def lines(options: Options) -> Iterator[str]:
     yield from (
         "",
         "Our time over that of the bare matrix products, of reads of X (`X.sum()`), "
-        "and of as many of the smallest calls of torch as a step makes; where a number "
-        "is asked, it is the most.",
+        "and of as many of the smallest calls of torch as a step makes; where there "
+        "is a goal, it is the most.",
     )
     yield from table(
         [
@@ -117,7 +117,7 @@ def race(
         with_range(times["skgd"], 1e3 / work.epochs),
         short(1e6 * epoch["skgd"] / work.steps),
         *(
-            against(epoch[name] / epoch["skgd"], work.asked.get(name))
+            against(epoch[name] / epoch["skgd"], work.goals.get(name))
             if name in epoch
             else ""
             for name in rivals

@@ -19,7 +19,7 @@ from benchmarks.timing import (
 from benchmarks.works import Data, Work, data_of
 
 RIVALS = ("MLP", "SGD", "skorch")
-ASKED = {
+GOALS = {
     "partial_fit": {"SGD": 1, "MLP": 4, "skorch": 10},
     "predict": {"MLP": 1, "SGD": 1, "skorch": 2},
 }
@@ -36,7 +36,7 @@ def lines(options: Options) -> Iterator[str]:
         "## Small calls",
         "",
         "Microseconds a call, 20 features and two classes, and how many times as long "
-        "as skgd's the others' take, of what is asked.",
+        "as skgd's the others' take, of the goal.",
     )
     yield from table(
         ["model", "call", "skgd", *(name for rival in RIVALS for name in (rival, ""))],
@@ -75,7 +75,7 @@ def races(work: Work, n_calls: int, options: Options) -> Iterator[list[str]]:
                 continue
             ratio = median(times[name]) / median(times["skgd"])
             cells.append(with_range(times[name], 1e6 / n))
-            cells.append(against(ratio, ASKED.get(kind, {}).get(name)))
+            cells.append(against(ratio, GOALS.get(kind, {}).get(name)))
         yield [work.name, kind, *cells]
 
 

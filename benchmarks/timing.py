@@ -24,14 +24,13 @@ _pools = ThreadpoolController()
 
 @contextmanager
 def threads(n: int) -> Iterator[None]:
-    """Give torch, BLAS, OpenMP and joblib n threads inside the block."""
-    before = torch.get_num_threads()
+    """Give torch, BLAS, OpenMP and joblib n threads inside the block.
+
+    torch.set_num_threads is left alone, for who has called it has fixed the number for
+    MKL, and skgd could not limit that any more.
+    """
     with _pools.limit(limits=n), joblib.parallel_config("threading", n_jobs=n):
-        torch.set_num_threads(n)
-        try:
-            yield
-        finally:
-            torch.set_num_threads(before)
+        yield
 
 
 def seconds(run: Run) -> float:
@@ -80,13 +79,13 @@ def short(number: float) -> str:
     return f"{number:.{2 - (number >= 1) - (number >= 10) + (number < 0.1)}f}"
 
 
-def against(ratio: float, asked: float | None, at_most: bool = False) -> str:
-    """Return a ratio and what was asked of it; bold where that is reached."""
-    if asked is None:
+def against(ratio: float, goal: float | None, at_most: bool = False) -> str:
+    """Return a ratio and its goal; bold where that is reached."""
+    if goal is None:
         return short(ratio)
-    reached = ratio <= asked if at_most else ratio >= asked
+    reached = ratio <= goal if at_most else ratio >= goal
     told = f"**{short(ratio)}**" if reached else short(ratio)
-    return f"{told} of {asked:g}"
+    return f"{told} of {goal:g}"
 
 
 def table(columns: list[str], rows: Iterable[list[str]]) -> Iterator[str]:

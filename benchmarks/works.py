@@ -1,4 +1,4 @@
-"""What is fitted: data, a model for them, and how many times as fast it ought to be."""
+"""What is fitted: data, a model for them, and how many times as fast it should be."""
 
 from typing import Any, NamedTuple
 
@@ -20,7 +20,7 @@ class Work(NamedTuple):
     n_classes: int | None  # None for regression
     batch_size: int
     epochs: int
-    asked: dict[str, float] = {}  # noqa: RUF012 (a constant) their time over ours
+    goals: dict[str, float] = {}  # noqa: RUF012 (a constant) their time over ours
     at_most: dict[str, float] = {}  # noqa: RUF012 our time over a floor
     optimizer: str = "sgd"
     momentum: float = 0.0
@@ -67,39 +67,39 @@ WORKS = [
         "iris",
         *(100, 4, (10,), 3, 32),
         epochs=500,
-        asked={"MLP": 5, "torch loop": 7, "skorch": 20},
+        goals={"MLP": 5, "torch loop": 7, "skorch": 20},
     ),
-    LINEAR._replace(asked=ONE_80),
-    LINEAR._replace(batch_size=256, epochs=30, asked=ONE_80 | {"SGD": 0.7}),
-    LINEAR._replace(batch_size=1024, epochs=40, asked=ONE_80 | {"SGD": 1.5}),
-    CLASSES._replace(asked=ONE_80 | {"SGD": 1}),
-    CLASSES._replace(batch_size=256, epochs=30, asked=ONE_80 | {"SGD": 2.5}),
+    LINEAR._replace(goals=ONE_80),
+    LINEAR._replace(batch_size=256, epochs=30, goals=ONE_80 | {"SGD": 0.7}),
+    LINEAR._replace(batch_size=1024, epochs=40, goals=ONE_80 | {"SGD": 1.5}),
+    CLASSES._replace(goals=ONE_80 | {"SGD": 1}),
+    CLASSES._replace(batch_size=256, epochs=30, goals=ONE_80 | {"SGD": 2.5}),
     CLASSES._replace(batch_size=1024, epochs=40),
-    NETWORK._replace(asked=SMALL_NETWORK),
-    COVERTYPE._replace(asked={"MLP": 4, "torch loop": 4, "skorch": 10}),
+    NETWORK._replace(goals=SMALL_NETWORK),
+    COVERTYPE._replace(goals={"MLP": 4, "torch loop": 4, "skorch": 10}),
     Work(
         "images",
         *(60_000, 784, (256, 128), 10, 128),
         epochs=1,
-        asked={"MLP": 2.2, "torch loop": 2, "skorch": 2.5},
+        goals={"MLP": 2.2, "torch loop": 2, "skorch": 2.5},
         at_most={"products": 1.25},
     ),
     Work(
         "wide",
         *(20_000, 2_000, (), 2, 256),
         epochs=5,
-        asked={"SGD": 6, "torch loop": 8, "skorch": 10},
+        goals={"SGD": 6, "torch loop": 8, "skorch": 10},
         at_most={"reads": 4},
     ),
     Work(
         "text",
         *(10_000, 2**18, (), 2, 256),
         epochs=10,
-        asked={"SGD": 0.5},
+        goals={"SGD": 0.5},
         sparse=True,
     ),
     CLASSES._replace(batch_size=256, epochs=20, optimizer="adam"),
-    NETWORK._replace(optimizer="adam", asked=SMALL_NETWORK),
+    NETWORK._replace(optimizer="adam", goals=SMALL_NETWORK),
     COVERTYPE._replace(optimizer="adam"),
     CLASSES._replace(batch_size=256, epochs=20, momentum=0.9),
     NETWORK._replace(momentum=0.9),
@@ -108,9 +108,9 @@ WORKS = [
 
 
 def chosen(name: str, quick: bool) -> list[Work]:
-    """Return the works with this in their name; if quick, short ones, if asked of."""
+    """Return the works with this in their name; if quick, short ones with a goal."""
     works = [work for work in WORKS if name in str(work)]
-    return [shorter(work) for work in works if work.asked] if quick else works
+    return [shorter(work) for work in works if work.goals] if quick else works
 
 
 def shorter(work: Work) -> Work:
