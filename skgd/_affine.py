@@ -4,7 +4,8 @@ A step of plain descent on the squared error is an affine map of a linear model'
 parameters, so thousands of steps can be put together before any of them is taken. Where
 batches are so small that the calls of a step cost more than its arithmetic, that is
 many times as fast. It is the same training: the parameters after the steps, and the
-loss of every batch before its step, differ by rounding only.
+loss of every batch before its step, differ by rounding only. (That of float32 is 6e-8
+of where a block of steps began, so much that a start far from the minimum shows.)
 
 The parameters of an output are a row ``w = [weights, bias, unit vector of the output]``
 and a sample is a row ``z = [x, 1, -y]``, so that ``w . z`` is its residual. A step on a
@@ -31,7 +32,7 @@ Composition in pairs: Blelloch (1990), "Prefix sums and their applications".
 """
 
 from collections.abc import Callable
-from functools import cache, partial
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -52,13 +53,14 @@ _ALIGNMENT = 4
 
 # Measured on a CPU, in microseconds: the calls of a step, and those of a block. And the
 # multiply-adds of a microsecond, in float32; to compose a map takes those of 75 rows.
-_STEP, _BLOCK, _MULTIPLY_ADDS, _COMPOSING = 12.5, 500.0, 25_000, 75
+_STEP_US, _BLOCK_US, _MULTIPLY_ADDS_A_US, _ROWS_OF_COMPOSING = 12.5, 500.0, 25_000, 75
 
 
 class Composed(NamedTuple):
     """Steps that are composed, the first ones of an epoch."""
 
-    lengths: list[int]  # in steps, of the blocks in which they are taken
+    n_blocks: int
+    length: int  # of a block, in steps
     take: Callable[[Tensor, Tensor, int], None]  # the steps of a block after t, given
     # their rows, (n,), and where to write their losses, (steps, 1)
 
@@ -68,7 +70,7 @@ def bind_composed(
 ) -> Composed | None:
     """Return the steps of an epoch, of batches of these sizes, if composing them pays.
 
-    One model is trained, by plain descent, without L1.
+    One model is trained, by plain descent without L1, on a CPU, whose times are known.
     """
     w, bias = models.parameters.layers[0]
     is_affine = (
@@ -81,33 +83,29 @@ def bind_composed(
         and "threshold" not in update.numbers(models.t, 1)
         and not update.averaging
         and isinstance(data.x, Tensor)
+        and data.x.is_cpu
     )
     n_steps = sizes.count(sizes[0])
     if not is_affine or n_steps < 2:
         return None
     used = w.shape[2] + (bias is not None) + w.shape[1]
     n_parameters = -(-used // _ALIGNMENT) * _ALIGNMENT
-    lengths = _lengths(n_steps, sizes[0], n_parameters)
-    size = w.element_size()
-    if not all(_pays(length, sizes[0], n_parameters, size) for length in lengths):
+    n_blocks = _n_blocks(n_steps, sizes[0], n_parameters)
+    length = n_steps // n_blocks  # what is left over is taken step by step
+    if not _pays(length, sizes[0], n_parameters, w.element_size()):
         return None
-
-    @cache
-    def block_of(length: int) -> _Block:
-        return _bind_block(data, models, length, sizes[0], n_parameters)
+    block = _bind_block(data, models, length, sizes[0], n_parameters)
 
     def take(rows: Tensor, losses: Tensor, t: int) -> None:
-        block_of(len(losses))(rows, update.numbers(t, len(losses)), losses[:, 0])
+        block(rows, update.numbers(t, length), losses[:, 0])
 
-    return Composed(lengths, take)
+    return Composed(n_blocks, length, take)
 
 
-def _lengths(n_steps: int, n_rows: int, n_parameters: int) -> list[int]:
-    """Return the steps of each block: as many alike as can be, and the rest."""
+def _n_blocks(n_steps: int, n_rows: int, n_parameters: int) -> int:
+    """Return the number of blocks of an epoch, so that the arrays of one stay small."""
     numbers_of_a_step = 2 * n_parameters**2 + 2 * n_rows * n_parameters
-    n_blocks = -(-n_steps // max(1, _NUMBERS_OF_A_BLOCK // numbers_of_a_step))
-    alike, rest = divmod(n_steps, n_blocks)
-    return [alike] * n_blocks + [rest] * (rest > 0)
+    return -(-n_steps // max(1, _NUMBERS_OF_A_BLOCK // numbers_of_a_step))
 
 
 def _pays(n_steps: int, n_rows: int, n_parameters: int, element_size: int) -> bool:
@@ -115,8 +113,9 @@ def _pays(n_steps: int, n_rows: int, n_parameters: int, element_size: int) -> bo
 
     What both spend on each row is left out.
     """
-    multiply_adds = (n_rows + _COMPOSING) * n_parameters**2 * element_size / 4
-    return _BLOCK + n_steps * multiply_adds / _MULTIPLY_ADDS < n_steps * _STEP
+    rows = n_rows + _ROWS_OF_COMPOSING
+    of_a_step = rows * n_parameters**2 * (element_size / 4) / _MULTIPLY_ADDS_A_US
+    return _BLOCK_US + n_steps * of_a_step < n_steps * _STEP_US
 
 
 # Given the rows of a block's steps, their numbers, and where to write their losses.
@@ -138,15 +137,16 @@ def _bind_block(
     units = w[:, learned : learned + n_outputs]
     if biases is not None:
         z[..., n_features] = 1
-    share, counted = None, z
+    weight_of_rows, weighted = None, z
     if weight is not None:
-        share, counted = z.new_empty(n_steps, n_rows, 1), torch.empty_like(z)
+        weight_of_rows = z.new_empty(n_steps, n_rows, 1)
+        weighted = torch.empty_like(z)
     e = z.new_empty(n_steps, n_parameters, n_parameters)
     starts = z.new_empty(n_steps, n_outputs, n_parameters)
     residuals = z.new_empty(n_steps, n_outputs, n_rows)
-    sums = contraction("tbi,tbj->tij", counted, z, out=e)
+    sums = contraction("tbi,tbj->tij", weighted, z, out=e)
     if n_rows == 1:  # many outer products: faster as one array
-        sums = partial(torch.mul, counted.mT, z, out=e)
+        sums = partial(torch.mul, weighted.mT, z, out=e)
     scan = _in_pairs(e, w, starts)
     predict = contraction("toi,tbi->tob", starts, z, out=residuals)
 
@@ -154,16 +154,16 @@ def _bind_block(
         """Fill z with the rows of all batches, and weigh them."""
         torch.index_select(all_x, 0, rows, out=x.view(-1, n_features))
         minus_y.copy_(all_y.index_select(1, rows).T.view(minus_y.shape)).neg_()
-        if weight is not None and share is not None:
-            torch.index_select(weight[0], 0, rows, out=share.view(-1))
-            torch.mul(z, share, out=counted)
+        if weight is not None and weight_of_rows is not None:
+            torch.index_select(weight[0], 0, rows, out=weight_of_rows.view(-1))
+            torch.mul(z, weight_of_rows, out=weighted)
 
     def take(rows: Tensor, numbers: Numbers, losses: Tensor) -> None:
         gather(rows)
         sums()
-        pace, left = _over_parameters(numbers, learned, n_features, n_parameters)
+        pace, shrink = _over_parameters(numbers, learned, n_features, n_parameters)
         e.mul_(numbers_like(-pace / n_rows, e).unsqueeze(1))
-        e.diagonal(dim1=1, dim2=2).add_(numbers_like(left - 1, e))
+        e.diagonal(dim1=1, dim2=2).add_(numbers_like(shrink - 1, e))
         w.zero_()[:, :n_features].copy_(weights)
         units.fill_diagonal_(1)
         if biases is not None:
@@ -175,8 +175,8 @@ def _bind_block(
             biases[0].copy_(w[:, n_features])
         predict()
         residuals.square_()
-        if share is not None:
-            residuals.mul_(share.mT)
+        if weight_of_rows is not None:
+            residuals.mul_(weight_of_rows.mT)
         torch.sum(residuals, (1, 2), out=losses).mul_(1 / (2 * n_rows))
 
     return take
@@ -187,10 +187,10 @@ def _over_parameters(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return lr s and s of each parameter, (t, j), or (1, j) if all steps are alike."""
     lr = numbers["lr"]
-    pace, left = np.zeros((len(lr), n_parameters)), np.ones((len(lr), n_parameters))
-    left[:, :n_features] = numbers.get("shrink", 1.0)
+    pace, shrink = np.zeros((len(lr), n_parameters)), np.ones((len(lr), n_parameters))
+    shrink[:, :n_features] = numbers.get("shrink", 1.0)
     pace[:, :learned] = lr
-    return pace * left, left
+    return pace * shrink, shrink
 
 
 def _in_pairs(e: Tensor, w: Tensor, starts: Tensor) -> list[Call]:

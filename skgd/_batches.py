@@ -1,8 +1,8 @@
 """Which rows each model sees at each step; the last batch; gathering the rows.
 
 "Batch" means mini-batch. The order of the rows is drawn by a NumPy generator on the
-host, the same on every device; the rows themselves are gathered batch by batch into one
-small array. (A shuffled copy of the whole of X costs more than training on it.)
+host, the same on every device; the rows themselves are gathered batch by batch, or some
+small batches at a time. (A shuffled copy of the whole of X costs more than training.)
 
 Models that see the same rows in the same order are a *fold*, and its rows are gathered
 once for all of them. Folds take their steps together, so all have as many steps an
@@ -59,8 +59,9 @@ class Batch(NamedTuple):
     share: Tensor  # (o, b), what a sample counts in the batch's mean: weight / rows
     gathers: list[Gather]  # given what is fetched for the batch, fill x, y and share
     calls: list[Call]  # then finish y and share
-    fetch: Fetch  # given the rows of up to ``n_ahead`` batches, (n,) or (f, n), returns
-    n_ahead: int  # for each its rows, (b,) or (f * b,), or a copy of all its numbers
+    n_ahead: int  # the batches that are fetched at a time, at the most
+    fetch: Fetch  # given their rows, (n,) or (f, n), returns for each of them its own,
+    # (b,) or (f * b,), or a copy of all its numbers
 
 
 def batch_sizes(n_samples: int, batch_size: int | None, last_batch: str) -> list[int]:
@@ -70,7 +71,7 @@ def batch_sizes(n_samples: int, batch_size: int | None, last_batch: str) -> list
     make a short batch ("keep"), are left out ("drop"), or are topped up ("fill"). None,
     or more than there are samples, is the whole set.
     """
-    size = int(min(batch_size or n_samples, n_samples))
+    size = int(min(batch_size or n_samples, n_samples))  # torch takes no NumPy int
     full, remainder = divmod(n_samples, size)
     last = {"keep": [remainder], "drop": [], "fill": [size]}[last_batch]
     return [size] * full + (last if remainder else [])
@@ -219,11 +220,11 @@ def bind_batch(
         for call in calls:
             call()
         calls.clear()
-    fetched = partial(batches_of, size=n_rows), sys.maxsize
+    fetch = partial(batches_of, size=n_rows)
     if n_folds == 1:
         first = None if x is None else x[0]
-        return Batch(first, y[0], share[0], gathers, calls, *fetched)
-    return Batch(x, y, share, gathers, calls, *fetched)
+        return Batch(first, y[0], share[0], gathers, calls, sys.maxsize, fetch)
+    return Batch(x, y, share, gathers, calls, sys.maxsize, fetch)
 
 
 def bind_batch_ahead(
@@ -263,15 +264,15 @@ def bind_batch_ahead(
     def fetch(rows: Tensor) -> Sequence[Tensor]:
         """Return the pieces of so many batches, to be used before the next call."""
         missing = n_ahead * n_rows - len(rows)
-        padded = F.pad(rows, (0, missing)) if missing else rows
+        full = F.pad(rows, (0, missing)) if missing else rows
         for gather in several.gathers:
-            gather(padded)
+            gather(full)
         for call in [*several.calls, *calls]:
             call()
         return pieces[: len(rows) // n_rows].unbind()
 
     share_of_row = share[0] if share else several.share[:, :n_rows].contiguous()
-    return Batch(x.mT, y, share_of_row, [piece.copy_], [], fetch, n_ahead)
+    return Batch(x.mT, y, share_of_row, [piece.copy_], [], n_ahead, fetch)
 
 
 def _shares(like: Tensor, n_rows: int, counts: tuple[int, ...] | None) -> Tensor:

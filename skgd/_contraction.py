@@ -81,14 +81,33 @@ def _grouped(array: Tensor, letters: str, *groups: str) -> Tensor:
         raise ValueError(msg) from None
 
 
+@cache
+def _pairs(plan: _Plan) -> list[tuple[str, int, int]]:
+    """Return the letters that come again, with two of their places among all axes."""
+    letters = plan.first + plan.second + plan.result
+    return [
+        (letter, letters.index(letter), place)
+        for place, letter in enumerate(letters)
+        if letters.index(letter) < place
+    ]
+
+
 def _check_sizes(equation: str, plan: _Plan, a: Tensor, b: Tensor, out: Tensor) -> None:
     """Refuse sizes that differ: einsum itself lets a letter of size 1 broadcast."""
-    size: dict[str, int] = {}
-    for letters, array in ((plan.first, a), (plan.second, b), (plan.result, out)):
-        for letter, n in zip(letters, array.shape, strict=True):
-            if size.setdefault(letter, n) != n:
-                msg = f"In {equation!r}, {letter} is both {size[letter]} and {n}."
-                raise ValueError(msg)
+    terms = plan.first, plan.second, plan.result
+    for letters, array in zip(terms, (a, b, out), strict=True):
+        if len(letters) != array.ndim:
+            msg = (
+                f"In {equation!r}, {letters} must have as many axes. Got {array.ndim}."
+            )
+            raise ValueError(msg)
+    sizes = (*a.shape, *b.shape, *out.shape)
+    for letter, first, other in _pairs(plan):
+        if sizes[first] != sizes[other]:
+            msg = (
+                f"In {equation!r}, {letter} is both {sizes[first]} and {sizes[other]}."
+            )
+            raise ValueError(msg)
 
 
 def contraction(

@@ -29,7 +29,7 @@ def checked_rows(estimator: Any, X: Any, dtypes: list[Any]) -> Rows:
     if isinstance(X, Tensor):
         return _checked_tensor(estimator, X, dtypes, first=False)
     with conversion_of("X"):
-        if _is_plain(X, 2) and _is_of(estimator, X, dtypes):
+        if _is_like_first(estimator, X, dtypes) and _is_plain(X):
             return X
         X = check_numeric("X", X)
         rows = validate_data(
@@ -55,9 +55,10 @@ def checked_rows_and_targets(
             _, targets = check_X_y(np.zeros((len(rows), 1)), y, **checks)
         return rows, _dense(targets)
     with conversion_of("X and y"):
-        plain = _is_plain(X, 2) and _is_plain(y, 1) and len(X) == len(y)
-        if plain and not first and _is_of(estimator, X, dtypes):
-            return X, y
+        if not first and _is_like_first(estimator, X, dtypes):
+            column = type(y) is np.ndarray and y.shape == X.shape[:1]
+            if column and _is_plain(X) and _is_plain(y):
+                return X, y
         X, dtypes = check_numeric("X", X), _dtypes_of_frame(X, dtypes)
         rows, targets = validate_data(
             estimator, X, y, dtype=dtypes, accept_sparse="csr", reset=first, **checks
@@ -65,25 +66,21 @@ def checked_rows_and_targets(
     return _native(rows), _dense(targets)
 
 
-def _is_plain(array: Any, ndim: int) -> bool:
+def _is_plain(array: Array) -> bool:
     """Return whether scikit-learn's checks would let an array pass as it is.
 
     They take longer than the prediction of a row. What is unlike this goes to them.
     """
-    return (
-        type(array) is np.ndarray
-        and array.ndim == ndim
-        and array.dtype.kind in "biuf"
-        and len(array) > 0
-        and bool(np.isfinite(array.sum()))
-    )
+    numbers = array.dtype.kind in "biuf" and array.dtype.isnative and len(array) > 0
+    return numbers and bool(np.isfinite(array.sum()))
 
 
-def _is_of(estimator: Any, X: Array, dtypes: list[Any]) -> bool:
-    """Return whether rows have one of the dtypes, and the columns of the first call."""
+def _is_like_first(estimator: Any, X: Any, dtypes: list[Any]) -> bool:
+    """Return whether X is an array of such a dtype, with the columns of the first."""
     return (
-        X.dtype in dtypes
-        and X.dtype.isnative
+        type(X) is np.ndarray
+        and X.ndim == 2
+        and X.dtype in dtypes
         and X.shape[1] == getattr(estimator, "n_features_in_", None)
         and not hasattr(estimator, "feature_names_in_")
     )

@@ -168,7 +168,7 @@ def bind_update(
             stacked[:, n] = row
         return numbers_like(stacked, flat)
 
-    given = callable(schedule.kind)  # and asked for the steps alone that are taken
+    given = callable(schedule.kind)  # it may fail at steps that are never taken
     first_numbers = numbers(models.t, 1 if given else 2)
     names, first = list(first_numbers), table(first_numbers)
     laid = flat.new_ones(len(names), 1 if n_models == 1 else len(flat))
@@ -342,9 +342,13 @@ def _clip(gradients: Network, max_norm: float | None) -> list[Call]:
         partial(torch.div, flat.new_full((1,), max_norm), norm, out=factor),
         partial(factor.clamp_, max=1.0),
     ]
-    for array in arrays(gradients):
-        calls.append(partial(array.mul_, factor.view(-1, *[1] * (array.ndim - 1))))
-    return calls
+    if n_models == 1:
+        return [*calls, partial(flat.mul_, factor)]
+    of_arrays = [
+        partial(array.mul_, factor.view(-1, *[1] * (array.ndim - 1)))
+        for array in arrays(gradients)
+    ]
+    return [*calls, *of_arrays]
 
 
 class Step(NamedTuple):
@@ -511,7 +515,10 @@ def bind_mean_loss(
 
 
 def bind_penalty(parameters: Network, per_model: PerModel) -> Callable[[], Tensor]:
-    """Return the function that gives the penalty of each model, (m,)."""
+    """Return the function that gives the penalty of each model, (m,).
+
+    The next call writes over what it has given.
+    """
     flat = parameters.flat
     ridge, lasso = elastic_net(per_model)
     total, norm = flat.new_zeros(len(ridge)), flat.new_zeros(len(ridge))

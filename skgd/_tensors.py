@@ -8,12 +8,13 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from threadpoolctl import ThreadpoolController
+from threadpoolctl import LibController, ThreadpoolController
 from torch import Tensor
 
 Array = npt.NDArray[np.floating]
@@ -23,7 +24,7 @@ CPU = torch.device("cpu")
 # A forward pass of fewer multiply-adds is faster on one thread than on several: torch
 # wakes the others even for products that are over before they have started. Where a
 # batch is so large that gathering it takes longer, that is faster on several.
-_SEVERAL_THREADS_PAY, _SEVERAL_GATHER = 2_000_000, 100_000
+_SEVERAL_THREADS_PAY, _SEVERAL_GATHER = 2_000_000, 250_000
 
 # After a product on several threads, one in a forked child would wait for ever for the
 # threads that the fork did not copy.
@@ -106,21 +107,30 @@ def threads_for(multiply_adds: int, numbers: int) -> Iterator[None]:
     """Compute on one thread inside the block, if more do not pay for such steps.
 
     A step multiplies and adds so often in a forward pass, and gathers so many numbers.
-    torch.set_num_threads sets the number of this thread, and that of all threads yet to
-    start; the limit here is that of OpenMP, and of this thread alone.
+    torch.set_num_threads would set the number of threads that are yet to start as well.
+    The limit here is that of torch's OpenMP, for this thread alone. Products have a
+    number of their own where someone has set it, by that function or MKL_NUM_THREADS.
     """
+    before = torch.get_num_threads()
     several = multiply_adds >= _SEVERAL_THREADS_PAY or numbers >= _SEVERAL_GATHER
-    if several or torch.get_num_threads() == 1:
+    if several or before == 1:
         yield
         return
-    with _openmp().limit(limits=1):
+    try:
+        for library in _openmp_of_torch():
+            library.set_num_threads(1)
         yield
+    finally:  # after an interrupt as well, wherever it came
+        for library in _openmp_of_torch():
+            library.set_num_threads(before)
 
 
 @cache
-def _openmp() -> ThreadpoolController:
-    """Return what sets the number of threads of torch's own operations."""
-    return ThreadpoolController().select(user_api="openmp")
+def _openmp_of_torch() -> list[LibController]:
+    """Return what sets the number of threads of torch's own loops."""
+    loaded = ThreadpoolController().select(user_api="openmp").lib_controllers
+    of_torch = [one for one in loaded if "torch" in Path(one.filepath).parts]
+    return of_torch or loaded
 
 
 @contextmanager

@@ -11,9 +11,9 @@ sparse rows.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
-from itertools import groupby, islice, tee
+from itertools import groupby
 from math import isfinite, nan
 from time import monotonic
 from typing import NamedTuple, Protocol
@@ -22,7 +22,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from skgd._affine import bind_composed
+from skgd._affine import Composed, bind_composed
 from skgd._batches import (
     Data,
     Fetch,
@@ -42,6 +42,7 @@ from skgd._steps import (
     Models,
     Shared,
     Step,
+    Update,
     bind_mean_loss,
     bind_penalty,
     bind_step,
@@ -184,7 +185,7 @@ def _losses_of_guesses(data: Data, models: Models, shared: Shared) -> list[float
     all as well guessed by the same number for each class.
     """
     n_models, n_outputs, _ = models.parameters.layers[-1].w.shape
-    if len(data.y) < n_outputs:
+    if len(data.y) < n_outputs and data.weight is None:
         data = _some_rows(data)
     n_folds = len(np.atleast_2d(all_rows(data)))
     nothing = data.y.new_zeros(1).expand(data.x.shape[0], 1)
@@ -226,13 +227,14 @@ def _losses(data: Data, network: Network, shared: Shared) -> list[float]:
 
 def _size_of_step(data: Data, network: Network, n_rows: int) -> tuple[int, int]:
     """Return the multiply-adds of a forward pass, about, and the numbers gathered."""
-    of_a_row, gathered = network.n_weights, n_rows * data.x.shape[1]
+    of_a_row, gathered = network.n_weights, 0
     if isinstance(data.x, Csr):
         w = network.layers[0].w
         entries_of_a_row = len(data.x.values) // max(1, data.x.shape[0])
         first = entries_of_a_row if is_wide(data.x) else data.x.n_features
         of_a_row += w[:, :, 0].numel() * (first - data.x.n_features)
-        gathered = 0  # by NumPy
+    elif n_rows < data.n_samples:  # the whole set is not gathered
+        gathered = n_rows * data.x.shape[1] * len(np.atleast_2d(all_rows(data)))
     return n_rows * of_a_row, gathered
 
 
@@ -459,25 +461,13 @@ def _bind_epoch(
     counts = counts_in_batches(data, sizes)
     if shared.last_batch == "fill" and not whole:  # all batches of all folds are full
         counts = [None] * len(sizes)
-    composed = None
-    if not (watch and watch.wants_steps):
-        composed = bind_composed(data, models, shared, update, sizes)
-    lengths = [] if composed is None else composed.lengths  # of blocks, in steps
-    n_composed = sum(lengths)
-    keys = list(zip(sizes, counts, strict=True))[n_composed:]
-    step_of = {
-        key: bind_step(data, models, update, shared, *key, n_batches)
-        for key, n_batches in Counter(keys).items()
-    }
+    blocks = _bind_blocks(data, models, shared, update, sizes, counts, watch)
     everything = torch.from_numpy(all_rows(data)).to(data.y.device)
     rows_in_steps = np.array(  # (steps, f)
         [count or [size] * n_folds for size, count in zip(sizes, counts, strict=True)]
     )
     rows_in_epoch = rows_in_steps.sum(0).tolist()
     shares_of_steps = rows_in_steps / rows_in_steps.sum(0)
-
-    before_step = watch.before_step if watch and watch.wants_steps else None
-    after_step = watch.after_step if watch else None
 
     def draw_rows() -> Tensor:
         """Return the rows of an epoch in order: (n,), or (f, n), each fold's own."""
@@ -492,62 +482,17 @@ def _bind_epoch(
         rows = draws[0] if n_folds == 1 else padded(draws, sum(sizes))
         return torch.from_numpy(rows).to(data.y.device)
 
-    def take_composed(rows: Tensor, batch_loss: Tensor) -> str:
-        """Take the steps of a block as one, write losses, and say who ended it."""
-        assert composed is not None
-        composed.take(rows, batch_loss, models.t)
-        models.t += len(batch_loss)
-        return "" if after_step is None else after_step(models, batch_loss[-1])
-
-    def take_steps(
-        steps: list[Step], fetches: Fetches, rows: Tensor, batch_loss: Tensor
-    ) -> str:
-        """Take the steps of a block one by one, likewise."""
-        batches = _fetched(fetches, rows)
-        if update.wide is not None:
-            batches, seen = tee(batches)
-            update.wide.see(list(seen))
-        numbers_of_steps = update.begin(models.t, len(batch_loss))
-        for step, batch, numbers, loss in zip(
-            steps, batches, numbers_of_steps, batch_loss.unbind(), strict=True
-        ):
-            if before_step is not None:
-                before_step()
-            for gather in step.gathers:
-                gather(batch)
-            if numbers is not None:
-                update.lay(numbers)
-            for call in step.calls:
-                call()
-            loss.copy_(step.loss)
-            models.t += 1
-            if after_step is not None:
-                ended = after_step(models, loss)
-                if ended:
-                    return ended
-        return ""
-
-    takes: list[Callable[[Tensor, Tensor], str]] = [take_composed] * len(lengths)
-    # A few thousand steps at a time: their rows, losses and numbers are many tensors.
-    for start in range(n_composed, len(sizes), _STEPS_AT_ONCE):
-        block = slice(start, start + _STEPS_AT_ONCE)
-        steps = [step_of[key] for key in keys[start - n_composed :][:_STEPS_AT_ONCE]]
-        takes.append(partial(take_steps, steps, _fetches(steps, sizes[block])))
-        lengths = [*lengths, len(steps)]
-    remaining = iter(sizes)
-    rows_of_blocks = [sum(islice(remaining, length)) for length in lengths]
-
     def run_epoch() -> _Epoch:
         rows, t, ended = draw_rows(), models.t, ""
         penalties = penalty()
         batch_loss = data.y.new_empty(len(sizes), n_models)
-        for take_block, some_rows, some_losses in zip(
-            takes,
-            rows.split_with_sizes(rows_of_blocks, dim=-1),
-            batch_loss.split_with_sizes(lengths),
+        for block, some_rows, some_losses in zip(
+            blocks,
+            rows.split_with_sizes([block.n_rows for block in blocks], dim=-1),
+            batch_loss.split_with_sizes([block.n_steps for block in blocks]),
             strict=True,
         ):
-            ended = take_block(some_rows, some_losses)
+            ended = block.take(some_rows, some_losses)
             if ended:
                 break
         if update.wide is not None:
@@ -568,6 +513,102 @@ def _bind_epoch(
 
 # Of some steps in a row: what fetches their batches, and how many rows at a time.
 Fetches = list[tuple[Fetch, int]]
+
+
+class _Block(NamedTuple):
+    """Steps in a row."""
+
+    n_steps: int
+    n_rows: int
+    take: Callable[[Tensor, Tensor], str]  # given their rows, (n,) or (f, n), and where
+    # to write their losses, (steps, m), takes the steps and says who ended them
+
+
+def _bind_blocks(
+    data: Data,
+    models: Models,
+    shared: Shared,
+    update: Update,
+    sizes: list[int],
+    counts: list[tuple[int, ...] | None],
+    watch: Watch | None,
+) -> list[_Block]:
+    """Return the steps of an epoch: those that are composed, then one by one."""
+    blocks: list[_Block] = []
+    composed = None
+    if not (watch and watch.wants_steps):
+        composed = bind_composed(data, models, shared, update, sizes)
+    if composed is not None:
+        take = partial(_take_composed, models, composed, watch)
+        n_rows = composed.length * sizes[0]
+        blocks += [_Block(composed.length, n_rows, take)] * composed.n_blocks
+    n_composed = sum(block.n_steps for block in blocks)
+    keys = list(zip(sizes, counts, strict=True))[n_composed:]
+    step_of = {
+        key: bind_step(data, models, update, shared, *key, n_batches)
+        for key, n_batches in Counter(keys).items()
+    }
+    # A few thousand steps at a time: their rows, losses and numbers are many tensors.
+    for start in range(0, len(keys), _STEPS_AT_ONCE):
+        some = keys[start : start + _STEPS_AT_ONCE]
+        steps, sizes_of_some = (
+            [step_of[key] for key in some],
+            [size for size, _ in some],
+        )
+        fetches = _fetches(steps, sizes_of_some)
+        take = partial(_take_steps, models, update, steps, fetches, watch)
+        blocks.append(_Block(len(steps), sum(sizes_of_some), take))
+    return blocks
+
+
+def _take_composed(
+    models: Models,
+    composed: Composed,
+    watch: Watch | None,
+    rows: Tensor,
+    batch_loss: Tensor,
+) -> str:
+    """Take the steps of a block as one, write their losses, and say who ended it."""
+    composed.take(rows, batch_loss, models.t)
+    models.t += len(batch_loss)
+    return "" if watch is None else watch.after_step(models, batch_loss[-1])
+
+
+def _take_steps(
+    models: Models,
+    update: Update,
+    steps: list[Step],
+    fetches: Fetches,
+    watch: Watch | None,
+    rows: Tensor,
+    batch_loss: Tensor,
+) -> str:
+    """Take the steps of a block one by one, likewise."""
+    before_step = watch.before_step if watch and watch.wants_steps else None
+    after_step = watch.after_step if watch else None
+    batches: Iterable[Tensor] = _fetched(fetches, rows)
+    if update.wide is not None:
+        batches = list(batches)
+        update.wide.see(batches)
+    numbers_of_steps = update.begin(models.t, len(steps))
+    for step, batch, numbers, loss in zip(
+        steps, batches, numbers_of_steps, batch_loss.unbind(), strict=True
+    ):
+        if before_step is not None:
+            before_step()
+        for gather in step.gathers:
+            gather(batch)
+        if numbers is not None:
+            update.lay(numbers)
+        for call in step.calls:
+            call()
+        loss.copy_(step.loss)
+        models.t += 1
+        if after_step is not None:
+            ended = after_step(models, loss)
+            if ended:
+                return ended
+    return ""
 
 
 def _fetches(steps: Sequence[Step], sizes: Sequence[int]) -> Fetches:

@@ -462,8 +462,8 @@ def check_classes(classes: Array, estimator: Any) -> Array:
 
 def places_of(labels: Array, classes: Array) -> npt.NDArray[np.intp] | None:
     """Return the places of labels among the classes, None if one is not there."""
-    if labels.dtype.kind != classes.dtype.kind:
-        return None
+    if labels.dtype.kind == "O" or labels.dtype.kind != classes.dtype.kind:
+        return None  # objects may be of several kinds
     places = np.searchsorted(classes, labels)
     among = classes.take(places, mode="clip") == labels
     return places if among.all() else None

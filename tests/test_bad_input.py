@@ -449,6 +449,18 @@ def test_bad_targets_are_refused(cls, bad, match):
     assert_refused(seen.partial_fit, X, bad, **how)
 
 
+@pytest.mark.parametrize(
+    "bad", [["a", None] * 30, labels.astype(object), ["a", "d"] * 30], ids=str
+)
+def test_labels_unlike_the_text_of_a_stream_are_refused(bad):
+    """Text may lie in arrays of objects, which may hold anything."""
+    text = np.array(["a", "b", "c"] * 20, object)
+    model = small(MiniBatchClassifier).partial_fit(X, text, classes=["a", "b", "c"])
+    match = "labels of one kind|Unknown label type|not among the classes"
+    assert_refused(model.partial_fit, X, np.array(bad, object), match=match)
+    assert_refused(model.set_params(warm_start=True).fit, X, bad, match=match)
+
+
 @every_class
 @pytest.mark.parametrize("bad", [1.0, np.array(1)], ids=["float", "array"])
 def test_a_single_number_is_no_target(cls, bad):

@@ -5,7 +5,13 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from skgd._batches import Data, batch_sizes, bind_batch, rows_of_epoch
+from skgd._batches import (
+    Data,
+    batch_sizes,
+    bind_batch,
+    bind_batch_ahead,
+    rows_of_epoch,
+)
 
 
 @pytest.mark.parametrize("n_samples", [1, 7, 10, 12])
@@ -156,3 +162,33 @@ def test_the_whole_of_some_rows_is_gathered_once(weighted, n_folds):
     assert torch.equal(batch.x, data.x[rows].T)
     assert torch.equal(batch.y, data.y[:, rows])
     torch.testing.assert_close(batch.share, share.expand(2, 3))
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("classes", [False, True])
+def test_batches_that_are_fetched_ahead_are_those_fetched_alone(classes, weighted):
+    """Also the last ones, which are fewer than are fetched at a time."""
+    data = random_data(weighted=weighted)
+    if classes:
+        data = data._replace(y=(torch.arange(11) % 2).to(data.y.dtype)[None])
+    ahead, alone = bind_batch_ahead(data, 2, 3, 9), bind_batch(data, 2, 3)
+    rows = torch.arange(33) % 11
+    for some in torch.split(rows[:33], ahead.n_ahead * 3):
+        for piece, batch in zip(ahead.fetch(some), torch.split(some, 3), strict=True):
+            for gather in ahead.gathers:
+                gather(piece)
+            fill(alone, batch.tolist())
+
+            assert not ahead.calls
+            for ours, theirs in zip(ahead[:3], alone[:3], strict=True):
+                assert torch.equal(ours, theirs)
+
+
+def test_large_batches_are_not_fetched_ahead():
+    """Nor few, nor the whole set."""
+    data = random_data()
+
+    assert bind_batch_ahead(data, 2, 3, 2) is None
+    assert bind_batch_ahead(data, 2, 11, 50) is None
+    wide = data._replace(x=torch.ones(11, 4000))
+    assert bind_batch_ahead(wide, 2, 3, 50) is None

@@ -218,6 +218,24 @@ def test_odd_rows_of_a_stream_are_learned_like_plain_ones(cls, kind, tmp_path):
     assert fitted_bytes(seen) == fitted_bytes(same)
 
 
+@every_class
+@pytest.mark.parametrize("kind", ROWS.values(), ids=ROWS)
+def test_what_is_plain_is_what_scikit_learns_checks_let_pass(
+    cls, kind, tmp_path, monkeypatch
+):
+    """A stream and its predictions are the same if every array goes through them."""
+    odd, states = kind(whole, tmp_path), []
+    classes = {} if cls is MiniBatchRegressor else {"classes": [0, 1]}
+    for plain in (True, False):
+        if not plain:
+            monkeypatch.setattr("skgd._inputs._is_like_first", lambda *_: False)
+        names = getattr(odd, "columns", None)
+        seen = small(cls).partial_fit(odd, labels, **classes)
+        seen.partial_fit(odd, labels)
+        states.append((fitted_bytes(seen), frozen(seen.predict(odd)), names is None))
+    assert states[0] == states[1]
+
+
 FLOAT32 = {
     "plain": lambda a: a.astype("float32"),
     "big-endian": lambda a: a.astype(">f4"),
