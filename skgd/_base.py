@@ -8,7 +8,7 @@ input that is refused, or training that diverges, leaves the estimator as it was
 from __future__ import annotations  # help() then shows ArrayLike, not all it stands for
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from copy import deepcopy
 from math import isfinite, nan
 from time import monotonic
@@ -408,7 +408,7 @@ class _MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
                 held_out_data = _data(held_out, device, _mean_weight(held_out))
                 validation = Validation(held_out_data, score, self.early_stopping)
             elif rows is not None:
-                score = self._scorer(examples.take(kept_back), device)
+                score = self._scorer(examples, device, kept_back)
                 validation = Validation(data._replace(rows=kept_back), score, True)
             with interruptible() as interrupted:
                 history = self._train(
@@ -569,17 +569,40 @@ class _MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
         return bool(self.early_stopping) and self.scoring != "loss"
 
     def _scorer(
-        self, held_out: _Examples, device: torch.device
+        self,
+        examples: _Examples,
+        device: torch.device,
+        kept_back: npt.NDArray[np.int64] | None = None,
     ) -> Callable[[Network, Sequence[int], Sequence[int]], list[float]] | None:
-        """Return the function that scores the one model of a stack on held-out rows."""
+        """Return the function that scores the one model of a stack on held-out rows.
+
+        They are all of the examples, or those ``kept_back`` of them. The latter are
+        copied for a scorer of the caller's, which may look at them; for any other one
+        they are predicted some at a time, and it gets a column of zeros for them.
+        """
         if not self._stops_by_score():
             return None
+        all_rows, in_turn, held_out = examples.rows, None, examples
+        if kept_back is not None:
+            if not callable(self.scoring):
+                n_at_once = max(64, _NUMBERS_AT_ONCE // all_rows.shape[1])
+                in_turn = np.split(
+                    kept_back, range(n_at_once, len(kept_back), n_at_once)
+                )
+                examples = examples._replace(rows=np.zeros((all_rows.shape[0], 1)))
+            held_out = examples.take(kept_back)
         judge = self._judge(held_out)
 
         def score(
             network: Network, places: Sequence[int], models: Sequence[int]
         ) -> list[float]:
-            z = self._raw_predictions(network.layers, held_out.rows, device)
+            parts: Iterable[Rows] = [held_out.rows]
+            if in_turn is not None:
+                parts = (take_rows(all_rows, some) for some in in_turn)
+            predictions = [
+                self._raw_predictions(network.layers, part, device) for part in parts
+            ]
+            z = torch.cat(predictions, dim=2)
             return [judge(network, place, z) for place in places]
 
         return score
