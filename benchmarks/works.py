@@ -69,6 +69,7 @@ WORKS = [
         epochs=500,
         goals={"MLP": 5, "torch loop": 7, "skorch": 20},
     ),
+    LINEAR._replace(n_rows=5_000, batch_size=1, epochs=2),
     LINEAR._replace(goals=ONE_80),
     LINEAR._replace(batch_size=256, epochs=30, goals=ONE_80 | {"SGD": 0.7}),
     LINEAR._replace(batch_size=1024, epochs=40, goals=ONE_80 | {"SGD": 1.5}),
