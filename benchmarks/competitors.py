@@ -1,8 +1,10 @@
 """The fits that compete: each function returns one, bound to a work and its data.
 
 All train on the same rows of float32, with the same batch size, number of epochs,
-learning rate and penalty, without early stopping. scikit-learn's SGDClassifier and
-SGDRegressor know no batches, and take a step at every row.
+learning rate and a penalty, without early stopping. (MLP divides the penalty by the
+rows of a batch, torch's counts for intercepts too, and its squared error has no half:
+the same work, but not the same numbers.) scikit-learn's SGDClassifier and SGDRegressor
+know no batches, and take a step at every row.
 """
 
 from collections.abc import Callable, Iterator

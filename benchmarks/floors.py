@@ -1,4 +1,4 @@
-"""What no fit can be faster than, measured beside the fits.
+"""What no fit that takes a step at a time can be faster than, measured beside the fits.
 
 The matrix products of an epoch, on arrays that are there; one read of X; and as many
 calls of torch as our steps make, of products of single numbers.

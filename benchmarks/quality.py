@@ -19,7 +19,7 @@ from sklearn.neural_network import MLPClassifier, MLPRegressor
 from sklearn.preprocessing import StandardScaler
 
 from benchmarks.options import Options
-from benchmarks.timing import seconds, short, table
+from benchmarks.timing import seconds, table, with_range
 from skgd import MiniBatchClassifier, MiniBatchRegressor
 
 LRS = (0.001, 0.003, 0.01, 0.03)
@@ -172,7 +172,7 @@ def rows(task: Task, options: Options, curves: list[Curve]) -> Iterator[list[str
     for name, some in found.items():
         curves.append(some[0])
         times = [one.reached for one in some]
-        spread = f"{short(median(times))} ({short(min(times))}-{short(max(times))})"
+        spread = with_range(times)
         best = median(max(one.scores) for one in some)
         yield [task.name, f"{task.score} {task.target}", name, spread, f"{best:.4f}"]
 

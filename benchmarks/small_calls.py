@@ -7,6 +7,7 @@ from statistics import median
 from typing import Any
 
 from benchmarks.competitors import mlp, of_skorch, ours, sgd, skorch
+from benchmarks.floors import repeated
 from benchmarks.options import Options
 from benchmarks.timing import (
     Run,
@@ -55,11 +56,11 @@ def races(work: Work, n_calls: int, options: Options) -> Iterator[list[str]]:
     many = f"predict, {work.n_rows:,} rows"
     kinds: dict[str, dict[str, Run]] = {
         "partial_fit": {
-            name: partial(repeated, partial(train, work, model, few, name), n_calls)
+            name: partial(repeated, [partial(train, work, model, few, name)], n_calls)
             for name, model in models.items()
         },
         "predict": {
-            name: partial(repeated, partial(model.predict, one), n_calls)
+            name: partial(repeated, [partial(model.predict, one)], n_calls)
             for name, model in models.items()
         },
         many: {name: partial(model.predict, data[0]) for name, model in models.items()},
@@ -95,9 +96,3 @@ def train(work: Work, model: Any, data: Data, name: str) -> None:
         model.partial_fit(*of_skorch(work, data))
     else:
         model.partial_fit(*data, classes=(0, 1))
-
-
-def repeated(call: Run, times: int) -> None:
-    """Make a call so many times."""
-    for _ in range(times):
-        call()

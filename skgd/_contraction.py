@@ -98,7 +98,7 @@ def _check_sizes(equation: str, plan: _Plan, a: Tensor, b: Tensor, out: Tensor) 
     for letters, array in zip(terms, (a, b, out), strict=True):
         if len(letters) != array.ndim:
             msg = (
-                f"In {equation!r}, {letters} must have as many axes. Got {array.ndim}."
+                f"In {equation!r}, {letters} is {len(letters)} axes. Got {array.ndim}."
             )
             raise ValueError(msg)
     sizes = (*a.shape, *b.shape, *out.shape)
@@ -111,12 +111,7 @@ def _check_sizes(equation: str, plan: _Plan, a: Tensor, b: Tensor, out: Tensor) 
 
 
 def contraction(
-    equation: str,
-    a: Tensor,
-    b: Tensor,
-    *,
-    out: Tensor,
-    plus: Tensor | None = None,
+    equation: str, a: Tensor, b: Tensor, *, out: Tensor, plus: Tensor | None = None
 ) -> Call:
     """Return the call that writes ``einsum(equation, a, b)`` into ``out``.
 

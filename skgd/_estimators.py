@@ -970,7 +970,7 @@ class MiniBatchClassifier(ClassifierMixin, _MiniBatchBase):
             known: Array | None = getattr(self, "classes_", None)
             if classes is None and known is not None:
                 places = places_of(labels, known)
-                if places is not None:  # as ever in a stream: no need to look closer
+                if places is not None:  # known labels: no need to look closer
                     return labels, np.ascontiguousarray(places[np.newaxis], dtype)
             seen = distinct_labels("y", labels)
             check_classification_targets(labels)

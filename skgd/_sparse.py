@@ -1,10 +1,10 @@
 """Sparse input: rows of a CSR matrix, and a first layer whose steps cost its entries.
 
-Narrow matrices, of a few thousand features, are made dense batch by batch in one
-buffer, and everything else is as it is for a dense X. A batch of a wide one (hashed
-text) touches few of the columns, so it is a small matrix over these alone: their
-weights are gathered, the step is taken on them, and they are put back. Nothing in a
-step is as large as the number of features.
+Narrow matrices, of a few thousand features, are made dense a batch or a few at a time,
+and everything else is as it is for a dense X. A batch of a wide one (hashed text)
+touches few of the columns, so it is a small matrix over these alone: their weights are
+gathered, the step is taken on them, and they are put back. Nothing in a step is as
+large as the number of features.
 
 Dimension key
 -------------
@@ -351,6 +351,7 @@ class WideLayer:
         self._since = torch.zeros_like(self._position)  # the step a column is at
         self._now = 0
         self._owed: Debts | None = None
+        self._batches: Iterator[Csr] = iter(())
 
     def see(self, batches: Sequence[Tensor]) -> None:
         """Let the next steps see these rows, (b,) each."""
@@ -414,6 +415,7 @@ class WideUnit:
         self._w = w.view(-1)
         self._shrink: Iterator[float] = repeat(1.0)
         self._scale = 1.0
+        self._batches: Iterator[Csr] = iter(())
 
     def see(self, batches: Sequence[Tensor]) -> None:
         """Let the next steps see these rows, (b,) each."""

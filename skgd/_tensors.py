@@ -22,9 +22,10 @@ Array = npt.NDArray[np.floating]
 CPU = torch.device("cpu")
 
 # A forward pass of fewer multiply-adds is faster on one thread than on several: torch
-# wakes the others even for products that are over before they have started. Where a
-# batch is so large that gathering it takes longer, that is faster on several.
-_SEVERAL_THREADS_PAY, _SEVERAL_GATHER = 2_000_000, 250_000
+# wakes the others even for products that are over before they have started. Nor do they
+# pay for gathering alone: where cores share no cache, rows that another one has fetched
+# are far away.
+_SEVERAL_THREADS_PAY = 4_000_000
 
 # After a product on several threads, one in a forked child would wait for ever for the
 # threads that the fork did not copy.
@@ -103,17 +104,15 @@ def to_numpy(tensor: Tensor) -> Array:
 
 
 @contextmanager
-def threads_for(multiply_adds: int, numbers: int) -> Iterator[None]:
+def threads_for(multiply_adds: int) -> Iterator[None]:
     """Compute on one thread inside the block, if more do not pay for such steps.
 
-    A step multiplies and adds so often in a forward pass, and gathers so many numbers.
     torch.set_num_threads would set the number of threads that are yet to start as well.
     The limit here is that of torch's OpenMP, for this thread alone. Products have a
     number of their own where someone has set it, by that function or MKL_NUM_THREADS.
     """
     before = torch.get_num_threads()
-    several = multiply_adds >= _SEVERAL_THREADS_PAY or numbers >= _SEVERAL_GATHER
-    if several or before == 1:
+    if before == 1 or multiply_adds >= _SEVERAL_THREADS_PAY:
         yield
         return
     try:

@@ -129,14 +129,15 @@ def train(
     Where ``histories`` are given, training goes on from there.
     """
     sizes = batch_sizes(data.n_samples, shared.batch_size, shared.last_batch)
-    with threads_for(*_size_of_step(data, models.parameters, max(sizes))):
+    with threads_for(max(sizes) * _multiply_adds(data, models.parameters)):
+        some = _some_rows(data)
         if histories is None:
             guess = _losses_of_guesses(data, models, shared)
-            begun = _losses(_some_rows(data), models.parameters, shared)
+            begun = _losses(some, models.parameters, shared)
             starts = zip(guess, begun, strict=True)
             histories = [History(start=max(losses)) for losses in starts]
         _train(data, models, shared, per_model, sizes, histories, validation, watch)
-        ends = _losses(_some_rows(data), models.answer, shared)
+        ends = _losses(some, models.answer, shared)
         _judge_ends(histories, ends, finite(models.answer))
     return histories
 
@@ -155,7 +156,7 @@ def train_on_chunk(
     """
     assert models.start is not None
     sizes = batch_sizes(data.n_samples, shared.batch_size, shared.last_batch)
-    with threads_for(*_size_of_step(data, models.parameters, max(sizes))):
+    with threads_for(max(sizes) * _multiply_adds(data, models.parameters)):
         histories = [History(start=models.start) for _ in per_model["lr"]]
         _train(data, models, shared, per_model, sizes, histories, None, watch)
         ends, ended_well = [h.objective[-1] for h in histories], finite(models.answer)
@@ -225,17 +226,14 @@ def _losses(data: Data, network: Network, shared: Shared) -> list[float]:
     return as_list
 
 
-def _size_of_step(data: Data, network: Network, n_rows: int) -> tuple[int, int]:
-    """Return the multiply-adds of a forward pass, about, and the numbers gathered."""
-    of_a_row, gathered = network.n_weights, 0
-    if isinstance(data.x, Csr):
-        w = network.layers[0].w
-        entries_of_a_row = len(data.x.values) // max(1, data.x.shape[0])
-        first = entries_of_a_row if is_wide(data.x) else data.x.n_features
-        of_a_row += w[:, :, 0].numel() * (first - data.x.n_features)
-    elif n_rows < data.n_samples:  # the whole set is not gathered
-        gathered = n_rows * data.x.shape[1] * len(np.atleast_2d(all_rows(data)))
-    return n_rows * of_a_row, gathered
+def _multiply_adds(data: Data, network: Network) -> int:
+    """Return the multiply-adds of a forward pass of one row, about."""
+    if not isinstance(data.x, Csr):
+        return network.n_weights
+    w = network.layers[0].w
+    entries_of_a_row = len(data.x.values) // max(1, data.x.shape[0])
+    first = entries_of_a_row if is_wide(data.x) else data.x.n_features
+    return network.n_weights + w[:, :, 0].numel() * (first - data.x.n_features)
 
 
 def objectives(
@@ -551,10 +549,8 @@ def _bind_blocks(
     # A few thousand steps at a time: their rows, losses and numbers are many tensors.
     for start in range(0, len(keys), _STEPS_AT_ONCE):
         some = keys[start : start + _STEPS_AT_ONCE]
-        steps, sizes_of_some = (
-            [step_of[key] for key in some],
-            [size for size, _ in some],
-        )
+        steps = [step_of[key] for key in some]
+        sizes_of_some = [size for size, _ in some]
         fetches = _fetches(steps, sizes_of_some)
         take = partial(_take_steps, models, update, steps, fetches, watch)
         blocks.append(_Block(len(steps), sum(sizes_of_some), take))
