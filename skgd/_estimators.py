@@ -968,7 +968,9 @@ class MiniBatchClassifier(ClassifierMixin, _MiniBatchBase):
         else:
             labels = y if y.ndim == 1 else column_or_1d(y, warn=True)
             known: Array | None = getattr(self, "classes_", None)
-            if classes is None and known is not None:
+            if known is not None and (
+                classes is None or np.array_equal(classes, known)
+            ):
                 places = places_of(labels, known)
                 if places is not None:  # known labels: no need to look closer
                     return labels, np.ascontiguousarray(places[np.newaxis], dtype)
