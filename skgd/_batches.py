@@ -97,6 +97,8 @@ def batches_of(rows: Tensor, size: int) -> Sequence[Tensor]:
 
 def weights_in_all(data: Data) -> list[float]:
     """Return what the rows of each fold count in all, 1 where they count nothing."""
+    if data.rows is None and data.weight is None:
+        return [float(data.n_samples)]
     rows = np.atleast_2d(all_rows(data))
     counts = data.counts or [rows.shape[1]] * len(rows)
     if data.weight is None:

@@ -210,7 +210,7 @@ def _some_rows(data: Data) -> Data:
     n_rows = _NUMBERS_JUDGED // data.x.shape[1]
     n_rows = max(_FEWEST_JUDGED, min(n_rows, _MOST_JUDGED))
     step = max(1, data.n_samples // n_rows)
-    some, counts = all_rows(data)[..., ::step], data.counts
+    some, counts = all_rows(data)[..., ::step].copy(), data.counts
     if counts is not None:
         counts = [-(-count // step) for count in counts]
     return data._replace(rows=some, counts=counts)
@@ -460,7 +460,6 @@ def _bind_epoch(
     if shared.last_batch == "fill" and not whole:  # all batches of all folds are full
         counts = [None] * len(sizes)
     blocks = _bind_blocks(data, models, shared, update, sizes, counts, watch)
-    everything = torch.from_numpy(all_rows(data)).to(data.y.device)
     rows_in_steps = np.array(  # (steps, f)
         [count or [size] * n_folds for size, count in zip(sizes, counts, strict=True)]
     )
@@ -470,7 +469,7 @@ def _bind_epoch(
     def draw_rows() -> Tensor:
         """Return the rows of an epoch in order: (n,), or (f, n), each fold's own."""
         if whole:
-            return everything
+            return torch.from_numpy(all_rows(data)).to(data.y.device)
         draws = [
             _rows_of_fold(data, fold, generator, n_rows, shuffle=shared.shuffle)
             for fold, (generator, n_rows) in enumerate(
