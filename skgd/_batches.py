@@ -172,7 +172,7 @@ def bind_batch(
     calls: list[Call] = []
     whole = n_rows == data.n_samples
     share_of_row = _shares(data.y, n_rows, counts)
-    n_rows *= n_batches
+    n_gathered = n_rows * n_batches
     if whole and (data.rows is None or data.rows.ndim == 1):
         n_folds = 1  # there is but one whole set
 
@@ -184,7 +184,7 @@ def bind_batch(
             rows = torch.from_numpy(all_rows(data).ravel())
             return array.index_select(axis, rows.to(array.device))
         shape = list(array.shape)
-        shape[axis] = n_folds * n_rows
+        shape[axis] = n_folds * n_gathered
         batch = array.new_empty(shape)
         gathers.append(partial(torch.index_select, array, axis, out=batch))
         return batch
@@ -193,26 +193,26 @@ def bind_batch(
     if isinstance(data.x, Tensor):
         x = gathered(data.x, 0)
     elif not is_wide(data.x):
-        x = data.y.new_empty(n_folds * n_rows, data.x.n_features)
+        x = data.y.new_empty(n_folds * n_gathered, data.x.n_features)
         fill = partial(_fill_with_rows_, x, data.x)
         gathers.append(fill)
         if whole:
             fill(torch.from_numpy(all_rows(data).ravel()))
             gathers.clear()
     if x is not None:
-        x = x.view(-1, n_rows, data.x.shape[1]).mT
-    y = gathered(data.y, 1).view(len(data.y), -1, n_rows).transpose(0, 1)
+        x = x.view(-1, n_gathered, data.x.shape[1]).mT
+    y = gathered(data.y, 1).view(len(data.y), -1, n_gathered).transpose(0, 1)
     if len(data.y) < n_outputs:  # class numbers become one-hot, a batch at a time
-        one_hot = y.new_empty(len(y), n_outputs, n_rows)
+        one_hot = y.new_empty(len(y), n_outputs, n_gathered)
         classes = torch.arange(n_outputs, dtype=y.dtype, device=y.device).view(-1, 1)
         calls.append(partial(torch.eq, y, classes, out=one_hot))
         y = one_hot
     share = y.new_empty(y.shape).copy_(share_of_row)
     if data.weight is not None:
         if len(data.weight) == 1:
-            weight = gathered(data.weight, 1).view(-1, 1, n_rows)
+            weight = gathered(data.weight, 1).view(-1, 1, n_gathered)
         else:  # every fold has weights of its own
-            weight = y.new_empty(n_folds, 1, n_rows)
+            weight = y.new_empty(n_folds, 1, n_gathered)
             gathers.append(partial(_gather_by_fold_, weight, data.weight))
             if whole:
                 gathers.pop()(torch.from_numpy(all_rows(data)).to(y.device))
@@ -222,7 +222,7 @@ def bind_batch(
         for call in calls:
             call()
         calls.clear()
-    fetch = partial(batches_of, size=n_rows)
+    fetch = partial(batches_of, size=n_gathered)
     if n_folds == 1:
         first = None if x is None else x[0]
         return Batch(first, y[0], share[0], gathers, calls, sys.maxsize, fetch)
@@ -244,13 +244,13 @@ def bind_batch_ahead(
         return None
     several = bind_batch(data, n_outputs, n_rows, n_batches=n_ahead)
     assert several.x is not None
+    of_outputs = [several.y]
+    if data.weight is not None:  # else all rows count alike, in every batch
+        of_outputs.append(several.share)
     parts = [several.x.mT.view(n_ahead, n_rows, -1)]
     parts += [
-        array.view(n_outputs, n_ahead, n_rows).transpose(0, 1)
-        for array in (several.y, several.share)
+        array.view(n_outputs, n_ahead, n_rows).transpose(0, 1) for array in of_outputs
     ]
-    if data.weight is None:  # all rows count alike
-        parts.pop()
     sizes = [part[0].numel() for part in parts]
     pieces = data.y.new_empty(n_ahead, size)
     piece = data.y.new_empty(size)
