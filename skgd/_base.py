@@ -60,6 +60,7 @@ from skgd._network import (
     raw_prediction,
 )
 from skgd._optimizers import OPTIMIZERS, PerModel, variant
+from skgd._schedules import LAID_OUT
 from skgd._sparse import csr, first_output, is_wide
 from skgd._steps import Models, Shared
 from skgd._stopping import INTERRUPTED, History, interruptible
@@ -248,6 +249,8 @@ class _MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
         first = not (self.warm_start and self.__sklearn_is_fitted__())
         if first:
             trainee._forget()
+        elif self.lr_schedule in LAID_OUT:  # over the epochs of this call
+            trainee._laid_out_since_ = self.n_iter_
         dtypes = trainee._dtypes(first)
         examples = trainee._checked(X, y, sample_weight, dtypes=dtypes, first=first)
         check_held_out(X_val, y_val, sample_weight_val)
@@ -709,6 +712,7 @@ class _MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
             raise ValueError(msg)
         fill_(models.parameters, layers, place)
         models.t, models.epochs, models.since = self.t_, self.n_iter_, self._since_
+        models.laid_out_since = self._laid_out_since_
         kept = dict(self._kept_)
         was_averaged = "parameters" in kept
         if models.average is not None:
@@ -753,6 +757,7 @@ class _MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
             "_kept_": kept,
             "_slowed_": 1.0 if models.slowed is None else float(models.slowed[place]),
             "_since_": models.since,
+            "_laid_out_since_": models.laid_out_since,
             "_averaged_since_": models.averaged_since,
             "_fit_intercept_": self.fit_intercept,
             "_generator_": models.generators[fold],

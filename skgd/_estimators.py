@@ -106,9 +106,12 @@ class MiniBatchRegressor(RegressorMixin, _MiniBatchBase):
         ``1 / (alpha * (t_0 + t - 1))``, whatever ``lr`` is. "adaptive" divides by 5
         when training would have stopped for want of progress, and stops at 1e-6.
         "cosine" falls to zero, and "one_cycle" rises to ``lr`` before it falls, over
-        ``max_iter`` epochs. "step" multiplies by ``decay`` every ``decay_every``
-        epochs. A callable gives for t what ``lr`` is multiplied by; it is called ahead
-        of the steps, and more than once.
+        ``max_iter`` epochs: every ``fit`` runs through the whole curve, a warm start
+        too, while the other schedules go on from the steps that there were. "step"
+        multiplies by ``decay`` every ``decay_every`` epochs. A call of ``partial_fit``
+        counts as an epoch, and goes on wherever the schedule is. A callable gives for t
+        what ``lr`` is multiplied by; it is called ahead of the steps, and more than
+        once.
     power_t : float >= 0, default=0.5
         Exponent of "invscaling"; a larger one slows down sooner.
     decay : float in (0, 1], default=0.1
@@ -383,9 +386,11 @@ class MiniBatchRegressor(RegressorMixin, _MiniBatchBase):
         """Pass once over the given rows, in mini-batches.
 
         Weights, optimizer state, step count and random stream go on from the last call.
-        Fewer rows than ``batch_size`` are one batch. ``max_time``, ``tol`` and
-        ``warm_start`` have no effect, nor has ``max_iter``, but that "cosine" and
-        "one_cycle" are laid out over so many calls.
+        Fewer rows than ``batch_size`` are one batch. To a schedule of the learning rate
+        a call counts as an epoch, however many rows it has: "cosine" and "one_cycle"
+        are laid out over ``max_iter`` calls, or what a ``fit`` has left of them, and
+        stay at their last rate, of about zero, from then on. ``max_iter`` has no other
+        effect, and ``max_time``, ``tol`` and ``warm_start`` have none.
 
         Parameters
         ----------
@@ -529,9 +534,12 @@ class MiniBatchClassifier(ClassifierMixin, _MiniBatchBase):
         ``1 / (alpha * (t_0 + t - 1))``, whatever ``lr`` is. "adaptive" divides by 5
         when training would have stopped for want of progress, and stops at 1e-6.
         "cosine" falls to zero, and "one_cycle" rises to ``lr`` before it falls, over
-        ``max_iter`` epochs. "step" multiplies by ``decay`` every ``decay_every``
-        epochs. A callable gives for t what ``lr`` is multiplied by; it is called ahead
-        of the steps, and more than once.
+        ``max_iter`` epochs: every ``fit`` runs through the whole curve, a warm start
+        too, while the other schedules go on from the steps that there were. "step"
+        multiplies by ``decay`` every ``decay_every`` epochs. A call of ``partial_fit``
+        counts as an epoch, and goes on wherever the schedule is. A callable gives for t
+        what ``lr`` is multiplied by; it is called ahead of the steps, and more than
+        once.
     power_t : float >= 0, default=0.5
         Exponent of "invscaling"; a larger one slows down sooner.
     decay : float in (0, 1], default=0.1
@@ -802,9 +810,11 @@ class MiniBatchClassifier(ClassifierMixin, _MiniBatchBase):
         """Pass once over the given rows, in mini-batches.
 
         Weights, optimizer state, step count and random stream go on from the last call.
-        Fewer rows than ``batch_size`` are one batch. ``max_time``, ``tol`` and
-        ``warm_start`` have no effect, nor has ``max_iter``, but that "cosine" and
-        "one_cycle" are laid out over so many calls.
+        Fewer rows than ``batch_size`` are one batch. To a schedule of the learning rate
+        a call counts as an epoch, however many rows it has: "cosine" and "one_cycle"
+        are laid out over ``max_iter`` calls, or what a ``fit`` has left of them, and
+        stay at their last rate, of about zero, from then on. ``max_iter`` has no other
+        effect, and ``max_time``, ``tol`` and ``warm_start`` have none.
 
         Parameters
         ----------

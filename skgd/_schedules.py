@@ -2,8 +2,9 @@
 
 Steps t are counted from 1. The rates of many steps are worked out at once on the host,
 in float64, for all models: a schedule is shared, the ``lr`` and ``alpha`` that it
-starts from are each model's own. "cosine" and "one_cycle" run over ``total_steps``; the
-last rate stays for what comes after.
+starts from are each model's own. "cosine" and "one_cycle" are laid out over ``total_steps``,
+from a step that need not be the first one of all; the last rate stays for what comes
+after.
 
 "adaptive" is constant here: when it divides by 5 depends on how training goes, which
 ``_training`` alone knows. What "one_cycle" does to the momentum in its paper, and in
@@ -44,11 +45,13 @@ class Schedule(NamedTuple):
     warmup_steps: int
     epoch_steps: int  # in an epoch
     total_steps: int  # in all
-    extra_steps: int = 0  # what earlier epochs would have had more, had they been alike
+    extra_steps: int = 0  # from a step to its place in the schedule, by epochs
 
 
-# Those that go by epochs; t then counts as if all epochs had had as many steps.
-_BY_EPOCHS = ("cosine", "one_cycle", "step")
+# Those that are laid out over a number of epochs, and all that go by epochs: a step has
+# the place that it would have if all epochs had had as many steps.
+LAID_OUT = ("cosine", "one_cycle")
+_BY_EPOCHS = (*LAID_OUT, "step")
 
 
 def constant(t: Floats, lr: Floats, alpha: Floats, schedule: Schedule) -> Floats:

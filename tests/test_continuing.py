@@ -92,6 +92,88 @@ def test_two_warm_fits_are_one_to_the_bit(cls, y, hidden, params):
     assert fitted_state(warm) == fitted_state(whole)
 
 
+def fresh_from(model, **changes):
+    """Return an estimator that was never fitted, and the weights of one that was."""
+    coefs, intercepts = ("coef_", "intercept_"), ("coefs_", "intercepts_")
+    names = coefs if hasattr(model, "coef_") else intercepts
+    starts = {f"{name}init": getattr(model, name) for name in names}
+    return clone(model).set_params(**changes), starts
+
+
+@pytest.mark.parametrize("second", [3, 5], ids=["as long", "longer"])
+@pytest.mark.parametrize("early_stopping", [False, True])
+@pytest.mark.parametrize("params", OVER_MAX_ITER.values(), ids=OVER_MAX_ITER)
+@pytest.mark.parametrize(
+    ("cls", "y", "hidden"), list(KINDS.values())[1:3], ids=list(KINDS)[1:3]
+)
+def test_a_second_warm_fit_runs_through_the_whole_schedule(
+    cls, y, hidden, params, early_stopping, second
+):
+    """From the weights of the first one it goes where a new fit from them goes."""
+    model = small(cls, hidden_layer_sizes=hidden, optimizer="sgd", lr=0.1, **params)
+    model.set_params(shuffle=False, warm_start=True, batch_size=25).fit(X, y)
+    model.set_params(early_stopping=early_stopping, scoring="loss", max_iter=second)
+    held_out = {"X_val": X[:20], "y_val": y[:20]} if early_stopping else {}
+    fresh, starts = fresh_from(model)
+    fresh.fit(X, y, **starts, **held_out)
+    model.fit(X, y, **held_out)
+    assert_same_layers(model, fresh, rtol=1e-12)
+    assert model.loss_curve_[3:] == pytest.approx(fresh.loss_curve_, rel=1e-12)
+
+
+@pytest.mark.parametrize("params", OVER_MAX_ITER.values(), ids=OVER_MAX_ITER)
+@pytest.mark.parametrize("before", ["a stream", "another schedule", "other batches"])
+def test_a_warm_fit_begins_its_schedule_whatever_there_was(before, params):
+    """Neither calls of partial_fit nor epochs of another kind have used it up."""
+    model = small(MiniBatchRegressor, optimizer="sgd", lr=0.1, shuffle=False)
+    if before == "a stream":
+        model = stream_of(model, y, 4, **params)
+    elif before == "another schedule":
+        model.fit(X, y)
+    else:
+        model.set_params(**params, batch_size=7).fit(X, y)
+    model.set_params(**params, warm_start=True, batch_size=8)
+    fresh, starts = fresh_from(model)
+    fresh.fit(X, y, **starts)
+    assert_same_layers(model.fit(X, y), fresh, rtol=1e-12)
+
+
+class StopAfter:
+    """Callback that ends a fit after some epochs."""
+
+    def __init__(self, n_epochs):
+        self.n_epochs = n_epochs
+
+    def setup(self, estimator, context):
+        self.left = self.n_epochs
+
+    def on_fit_task_begin(self, estimator, context):
+        pass
+
+    def on_fit_task_end(self, estimator, context):
+        self.left -= context.task_name == "epoch"
+        return self.left == 0
+
+    def teardown(self, estimator, context):
+        pass
+
+
+@pytest.mark.parametrize("params", OVER_MAX_ITER.values(), ids=OVER_MAX_ITER)
+@every_kind
+def test_a_stream_takes_up_the_schedule_of_a_warm_fit_to_the_bit(
+    cls, y, hidden, params
+):
+    """A second fit that was ended, and calls of partial_fit, are the whole of it."""
+    model = small(cls, hidden_layer_sizes=hidden, warm_start=True, **params)
+    whole = clone(model).fit(X, y).set_params(max_iter=6).fit(X, y)
+    model.fit(X, y).set_params(max_iter=6).set_callbacks(StopAfter(2)).fit(X, y)
+    assert model.n_iter_ == 3 + 2
+    model.set_callbacks()
+    for _ in range(4):
+        model.partial_fit(X, y)
+    assert fitted_state(model) == fitted_state(whole)
+
+
 @pytest.mark.parametrize("params", [*SETTINGS.values(), *OVER_MAX_ITER.values()])
 @every_optimizer
 def test_a_stream_of_single_steps_is_a_fit_for_any_optimizer(optimizer, params):
