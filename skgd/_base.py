@@ -203,8 +203,9 @@ class _MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
     ) -> Self:
         """Train on X and y for up to ``max_iter`` epochs.
 
-        Ctrl-C ends the training at a whole step, with a warning, and leaves a model
-        that predicts and goes on.
+        Ctrl-C ends the training at a whole step and leaves a model that predicts, and
+        goes on with ``warm_start=True``; then it raises KeyboardInterrupt. A second one
+        right after the first leaves the estimator as it was.
 
         Parameters
         ----------
@@ -243,6 +244,8 @@ class _MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
             diverges: ends far above the loss it began with, or grows and grows. The
             estimator is then as it was. With ``early_stopping``, training that diverges
             warns, and returns to the best weights it had.
+        KeyboardInterrupt
+            After Ctrl-C, when the model is stored.
         """
         check_parameters(self, self._losses)
         trainee = self._trainee()
@@ -277,6 +280,8 @@ class _MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
         given = _Given(X, y, sample_weight)
         history = trainee._fit(examples, held_out, given, starts)
         self.__dict__ = trainee.__dict__
+        if history.ended == INTERRUPTED:
+            raise KeyboardInterrupt(self._interruption())
         self._warn_of(history)
         return self
 
@@ -424,7 +429,7 @@ class _MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
                     tol=self.tol,
                     over=self._with_clock(interrupted),
                 )
-                history.ended = history.ended or interrupted()
+            history.ended = interrupted() or history.ended
         return history
 
     def _fit_once(self, examples: _Examples, given: _Given) -> None:
@@ -816,6 +821,12 @@ class _MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
             "large scale: standardise X, and y of a regressor, first."
         )
 
+    def _interruption(self) -> str:
+        return (
+            f"Training was interrupted in epoch {self.n_iter_}, after {self.t_} steps. "
+            "The model predicts, and goes on with warm_start=True."
+        )
+
     def _warn_of_batch_size(self, n_rows: int) -> None:
         """Warn of batches that are larger than the training set."""
         if self.batch_size is not None and self.batch_size > n_rows:
@@ -830,13 +841,6 @@ class _MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
         if history.diverged:
             best = "The weights kept are those that did best on the held-out rows."
             warn(f"{self._divergence(history)} {best}", ConvergenceWarning, 3)
-        elif history.ended == INTERRUPTED:
-            msg = (
-                f"Training was interrupted in epoch {self.n_iter_}, after {self.t_} "
-                "steps. The model predicts, and goes on with warm_start=True. A second "
-                "Ctrl-C right after the first raises KeyboardInterrupt."
-            )
-            warn(msg, UserWarning, 3)
         elif self.tol is not None and not (history.converged or history.ended):
             msg = (
                 f"Training stopped after max_iter={self.max_iter} epochs before the "

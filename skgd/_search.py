@@ -126,14 +126,14 @@ class _VectorizedSearch(BaseSearchCV):
                 means = results[f"mean_test_{refit_metric}"]
                 self.best_score_ = means[self.best_index_]
             self.best_params_ = results["params"][self.best_index_]
-        if self.refit:
-            self._refit(X, y, routed.estimator.fit, context, told)
         several = isinstance(scorers, _MultimetricScorer)
         self.scorer_ = scorers._scorers if several else scorers
         self.cv_results_ = results
         n, curves = self.n_splits_, [fit["loss_curve"] for fit in evaluation.fits]
         self.loss_curves_ = [curves[i : i + n] for i in range(0, len(curves), n)]
         self.groups_ = evaluation.groups
+        if self.refit:
+            self._refit(X, y, routed.estimator.fit, context, told)
         context.call_on_fit_task_end(**told)
         return self
 
