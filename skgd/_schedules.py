@@ -2,9 +2,9 @@
 
 Steps t are counted from 1. The rates of many steps are worked out at once on the host,
 in float64, for all models: a schedule is shared, the ``lr`` and ``alpha`` that it
-starts from are each model's own. "cosine" and "one_cycle" are laid out over ``total_steps``,
-from a step that need not be the first one of all; the last rate stays for what comes
-after.
+starts from are each model's own. "cosine" and "one_cycle" are laid out over
+``total_steps``, from a step that need not be the first one of all; the last rate stays
+for what comes after.
 
 "adaptive" is constant here: when it divides by 5 depends on how training goes, which
 ``_training`` alone knows. What "one_cycle" does to the momentum in its paper, and in
