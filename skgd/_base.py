@@ -10,9 +10,10 @@ from __future__ import annotations  # help() then shows ArrayLike, not all it st
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from copy import deepcopy
+from functools import wraps
 from math import isfinite, nan
 from time import monotonic
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple, Self, TypeVar, cast
 from warnings import warn
 
 import numpy as np
@@ -93,6 +94,7 @@ from skgd._validation import (
 from skgd._weights import begin_, fill_, spread_, write_
 
 Array = npt.NDArray[Any]
+Method = TypeVar("Method", bound=Callable[..., Any])
 
 # Hyperparameters that may differ between models trained together.
 PER_MODEL = ("lr", "momentum", "beta_1", "beta_2", "epsilon", "alpha", "l1_ratio")
@@ -111,6 +113,20 @@ _KEPT_OF_A_STREAM = 1000
 
 # Numbers of a layer that are computed at once for the objectives of many weights.
 _NUMBERS_AT_ONCE = 2**20
+
+
+def of_one_state(method: Method) -> Method:
+    """Return a method that predicts, which reads the state of its estimator once.
+
+    Another thread may be learning: at the end of its call all of the state is swapped
+    for another one. Weights, intercepts and classes are then all old, or all new.
+    """
+
+    @wraps(method)
+    def on_a_snapshot(self: _MiniBatchBase, *args: Any, **kwargs: Any) -> Any:
+        return method(self._trainee(), *args, **kwargs)
+
+    return cast(Method, on_a_snapshot)
 
 
 class _Given(NamedTuple):
@@ -322,7 +338,11 @@ class _MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
         return hasattr(self, "t_")
 
     def _trainee(self) -> Self:
-        """Return an estimator of the same state, to be trained in place of this one."""
+        """Return an estimator of the same state, to be trained in place of this one.
+
+        The state is read at one moment, and written at another one: by ``fit`` and
+        ``partial_fit``, which swap all of ``__dict__``.
+        """
         trainee = type(self).__new__(type(self))
         trainee.__dict__.update(self.__dict__)
         return trainee
@@ -850,6 +870,7 @@ class _MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
             )
             warn(msg, ConvergenceWarning, 3)
 
+    @of_one_state
     def _objectives(
         self,
         X: ArrayLike,

@@ -8,6 +8,7 @@ matplotlib is imported when something is drawn, and not before.
 from __future__ import annotations  # help() then shows ArrayLike, not all it stands for
 
 from collections.abc import Mapping, Sequence
+from copy import copy
 from itertools import pairwise
 from typing import Any, NamedTuple, Self
 
@@ -154,6 +155,7 @@ class LossCurveDisplay:
                 if not hasattr(model, attribute):
                     msg = f"x={x!r} needs an estimator with {attribute}. Got {model!r}."
                     raise ValueError(msg)
+        models = [copy(model) for model in models]  # which may be learning on
         validation = [
             getattr(model, "validation_loss_curve_", None) for model in models
         ]
@@ -465,6 +467,7 @@ class LossSurfaceDisplay:
             )
             raise TypeError(msg)
         check_is_fitted(model)
+        model = copy(model)  # which may be learning on
         weights = flat_weights(model).astype(float)
         path = None if trajectory is None else _checked_path(trajectory, weights)
         if path is not None and coefficients is None:

@@ -20,7 +20,7 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import check_classification_targets, type_of_target
 from torch import Tensor
 
-from skgd._base import _MiniBatchBase
+from skgd._base import _MiniBatchBase, of_one_state
 from skgd._inputs import labels_like_input, like_input
 from skgd._tensors import to_numpy
 from skgd._validation import (
@@ -392,6 +392,10 @@ class MiniBatchRegressor(RegressorMixin, _MiniBatchBase):
         stay at their last rate, of about zero, from then on. ``max_iter`` has no other
         effect, and ``max_time``, ``tol`` and ``warm_start`` have none.
 
+        Any number of threads may predict meanwhile, each by the model of before the
+        call or of after it. But only one at a time may learn: of several that do, the
+        last one to end leaves what it has learned, and the others leave nothing.
+
         Parameters
         ----------
         X : array-like, sparse matrix or tensor of shape (n_samples, n_features)
@@ -416,6 +420,7 @@ class MiniBatchRegressor(RegressorMixin, _MiniBatchBase):
         self._check_stream()
         return self._partial_fit(X, y, None, sample_weight)
 
+    @of_one_state
     def predict(self, X: ArrayLike) -> Array:
         """Predict the targets.
 
@@ -816,6 +821,10 @@ class MiniBatchClassifier(ClassifierMixin, _MiniBatchBase):
         stay at their last rate, of about zero, from then on. ``max_iter`` has no other
         effect, and ``max_time``, ``tol`` and ``warm_start`` have none.
 
+        Any number of threads may predict meanwhile, each by the model of before the
+        call or of after it. But only one at a time may learn: of several that do, the
+        last one to end leaves what it has learned, and the others leave nothing.
+
         Parameters
         ----------
         X : array-like, sparse matrix or tensor of shape (n_samples, n_features)
@@ -855,6 +864,7 @@ class MiniBatchClassifier(ClassifierMixin, _MiniBatchBase):
             raise ValueError("classes must be passed on the first call to partial_fit.")
         return self._partial_fit(X, y, classes, sample_weight)
 
+    @of_one_state
     def decision_function(self, X: ArrayLike) -> Array:
         """Return the raw predictions, before the sigmoid or softmax.
 
@@ -872,6 +882,7 @@ class MiniBatchClassifier(ClassifierMixin, _MiniBatchBase):
         z = like_input(self._raw_prediction(X)[0], X)
         return z[0] if self._has_one_score(z) else z.T
 
+    @of_one_state
     def predict(self, X: ArrayLike) -> Array:
         """Predict the labels.
 
@@ -893,6 +904,7 @@ class MiniBatchClassifier(ClassifierMixin, _MiniBatchBase):
         return labels_like_input(self.classes_[to_numpy(places).astype(np.intp)], X)
 
     @available_if(_has_probabilities)
+    @of_one_state
     def predict_proba(self, X: ArrayLike) -> Array:
         """Return the probability of every class, or of each of several labels.
 
@@ -911,6 +923,7 @@ class MiniBatchClassifier(ClassifierMixin, _MiniBatchBase):
         return like_input(self._probabilities(self._class_predictions(X)).T, X)
 
     @available_if(_has_probabilities)
+    @of_one_state
     def predict_log_proba(self, X: ArrayLike) -> Array:
         """Return the logarithm of the probabilities, exact near 0 and 1.
 
