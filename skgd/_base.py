@@ -69,6 +69,7 @@ from skgd._tensors import (
     copied,
     modes_of_others,
     new_generator,
+    numpy_as_usual,
     to_numpy,
     to_tensor,
     unmoved_on_error,
@@ -111,6 +112,10 @@ _CURVES = (
 )
 _KEPT_OF_A_STREAM = 1000
 
+# Frames from a warning of ``fit`` to its caller: those of a method, of fit, of its
+# decorator.
+_OF_THE_CALLER = 4
+
 # Numbers of a layer that are computed at once for the objectives of many weights.
 _NUMBERS_AT_ONCE = 2**20
 
@@ -122,6 +127,7 @@ def of_one_state(method: Method) -> Method:
     for another one. Weights, intercepts and classes are then all old, or all new.
     """
 
+    @numpy_as_usual
     @wraps(method)
     def on_a_snapshot(self: _MiniBatchBase, *args: Any, **kwargs: Any) -> Any:
         return method(self._trainee(), *args, **kwargs)
@@ -203,6 +209,7 @@ class _MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
     def _strata(self, targets: Array) -> Array | None:
         """Return the classes whose shares held-out rows are to keep, if any, (n,)."""
 
+    @numpy_as_usual
     def fit(
         self,
         X: ArrayLike,
@@ -854,13 +861,17 @@ class _MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
                 f"batch_size={self.batch_size} is larger than the {n_rows} rows of X; "
                 "every batch is the whole training set, as with batch_size=None."
             )
-            warn(msg, UserWarning, stacklevel=3)
+            warn(msg, UserWarning, _OF_THE_CALLER)
 
     def _warn_of(self, history: History) -> None:
         """Warn of training that has ended otherwise than by settling."""
         if history.diverged:
             best = "The weights kept are those that did best on the held-out rows."
-            warn(f"{self._divergence(history)} {best}", ConvergenceWarning, 3)
+            warn(
+                f"{self._divergence(history)} {best}",
+                ConvergenceWarning,
+                _OF_THE_CALLER,
+            )
         elif self.tol is not None and not (history.converged or history.ended):
             msg = (
                 f"Training stopped after max_iter={self.max_iter} epochs before the "
@@ -868,7 +879,7 @@ class _MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
                 "X (and y of a regressor); tol=None trains for max_iter epochs without "
                 "this warning."
             )
-            warn(msg, ConvergenceWarning, 3)
+            warn(msg, ConvergenceWarning, _OF_THE_CALLER)
 
     @of_one_state
     def _objectives(

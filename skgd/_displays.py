@@ -19,6 +19,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from skgd._callbacks import Trajectory
 from skgd._estimators import MiniBatchClassifier, MiniBatchRegressor
+from skgd._tensors import numpy_as_usual
 from skgd._weights import flat_weights
 
 Array = npt.NDArray[Any]
@@ -106,6 +107,7 @@ class LossCurveDisplay:
         self.x_label = x_label
 
     @classmethod
+    @numpy_as_usual
     def from_estimator(
         cls,
         estimator: Any,
@@ -178,6 +180,7 @@ class LossCurveDisplay:
         return display.plot(ax, log_scale=log_scale, line_kw=line_kw)
 
     @classmethod
+    @numpy_as_usual
     def from_search(
         cls,
         search: Any,
@@ -240,6 +243,7 @@ class LossCurveDisplay:
         )
         return display.plot(ax, log_scale=log_scale, line_kw=line_kw)
 
+    @numpy_as_usual
     def plot(
         self,
         ax: Any = None,
@@ -406,6 +410,7 @@ class LossSurfaceDisplay:
         self.labels = labels
 
     @classmethod
+    @numpy_as_usual
     def from_estimator(
         cls,
         estimator: Any,
@@ -499,6 +504,7 @@ class LossSurfaceDisplay:
         )
         return display.plot(ax, plot_method=plot_method, surface_kw=surface_kw)
 
+    @numpy_as_usual
     def plot(
         self,
         ax: Any = None,

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from skgd._base import _MiniBatchBase, of_one_state
 from skgd._inputs import labels_like_input, like_input
-from skgd._tensors import to_numpy
+from skgd._tensors import numpy_as_usual, to_numpy
 from skgd._validation import (
     check_class_weight,
     check_classes,
@@ -282,6 +282,8 @@ class MiniBatchRegressor(RegressorMixin, _MiniBatchBase):
     0.51
     """
 
+    score = numpy_as_usual(RegressorMixin.score)
+
     _losses = (
         "squared_error",
         "huber",
@@ -380,6 +382,7 @@ class MiniBatchRegressor(RegressorMixin, _MiniBatchBase):
         self.dtype = dtype
         self.verbose = verbose
 
+    @numpy_as_usual
     def partial_fit(
         self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None
     ) -> Self:
@@ -717,6 +720,8 @@ class MiniBatchClassifier(ClassifierMixin, _MiniBatchBase):
     0.9
     """
 
+    score = numpy_as_usual(ClassifierMixin.score)
+
     _multilabel_: bool
     _losses = ("log_loss", "hinge", "squared_hinge", "modified_huber", "perceptron")
 
@@ -805,6 +810,7 @@ class MiniBatchClassifier(ClassifierMixin, _MiniBatchBase):
         self.dtype = dtype
         self.verbose = verbose
 
+    @numpy_as_usual
     def partial_fit(
         self,
         X: ArrayLike,

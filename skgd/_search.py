@@ -32,6 +32,7 @@ from sklearn.utils.validation import _check_method_params
 from skgd._callbacks import has_callbacks
 from skgd._evaluation import Evaluation, Task
 from skgd._grouping import Group, last_step
+from skgd._tensors import numpy_as_usual
 from skgd._validation import check_max_bytes
 
 
@@ -46,6 +47,7 @@ class _VectorizedSearch(BaseSearchCV):
     groups_: list[Group]
     loss_curves_: list[list[Any]]
 
+    @numpy_as_usual
     @_fit_context(prefer_skip_nested_validation=False)
     def fit(self, X: ArrayLike, y: ArrayLike | None = None, **params: Any) -> Self:
         """Train all candidates on all splits, and the best one on all of the data.

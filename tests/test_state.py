@@ -32,12 +32,20 @@ from conftest import (
 from joblib.externals.loky import get_reusable_executor
 from sklearn import config_context
 from sklearn.base import clone
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import StandardScaler
 
 import skgd._base
-from skgd import MiniBatchClassifier, MiniBatchRegressor
+from skgd import (
+    LossCurveDisplay,
+    LossSurfaceDisplay,
+    MiniBatchClassifier,
+    MiniBatchRegressor,
+    VectorizedGridSearchCV,
+    VectorizedHalvingGridSearchCV,
+)
 
 y = Y[:, 0]
 two_classes, labels = TASKS["two classes"][1], TASKS["three classes"][1]
@@ -421,6 +429,113 @@ def test_callers_with_several_jobs_keep_their_threads(backend):
     finally:
         torch.set_num_threads(threads)
         get_reusable_executor().shutdown(wait=True)
+
+
+# Floating-point errors
+
+
+def searched(search, **params):
+    """Return what a search finds, but for its times."""
+    model = small(MiniBatchRegressor, max_iter=4, **params)
+    found = search.set_params(estimator=model, cv=2, refit=True).fit(X, y)
+    scores = found.cv_results_["mean_test_score"]
+    return scores, found.predict(X), found.score(X, y)
+
+
+def drawn(display):
+    return display.loss if hasattr(display, "loss") else display.losses
+
+
+def error_of(call):
+    with pytest.raises(ValueError) as error:  # noqa: PT011
+        call()
+    return str(error.value)
+
+
+LONG = {"max_iter": 1000, "batch_size": None, "beta_2": 0.4}  # 0.4 ** 1000 is 0
+TINY = 1e-320 * X
+FITTED = small(MiniBatchRegressor, early_stopping=True).fit(X, y)
+CLASSIFIED = small(MiniBatchClassifier).fit(X, labels)
+STEP = {"lr_schedule": "step", "decay": 0.1, "decay_every": 1}
+ROUNDED = {
+    **{
+        name: lambda name=name: fitted_state(
+            small(MiniBatchRegressor, optimizer=name, **LONG).fit(X, y)
+        )
+        for name in ("adam", "adamw", "adagrad", "rmsprop")
+    },
+    "sgd": lambda: fitted_state(
+        small(MiniBatchClassifier, optimizer="sgd", **LONG, **STEP).fit(X, labels)
+    ),
+    "a network": lambda: fitted_state(
+        small(MiniBatchClassifier, hidden_layer_sizes=(3,), beta_1=1e-200).fit(
+            X, labels
+        )
+    ),
+    "tiny weights of rows": lambda: fitted_state(
+        small(MiniBatchRegressor, early_stopping=True).fit(X, y, 1e-300 * WEIGHT)
+    ),
+    "a stream": lambda: fitted_state(
+        small(MiniBatchRegressor, beta_1=1e-200, batch_size=None)
+        .partial_fit(X, y)
+        .partial_fit(X, y)
+    ),
+    "all that predicts": lambda: [
+        [method(TINY), method(1e4 * X)]
+        for model in (FITTED, CLASSIFIED)
+        for method in methods_of(model)
+    ],
+    "a score": lambda: FITTED.score(X, 1e-200 * y),
+    "rows that are refused": lambda: error_of(
+        lambda: FITTED.predict(np.full((2, 4), [[np.inf], [-np.inf]]))
+    ),
+    "a search": lambda: searched(
+        VectorizedGridSearchCV(None, {"lr": [0.1, 0.01]}, scoring="r2"), beta_1=1e-200
+    ),
+    "a search one by one": lambda: searched(
+        VectorizedGridSearchCV(None, {"max_time": [1e9]}), beta_1=1e-200
+    ),
+    "scikit-learn's search": lambda: searched(
+        GridSearchCV(None, {"lr": [0.1, 0.01]}), beta_1=1e-200
+    ),
+    "a halving search": lambda: searched(
+        VectorizedHalvingGridSearchCV(
+            None, {"lr": [0.1, 0.01, 1.0]}, resource="max_iter", max_resources=9
+        ),
+        beta_1=1e-200,
+    ),
+    "loss curves": lambda: drawn(LossCurveDisplay.from_estimator(FITTED)),
+    "a loss surface": lambda: drawn(
+        LossSurfaceDisplay.from_estimator(FITTED, X, 1e-200 * y, grid_resolution=3)
+    ),
+}
+
+
+@pytest.mark.parametrize("call", ROUNDED.values(), ids=ROUNDED)
+def test_how_numpy_takes_errors_changes_nothing(call):
+    """A caller may have it raise what it ignores otherwise."""
+    plt = pytest.importorskip("matplotlib.pyplot")
+    plt.switch_backend("agg")
+    expected = frozen(call())
+    with np.errstate(all="raise"):
+        assert frozen(call()) == expected
+        assert set(np.geterr().values()) == {"raise"}
+    plt.close("all")
+
+
+@pytest.mark.parametrize(
+    ("params", "kind"),
+    [
+        ({"batch_size": 1000, "tol": None}, UserWarning),
+        ({"tol": 1e-9}, ConvergenceWarning),
+    ],
+    ids=["a large batch", "not settled"],
+)
+def test_warnings_of_fit_are_about_the_line_that_calls_it(params, kind):
+    """They name this file."""
+    with pytest.warns(kind) as told:
+        small(MiniBatchRegressor, **params).fit(X, y)
+    assert {warning.filename for warning in told} == {__file__}
 
 
 # Memory
