@@ -23,9 +23,7 @@ CPU = torch.device("cpu")
 
 # What NumPy does about floating-point errors unless told otherwise, as a decorator of
 # all that a user calls: where a caller has it raise, even beta ** t would.
-numpy_as_usual = np.errstate(
-    divide="warn", over="warn", under="ignore", invalid="warn", call=None
-)
+numpy_as_usual = np.errstate(divide="warn", over="warn", under="ignore", invalid="warn")
 
 # A forward pass of fewer multiply-adds is faster on one thread than on several: torch
 # wakes the others even for products that are over before they have started. Nor do they
