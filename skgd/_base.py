@@ -92,6 +92,7 @@ from skgd._validation import (
     check_wide,
     in_the_words,
 )
+from skgd._versions import of_this_version, with_version
 from skgd._weights import begin_, fill_, spread_, write_
 
 Array = npt.NDArray[Any]
@@ -111,6 +112,14 @@ _CURVES = (
     "batch_loss_curve_",
 )
 _KEPT_OF_A_STREAM = 1000
+
+# What training goes on from where the pickle of an older version lacks it.
+_UNKNOWN_TO_OLDER_VERSIONS = {
+    "_averaged_since_": 0,
+    "_laid_out_since_": 0,
+    "_since_": 0,
+    "_slowed_": 1.0,
+}
 
 # Frames from a warning of ``fit`` to its caller: those of a method, of fit, of its
 # decorator.
@@ -353,6 +362,15 @@ class _MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
         trainee = type(self).__new__(type(self))
         trainee.__dict__.update(self.__dict__)
         return trainee
+
+    def __getstate__(self) -> dict[str, Any]:
+        return with_version(super().__getstate__())
+
+    def __setstate__(self, pickled: Mapping[str, Any]) -> None:
+        state = of_this_version(type(self), pickled)
+        if "t_" in state:
+            state = {**_UNKNOWN_TO_OLDER_VERSIONS, **state}
+        super().__setstate__(state)
 
     def __copy__(self) -> Self:
         other = self._trainee()

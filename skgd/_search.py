@@ -6,6 +6,7 @@ What is searched, and how the best is chosen, is inherited from scikit-learn's c
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from inspect import signature
 from time import perf_counter
 from typing import Any, Self
@@ -34,6 +35,7 @@ from skgd._evaluation import Evaluation, Task
 from skgd._grouping import Group, last_step
 from skgd._tensors import numpy_as_usual
 from skgd._validation import check_max_bytes
+from skgd._versions import of_this_version, with_version
 
 
 class _VectorizedSearch(BaseSearchCV):
@@ -138,6 +140,12 @@ class _VectorizedSearch(BaseSearchCV):
             self._refit(X, y, routed.estimator.fit, context, told)
         context.call_on_fit_task_end(**told)
         return self
+
+    def __getstate__(self) -> dict[str, Any]:
+        return with_version(super().__getstate__())
+
+    def __setstate__(self, pickled: Mapping[str, Any]) -> None:
+        super().__setstate__(of_this_version(type(self), pickled))
 
     def _refit(
         self,

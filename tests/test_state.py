@@ -37,6 +37,7 @@ from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import StandardScaler
 
+import skgd
 import skgd._base
 from skgd import (
     LossCurveDisplay,
@@ -429,6 +430,87 @@ def test_callers_with_several_jobs_keep_their_threads(backend):
     finally:
         torch.set_num_threads(threads)
         get_reusable_executor().shutdown(wait=True)
+
+
+# Other versions
+
+
+def unpickled(model, *without):
+    """Return what an older version would have pickled, without some attributes."""
+    state = model.__getstate__()
+    assert state.pop("_skgd_version") == skgd.__version__
+    for name in without:
+        del state[name]
+    other = type(model).__new__(type(model))
+    with pytest.warns(UserWarning, match=r"by an older version of skgd, and is read"):
+        other.__setstate__(state)
+    return other
+
+
+@every_class
+@every_depth
+def test_a_pickle_of_an_older_version_has_the_defaults_of_what_it_lacks(cls, hidden):
+    """It predicts, is shown, trains on and is cloned like one of this version."""
+    model = small(cls, hidden_layer_sizes=hidden).fit(X, TARGET[cls])
+    lacks = ["max_grad_norm", "dropout", "lr_schedule", "warmup_steps"]
+    lacks += ["_since_", "_slowed_", "_averaged_since_", "_laid_out_since_"]
+    other = unpickled(model, *lacks)
+    assert frozen(vars(other)).keys() == frozen(vars(model)).keys()
+    assert other.get_params() == model.get_params()
+    assert repr(other) == repr(model)
+    assert frozen(other.predict(X)) == frozen(model.predict(X))
+    other.partial_fit(X, TARGET[cls])
+    assert fitted_state(other) == fitted_state(model.partial_fit(X, TARGET[cls]))
+    assert fitted_state(clone(other).fit(X, TARGET[cls])) == fitted_state(
+        clone(model).fit(X, TARGET[cls])
+    )
+
+
+@every_class
+def test_one_that_was_never_fitted_is_none_the_less_unfitted(cls):
+    """Nothing of a fitted state is made up."""
+    other = unpickled(small(cls), "dropout")
+    assert not fitted_state(other)
+    assert other.dropout == 0
+
+
+def test_a_pickle_of_another_version_is_told_once(monkeypatch):
+    """With both versions; what was pickled by this one is read without a word."""
+    data = pickle.dumps([small(MiniBatchRegressor).fit(X, y)] * 2)
+    [model, _] = pickle.loads(data)
+    monkeypatch.setattr("skgd._versions.VERSION", "99.1")
+    message = rf"pickled by version {skgd.__version__} of skgd.* read by version 99\.1"
+    with pytest.warns(UserWarning, match=message) as told:
+        [other, same] = pickle.loads(data)
+    assert len(told) == 1
+    assert told[0].filename == __file__
+    assert other is same
+    assert frozen(vars(other)) == frozen(vars(model))
+
+
+def test_the_version_is_no_attribute():
+    """It stands in the pickled state alone, whatever becomes of it."""
+    model = small(MiniBatchRegressor).fit(X, y)
+    for other in (
+        copy.copy(model),
+        copy.deepcopy(model),
+        pickle.loads(pickle.dumps(model)),
+        clone(model),
+    ):
+        assert not [name for name in vars(other) if "version" in name]
+    assert model.__getstate__()["_skgd_version"] == skgd.__version__
+
+
+def test_a_search_of_an_older_version_is_read_likewise():
+    """It takes the default of what it lacks."""
+    search = VectorizedGridSearchCV(small(MiniBatchRegressor), {"lr": [0.1]}, cv=2)
+    search.fit(X, y)
+    other = unpickled(search, "max_bytes", "return_train_score")
+    assert repr(other) == repr(search)
+    assert frozen(other.predict(X)) == frozen(search.predict(X))
+    assert frozen(pickle.loads(pickle.dumps(other)).predict(X)) == frozen(
+        search.predict(X)
+    )
 
 
 # Floating-point errors
