@@ -81,6 +81,7 @@ from skgd._training import (
     train_on_chunk,
 )
 from skgd._validation import (
+    check_any_counts,
     check_cast,
     check_dtype_of_device,
     check_held_out,
@@ -338,9 +339,18 @@ class _MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
         trainee = self._trainee()
         first = not self.__sklearn_is_fitted__()
         examples = trainee._checked(
-            X, y, sample_weight, classes, dtypes=trainee._dtypes(first), first=first
+            X,
+            y,
+            sample_weight,
+            classes,
+            dtypes=trainee._dtypes(first),
+            first=first,
+            of_stream=True,
         )
-        trainee._fit_once(examples, _Given(X, y, sample_weight))
+        if examples.weight is None or examples.weight.any():
+            trainee._fit_once(examples, _Given(X, y, sample_weight))
+        elif first:
+            trainee._begin(examples)
         self.__dict__ = trainee.__dict__
         return self
 
@@ -392,10 +402,12 @@ class _MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
         dtypes: list[Any],
         first: bool,
         training: _Examples | None = None,
+        of_stream: bool = False,
     ) -> _Examples:
         """Return rows, targets and weights, or raise ValueError.
 
-        They are to train on, unless there are others for ``training``.
+        They are to train on, unless there are others for ``training``. Those of a
+        stream may all have weight 0, for there are others to come.
         """
         rows, labels = checked_rows_and_targets(
             self,
@@ -412,7 +424,7 @@ class _MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
         counted = (labels, given)
         if training is not None:
             counted = (training.labels, training.sample_weight)
-        weight = self._weight(labels, given, *counted)
+        weight = self._weight(labels, given, *counted, of_stream=of_stream)
         return _Examples(rows, labels, targets, given, weight)
 
     def _weight(
@@ -421,16 +433,24 @@ class _MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
         given: Array | None,
         counted: Array,
         given_of_counted: Array | None,
+        *,
+        of_stream: bool = False,
     ) -> Array | None:
         """Return what rows count in the loss, (n,), by their labels and given weights.
 
         Where classes are balanced, it is in other rows that are ``counted``.
         """
-        weight = self._class_weights(labels, counted, given_of_counted)
-        if weight is None or given is None:
-            return given if weight is None else weight
-        product = weight * given
-        return check_weights("class_weight * sample_weight", product, len(labels))
+        if not of_stream:
+            check_any_counts("sample_weight", given)
+        weight, name = self._class_weights(labels, counted, given_of_counted), ""
+        if weight is None:
+            return given
+        if given is not None:
+            weight, name = weight * given, " * sample_weight"
+        weight = check_weights(f"class_weight{name}", weight, len(labels))
+        if not of_stream:
+            check_any_counts(f"class_weight{name}", weight)
+        return weight
 
     def _dtypes(self, first: bool) -> list[Any]:
         """Return the dtypes that X may have; it becomes the first one otherwise."""
@@ -476,6 +496,19 @@ class _MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
                 )
             history.ended = interrupted() or history.ended
         return history
+
+    def _begin(self, examples: _Examples) -> None:
+        """Store the weights that a stream begins with, before its first step."""
+        with torch.inference_mode(), unmoved_on_error(self.random_state):
+            data = _data(examples, self._device(examples.rows))
+            shared = self._shared(self._n_outputs(data.y), max_iter=1, tol=None)
+            per_model = {
+                name: np.array([getattr(self, name)], float) for name in PER_MODEL
+            }
+            models = self._models(data, shared, per_model, [self._next_generator()])
+            self._initialise_(models)
+            self._tell(models, History())
+            self.__dict__.update(self._fitted(models))
 
     def _fit_once(self, examples: _Examples, given: _Given) -> None:
         """Train for one epoch on rows of a stream, or raise ValueError."""

@@ -24,6 +24,7 @@ from skgd._base import _MiniBatchBase, of_one_state
 from skgd._inputs import labels_like_input, like_input
 from skgd._tensors import numpy_as_usual, to_numpy
 from skgd._validation import (
+    check_any_counts,
     check_class_weight,
     check_classes,
     check_domain,
@@ -407,7 +408,7 @@ class MiniBatchRegressor(RegressorMixin, _MiniBatchBase):
             Their targets.
         sample_weight : array-like of shape (n_samples,), default=None
             What each row counts, 0 or more, used as given: the mean over the whole
-            stream is unknown.
+            stream is unknown. Where no row counts, no step is taken.
 
         Returns
         -------
@@ -842,7 +843,7 @@ class MiniBatchClassifier(ClassifierMixin, _MiniBatchBase):
             in later ones if given again.
         sample_weight : array-like of shape (n_samples,), default=None
             What each row counts, 0 or more, used as given: the mean over the whole
-            stream is unknown.
+            stream is unknown. Where no row counts, no step is taken.
 
         Returns
         -------
@@ -1051,6 +1052,7 @@ class MiniBatchClassifier(ClassifierMixin, _MiniBatchBase):
                     y=counted,
                     sample_weight=sample_weight,
                 )
+                check_any_counts("class_weight", of_classes)
                 weights = of_classes[np.searchsorted(self.classes_, labels)]
             elif self.class_weight == "balanced":
                 both, places = np.concatenate([counted, labels]), range(len(counted))
@@ -1058,6 +1060,10 @@ class MiniBatchClassifier(ClassifierMixin, _MiniBatchBase):
                 weights = weights[len(counted) :]
             else:
                 weights = compute_sample_weight(self.class_weight, labels)
+                of_labels: Any = self.class_weight  # a list, a dict for each
+                for one in of_labels:
+                    of_label = np.array([one.get(label, 1) for label in (0, 1)])
+                    check_any_counts("class_weight", of_label)
             return check_weights("class_weight", weights, len(labels))
 
     def _strata(self, targets: Array) -> Array | None:

@@ -277,7 +277,7 @@ def conversion_of(names: str) -> Iterator[None]:
 
 
 def check_weights(name: str, weights: Any, n_rows: int) -> Array | None:
-    """Return the weights as float64, or None; they are 0 or more, not all 0."""
+    """Return the weights as float64, or None; they are 0 or more."""
     if weights is None:
         return None
     with conversion_of(name):
@@ -286,6 +286,7 @@ def check_weights(name: str, weights: Any, n_rows: int) -> Array | None:
             np.empty((n_rows, 1)),
             dtype=np.float64,
             ensure_non_negative=True,
+            allow_all_zero_weights=True,
         )
         total = weight.sum()
     if not np.isfinite(total):
@@ -295,6 +296,16 @@ def check_weights(name: str, weights: Any, n_rows: int) -> Array | None:
         )
         raise ValueError(msg)
     return weight
+
+
+def check_any_counts(name: str, weights: Array | None) -> None:
+    """Refuse weights by which nothing counts."""
+    if weights is not None and not weights.any():
+        msg = (
+            f"{name} must hold at least one non-zero number. Got only zeros, by which "
+            "nothing would be learned; leave it out, or raise some."
+        )
+        raise ValueError(msg)
 
 
 def check_held_out(X_val: Any, y_val: Any, sample_weight_val: Any) -> None:

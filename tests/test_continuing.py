@@ -1,5 +1,7 @@
 """Training in parts is training in one go: streams and warm starts."""
 
+from copy import deepcopy
+
 import numpy as np
 import pytest
 from conftest import (
@@ -13,6 +15,7 @@ from conftest import (
     layers_of,
     small,
 )
+from scipy import sparse
 from sklearn.base import clone
 
 from skgd import MiniBatchClassifier, MiniBatchRegressor
@@ -214,6 +217,72 @@ def test_dropout_is_seeded_and_predicts_with_all_units(hidden):
     everything = clone(dropped).set_params(dropout=0)
     everything.__dict__.update({**vars(dropped), "dropout": 0.0})
     assert np.array_equal(prediction, everything.predict(X))
+
+
+# Rows that do not count
+
+COUNTS_NOT = {
+    "linear": {},
+    "network": {"hidden_layer_sizes": (5,), "dropout": 0.3},
+    "averaging": {"average": True, "record_batch_loss": True},
+    "cosine": {"lr_schedule": "cosine", "max_iter": 5},
+    "adaptive": {"lr_schedule": "adaptive", "hidden_layer_sizes": 3},
+    "momentum": {"optimizer": "sgd", "momentum": 0.9, "lr": 0.01, "warmup_steps": 9},
+    "a RandomState": {"random_state": np.random.RandomState(3)},
+}
+
+
+@pytest.mark.parametrize("rows", [X, sparse.csr_array(X), X.astype(np.float32)])
+@pytest.mark.parametrize("params", COUNTS_NOT.values(), ids=COUNTS_NOT)
+@pytest.mark.parametrize("kind", ["numbers", "weights", "classes", "both", "several"])
+def test_a_chunk_that_does_not_count_changes_no_bit(kind, params, rows):
+    """Rows of weight 0 are taken, anywhere in a stream, and no step with them."""
+    cls = MiniBatchRegressor if kind == "numbers" else MiniBatchClassifier
+    model = small(cls, **deepcopy(params))
+    target, weights = {
+        "numbers": (y, [None, 0 * y]),
+        "weights": (labels, [None, 0]),
+        "classes": (labels, [None, None]),
+        "both": (labels, [y**2, np.where(labels == 1, 1.0, 0.0)]),
+        "several": ((Y > 3).astype(int), [None, 0 * y]),
+    }[kind]
+    counts, some = np.full(len(X), True), np.full(len(X), True)
+    if kind in ("classes", "both"):
+        model.set_params(class_weight={1: 0, -1: 2})
+        counts, some = labels != 1, labels == 1
+    classes = {"classes": np.unique(labels)} if target is labels else {}
+    plain, mixed = clone(model), model
+
+    def take(model, which, weight):
+        known = {} if hasattr(model, "t_") else classes
+        if np.ndim(weight):
+            weight = weight[which]
+        model.partial_fit(rows[which], target[which], sample_weight=weight, **known)
+
+    for call in range(4):
+        take(mixed, some, weights[1])
+        assert mixed.t_ == getattr(plain, "t_", 0)
+        take(mixed, counts, weights[0])
+        take(plain, counts, weights[0])
+        assert fitted_state(mixed) == fitted_state(plain)
+        assert mixed.n_iter_ == call + 1
+
+
+@pytest.mark.parametrize("hidden", [(), (5,)], ids=["linear", "network"])
+def test_a_stream_may_begin_with_rows_that_do_not_count(hidden):
+    """The first call notes classes and columns, and the model predicts as it begins."""
+    model = small(MiniBatchClassifier, hidden_layer_sizes=hidden)
+    model.partial_fit(X, labels, classes=[-1, 0, 1, 5], sample_weight=0 * y)
+    assert (model.t_, model.n_iter_, model.loss_curve_) == (0, 0, [])
+    assert model.classes_.tolist() == [-1, 0, 1, 5]
+    assert model.n_features_in_ == 4
+    proba = model.predict_proba(X)
+    assert proba.shape == (len(X), 4)
+    assert np.allclose(proba, 0.25) is (hidden == ())
+    with pytest.raises(ValueError, match="features"):
+        model.partial_fit(X[:, :2], labels)
+    with pytest.raises(ValueError, match="not among the classes"):
+        model.partial_fit(X, labels + 1)
 
 
 # Averages that are switched on and off
