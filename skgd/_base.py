@@ -92,6 +92,7 @@ from skgd._validation import (
     check_weights,
     check_wide,
     in_the_words,
+    takes_weights,
 )
 from skgd._versions import of_this_version, with_version
 from skgd._weights import begin_, fill_, spread_, write_
@@ -701,6 +702,8 @@ class _MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
         scorer = check_scoring(self, self.scoring)
         weight = held_out.sample_weight
         weights = {} if weight is None else {"sample_weight": weight}
+        if not takes_weights(scorer):
+            weights = {}
         judged = self._trainee()
         for name in ("feature_names_in_", "coef_", "coefs_"):  # the rows are an array
             judged.__dict__.pop(name, None)

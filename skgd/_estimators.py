@@ -182,7 +182,9 @@ class MiniBatchRegressor(RegressorMixin, _MiniBatchBase):
     scoring : str, callable or None, default=None
         What the held-out rows are judged by: any scorer of scikit-learn, the score of
         the estimator (None), or the loss ("loss"), which tells more on a few rows.
-        Equal scores are told apart by the loss.
+        Equal scores are told apart by the loss. A callable gets the estimator, rows and
+        targets, and their ``sample_weight`` if it has an argument of this name; what
+        takes no weights counts all rows alike.
     warm_start : bool, default=False
         Whether ``fit`` goes on from the last one: weights, optimizer state, step count,
         random stream, and the split of the rows. Otherwise it starts anew. Another
@@ -623,7 +625,9 @@ class MiniBatchClassifier(ClassifierMixin, _MiniBatchBase):
     scoring : str, callable or None, default=None
         What the held-out rows are judged by: any scorer of scikit-learn, the score of
         the estimator (None), or the loss ("loss"), which tells more on a few rows.
-        Equal scores are told apart by the loss.
+        Equal scores are told apart by the loss. A callable gets the estimator, rows and
+        targets, and their ``sample_weight`` if it has an argument of this name; what
+        takes no weights counts all rows alike.
     warm_start : bool, default=False
         Whether ``fit`` goes on from the last one: weights, optimizer state, step count,
         random stream, and the split of the rows. Otherwise it starts anew. Another

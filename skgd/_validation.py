@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache
+from inspect import Parameter, signature
 from math import inf
 from numbers import Integral, Real
 from typing import Any, NamedTuple
@@ -446,6 +447,26 @@ def check_class_weight(given: Any, multilabel: bool) -> None:
                     f"Got {weight!r} for the class {label!r}."
                 )
                 raise ValueError(msg)
+
+
+def takes_weights(scorer: Any) -> bool:
+    """Return whether a scorer takes the weights of the rows: what it says of itself.
+
+    A scorer of scikit-learn takes them where its metric does. Any other function has an
+    argument of the name, or takes all that there are.
+    """
+    says: Callable[[], bool] | None = getattr(scorer, "_accept_sample_weight", None)
+    if says is not None:
+        return says()
+    try:
+        parameters = signature(scorer).parameters
+    except (TypeError, ValueError):  # not every function has one
+        return False
+    takes_all = any(one.kind is Parameter.VAR_KEYWORD for one in parameters.values())
+    named = parameters.get("sample_weight")
+    return takes_all or (
+        named is not None and named.kind is not Parameter.POSITIONAL_ONLY
+    )
 
 
 def check_score(score: Any) -> float:
