@@ -148,7 +148,9 @@ class MiniBatchRegressor(RegressorMixin, _MiniBatchBase):
     l1_ratio : float in [0, 1], default=0.0
         Share of the L1 norm in the penalty: 0 is L2 alone, 1 is L1 alone, whose weights
         become exactly zero, more of them the larger ``alpha`` is. The noise of small
-        batches keeps many of them a little off zero; whole batches do not.
+        batches keeps many of them a little off zero; whole batches do not, but for some
+        with "absolute_error", "quantile" and "epsilon_insensitive": the gradient of
+        these jumps, whatever the batch.
     batch_size : int >= 1 or None, default=32
         Rows of a mini-batch. None is the whole training set (batch gradient descent), 1
         is stochastic gradient descent. A larger one makes fewer, less noisy steps an
@@ -586,7 +588,8 @@ class MiniBatchClassifier(ClassifierMixin, _MiniBatchBase):
     l1_ratio : float in [0, 1], default=0.0
         Share of the L1 norm in the penalty: 0 is L2 alone, 1 is L1 alone, whose weights
         become exactly zero, more of them the larger ``alpha`` is. The noise of small
-        batches keeps many of them a little off zero; whole batches do not.
+        batches keeps many of them a little off zero; whole batches do not, but for some
+        with "hinge" and "perceptron": the gradient of these jumps, whatever the batch.
     class_weight : dict or "balanced", default=None
         What the rows of every class count, by label, times their sample weight. A
         larger one makes the class be predicted more. "balanced" makes all classes count
