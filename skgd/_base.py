@@ -91,7 +91,9 @@ from skgd._validation import (
     check_split,
     check_weights,
     check_wide,
+    errors_of_caller,
     in_the_words,
+    of_caller,
     takes_weights,
 )
 from skgd._versions import of_this_version, with_version
@@ -575,14 +577,14 @@ class _MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
     ) -> None:
         """Store what was trained at a place of a stack, or raise ValueError."""
         if history.diverged and not (self.early_stopping and isfinite(history.best)):
-            raise ValueError(self._divergence(history))
+            raise of_caller(ValueError(self._divergence(history)))
         if history.score and not isfinite(history.best):
             msg = (
                 "scoring must give a finite number after some epoch. Got "
                 f"{history.score[-1]} after the last; use another, or more held-out "
                 "rows."
             )
-            raise ValueError(msg)
+            raise of_caller(ValueError(msg))
         self._tell(models, history, told)
         self.__dict__.update(self._fitted(models, place))
         if self.early_stopping:  # what is kept is of an earlier step
@@ -607,6 +609,7 @@ class _MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
                 n_batches=len(sizes),
             )
 
+    @errors_of_caller()
     def _device(self, rows: Rows) -> torch.device:
         """Return where to compute: on the device of a tensor, or on the given one."""
         device = device_of(rows, self.device)
@@ -699,7 +702,8 @@ class _MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
 
         It is given the place of the model, and what it predicts for them, (1, o, n).
         """
-        scorer = check_scoring(self, self.scoring)
+        with errors_of_caller():
+            scorer = check_scoring(self, self.scoring)
         weight = held_out.sample_weight
         weights = {} if weight is None else {"sample_weight": weight}
         if not takes_weights(scorer):
@@ -713,12 +717,14 @@ class _MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
             judged.__dict__.update(self._weights(network, place))
             judged._predicted_ = [(held_out.rows, z)]
             with (
+                errors_of_caller(),
                 in_the_words("scoring"),
                 modes_of_others(),
                 config_context(array_api_dispatch=False),  # the labels are NumPy's
             ):
                 value = scorer(judged, held_out.rows, held_out.labels, **weights)
-            return check_score(value)
+            with errors_of_caller():
+                return check_score(value)
 
         return judge
 
@@ -762,7 +768,8 @@ class _MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
         """Return models of zeros, as many as there are numbers for."""
         n_models, wide = len(per_model["lr"]), is_wide(data.x)
         if wide:
-            check_wide(self, data.x.shape[1])
+            with errors_of_caller():
+                check_wide(self, data.x.shape[1])
         hidden = np.atleast_1d(self.hidden_layer_sizes).tolist()
         sizes = (data.x.shape[1], *hidden, self._n_outputs(data.y))
         network = new_network(

@@ -27,6 +27,8 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from skgd._validation import errors_of_caller
+
 Floats = npt.NDArray[np.float64]
 Steps = npt.NDArray[np.int64]
 
@@ -131,6 +133,7 @@ def learning_rates(
     return rates
 
 
+@errors_of_caller()
 def _factors(function: Callable[[int], float], steps: Steps) -> Floats:
     """Return what the function gives for each step, (steps, 1)."""
     factors = [function(t) for t in steps.tolist()]

@@ -13,7 +13,7 @@ from functools import cache
 from inspect import Parameter, signature
 from math import inf
 from numbers import Integral, Real
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +21,7 @@ from sklearn.metrics import get_scorer_names
 from sklearn.utils.validation import _check_sample_weight
 
 Array = npt.NDArray[Any]
+Problem = TypeVar("Problem", bound=Exception)
 
 
 class Rule(NamedTuple):
@@ -364,6 +365,32 @@ def in_the_words(names: str) -> Iterator[None]:
     except (TypeError, ValueError) as error:
         kind = TypeError if isinstance(error, TypeError) else ValueError
         raise kind(f"In {names}: {error}") from error
+
+
+def of_caller(error: Problem) -> Problem:
+    """Return an error, marked as the caller's: of data, parameters, or own functions.
+
+    A search goes on after these as scikit-learn's does; any other one is a fault of
+    this package, and must come out. The mark is no type, so that the error stays what
+    it is: a user's function may raise anything.
+    """
+    vars(error)["_skgd_of_caller"] = True
+    return error
+
+
+def is_of_caller(error: Exception) -> bool:
+    """Return whether an error was marked as the caller's."""
+    return hasattr(error, "_skgd_of_caller")
+
+
+@contextmanager
+def errors_of_caller() -> Iterator[None]:
+    """Mark errors of the block, which checks what is given or calls what is given."""
+    try:
+        yield
+    except Exception as error:
+        of_caller(error)
+        raise
 
 
 def check_cast(name: str, values: Array, dtype: npt.DTypeLike) -> Array:
