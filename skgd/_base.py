@@ -340,20 +340,17 @@ class _MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
         sample_weight: ArrayLike | None,
     ) -> Self:
         trainee = self._trainee()
-        first = not self.__sklearn_is_fitted__()
         examples = trainee._checked(
             X,
             y,
             sample_weight,
             classes,
-            dtypes=trainee._dtypes(first),
-            first=first,
+            dtypes=trainee._dtypes(not self.__sklearn_is_fitted__()),
+            first=not hasattr(self, "n_features_in_"),
             of_stream=True,
         )
         if examples.weight is None or examples.weight.any():
             trainee._fit_once(examples, _Given(X, y, sample_weight))
-        elif first:
-            trainee._begin(examples)
         self.__dict__ = trainee.__dict__
         return self
 
@@ -499,19 +496,6 @@ class _MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
                 )
             history.ended = interrupted() or history.ended
         return history
-
-    def _begin(self, examples: _Examples) -> None:
-        """Store the weights that a stream begins with, before its first step."""
-        with torch.inference_mode(), unmoved_on_error(self.random_state):
-            data = _data(examples, self._device(examples.rows))
-            shared = self._shared(self._n_outputs(data.y), max_iter=1, tol=None)
-            per_model = {
-                name: np.array([getattr(self, name)], float) for name in PER_MODEL
-            }
-            models = self._models(data, shared, per_model, [self._next_generator()])
-            self._initialise_(models)
-            self._tell(models, History())
-            self.__dict__.update(self._fitted(models))
 
     def _fit_once(self, examples: _Examples, given: _Given) -> None:
         """Train for one epoch on rows of a stream, or raise ValueError."""

@@ -412,7 +412,8 @@ class MiniBatchRegressor(RegressorMixin, _MiniBatchBase):
             Their targets.
         sample_weight : array-like of shape (n_samples,), default=None
             What each row counts, 0 or more, used as given: the mean over the whole
-            stream is unknown. Where no row counts, no step is taken.
+            stream is unknown. Where no row counts, no step is taken; before the first
+            step, that notes no more than the columns of X.
 
         Returns
         -------
@@ -850,7 +851,8 @@ class MiniBatchClassifier(ClassifierMixin, _MiniBatchBase):
             in later ones if given again.
         sample_weight : array-like of shape (n_samples,), default=None
             What each row counts, 0 or more, used as given: the mean over the whole
-            stream is unknown. Where no row counts, no step is taken.
+            stream is unknown. Where no row counts, no step is taken; before the first
+            step, that notes no more than the classes and the columns of X.
 
         Returns
         -------
@@ -874,7 +876,7 @@ class MiniBatchClassifier(ClassifierMixin, _MiniBatchBase):
             raise ValueError(msg)
         shape = getattr(y, "shape", None) or np.shape(y)
         several_labels = len(shape) == 2 and shape[1] > 1
-        if classes is None and not self.__sklearn_is_fitted__() and not several_labels:
+        if classes is None and not hasattr(self, "classes_") and not several_labels:
             raise ValueError("classes must be passed on the first call to partial_fit.")
         return self._partial_fit(X, y, classes, sample_weight)
 

@@ -17,6 +17,7 @@ from conftest import (
 )
 from scipy import sparse
 from sklearn.base import clone
+from sklearn.exceptions import NotFittedError
 
 from skgd import MiniBatchClassifier, MiniBatchRegressor
 
@@ -254,35 +255,37 @@ def test_a_chunk_that_does_not_count_changes_no_bit(kind, params, rows):
     plain, mixed = clone(model), model
 
     def take(model, which, weight):
-        known = {} if hasattr(model, "t_") else classes
+        known = {} if hasattr(model, "n_features_in_") else classes
         if np.ndim(weight):
             weight = weight[which]
         model.partial_fit(rows[which], target[which], sample_weight=weight, **known)
 
     for call in range(4):
         take(mixed, some, weights[1])
-        assert mixed.t_ == getattr(plain, "t_", 0)
+        assert getattr(mixed, "t_", 0) == getattr(plain, "t_", 0)
         take(mixed, counts, weights[0])
         take(plain, counts, weights[0])
         assert fitted_state(mixed) == fitted_state(plain)
         assert mixed.n_iter_ == call + 1
 
 
-@pytest.mark.parametrize("hidden", [(), (5,)], ids=["linear", "network"])
-def test_a_stream_may_begin_with_rows_that_do_not_count(hidden):
-    """The first call notes classes and columns, and the model predicts as it begins."""
-    model = small(MiniBatchClassifier, hidden_layer_sizes=hidden)
+def test_a_stream_may_begin_with_rows_that_do_not_count():
+    """Their call notes classes and columns, and there is no model yet."""
+    model = small(MiniBatchClassifier)
     model.partial_fit(X, labels, classes=[-1, 0, 1, 5], sample_weight=0 * y)
-    assert (model.t_, model.n_iter_, model.loss_curve_) == (0, 0, [])
     assert model.classes_.tolist() == [-1, 0, 1, 5]
     assert model.n_features_in_ == 4
-    proba = model.predict_proba(X)
-    assert proba.shape == (len(X), 4)
-    assert np.allclose(proba, 0.25) is (hidden == ())
+    for method in (model.predict, model.predict_proba, model.decision_function):
+        with pytest.raises(NotFittedError):
+            method(X)
     with pytest.raises(ValueError, match="features"):
         model.partial_fit(X[:, :2], labels)
     with pytest.raises(ValueError, match="not among the classes"):
         model.partial_fit(X, labels + 1)
+    assert model.partial_fit(X, labels).predict_proba(X).shape == (len(X), 4)
+    begun = small(MiniBatchClassifier).partial_fit(X, labels, [-1, 0, 1], 0)
+    begun.fit(X[:, :2], Y[:, 0] > 3)  # which begins anew
+    assert begun.classes_.tolist() == [False, True]
 
 
 # Averages that are switched on and off
