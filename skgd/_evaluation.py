@@ -388,7 +388,6 @@ class Evaluation:
         return (
             self._resource == f"{plan.path}max_iter"
             and not last.early_stopping
-            # over max_iter: another one is another training
             and last.lr_schedule not in LAID_OUT
         )
 
@@ -648,7 +647,7 @@ def _result(
         "n_test_samples": _num_samples(rows["test"].X),
         "fit_time": trained.seconds,
         "score_time": 0.0,
-        "loss_curve": np.array(trained.history.objective),
+        "loss_curve": np.array(trained.history.loss_curve),
         "together": True,
     }
     if trained.error is not None:
