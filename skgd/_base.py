@@ -582,7 +582,7 @@ class _MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
         self, models: Models, history: History, place: int = 0, told: int = 0
     ) -> None:
         """Store what was trained at a place of a stack, or raise ValueError."""
-        if history.diverged and not (history.best_epoch or self._keeps_start(history)):
+        if history.diverged and not (self.early_stopping and _has_best(history)):
             raise of_caller(ValueError(self._divergence(history)))
         if history.score and not isfinite(history.best):
             msg = (
@@ -592,7 +592,6 @@ class _MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
             )
             raise of_caller(ValueError(msg))
         self._tell(models, history, told)
-        self._stream_ = tuple(reduce(Stream.then, history.loss, self._stream()))
         self.__dict__.update(self._fitted(models, place))
         if self.early_stopping:  # what is kept is of an earlier step
             begun = self.n_iter_ - len(history.objective)
@@ -887,6 +886,7 @@ class _MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
         those that there are belong to the estimator as well.
         """
         self.t_ = history.t[-1] if history.t else models.t
+        self._stream_ = tuple(reduce(Stream.then, history.loss[told:], self._stream()))
         self.n_iter_ = getattr(self, "n_iter_", 0) + len(history.objective) - told
         times = getattr(self, "time_curve_", [])
         spent = times[-told - 1] if len(times) > told else 0.0
@@ -962,10 +962,6 @@ class _MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
             last = layer_on_scale(layers[-1], scale)
         return [*layers[:-1], last]
 
-    def _keeps_start(self, history: History) -> bool:
-        """Return whether the weights kept are those that training went on from."""
-        return isfinite(history.best) and not (history.best_epoch or history.begun_anew)
-
     def _divergence(self, history: History) -> str:
         times = history.times_constant
         grown = (
@@ -1016,8 +1012,9 @@ class _MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
             return (
                 f"Training ended with a loss {history.times_constant:.3g} times that "
                 "of the best constant prediction, which would serve better (lr="
-                f"{self.lr!r}, optimizer={self.optimizer!r}). Lower lr, or standardise "
-                f"X.{self._advice_on_targets()}"
+                f"{self.lr!r}, optimizer={self.optimizer!r}). Lower lr, or raise "
+                "max_iter if the loss still falls, and standardise X."
+                f"{self._advice_on_targets()}"
             )
         if kept_start:
             return (
@@ -1179,6 +1176,11 @@ class _Watch:
         with modes_of_others():
             stops = self._tasks.end_epoch()
         return "stopped by a callback" if stops else self._over()
+
+
+def _has_best(history: History) -> bool:
+    """Return whether there are weights that did best and were trained, if before."""
+    return isfinite(history.best) and not history.begun_anew
 
 
 def _mean_weight(examples: _Examples, rows: Array | None = None) -> float:

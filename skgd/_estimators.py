@@ -472,7 +472,7 @@ class MiniBatchRegressor(RegressorMixin, _MiniBatchBase):
         return y, np.ascontiguousarray(targets, dtype=np.float64)
 
     def _n_outputs(self, targets: Tensor) -> int:
-        return len(targets)
+        return targets.shape[-2]
 
     def _loss_entry(self, n_outputs: int) -> str:
         return self.loss

@@ -412,7 +412,7 @@ def _add_epoch(
     """Add an epoch to the history of the model at one place of the stack."""
     units = _units_at(data, shared, place, epoch.loss)
     if shared.record_batch_loss:
-        history.batch_loss.append(epoch.batch_loss[:, place] @ units)
+        history.batch_loss.append((epoch.batch_loss[:, place] * units).sum(1))
     history.cut_short = len(epoch.batch_loss) < n_steps
     loss, objective = epoch.loss[place], epoch.loss[place] + epoch.penalty[place]
     history.loss.append(float(loss.sum()))

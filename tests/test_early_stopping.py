@@ -304,7 +304,7 @@ def test_running_out_of_epochs_warns_as_ever():
 
 def leaps(t):
     """Return a rate that is right for five steps, and far too large from then on."""
-    return 1.0 if t <= 5 else 1e4
+    return 1.0 if t <= 5 else 1e30
 
 
 @pytest.mark.parametrize(
@@ -317,8 +317,6 @@ def test_divergence_warns_and_returns_to_the_best_weights(cls, hidden):
     params = {"optimizer": "sgd", "alpha": 0, "batch_size": None, "max_iter": 300}
     model = small(cls, hidden_layer_sizes=hidden, lr=0.1, lr_schedule=leaps)
     model.set_params(**params, **BY_LOSS)
-    if cls is MiniBatchClassifier:  # whose gradients have a bound
-        model.set_params(lr_schedule=lambda t: leaps(t) ** 80)
     with pytest.warns(ConvergenceWarning, match=r"diverged.*did best on the held-out"):
         model.fit(X[TRAIN], labels[TRAIN], **held_out(labels))
     for arrays in layers_of(model):
@@ -328,21 +326,23 @@ def test_divergence_warns_and_returns_to_the_best_weights(cls, hidden):
     assert model.best_iter_ == 1 + np.nanargmin(model.validation_loss_curve_) <= 5
 
 
+@pytest.mark.parametrize("lr", [0.01, 0.3, 1.0])
 @pytest.mark.parametrize("scale", [1, 30])
 @every_depth
-def test_weights_worse_than_the_start_are_never_kept(hidden, scale):
+def test_weights_worse_than_the_start_are_never_kept(hidden, scale, lr):
     """Training that only led away from it is an error, or leaves the start, told."""
     model = small(MiniBatchRegressor, hidden_layer_sizes=hidden, optimizer="sgd")
-    model.set_params(lr=1.0, early_stopping=True, max_iter=20)
+    model.set_params(lr=lr, early_stopping=True, max_iter=20)
     try:
-        with pytest.warns(ConvergenceWarning, match="weights that training began with"):
+        with warnings.catch_warnings(record=True) as told:
+            warnings.simplefilter("always")
             model.fit(scale * X, y)
     except ValueError as error:
         assert "Training diverged" in str(error)
         assert not hasattr(model, "coef_")
     else:
-        assert model.best_iter_ == 0
-        assert model.score(scale * X, y) > -0.5
+        assert model.best_validation_score_ >= -0.5  # the start is near the mean
+        assert (model.best_iter_ > 0) or "began with, which are kept" in str(told[-1])
 
 
 def test_a_start_that_does_best_is_kept_in_a_warm_fit_as_well():
