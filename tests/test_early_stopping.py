@@ -513,7 +513,7 @@ def test_what_takes_weights_gets_them():
         small(MiniBatchRegressor, early_stopping=True, scoring=scoring).fit(
             X, y, **given
         )
-    assert len(seen) == 9
+    assert len(seen) >= 9
     assert all(np.array_equal(weight, WEIGHT[:9]) for weight in seen)
 
 
