@@ -102,7 +102,7 @@ def test_judging_many_classes_takes_little_memory():
         import skgd._training as training
         X = np.random.default_rng(0).normal(size=(6000, 20)).astype(np.float32)
         y = np.arange(6000)
-        model = MiniBatchClassifier(max_iter=1, tol=None, device="cpu")
+        model = MiniBatchClassifier(batch_size=64, max_iter=1, tol=None)
         def peak():
             return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
         peaks, train = [], training._train
