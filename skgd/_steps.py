@@ -50,7 +50,7 @@ from skgd._optimizers import (
     elastic_net,
     variant,
 )
-from skgd._schedules import Schedule, learning_rates
+from skgd._schedules import LAID_OUT, Schedule, learning_rates
 from skgd._sparse import Csr, WideLayer, WideUnit, first_output, is_wide, take_rows
 from skgd._targets import by_output
 from skgd._tensors import numbers_like
@@ -108,6 +108,7 @@ class Models:
     average: Network | None = None  # the mean of the weights over steps
     averaged_since: int = 0  # steps taken before anyone asked for it
     slowed: Floats | None = None  # (m,), what an adaptive lr has been multiplied by
+    laid_out_since: int = 0  # epochs before the schedule was laid out
 
     @property
     def answer(self) -> Network:
@@ -117,6 +118,9 @@ class Models:
 
 def schedule_of(shared: Shared, models: Models, epoch_steps: int) -> Schedule:
     """Return how the learning rate changes, given the number of steps of an epoch."""
+    epochs = models.epochs
+    if shared.lr_schedule in LAID_OUT:
+        epochs -= models.laid_out_since
     return Schedule(
         kind=shared.lr_schedule,
         power_t=shared.power_t,
@@ -124,7 +128,7 @@ def schedule_of(shared: Shared, models: Models, epoch_steps: int) -> Schedule:
         decay_every=shared.decay_every,
         warmup_steps=shared.warmup_steps,
         epoch_steps=epoch_steps,
-        extra_steps=models.epochs * epoch_steps - models.t,
+        extra_steps=epochs * epoch_steps - models.t,
         total_steps=shared.horizon * epoch_steps,
     )
 

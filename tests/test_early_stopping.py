@@ -2,6 +2,7 @@
 
 import re
 import warnings
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -23,9 +24,10 @@ from conftest import (
 from sklearn import metrics
 from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning
+from sklearn.model_selection import GridSearchCV
 from sklearn.utils.class_weight import compute_class_weight
 
-from skgd import MiniBatchClassifier, MiniBatchRegressor
+from skgd import MiniBatchClassifier, MiniBatchRegressor, VectorizedGridSearchCV
 
 y = Y[:, 0]
 two_classes, three_classes = TASKS["two classes"][1], TASKS["three classes"][1]
@@ -454,12 +456,75 @@ def test_a_score_that_is_no_number_once_is_never_the_best():
     assert model.best_validation_score_ == 0.7
 
 
-def test_a_scorer_that_takes_no_weights_is_named():
-    """The error of a scorer says that it is one."""
-    model = small(MiniBatchRegressor, early_stopping=True)
-    model.set_params(scoring=lambda model, rows, y: 0.0)
-    with pytest.raises(TypeError, match=r"In scoring:.*sample_weight"):
-        model.fit(X, y, sample_weight=WEIGHT)
+def error_of(model, rows, y):
+    return -np.abs(model.predict(rows) - y).max()
+
+
+class WithoutSignature:
+    """A scorer of which no one can tell what it takes."""
+
+    __signature__ = "none"
+
+    def __call__(self, model, rows, y):
+        return error_of(model, rows, y)
+
+
+TAKE_NONE = {
+    "a function": error_of,
+    "a lambda": lambda model, rows, y: error_of(model, rows, y),
+    "a partial function": partial(lambda bias, *given: error_of(*given) + bias, 1),
+    "an object": WithoutSignature(),
+    "by position only": lambda m, rows, y, sample_weight=None, /: error_of(m, rows, y),
+    "a metric of scikit-learn": "neg_max_error",
+    "a metric of one's own": metrics.make_scorer(lambda y, z: -abs(y - z).max()),
+}
+
+
+@pytest.mark.parametrize("scoring", TAKE_NONE.values(), ids=TAKE_NONE)
+def test_what_takes_no_weights_counts_held_out_rows_alike(scoring):
+    """It scores weighted fits all the same, from rows of X and from given ones."""
+    model = small(MiniBatchRegressor, early_stopping=True, scoring=scoring)
+    given = {"X_val": X[:9], "y_val": y[:9], "sample_weight_val": WEIGHT[:9]}
+    model.fit(X, y, sample_weight=WEIGHT, **given)
+    expected = metrics.check_scoring(model, scoring)(model, X[:9], y[:9])
+    assert model.best_validation_score_ == pytest.approx(expected, rel=1e-12)
+    model.fit(X, y, sample_weight=WEIGHT)
+    assert len(model.validation_scores_) == 3
+
+
+def test_what_takes_weights_gets_them():
+    """By name or as whatever there is; a metric of scikit-learn's by its own rule."""
+    seen = []
+
+    def named(model, rows, y, *, sample_weight=None):
+        seen.append(sample_weight)
+        return 0.0
+
+    def whatever(model, rows, y, **params):
+        seen.append(params["sample_weight"])
+        return 0.0
+
+    def metric(y, z, sample_weight=None):
+        seen.append(sample_weight)
+        return 0.0
+
+    given = {"X_val": X[:9], "y_val": y[:9], "sample_weight_val": WEIGHT[:9]}
+    for scoring in (named, whatever, metrics.make_scorer(metric)):
+        small(MiniBatchRegressor, early_stopping=True, scoring=scoring).fit(
+            X, y, **given
+        )
+    assert len(seen) == 9
+    assert all(np.array_equal(weight, WEIGHT[:9]) for weight in seen)
+
+
+@pytest.mark.parametrize("search", [GridSearchCV, VectorizedGridSearchCV])
+def test_candidates_are_scored_without_weights_alike(search):
+    """Trained alone or together, whether or not the scorer takes weights."""
+    model = small(MiniBatchRegressor, early_stopping=True, scoring=error_of)
+    searching = search(model, {"lr": [0.1, 0.01]}, cv=2, scoring="r2")
+    searching.fit(X, y, sample_weight=WEIGHT)
+    assert np.isfinite(searching.cv_results_["mean_test_score"]).all()
+    assert all(group.together for group in getattr(searching, "groups_", []))
 
 
 @pytest.mark.parametrize(("targets", "others"), [(y, Y), (Y, y)])
