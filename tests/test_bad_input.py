@@ -137,7 +137,7 @@ EACH_BAD_PARAMETER_OF_ONE_CLASS = [
     for value in values
 ]
 EACH_BAD_PARAMETER = [
-    pytest.param(name, value, id=f"{name}={value!r}".replace("\n", " "))
+    pytest.param(name, value, id=re.sub(r"\s+(at 0x\w+)?", " ", f"{name}={value!r}"))
     for name, values in BAD_PARAMETERS.items()
     for value in values
 ]
