@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from copy import deepcopy
 from math import isfinite, nan
 from time import monotonic
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple, Never, Self
 from warnings import warn
 
 import numpy as np
@@ -60,6 +60,7 @@ from skgd._network import (
     raw_prediction,
 )
 from skgd._optimizers import OPTIMIZERS, PerModel, variant
+from skgd._peers import check_call, check_no_others, of_peers
 from skgd._sparse import csr, first_output, is_wide
 from skgd._steps import Models, Shared
 from skgd._stopping import INTERRUPTED, History, interruptible
@@ -150,6 +151,36 @@ class _MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
 
     _losses: tuple[str, ...]  # what the parameter ``loss`` may be
 
+    # The parameters are those of ``__init__``, which is found before this one by help,
+    # editors, mypy and scikit-learn, and is what a subclass overrides. Copies and
+    # pickles are made without arguments. A wrapper of every ``__init__`` would be in
+    # the way of all of these.
+    def __new__(cls, *args: Any, **kwargs: Any) -> Self:
+        """Return a new estimator; names that are a peer's are told what they are."""
+        check_call(cls.__name__, cls.__init__, args, kwargs)
+        new: Self = super().__new__(cls)
+        return new
+
+    def set_params(self, **params: Any) -> Self:
+        """Set parameters, as scikit-learn's estimators do.
+
+        Parameters
+        ----------
+        **params : dict
+            Parameters and their values.
+
+        Returns
+        -------
+        self : object
+            The estimator.
+        """
+        unknown = params.keys() - set(self._get_param_names())
+        peers = of_peers(type(self).__name__, sorted(unknown))
+        if peers:
+            raise ValueError(peers)
+        super().set_params(**params)
+        return self
+
     @abstractmethod
     def _encode(
         self, y: Array, classes: ArrayLike | None, dtype: Any
@@ -199,6 +230,7 @@ class _MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
         intercept_init: ArrayLike | None = None,
         coefs_init: Sequence[ArrayLike] | None = None,
         intercepts_init: Sequence[ArrayLike] | None = None,
+        **others: Never,
     ) -> Self:
         """Train on X and y for up to ``max_iter`` epochs.
 
@@ -229,6 +261,8 @@ class _MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
         coefs_init, intercepts_init : list of array-like, default=None
             Starting weights of a network, of the shapes of ``coefs_`` and
             ``intercepts_``. None draws the former and starts the latter at zero.
+        **others : Never
+            There must be none; the error says what another library's names are here.
 
         Returns
         -------
@@ -243,6 +277,7 @@ class _MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
             estimator is then as it was. With ``early_stopping``, training that diverges
             warns, and returns to the best weights it had.
         """
+        check_no_others(f"{type(self).__name__}.fit", others)
         check_parameters(self, self._losses)
         trainee = self._trainee()
         first = not (self.warm_start and self.__sklearn_is_fitted__())

@@ -25,7 +25,7 @@ ROWS = [
     ["_steps", "_weights"],
     ["_network", "_losses", "_optimizers", "_schedules", "_batches", "_stopping"],
     ["_sparse"],
-    ["_activations", "_contraction", "_tensors", "_validation"],
+    ["_activations", "_contraction", "_peers", "_tensors", "_validation"],
 ]
 KNOW_SCIKIT_LEARN = {
     "_search",
