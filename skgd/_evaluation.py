@@ -132,11 +132,16 @@ class Evaluation:
     """Evaluates candidates when ``_run_search`` asks for it, and keeps the results."""
 
     def __init__(
-        self, search: Any, task: Task, split_params: Parameters, resource: str | None
+        self,
+        search: Any,
+        base: Any,
+        task: Task,
+        split_params: Parameters,
+        resource: str | None,
     ) -> None:
         self._search, self._task, self._split_params = search, task, split_params
         self._resource = resource  # a parameter that grows from call to call, if any
-        self._base = clone(search.estimator)
+        self._base = base
         # What was trained in the last call of candidates that may go on, by candidate
         # and split, and with what the steps before the last have made of the splits.
         self._states: dict[Any, dict[int, Trained]] = {}

@@ -29,7 +29,12 @@ from sklearn.model_selection._search_successive_halving import (
 from sklearn.utils import indexable
 from sklearn.utils.validation import _check_method_params
 
-from skgd._callbacks import has_callbacks
+from skgd._callbacks import (
+    has_callbacks,
+    propagated_of,
+    with_more_callbacks,
+    without_callbacks_,
+)
 from skgd._evaluation import Evaluation, Task
 from skgd._grouping import Group, last_step
 from skgd._validation import check_max_bytes
@@ -85,16 +90,21 @@ class _VectorizedSearch(BaseSearchCV):
             "y": y,
             "metadata": None if weight is None else {"sample_weight": weight},
         }
-        context = self._init_callback_context(
-            max_subtasks=1 + (self.refit is not False)
-        )
+        propagated = propagated_of(self)
+        with with_more_callbacks(self, propagated):
+            context = self._init_callback_context(
+                max_subtasks=1 + (self.refit is not False)
+            )
         context.call_on_fit_task_begin(**told)
         self._checked_cv_orig = check_cv(
             self.cv, y, classifier=is_classifier(self.estimator)
         )
         self._check_input_parameters(X=X, y=y, split_params=split_params)
         self.n_splits_ = self._checked_cv_orig.get_n_splits(X, y, **split_params)
-        looked_at = has_callbacks(self) or has_callbacks(last_step(self.estimator)[1])
+        base = clone(self.estimator)
+        without_callbacks_(base, propagated)
+        _, last = last_step(base)
+        looked_at = has_callbacks(self) or propagated or has_callbacks(last)
         task = Task(
             X,
             y,
@@ -108,7 +118,7 @@ class _VectorizedSearch(BaseSearchCV):
             caller=self if looked_at else None,
         )
         evaluation = Evaluation(
-            self, task, split_params, getattr(self, "resource", None)
+            self, base, task, split_params, getattr(self, "resource", None)
         )
         tells = "callback_ctx" in signature(self._run_search).parameters
         self._run_search(evaluation, **({"callback_ctx": context} if tells else {}))
@@ -127,7 +137,7 @@ class _VectorizedSearch(BaseSearchCV):
                 self.best_score_ = means[self.best_index_]
             self.best_params_ = results["params"][self.best_index_]
         if self.refit:
-            self._refit(X, y, routed.estimator.fit, context, told)
+            self._refit(base, X, y, routed.estimator.fit, context, told)
         several = isinstance(scorers, _MultimetricScorer)
         self.scorer_ = scorers._scorers if several else scorers
         self.cv_results_ = results
@@ -139,6 +149,7 @@ class _VectorizedSearch(BaseSearchCV):
 
     def _refit(
         self,
+        base: Any,
         X: ArrayLike,
         y: ArrayLike | None,
         fit_params: dict[str, Any],
@@ -146,7 +157,7 @@ class _VectorizedSearch(BaseSearchCV):
         told: dict[str, Any],
     ) -> None:
         """Fit the best candidate to all of the data."""
-        best = clone(self.estimator).set_params(**clone(self.best_params_, safe=False))
+        best = clone(base).set_params(**clone(self.best_params_, safe=False))
         self.best_estimator_ = best
         refit = context.subcontext("refit-with-best-params")
         with refit.propagate_callback_context(best):
@@ -256,6 +267,8 @@ class VectorizedGridSearchCV(_VectorizedSearch, GridSearchCV):
     turn. Steps before the last of a pipeline are fitted once for each split and
     distinct setting of their own parameters. Left to one fit at a time are estimators
     with ``max_time`` or callbacks, and fits that are given more than ``sample_weight``.
+    Callbacks that scikit-learn propagates, such as its ``ProgressBar``, watch the
+    search whether they are set on it or on the estimator.
 
     With an integer ``random_state``, the scores are those of GridSearchCV over the same
     estimator and splits, but for rounding: products of other shapes are rounded
@@ -418,6 +431,8 @@ class VectorizedRandomizedSearchCV(_VectorizedSearch, RandomizedSearchCV):
     turn. Steps before the last of a pipeline are fitted once for each split and
     distinct setting of their own parameters. Left to one fit at a time are estimators
     with ``max_time`` or callbacks, and fits that are given more than ``sample_weight``.
+    Callbacks that scikit-learn propagates, such as its ``ProgressBar``, watch the
+    search whether they are set on it or on the estimator.
 
     With an integer ``random_state``, the scores are those of RandomizedSearchCV over
     the same estimator and splits, but for rounding: products of other shapes are

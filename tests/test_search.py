@@ -2063,6 +2063,40 @@ def test_a_progress_bar_shows_models_and_epochs(capsys, monkeypatch):
     assert not hasattr(search.best_estimator_, "_skl_callbacks")
 
 
+@pytest.mark.parametrize("in_pipeline", [False, True])
+def test_a_progress_bar_of_the_estimator_is_the_searchs(in_pipeline, capsys):
+    """It shows what one set on the search does, and stays where it was set."""
+    bar, plain = ProgressBar(), small(MiniBatchRegressor)
+    watched = small(MiniBatchRegressor).set_callbacks(bar)
+    path, of_two = "", [plain, watched]
+    if in_pipeline:
+        path, of_two = "minibatchregressor__", [make_pipeline(one) for one in of_two]
+    space = {f"{path}lr": [0.01, 0.1]}
+    expected, search = (search_of(one, space) for one in of_two)
+    expected.set_callbacks(ProgressBar()).fit(X, y)
+    told = re.sub(r"[\d:]+", "", capsys.readouterr().out)
+    search.fit(X, y)
+    assert re.sub(r"[\d:]+", "", capsys.readouterr().out) == told
+    assert "VectorizedGridSearchCV - search" in told
+    assert_trained(search, together=True)
+    assert_same_results(search, expected, rtol=0)
+    assert watched._skl_callbacks == [bar]
+    assert not hasattr(search, "_skl_callbacks")
+    search.fit(X, y)
+
+
+def test_a_progress_bar_and_a_recorder_of_the_estimator_both_work(capsys):
+    """The one watches the search, the other every fit."""
+    recorder = WeightTrajectory()
+    model = small(MiniBatchRegressor).set_callbacks(ProgressBar(), recorder)
+    search = search_of(model, {"lr": [0.01, 0.1]}).set_callbacks(ProgressBar())
+    search.fit(X, y)
+    assert len(recorder.trajectories_) == 2 * 2 + 1
+    assert "refit-with-best-params" in capsys.readouterr().out
+    assert search.best_estimator_._skl_callbacks == [recorder]
+    assert len(search._skl_callbacks) == 1
+
+
 class Recorder:
     """Notes every call of a callback's hooks."""
 
