@@ -197,7 +197,9 @@ class MiniBatchRegressor(RegressorMixin, _MiniBatchBase):
         Precision of the computation. None is that of X: float32 stays float32, all
         else becomes float64.
     verbose : bool or int, default=False
-        Whether to print the objective of every epoch.
+        Whether to print a line an epoch: which of how many, the objective, loss and
+        score of held-out rows, and the seconds so far. In a search, its own ``verbose``
+        counts.
 
     Attributes
     ----------
@@ -646,7 +648,9 @@ class MiniBatchClassifier(ClassifierMixin, _MiniBatchBase):
         Precision of the computation. None is that of X: float32 stays float32, all
         else becomes float64.
     verbose : bool or int, default=False
-        Whether to print the objective of every epoch.
+        Whether to print a line an epoch: which of how many, the objective, loss and
+        score of held-out rows, and the seconds so far. In a search, its own ``verbose``
+        counts.
 
     Attributes
     ----------

@@ -202,9 +202,10 @@ class VectorizedGridSearchCV(_VectorizedSearch, GridSearchCV):
         The splits of the rows: a number of folds, stratified for a classifier, a
         splitter of scikit-learn, or pairs of training and test rows.
     verbose : int, default=0
-        What is printed: from 1 on, how many fits there are; from 2 on, how many models
-        are trained so far; from 3 on, every epoch of every stack. Fits one at a time
-        print what scikit-learn does.
+        What is printed: from 1 on, how many fits there are, and whether they make many
+        groups; from 2 on, how many models are trained so far; from 3 on, how far each
+        stack is, every few seconds and at its end. Fits one at a time print what
+        scikit-learn does.
     pre_dispatch : int or str, default="2*n_jobs"
         Jobs that are handed to the workers in advance, as in joblib.
     error_score : "raise" or float, default=nan
@@ -365,9 +366,10 @@ class VectorizedRandomizedSearchCV(_VectorizedSearch, RandomizedSearchCV):
         The splits of the rows: a number of folds, stratified for a classifier, a
         splitter of scikit-learn, or pairs of training and test rows.
     verbose : int, default=0
-        What is printed: from 1 on, how many fits there are; from 2 on, how many models
-        are trained so far; from 3 on, every epoch of every stack. Fits one at a time
-        print what scikit-learn does.
+        What is printed: from 1 on, how many fits there are, and whether they make many
+        groups; from 2 on, how many models are trained so far; from 3 on, how far each
+        stack is, every few seconds and at its end. Fits one at a time print what
+        scikit-learn does.
     pre_dispatch : int or str, default="2*n_jobs"
         Jobs that are handed to the workers in advance, as in joblib.
     random_state : int, RandomState instance or None, default=None
@@ -555,9 +557,10 @@ class VectorizedHalvingGridSearchCV(HalvingGridSearchCV, _VectorizedSearch):
         the backend, such as "dask". A worker computes on a share of the cores; a single
         one has them all. On CUDA, one process trains all models, whatever is asked for.
     verbose : int, default=0
-        What is printed: from 1 on, how many fits there are; from 2 on, how many models
-        are trained so far; from 3 on, every epoch of every stack. Fits one at a time
-        print what scikit-learn does.
+        What is printed: from 1 on, how many fits there are, and whether they make many
+        groups; from 2 on, how many models are trained so far; from 3 on, how far each
+        stack is, every few seconds and at its end. Fits one at a time print what
+        scikit-learn does.
     max_bytes : int or None, default=None
         Bytes that the arrays of the models trained at once may take, about; more models
         are trained stack by stack. None is what a cache holds, 12 MiB, and on CUDA 0.4
@@ -736,9 +739,10 @@ class VectorizedHalvingRandomSearchCV(HalvingRandomSearchCV, _VectorizedSearch):
         the backend, such as "dask". A worker computes on a share of the cores; a single
         one has them all. On CUDA, one process trains all models, whatever is asked for.
     verbose : int, default=0
-        What is printed: from 1 on, how many fits there are; from 2 on, how many models
-        are trained so far; from 3 on, every epoch of every stack. Fits one at a time
-        print what scikit-learn does.
+        What is printed: from 1 on, how many fits there are, and whether they make many
+        groups; from 2 on, how many models are trained so far; from 3 on, how far each
+        stack is, every few seconds and at its end. Fits one at a time print what
+        scikit-learn does.
     max_bytes : int or None, default=None
         Bytes that the arrays of the models trained at once may take, about; more models
         are trained stack by stack. None is what a cache holds, 12 MiB, and on CUDA 0.4
