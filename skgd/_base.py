@@ -47,6 +47,7 @@ from skgd._inputs import (
     on_host,
     take_rows,
     to_device,
+    warn_of_unlike,
 )
 from skgd._losses import LOSSES, Loss
 from skgd._network import (
@@ -299,6 +300,7 @@ class _MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
                     training=examples,
                 )
                 check_outputs(len(examples.targets), len(held_out.targets))
+            warn_of_unlike(examples.rows, held_out.rows)
         self._warn_of_batch_size(len(examples.labels))
         starts = {
             "coef_init": coef_init,

@@ -483,7 +483,8 @@ class _OfProbabilities:
         return MethodType(self._checked, classifier)
 
     def _check(self, classifier: Any) -> None:
-        if classifier.loss in ("log_loss", "modified_huber"):
+        loss = classifier.loss  # whatever it is: nothing has been checked yet
+        if isinstance(loss, str) and loss in ("log_loss", "modified_huber"):
             return
         msg = (
             f"{type(classifier).__name__} has no {self._checked.__name__} with loss="
