@@ -62,7 +62,7 @@ class Composed(NamedTuple):
     n_blocks: int
     length: int  # of a block, in steps
     take: Callable[[Tensor, Tensor, int], None]  # the steps of a block after t, given
-    # their rows, (n,), and where to write their losses, (steps, 1)
+    # their rows, (n,), and where to write their losses, (steps, 1, r)
 
 
 def bind_composed(
@@ -97,7 +97,7 @@ def bind_composed(
     block = _bind_block(data, models, length, sizes[0], n_parameters)
 
     def take(rows: Tensor, losses: Tensor, t: int) -> None:
-        block(rows, update.numbers(t, length), losses[:, 0])
+        block(rows, update.numbers(t, length), losses[:, 0])  # (steps, r)
 
     return Composed(n_blocks, length, take)
 
@@ -177,7 +177,8 @@ def _bind_block(
         residuals.square_()
         if weight_of_rows is not None:
             residuals.mul_(weight_of_rows.mT)
-        torch.sum(residuals, (1, 2), out=losses).mul_(1 / (2 * n_rows))
+        over = (1, 2) if losses.shape[1] == 1 else (2,)
+        torch.sum(residuals, over, out=losses.squeeze(1)).mul_(1 / (2 * n_rows))
 
     return take
 

@@ -10,6 +10,7 @@ from __future__ import annotations  # help() then shows ArrayLike, not all it st
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from copy import deepcopy
+from functools import partial, reduce
 from math import isfinite, nan
 from time import monotonic
 from typing import Any, NamedTuple, Never, Self
@@ -62,9 +63,17 @@ from skgd._network import (
 )
 from skgd._optimizers import OPTIMIZERS, PerModel, variant
 from skgd._peers import check_call, check_no_others, of_peers
+from skgd._schedules import LAID_OUT
 from skgd._sparse import csr, first_output, is_wide
 from skgd._steps import Models, Shared
-from skgd._stopping import INTERRUPTED, History, interruptible
+from skgd._stopping import INTERRUPTED, Ending, History, ending_of, interruptible
+from skgd._targets import (
+    TargetScale,
+    layer_of_y,
+    layer_on_scale,
+    on_scale,
+    prediction_of_y,
+)
 from skgd._tensors import (
     copied,
     modes_of_others,
@@ -74,7 +83,9 @@ from skgd._tensors import (
     unmoved_on_error,
 )
 from skgd._training import (
+    Stream,
     Validation,
+    in_units_of_y,
     objectives,
     train,
     train_on_chunk,
@@ -91,7 +102,7 @@ from skgd._validation import (
     check_wide,
     in_the_words,
 )
-from skgd._weights import begin_, fill_, spread_, write_
+from skgd._weights import begin_, fill_, spread_, to_scale_, write_
 
 Array = npt.NDArray[Any]
 
@@ -199,6 +210,15 @@ class _MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
     @abstractmethod
     def _numbers_of_loss(self) -> tuple[float, float]:
         """Return ``delta`` and ``quantile``."""
+
+    @abstractmethod
+    def _scale_of(
+        self, examples: _Examples, rows: Array | None, before: TargetScale | None
+    ) -> TargetScale | None:
+        """Return the scale of the targets of some rows, or all; None if they have none.
+
+        What was known ``before`` stays.
+        """
 
     @abstractmethod
     def _linear_shape(self, w: Array) -> Array:
@@ -439,10 +459,12 @@ class _MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
             rows = validation = None
             if self.early_stopping and held_out is None:
                 rows, kept_back = self._split(examples, generator)
-            data = _data(examples, device, _mean_weight(examples, rows), rows)
+            scale = self._take_scale(examples, rows)
+            data = _data(examples, device, _mean_weight(examples, rows), rows, scale)
             if held_out is not None:
                 score = self._scorer(held_out, device)
-                held_out_data = _data(held_out, device, _mean_weight(held_out))
+                unit = _mean_weight(held_out)
+                held_out_data = _data(held_out, device, unit, scale=scale)
                 validation = Validation(held_out_data, score, self.early_stopping)
             elif rows is not None:
                 score = self._scorer(examples, device, kept_back)
@@ -464,7 +486,8 @@ class _MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
     def _fit_once(self, examples: _Examples, given: _Given) -> None:
         """Train for one epoch on rows of a stream, or raise ValueError."""
         with torch.inference_mode(), unmoved_on_error(self.random_state):
-            data = _data(examples, self._device(examples.rows))
+            scale = self._take_scale(examples)
+            data = _data(examples, self._device(examples.rows), scale=scale)
             generator = self._next_generator()
             self._train(
                 data,
@@ -474,7 +497,7 @@ class _MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
                 starts={},
                 max_iter=1,
                 tol=None,
-                start=getattr(self, "_start_", None),
+                stream=self._stream(),
             )
         for name in _CURVES:
             curve = getattr(self, name, [])
@@ -492,7 +515,7 @@ class _MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
         starts: Mapping[str, Any],
         max_iter: int,
         tol: float | None,
-        start: float | None = None,
+        stream: Stream | None = None,
         over: Callable[[], str] | None = None,
     ) -> History:
         """Train one model and store the fitted state, or raise ValueError."""
@@ -503,16 +526,17 @@ class _MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
             self._go_on_(models)
         else:
             self._initialise_(models)
-        models.start = start
-        begin_(models.parameters, starts)
+        begin_(models.parameters, starts, self._target_scale())
         tasks = None
         if has_callbacks(self):
             tasks = self._tasks(models, shared, given, data.n_samples)
-        watch = _Watch(self, over, tasks) if over or tasks else None
-        if start is None:
+        watch = None
+        if over or tasks:
+            watch = _Watch(self, over, tasks, partial(_loss_told, data, shared))
+        if stream is None:
             [history] = train(data, models, shared, per_model, validation, watch)
         else:
-            [history] = train_on_chunk(data, models, shared, per_model, watch)
+            history = train_on_chunk(data, models, shared, per_model, stream, watch)
         self._conclude(models, history, told=watch.told if watch else 0)
         if tasks is not None:
             self.__dict__.pop("batch_loss_", None)
@@ -524,7 +548,7 @@ class _MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
         self, models: Models, history: History, place: int = 0, told: int = 0
     ) -> None:
         """Store what was trained at a place of a stack, or raise ValueError."""
-        if history.diverged and not (self.early_stopping and isfinite(history.best)):
+        if history.diverged and not (self.early_stopping and _has_best(history)):
             raise ValueError(self._divergence(history))
         if history.score and not isfinite(history.best):
             msg = (
@@ -536,6 +560,11 @@ class _MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
         self._tell(models, history, told)
         self.__dict__.update(self._fitted(models, place))
         if self.early_stopping:  # what is kept is of an earlier step
+            begun = self.n_iter_ - len(history.objective)
+            if history.best_epoch:
+                self.best_iter_ = begun + history.best_epoch
+            elif not hasattr(self, "best_iter_"):
+                self.best_iter_ = begun
             self._since_ += self.t_ - history.best_t
             self._averaged_since_ += self.t_ - history.best_t
         if self.record_batch_loss:
@@ -546,7 +575,7 @@ class _MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
         self, models: Models, shared: Shared, given: _Given, n_rows: int
     ) -> FitTasks:
         """Return the tasks of a fit, and begin the first of them."""
-        self._tell(models, History(start=models.start))
+        self._tell(models, History())
         sizes = batch_sizes(n_rows, shared.batch_size, shared.last_batch)
         with modes_of_others():
             return FitTasks(
@@ -639,7 +668,7 @@ class _MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
             predictions = [
                 self._raw_predictions(network.layers, part, device) for part in parts
             ]
-            z = torch.cat(predictions, dim=2)
+            z = prediction_of_y(torch.cat(predictions, dim=2), self._target_scale())
             return [judge(network, place, z) for place in places]
 
         return score
@@ -732,7 +761,7 @@ class _MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
 
     def _go_on_(self, models: Models, place: int = 0) -> None:
         """Write the fitted model into a place of models of zeros."""
-        layers = self._layers()
+        layers = self._trained_layers()
         fitted_sizes = (layers[0][0].shape[1], *(len(bias) for _, bias in layers))
         shapes = [w.shape for w, _ in models.parameters.layers]
         sizes = (shapes[0][2], *(shape[1] for shape in shapes))
@@ -768,6 +797,10 @@ class _MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
             np.zeros(len(w), w.dtype) if bias is None else to_numpy(bias[place])
             for w, (_, bias) in zip(weights, network.layers, strict=True)
         ]
+        scale = self._target_scale()
+        if scale is not None:
+            last = weights[-1], biases[-1]
+            weights[-1], biases[-1] = layer_of_y(last, scale)
         if len(weights) == 1:
             return {"coef_": self._linear_shape(weights[0]), "intercept_": biases[0]}
         return {"coefs_": [w.T for w in weights], "intercepts_": biases}
@@ -785,8 +818,16 @@ class _MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
             for name, network in networks.items()
         }
         fold = place * len(models.generators) // len(models.parameters.layers[0].w)
+        last_layer = {}
+        if self._target_scale() is not None:
+            w, bias = models.answer.layers[-1]
+            no_bias = w.new_zeros(w.shape[1])
+            bias_of_place = no_bias if bias is None else bias[place]
+            trained = to_numpy(w[place]), to_numpy(bias_of_place)
+            last_layer = {"_last_layer_": trained}
         return {
             **self._weights(models.answer, place),
+            **last_layer,
             "_kept_": kept,
             "_slowed_": 1.0 if models.slowed is None else float(models.slowed[place]),
             "_since_": models.since,
@@ -802,19 +843,19 @@ class _MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
         those that there are belong to the estimator as well.
         """
         self.t_ = history.t[-1] if history.t else models.t
-        if getattr(self, "_start_", None) is None:  # what a stream is judged by
-            self._start_ = history.start
+        self._stream_ = tuple(reduce(Stream.then, history.loss[told:], self._stream()))
         self.n_iter_ = getattr(self, "n_iter_", 0) + len(history.objective) - told
         times = getattr(self, "time_curve_", [])
         spent = times[-told - 1] if len(times) > told else 0.0
         self.time_curve_ = times + [spent + now for now in history.seconds[told:]]
-        self.loss_curve_ = getattr(self, "loss_curve_", []) + history.objective[told:]
+        self.loss_curve_ = getattr(self, "loss_curve_", []) + history.loss_curve[told:]
         self.step_curve_ = getattr(self, "step_curve_", []) + history.t[told:]
-        if history.objective:
-            self.loss_ = history.objective[-1]
-            best = min(history.objective)
+        if history.loss_curve:
+            self.loss_ = history.loss_curve[-1]
+            best = min(history.loss_curve)
             self.best_loss_ = min(best, getattr(self, "best_loss_", best))
-        self._tell_held_out("validation_loss_curve_", history.validation_loss[told:])
+        held_out = history.validation_loss_curve[told:]
+        self._tell_held_out("validation_loss_curve_", held_out)
         self._tell_held_out("validation_scores_", history.score[told:])
         if history.score:
             self.best_validation_score_ = -history.best
@@ -826,6 +867,34 @@ class _MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
             missing = [nan] * (len(self.loss_curve_) - len(earlier) - len(values))
             setattr(self, name, earlier + (missing + list(values)))
 
+    def _stream(self) -> Stream:
+        """Return what is remembered of the losses of earlier calls."""
+        return Stream(*getattr(self, "_stream_", ()))
+
+    def _target_scale(self) -> TargetScale | None:
+        """Return how the targets were scaled for training, if they were."""
+        scale: tuple[Any, ...] | None = getattr(self, "_scale_", None)
+        return None if scale is None else TargetScale(*scale)
+
+    def _take_scale(
+        self, examples: _Examples, rows: Array | None = None
+    ) -> TargetScale | None:
+        """Return the scale to train on, once the fitted state is on it, too.
+
+        A scale that becomes known late makes gradients of another size: the optimizer
+        begins anew.
+        """
+        before = self._target_scale()
+        scale = self._scale_of(examples, rows, before)
+        if scale is None or before is scale:
+            return scale
+        if before is not None and self.__sklearn_is_fitted__():
+            self._last_layer_ = layer_on_scale(self._layers()[-1], scale)
+            self._kept_: dict[str, list[Array]] = {}
+            self.__dict__.pop("_stream_", None)
+        self._scale_ = tuple(scale)
+        return scale
+
     def _loss(self, n_outputs: int) -> Loss:
         return LOSSES[self._loss_entry(n_outputs)](*self._numbers_of_loss())
 
@@ -836,17 +905,37 @@ class _MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
         pairs = zip(self.coefs_, self.intercepts_, strict=True)
         return [(coef.T, intercept) for coef, intercept in pairs]
 
+    def _trained_layers(self) -> list[tuple[Array, Array]]:
+        """Return the fitted weights and biases of every layer as they were trained.
+
+        If the caller has set other weights since, it is they.
+        """
+        layers, scale = self._layers(), self._target_scale()
+        if scale is None:
+            return layers
+        last = self._last_layer_
+        of_y = layer_of_y(last, scale)
+        if not all(map(np.array_equal, of_y, layers[-1])):
+            last = layer_on_scale(layers[-1], scale)
+        return [*layers[:-1], last]
+
     def _divergence(self, history: History) -> str:
-        epoch, objective = len(history.objective), history.objective[-1]
-        if not history.end <= objective:  # it was the last steps that went too far
-            objective = history.end
-        return (
-            f"Training diverged in epoch {epoch}: the loss was {history.start:.3g} at "
-            f"the start, the objective is {objective:.3g} "
-            f"(lr={self.lr!r}, optimizer={self.optimizer!r}). Either (a) lr is too "
-            "large for these data: lower it; or (b) a feature or the target has a "
-            "large scale: standardise X, and y of a regressor, first."
+        times = history.times_constant
+        grown = (
+            f"the loss grew to {times:.3g} times that of the best constant prediction"
+            if isfinite(times)
+            else "the loss is no longer a finite number"
         )
+        return (
+            f"Training diverged in epoch {len(history.objective)}: {grown} "
+            f"(lr={self.lr!r}, optimizer={self.optimizer!r}). Either (a) lr is too "
+            "large for these data: lower it; or (b) a feature has a large scale: "
+            f"standardise X first.{self._advice_on_targets()}"
+        )
+
+    def _advice_on_targets(self) -> str:
+        """Return what to do about the scale of the targets, if anything is left."""
+        return ""
 
     def _warn_of_batch_size(self, n_rows: int) -> None:
         """Warn of batches that are larger than the training set."""
@@ -859,24 +948,60 @@ class _MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
 
     def _warn_of(self, history: History) -> None:
         """Warn of training that has ended otherwise than by settling."""
-        if history.diverged:
-            best = "The weights kept are those that did best on the held-out rows."
-            warn(f"{self._divergence(history)} {best}", ConvergenceWarning, 3)
-        elif history.ended == INTERRUPTED:
+        if history.ended == INTERRUPTED:
             msg = (
                 f"Training was interrupted in epoch {self.n_iter_}, after {self.t_} "
                 "steps. The model predicts, and goes on with warm_start=True. A second "
                 "Ctrl-C right after the first raises KeyboardInterrupt."
             )
             warn(msg, UserWarning, 3)
-        elif self.tol is not None and not (history.converged or history.ended):
-            msg = (
-                f"Training stopped after max_iter={self.max_iter} epochs before the "
-                "objective had settled. Raise max_iter, try another lr, or standardise "
-                "X (and y of a regressor); tol=None trains for max_iter epochs without "
-                "this warning."
+            return
+        sentence = self._concern(history)
+        if sentence:
+            warn(sentence, ConvergenceWarning, 3)
+
+    def _concern(self, history: History) -> str:
+        """Return what is to be said of training that has not settled well, if any."""
+        ending = ending_of(history)
+        kept_start = history.begun_anew and isfinite(history.best)
+        if ending == Ending.DIVERGED:
+            best = "The weights kept are those that did best on the held-out rows."
+            return f"{self._divergence(history)} {best}"
+        if ending == Ending.WORSE_THAN_CONSTANT:
+            return (
+                f"Training ended with a loss {history.times_constant:.3g} times that "
+                "of the best constant prediction, which would serve better (lr="
+                f"{self.lr!r}, optimizer={self.optimizer!r}). Lower lr, or raise "
+                "max_iter if the loss still falls, and standardise X."
+                f"{self._advice_on_targets()}"
             )
-            warn(msg, ConvergenceWarning, 3)
+        if kept_start:
+            return (
+                "No epoch did better on the held-out rows than the weights that "
+                "training began with, which are kept. Try another lr, or more "
+                "held-out rows."
+            )
+        settles = self.tol is None or history.converged or bool(history.ended)
+        if settles or self.lr_schedule in LAID_OUT:
+            return ""
+        return (
+            f"Training stopped after max_iter={self.max_iter} epochs before it had "
+            f"settled: {self._progress(history)}. Raise max_iter, or lr; tol=None "
+            f"trains for max_iter epochs without this warning."
+            f"{self._advice_on_targets()}"
+        )
+
+    def _progress(self, history: History) -> str:
+        """Return what the last epochs have brought, in words."""
+        name, curve = "the objective", history.loss_curve
+        if self.early_stopping:
+            name, curve = "the held-out loss", history.validation_loss_curve
+        if self._stops_by_score():
+            name, curve = "the held-out score", history.score
+        k = min(self.n_iter_no_change, len(curve) - 1)
+        if not k:
+            return f"{name} is {curve[-1]:.4g}"
+        return f"{name} went from {curve[-1 - k]:.4g} to {curve[-1]:.4g} in {k} epochs"
 
     def _objectives(
         self,
@@ -900,7 +1025,8 @@ class _MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
         device, layers = self._device(examples.rows), self._layers()
         values = []
         with torch.inference_mode():
-            data = _data(examples, device, _mean_weight(examples))
+            scale = self._target_scale()
+            data = _data(examples, device, _mean_weight(examples), scale=scale)
             n_outputs = self._n_outputs(data.y)
             if n_outputs != len(layers[-1][1]):
                 n_fitted = len(layers[-1][1])
@@ -915,6 +1041,8 @@ class _MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
                 weights = (origin + some @ directions).astype(dtype_of(examples.rows))
                 network = new_network(len(some), sizes, True, data.y)
                 spread_(network, to_tensor(weights, device))
+                if scale is not None:
+                    to_scale_(network, scale)
                 per_model = {
                     name: np.full(len(some), getattr(self, name), float)
                     for name in PER_MODEL
@@ -967,8 +1095,9 @@ class _Watch:
         trainee: _MiniBatchBase,
         over: Callable[[], str] | None,
         tasks: FitTasks | None,
+        told: Callable[[Tensor], float],
     ) -> None:
-        self._trainee, self._tasks = trainee, tasks
+        self._trainee, self._tasks, self._told = trainee, tasks, told
         self._over = over or str  # which says nothing
         self._batches = tasks if tasks is not None and tasks.wants_batches else None
         self.wants_steps = self._batches is not None
@@ -987,7 +1116,7 @@ class _Watch:
     def after_step(self, models: Models, loss: Tensor) -> str:
         if self._batches is not None:
             self._trainee.t_ = models.t
-            self._trainee.batch_loss_ = float(loss)
+            self._trainee.batch_loss_ = self._told(loss)
             with modes_of_others():
                 stops = self._batches.end_batch()
             if stops:
@@ -1007,6 +1136,11 @@ class _Watch:
         return "stopped by a callback" if stops else self._over()
 
 
+def _has_best(history: History) -> bool:
+    """Return whether there are weights that did best and were trained, if before."""
+    return isfinite(history.best) and not history.begun_anew
+
+
 def _mean_weight(examples: _Examples, rows: Array | None = None) -> float:
     """Return the mean of the weights, over some of the rows or all."""
     if examples.weight is None:
@@ -1019,15 +1153,23 @@ def _data(
     device: torch.device,
     weight_unit: float = 1.0,
     rows: Array | None = None,
+    scale: TargetScale | None = None,
 ) -> Data:
     """Return the examples as tensors on the device of the computation."""
-    weight = examples.weight
+    weight, dtype = examples.weight, dtype_of(examples.rows)
+    targets = on_scale(examples.targets, scale).astype(dtype, copy=False)
     if weight is not None:
-        dtype = dtype_of(examples.rows)
         weight = check_cast("sample_weight", weight / weight_unit, dtype)[np.newaxis]
     return Data(
         to_device(examples.rows, device),
-        to_tensor(examples.targets, device),
+        to_tensor(targets, device),
         None if weight is None else to_tensor(weight, device),
         rows,
+        scales=None if scale is None else scale.scale[np.newaxis],
     )
+
+
+def _loss_told(data: Data, shared: Shared, loss: Tensor) -> float:
+    """Return the loss of the only model (m, r) in the units of y."""
+    [told] = in_units_of_y(to_numpy(loss).astype(float), data, shared)
+    return float(told)

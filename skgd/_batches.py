@@ -30,6 +30,7 @@ from skgd._sparse import Csr, fill_dense_, is_wide, take_rows
 Gather = Callable[[Tensor], object]
 Fetch = Callable[[Tensor], Sequence[Tensor]]
 Rows = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float64]
 
 # Small batches are fetched so many numbers at a time, if that is several batches.
 _NUMBERS_AHEAD, _SEVERAL = 2**15, 8
@@ -39,11 +40,13 @@ class Data(NamedTuple):
     """The training set, or a held-out one."""
 
     x: Tensor | Csr  # (n, i), a row a sample
-    y: Tensor  # (o, n); or (1, n) where it holds class numbers and o is above one
+    y: Tensor  # (o, n), or (f, o, n), those of each fold; or (1, n) where it holds
+    # class numbers and o is above one
     weight: Tensor | None  # (1, n), sample weights; or (f, n), those of each fold
     rows: Rows | None = None  # those that count, where others share the arrays; or
     # (f, n), those of each fold, the shorter ones padded
     counts: Sequence[int] | None = None  # (f,), how many they are without the padding
+    scales: Floats | None = None  # (f, o), of the targets, if they have any: _targets
 
     @property
     def n_samples(self) -> int:
@@ -111,6 +114,10 @@ def weights_in_all(data: Data) -> list[float]:
 def take_folds(data: Data, folds: Sequence[int]) -> Data:
     """Return the data of some of the folds, without padding that they do not need."""
     places, rows, counts, weight = list(folds), data.rows, data.counts, data.weight
+    y = data.y[places] if data.y.ndim == 3 else data.y
+    if y.ndim == 3 and len(y) == 1:
+        y = y[0]
+    scales = None if data.scales is None else data.scales[places]
     if weight is not None and len(weight) > 1:
         weight = weight[places]
     if rows is not None and rows.ndim == 2:
@@ -120,7 +127,7 @@ def take_folds(data: Data, folds: Sequence[int]) -> Data:
             rows = rows[:, : max(counts)]
             counts = counts if len(set(counts)) > 1 else None
         rows = rows[0] if len(rows) == 1 else rows
-    return data._replace(rows=rows, counts=counts, weight=weight)
+    return data._replace(y=y, rows=rows, counts=counts, weight=weight, scales=scales)
 
 
 def counts_in_batches(data: Data, sizes: Sequence[int]) -> list[tuple[int, ...] | None]:
@@ -189,6 +196,16 @@ def bind_batch(
         gathers.append(partial(torch.index_select, array, axis, out=batch))
         return batch
 
+    def gathered_by_fold(array: Tensor) -> Tensor:
+        """Return some of what every fold has of its own, (f, o, b) of (f, o, n)."""
+        batch = array.new_empty(*array.shape[:2], n_gathered)
+        gather = partial(_gather_by_fold_, batch, array)
+        if whole:
+            gather(torch.from_numpy(all_rows(data)).to(array.device))
+        else:
+            gathers.append(gather)
+        return batch
+
     x = None
     if isinstance(data.x, Tensor):
         x = gathered(data.x, 0)
@@ -201,8 +218,11 @@ def bind_batch(
             gathers.clear()
     if x is not None:
         x = x.view(-1, n_gathered, data.x.shape[1]).mT
-    y = gathered(data.y, 1).view(len(data.y), -1, n_gathered).transpose(0, 1)
-    if len(data.y) < n_outputs:  # class numbers become one-hot, a batch at a time
+    if data.y.ndim == 2:
+        y = gathered(data.y, 1).view(len(data.y), -1, n_gathered).transpose(0, 1)
+    else:
+        y = gathered_by_fold(data.y)
+    if y.shape[1] < n_outputs:  # class numbers become one-hot, a batch at a time
         one_hot = y.new_empty(len(y), n_outputs, n_gathered)
         classes = torch.arange(n_outputs, dtype=y.dtype, device=y.device).view(-1, 1)
         calls.append(partial(torch.eq, y, classes, out=one_hot))
@@ -212,10 +232,7 @@ def bind_batch(
         if len(data.weight) == 1:
             weight = gathered(data.weight, 1).view(-1, 1, n_gathered)
         else:  # every fold has weights of its own
-            weight = y.new_empty(n_folds, 1, n_gathered)
-            gathers.append(partial(_gather_by_fold_, weight, data.weight))
-            if whole:
-                gathers.pop()(torch.from_numpy(all_rows(data)).to(y.device))
+            weight = gathered_by_fold(data.weight.unsqueeze(1))
         calls.append(partial(share.copy_, weight))
         calls.append(partial(share.mul_, share_of_row))
     if whole:  # nothing changes from step to step
@@ -287,10 +304,10 @@ def _shares(like: Tensor, n_rows: int, counts: tuple[int, ...] | None) -> Tensor
     return shares
 
 
-def _gather_by_fold_(out: Tensor, weight: Tensor, rows: Tensor) -> None:
-    """Write each fold's weights, of (f, n), of its rows, (f * b,), into (f, 1, b)."""
-    n_folds = len(weight)
-    torch.gather(weight, 1, rows.view(n_folds, -1), out=out.view(n_folds, -1))
+def _gather_by_fold_(out: Tensor, array: Tensor, rows: Tensor) -> None:
+    """Write each fold's part of an array, (f, o, n), of its rows, (f * b,) or all."""
+    rows = rows.view(-1, 1, out.shape[2]).expand(out.shape)
+    torch.gather(array, 2, rows, out=out)
 
 
 def _fill_with_rows_(out: Tensor, x: Csr, rows: Tensor) -> None:

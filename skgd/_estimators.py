@@ -21,8 +21,10 @@ from sklearn.utils.class_weight import compute_class_weight, compute_sample_weig
 from sklearn.utils.multiclass import check_classification_targets, type_of_target
 from torch import Tensor
 
-from skgd._base import _MiniBatchBase
+from skgd._base import _Examples, _MiniBatchBase
 from skgd._inputs import labels_like_input, like_input
+from skgd._losses import loss_named
+from skgd._targets import TargetScale, scale_of
 from skgd._tensors import to_numpy
 from skgd._validation import (
     check_class_weight,
@@ -68,6 +70,14 @@ class MiniBatchRegressor(RegressorMixin, _MiniBatchBase):
         "epsilon_insensitive" and its square are zero (SGDRegressor's ``epsilon``).
     quantile : float in (0, 1), default=0.5
         The quantile that loss="quantile" predicts; a larger one predicts more.
+    normalize_y : bool, default=True
+        Whether training sees targets of mean 0 and standard deviation 1 (of "poisson"
+        and "gamma", of mean 1), each target by itself, so that ``lr``, ``tol`` and
+        ``max_grad_norm`` mean the same in whatever units y is. All that is told is in
+        the units of y, and the objective of a linear model is the one above, but the
+        penalty of a network counts for its weights as they are trained. A stream of
+        ``partial_fit`` takes the scale of the first targets that differ, and stays with
+        it. Without ``fit_intercept`` the targets are scaled, and not shifted.
     hidden_layer_sizes : tuple of int, or int, default=()
         Units of each hidden layer, each at least 1. Empty, the model is linear; more
         and larger layers fit more complicated functions.
@@ -231,6 +241,9 @@ class MiniBatchRegressor(RegressorMixin, _MiniBatchBase):
         Their score after every epoch. Only with ``early_stopping`` by a score.
     best_validation_score_ : float
         The highest of the last such fit, that of the weights it kept.
+    best_iter_ : int
+        The epoch, counted from 1, after which the weights that ``early_stopping`` kept
+        did best; 0 if those that training began with did.
     step_curve_ : list of int
         Steps taken at the end of every epoch.
     time_curve_ : list of float
@@ -299,6 +312,7 @@ class MiniBatchRegressor(RegressorMixin, _MiniBatchBase):
         loss: str = "squared_error",
         delta: float = 0.1,
         quantile: float = 0.5,
+        normalize_y: bool = True,
         hidden_layer_sizes: Sequence[int] = (),
         activation: str = "relu",
         negative_slope: float = 0.01,
@@ -341,6 +355,7 @@ class MiniBatchRegressor(RegressorMixin, _MiniBatchBase):
         self.loss = loss
         self.delta = delta
         self.quantile = quantile
+        self.normalize_y = normalize_y
         self.hidden_layer_sizes = hidden_layer_sizes
         self.activation = activation
         self.negative_slope = negative_slope
@@ -435,19 +450,45 @@ class MiniBatchRegressor(RegressorMixin, _MiniBatchBase):
     def _encode(
         self, y: Array, classes: ArrayLike | None, dtype: Any
     ) -> tuple[Array, Array]:
-        targets = check_targets(y, dtype)
-        check_domain(self.loss, targets)
+        check_domain(self.loss, check_targets(y, dtype))
         self._y_ndim_ = getattr(self, "_y_ndim_", y.ndim)
-        return y, np.ascontiguousarray(targets.reshape(len(y), -1).T)
+        targets = y.reshape(len(y), -1).T
+        return y, np.ascontiguousarray(targets, dtype=np.float64)
 
     def _n_outputs(self, targets: Tensor) -> int:
-        return len(targets)
+        return targets.shape[-2]
 
     def _loss_entry(self, n_outputs: int) -> str:
         return self.loss
 
     def _numbers_of_loss(self) -> tuple[float, float]:
         return self.delta, self.quantile
+
+    def _scale_of(
+        self, examples: _Examples, rows: Array | None, before: TargetScale | None
+    ) -> TargetScale | None:
+        log_link = loss_named(self.loss).log_link
+        if before is None:
+            if not self.normalize_y or self.__sklearn_is_fitted__():
+                return None
+        elif before.log_link != log_link:  # another loss than before
+            before = None
+        targets, weight = examples.targets, examples.weight
+        if rows is not None:
+            targets = targets[:, rows]
+            weight = None if weight is None else weight[rows]
+        return scale_of(
+            targets,
+            weight,
+            log_link=log_link,
+            fit_intercept=self.fit_intercept,
+            before=before,
+        )
+
+    def _advice_on_targets(self) -> str:
+        if self.normalize_y:
+            return ""
+        return " The targets are trained on as they are; normalize_y=True scales them."
 
     def _class_weights(
         self, labels: Array, counted: Array, sample_weight: Array | None
@@ -686,6 +727,9 @@ class MiniBatchClassifier(ClassifierMixin, _MiniBatchBase):
         Their score after every epoch. Only with ``early_stopping`` by a score.
     best_validation_score_ : float
         The highest of the last such fit, that of the weights it kept.
+    best_iter_ : int
+        The epoch, counted from 1, after which the weights that ``early_stopping`` kept
+        did best; 0 if those that training began with did.
     step_curve_ : list of int
         Steps taken at the end of every epoch.
     time_curve_ : list of float
@@ -1034,6 +1078,11 @@ class MiniBatchClassifier(ClassifierMixin, _MiniBatchBase):
 
     def _numbers_of_loss(self) -> tuple[float, float]:
         return nan, nan  # no loss of classes has them
+
+    def _scale_of(
+        self, examples: _Examples, rows: Array | None, before: TargetScale | None
+    ) -> None:
+        return None
 
     def _class_weights(
         self, labels: Array, counted: Array, sample_weight: Array | None

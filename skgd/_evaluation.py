@@ -63,6 +63,7 @@ from skgd._grouping import (
     with_last_step,
 )
 from skgd._inputs import device_of
+from skgd._schedules import LAID_OUT
 from skgd._stacks import BYTES_OF_ROWS, Split, Trained, fit_together, pieces
 from skgd._steps import Models
 from skgd._stopping import History
@@ -73,9 +74,6 @@ Result = dict[str, Any]  # of a fit, as scikit-learn's function for one fit give
 
 # Seconds between two lines on a stack.
 _BETWEEN_LINES = 5.0
-
-# Schedules that are laid out over max_iter: another max_iter is another training.
-_LAID_OUT = ("cosine", "one_cycle")
 
 
 class Task(NamedTuple):
@@ -399,7 +397,7 @@ class Evaluation:
         return (
             self._resource == f"{plan.path}max_iter"
             and not last.early_stopping
-            and last.lr_schedule not in _LAID_OUT
+            and last.lr_schedule not in LAID_OUT
         )
 
     def _name(self, params: Parameters) -> Any:
@@ -660,7 +658,7 @@ def _result(
         "n_test_samples": _num_samples(rows["test"].X),
         "fit_time": trained.seconds,
         "score_time": 0.0,
-        "loss_curve": np.array(trained.history.objective),
+        "loss_curve": np.array(trained.history.loss_curve),
         "together": True,
     }
     if trained.error is not None:

@@ -16,7 +16,8 @@ terms would cancel is written as one function of their difference.
 At a kink the gradient is that of scikit-learn's SGD estimators: 0 in regression, the
 slope of the losing side in classification, since a linear model starts at z = 0 and
 must leave it. Numbers enter the calls as tensors of one element, as in
-``_activations``, except where torch takes a plain one as quickly.
+``_activations``, except where torch takes a plain one as quickly. ``delta`` may be a
+tensor that broadcasts to z, a number for each target (see ``_targets``).
 """
 
 from collections.abc import Callable
@@ -33,7 +34,6 @@ from skgd._contraction import Call
 _COUNT_IS_ZERO = 40.0
 
 Calls = Callable[[Tensor, Tensor, Tensor, Tensor], list[Call]]
-_softshrink: Callable[..., Tensor] = torch.nn.functional.softshrink
 
 
 class Loss(NamedTuple):
@@ -42,6 +42,8 @@ class Loss(NamedTuple):
     calls: Calls
     inverse_link: Callable[[Tensor], Tensor] | None  # of z (mob); None has no meaning
     log_inverse_link: Callable[[Tensor], Tensor] | None = None  # of probabilities
+    degree: int = 0  # the power of c by which it grows where targets grow by c
+    log_link: bool = False  # whether z is the logarithm of what is predicted
 
 
 def squared_error(z: Tensor, y: Tensor, value: Tensor, dz: Tensor) -> list[Call]:
@@ -62,7 +64,7 @@ def absolute_error(z: Tensor, y: Tensor, value: Tensor, dz: Tensor) -> list[Call
     ]
 
 
-def huber(delta: float) -> Calls:
+def huber(delta: float | Tensor) -> Calls:
     """r^2 / 2 up to |r| = delta, delta (|r| - delta / 2) beyond, of r = z - y.
 
     Both are c (r - c / 2), where c is r cut off at +-delta.
@@ -79,13 +81,12 @@ def huber(delta: float) -> Calls:
     return calls
 
 
-def epsilon_insensitive(delta: float) -> Calls:
+def epsilon_insensitive(delta: float | Tensor) -> Calls:
     """max(0, |z - y| - delta): the absolute error beyond ``delta``."""
 
     def calls(z: Tensor, y: Tensor, value: Tensor, dz: Tensor) -> list[Call]:
         return [
-            partial(torch.sub, z, y, out=value),
-            partial(_softshrink, value, delta, out=value),
+            *_beyond(delta, z, y, value, dz),
             partial(torch.sign, value, out=dz),
             partial(value.abs_),
         ]
@@ -93,18 +94,28 @@ def epsilon_insensitive(delta: float) -> Calls:
     return calls
 
 
-def squared_epsilon_insensitive(delta: float) -> Calls:
+def squared_epsilon_insensitive(delta: float | Tensor) -> Calls:
     """max(0, |z - y| - delta)^2, without a half, as SGD's."""
 
     def calls(z: Tensor, y: Tensor, value: Tensor, dz: Tensor) -> list[Call]:
         return [
-            partial(torch.sub, z, y, out=dz),
-            partial(_softshrink, dz, delta, out=dz),
+            *_beyond(delta, z, y, dz, value),
             partial(torch.mul, dz, dz, out=value),
             partial(dz.add_, dz),
         ]
 
     return calls
+
+
+def _beyond(
+    delta: float | Tensor, z: Tensor, y: Tensor, out: Tensor, some: Tensor
+) -> list[Call]:
+    """Return the calls that write r - c: r = z - y, and c is r cut off at +-delta."""
+    return [
+        partial(torch.sub, z, y, out=out),
+        partial(torch.clamp, out, -delta, delta, out=some),
+        partial(out.sub_, some),
+    ]
 
 
 def pinball(quantile: float) -> Calls:
@@ -250,10 +261,10 @@ def _identity(z: Tensor) -> Tensor:
     return z
 
 
-SQUARED_ERROR = Loss(squared_error, _identity)
-ABSOLUTE_ERROR = Loss(absolute_error, _identity)
-POISSON = Loss(poisson, torch.exp)
-GAMMA = Loss(gamma, torch.exp)
+SQUARED_ERROR = Loss(squared_error, _identity, degree=2)
+ABSOLUTE_ERROR = Loss(absolute_error, _identity, degree=1)
+POISSON = Loss(poisson, torch.exp, degree=1, log_link=True)
+GAMMA = Loss(gamma, torch.exp, degree=0, log_link=True)
 BINARY_LOG_LOSS = Loss(binary_log_loss, torch.sigmoid, torch.nn.functional.logsigmoid)
 MULTINOMIAL_LOG_LOSS = Loss(
     multinomial_log_loss,
@@ -265,23 +276,28 @@ SQUARED_HINGE = Loss(squared_hinge, None)
 PERCEPTRON = Loss(hinge(0.0), None)
 MODIFIED_HUBER = Loss(modified_huber, clipped, log_clipped)
 
-LOSSES: dict[str, Callable[[float, float], Loss]] = {
+LOSSES: dict[str, Callable[[float | Tensor, float], Loss]] = {
     "absolute_error": lambda delta, quantile: ABSOLUTE_ERROR,
     "binary_log_loss": lambda delta, quantile: BINARY_LOG_LOSS,
     "epsilon_insensitive": lambda delta, quantile: Loss(
-        epsilon_insensitive(delta), _identity
+        epsilon_insensitive(delta), _identity, degree=1
     ),
     "gamma": lambda delta, quantile: GAMMA,
     "hinge": lambda delta, quantile: HINGE,
-    "huber": lambda delta, quantile: Loss(huber(delta), _identity),
+    "huber": lambda delta, quantile: Loss(huber(delta), _identity, degree=2),
     "modified_huber": lambda delta, quantile: MODIFIED_HUBER,
     "multinomial_log_loss": lambda delta, quantile: MULTINOMIAL_LOG_LOSS,
     "perceptron": lambda delta, quantile: PERCEPTRON,
     "poisson": lambda delta, quantile: POISSON,
-    "quantile": lambda delta, quantile: Loss(pinball(quantile), _identity),
+    "quantile": lambda delta, quantile: Loss(pinball(quantile), _identity, degree=1),
     "squared_epsilon_insensitive": lambda delta, quantile: Loss(
-        squared_epsilon_insensitive(delta), _identity
+        squared_epsilon_insensitive(delta), _identity, degree=2
     ),
     "squared_error": lambda delta, quantile: SQUARED_ERROR,
     "squared_hinge": lambda delta, quantile: SQUARED_HINGE,
 }
+
+
+def loss_named(name: str) -> Loss:
+    """Return an entry of the table for its links and degree, no matter the numbers."""
+    return LOSSES[name](1.0, 0.5)

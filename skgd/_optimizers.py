@@ -65,7 +65,8 @@ from torch import Tensor
 from skgd._contraction import Call
 
 Floats = npt.NDArray[np.float64]
-PerModel = Mapping[str, Floats]  # hyperparameters, each of shape (m,)
+PerModel = Mapping[str, Floats]  # hyperparameters, each of shape (m,); or, of linear
+# models with penalties of their own for each output, (m * o,)
 Steps = npt.NDArray[np.int64]  # the numbers t of some steps, from 1
 Numbers = dict[str, Floats]  # (steps, m), or (1, m) if all steps are alike
 
@@ -89,9 +90,16 @@ class Optimizer(NamedTuple):
 
 
 def elastic_net(per_model: PerModel) -> tuple[Floats, Floats]:
-    """Return the strengths of the penalty's two parts, L2 and L1, each (m,)."""
+    """Return the strengths of the penalty's two parts, L2 and L1, each (m,).
+
+    ``factor`` is what a weight is multiplied by to be in the units of y, if not 1, and
+    ``alpha`` is then that of L2: see ``_targets``.
+    """
     alpha, l1_ratio = per_model["alpha"], per_model["l1_ratio"]
-    return alpha * (1 - l1_ratio), alpha * l1_ratio
+    lasso = alpha * l1_ratio
+    if "factor" in per_model:
+        lasso = lasso / per_model["factor"]
+    return alpha * (1 - l1_ratio), lasso
 
 
 def _over_weights(number: Tensor, n_weights: int) -> Tensor:

@@ -47,8 +47,10 @@ class Schedule(NamedTuple):
     extra_steps: int = 0  # what earlier epochs would have had more, had they been alike
 
 
-# Those that go by epochs; t then counts as if all epochs had had as many steps.
-_BY_EPOCHS = ("cosine", "one_cycle", "step")
+# Those that are laid out over total_steps, and all that go by epochs; t then counts as
+# if all epochs had had as many steps.
+LAID_OUT = ("cosine", "one_cycle")
+_BY_EPOCHS = (*LAID_OUT, "step")
 
 
 def constant(t: Floats, lr: Floats, alpha: Floats, schedule: Schedule) -> Floats:

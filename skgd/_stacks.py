@@ -38,6 +38,7 @@ from skgd._optimizers import OPTIMIZERS
 from skgd._sparse import csr, is_wide
 from skgd._steps import Models
 from skgd._stopping import History
+from skgd._targets import TargetScale, on_scale, prediction_of_y
 from skgd._tensors import CPU, copied, new_generator, seed_of, to_tensor
 from skgd._training import Validation, Watch, train
 from skgd._validation import check_cast, check_weights
@@ -98,7 +99,18 @@ class _Fold(NamedTuple):
     rows: Places  # those trained on, among the training rows
     held_out: Places | None  # likewise, to stop early by
     split_seed: int | None
+    scale: TargetScale | None  # of the targets trained on
     candidates: Sequence[int]
+
+    @property
+    def learnt(self) -> dict[str, Any]:
+        """What an estimator learns of it before it is trained."""
+        learnt = dict(self.met.learnt)
+        if self.split_seed is not None:
+            learnt["_split_seed_"] = self.split_seed
+        if self.scale is not None:
+            learnt["_scale_"] = tuple(self.scale)
+        return learnt
 
 
 def fit_together(
@@ -213,18 +225,23 @@ def _folds(
     for (seed, of_fold), of_split in product(of_seed.items(), met):
         examples, held_out, split_seed = of_split.examples, None, None
         rows = np.arange(len(examples.labels))
+        knows = candidates[0]._trainee()
+        knows.__dict__.update(of_split.learnt)
+        before = None
         if so_far is not None:
             trained = [so_far[of_split.split, number] for number in of_fold]
             goes_on = [one for one in trained if one.history.goes_on] or trained
             generator = copied(goes_on[0].estimator._generator_)
+            before = goes_on[0].estimator._target_scale()
         else:
             generator = new_generator(seed)
             if candidates[0].early_stopping:
-                splitting = candidates[0]._trainee()
-                splitting.__dict__.update(of_split.learnt)
-                rows, held_out = splitting._split(examples, generator)
-                split_seed = splitting._split_seed_
-        folds.append(_Fold(of_split, generator, rows, held_out, split_seed, of_fold))
+                rows, held_out = knows._split(examples, generator)
+                split_seed = knows._split_seed_
+        scale = before or knows._scale_of(examples, rows, None)
+        folds.append(
+            _Fold(of_split, generator, rows, held_out, split_seed, scale, of_fold)
+        )
     return folds
 
 
@@ -381,13 +398,12 @@ def _data_of(
     of_splits = {f.met.split: offsets[id(f.met.examples.rows)] for f in stack}
     joined = _joined(list(distinct.values()))
     dtype, device = dtype_of(joined), first._device(joined)
-    targets = np.zeros((len(stack[0].met.examples.targets), n_rows), dtype)
+    targets = _targets_of(stack, of_splits, n_rows, dtype)
     weight = None
     if stack[0].met.examples.weight is not None:
         weight = np.zeros((len(stack), n_rows))
     for place, fold in enumerate(stack):
         at = fold.met.places + of_splits[fold.met.split]
-        targets[:, at] = fold.met.examples.targets
         of_fold = fold.met.examples.weight
         if weight is not None and of_fold is not None:
             weight[place, at] = of_fold / _mean_weight(fold.met.examples, fold.rows)
@@ -401,8 +417,29 @@ def _data_of(
         None if weight is None else to_tensor(weight, device),
         rows,
         counts,
+        _scales_of(stack),
     )
     return data, of_splits
+
+
+def _targets_of(
+    stack: Sequence[_Fold], offsets: Mapping[int, int], n_rows: int, dtype: Any
+) -> Array:
+    """Return the targets of all folds, (o, n); (f, o, n) if each scales them itself."""
+    scales_apart = stack[0].scale is not None and len(stack) > 1
+    n_outputs = len(stack[0].met.examples.targets)
+    targets = np.zeros((len(stack) if scales_apart else 1, n_outputs, n_rows), dtype)
+    for place, fold in enumerate(stack):
+        at = fold.met.places + offsets[fold.met.split]
+        on_own = on_scale(fold.met.examples.targets, fold.scale)
+        targets[place if scales_apart else 0][:, at] = on_own
+    return targets if scales_apart else targets[0]
+
+
+def _scales_of(stack: Sequence[_Fold]) -> Array | None:
+    """Return the scales of the targets of all folds, (f, o), if they have any."""
+    scales = [fold.scale.scale for fold in stack if fold.scale is not None]
+    return np.stack(scales) if scales else None
 
 
 def _joined(several: Sequence[Rows]) -> Rows:
@@ -441,7 +478,7 @@ def _scorer(
     judges = []
     for place, (fold, number) in enumerate(_members(stack)):
         candidate = candidates[number]._trainee()
-        candidate.__dict__.update(fold.met.learnt)
+        candidate.__dict__.update(fold.learnt)
         examples = held_out[place // len(fold.candidates)]
         judges.append(candidate._judge(examples))
 
@@ -458,7 +495,10 @@ def _scorer(
             at_once = _predicted_at_once(network, examples.rows)
             for some in pieces(of_fold, at_once):
                 layers = _layers_at(network, [place for place, _ in some])
-                predicted = first._raw_predictions(layers, examples.rows, device)
+                predicted = prediction_of_y(
+                    first._raw_predictions(layers, examples.rows, device),
+                    stack[number].scale,
+                )
                 for (place, model), z in zip(some, predicted, strict=True):
                     scores[place] = judges[model](network, place, z[None])
         return [scores[place] for place in places]
@@ -510,15 +550,18 @@ def _hand_over(
                 layers = _layers_at(models.answer, at)
                 device = layers[0].w.device
                 predicted = [
-                    (X, first._raw_predictions(layers, rows, device))
+                    (
+                        X,
+                        prediction_of_y(
+                            first._raw_predictions(layers, rows, device), fold.scale
+                        ),
+                    )
                     for X, rows in asked
                 ]
             for n, (number, place) in enumerate(zip(numbers, at, strict=True)):
                 estimator, history = candidates[number]._trainee(), histories[place]
                 estimator._forget()
-                estimator.__dict__.update(met.learnt)
-                if fold.split_seed is not None:
-                    estimator._split_seed_ = fold.split_seed
+                estimator.__dict__.update(fold.learnt)
                 error = None
                 try:
                     estimator._warn_of_batch_size(len(met.places))

@@ -52,6 +52,7 @@ from skgd._optimizers import (
 )
 from skgd._schedules import Schedule, learning_rates
 from skgd._sparse import Csr, WideLayer, WideUnit, first_output, is_wide, take_rows
+from skgd._targets import by_output
 from skgd._tensors import numbers_like
 
 # Held-out rows whose loss is computed at once: of one model, and of many at the least.
@@ -154,7 +155,10 @@ def bind_update(
     """
     optimizer = OPTIMIZERS[variant(shared.optimizer, shared.nesterov, per_model)]
     parameters = models.parameters
-    n_models = len(per_model["lr"])
+    per_model = by_output(per_model)
+    n_models = len(
+        per_model["lr"]
+    )  # or all of their outputs, each with its own numbers
     start = first_segment(parameters) if is_wide(x) else 0
     flat = parameters.flat[start:]
 
@@ -184,7 +188,7 @@ def bind_update(
     wide: WideLayer | WideUnit | None = None
     numbers_of_wide: dict[str, Tensor] = {}
     if isinstance(x, Csr) and start:
-        owner_of_wide = _owner_of_units(parameters.layers[0].w)
+        owner_of_wide = _owner_of_units(parameters.layers[0].w, n_models)
         laid_wide = flat.new_empty(len(names), len(owner_of_wide))
         numbers_of_wide = {
             name: row[None]
@@ -238,7 +242,7 @@ def _numbers_of_steps(
         steps = np.arange(n_steps) + t + 1
         lr = learning_rates(schedule, per_model, steps)
         if models.slowed is not None:
-            lr = lr * models.slowed
+            lr = lr * np.repeat(models.slowed, lr.shape[1] // len(models.slowed))
         numbers = optimizer.numbers(per_model, lr, steps - models.since)
         if models.average is not None:
             first = max(shared.average, models.averaged_since + 1)
@@ -248,11 +252,11 @@ def _numbers_of_steps(
     return numbers
 
 
-def _owner_of_units(w: Tensor) -> Tensor:
+def _owner_of_units(w: Tensor, n_models: int) -> Tensor:
     """Return the model of each unit of a layer, all models' units as one axis."""
-    n_models, n_outputs, _ = w.shape
+    n_units = w[:, :, 0].numel()
     owner = torch.arange(n_models, device=w.device)
-    return owner if n_models == 1 else owner.repeat_interleave(n_outputs)
+    return owner if n_models == 1 else owner.repeat_interleave(n_units // n_models)
 
 
 def _owed(
@@ -358,7 +362,7 @@ class Step(NamedTuple):
     n_ahead: int
     gathers: list[Gather]
     calls: list[Call]
-    loss: Tensor  # (m,), the mean loss of the batch before the step
+    loss: Tensor  # (m, r), the mean loss of the batch before the step, in parts
 
 
 def bind_step(
@@ -398,7 +402,7 @@ def bind_step(
         if layers[0].bias is not None:
             before.append(partial(first.add_, layers[0].bias.unsqueeze(2)))
     passed = forward(layers, batch.x, activation, masks, first)
-    losses, dz, loss = _bind_loss(passed.z, batch, shared)
+    losses, dz, loss = _bind_loss(passed.z, batch, shared, data.scales)
     gradients = update.gradients
     back = backward(dz, passed, layers, gradients.layers, activation)
     calls: list[Call] = [
@@ -416,33 +420,58 @@ def bind_step(
     return Step(batch.fetch, batch.n_ahead, batch.gathers, calls, loss)
 
 
+def n_parts(scales: Floats | None) -> int:
+    """Return in how many parts r losses are told: one, or one for each target.
+
+    Losses of targets of several scales are not one sum in the units of y.
+    """
+    return 1 if scales is None else scales.shape[1]
+
+
 def _bind_loss(
-    z: Tensor, batch: Batch, shared: Shared
+    z: Tensor, batch: Batch, shared: Shared, scales: Floats | None
 ) -> tuple[list[Call], Tensor, Tensor]:
-    """Return the calls of the loss, its gradient in z, and each model's mean, (m,).
+    """Return the calls of the loss, its gradient in z, and each model's mean, (m, r).
 
     The gradient is that of the mean over the batch, which is taken here, once.
     """
-    value, dz, loss = torch.empty_like(z), torch.empty_like(z), z.new_empty(len(z))
-    calls_of_loss = LOSSES[shared.loss](shared.delta, shared.quantile).calls
-    y, share = batch.y, batch.share
-    if y.ndim == 2:
-        calls = calls_of_loss(z, y, value, dz)
-        calls.append(contraction("mob,ob->m", value, share, out=loss))
-        calls.append(partial(dz.mul_, share))
-    else:  # the targets of a fold are those of all its models
-        z, value, of_fold = (by_fold(array, len(y)) for array in (z, value, dz))
-        calls = calls_of_loss(z, y.unsqueeze(1), value, of_fold)
-        mean = by_fold(loss, len(y))
-        calls.append(contraction("fcob,fob->fc", value, share, out=mean))
-        calls.append(partial(of_fold.mul_, share.unsqueeze(1)))
+    value, dz = torch.empty_like(z), torch.empty_like(z)
+    loss = z.new_empty(len(z), n_parts(scales))
+    y, share, of_fold, values, mean = batch.y, batch.share, dz, value, loss[:, 0]
+    delta: float | Tensor = shared.delta
+    if scales is not None and shared.delta > 0:
+        delta = numbers_like(shared.delta / scales, z).unsqueeze(2)  # (fo1)
+    if y.ndim == 3:  # the targets of a fold are those of all its models
+        z, values, of_fold, mean = (
+            by_fold(array, len(y)) for array in (z, value, dz, mean)
+        )
+        y, share = y.unsqueeze(1), share.unsqueeze(1)
+        delta = delta.unsqueeze(1) if isinstance(delta, Tensor) else delta
+    elif isinstance(delta, Tensor):
+        delta = delta[0]
+    calls = LOSSES[shared.loss](delta, shared.quantile).calls(z, y, values, of_fold)
+    if loss.shape[1] > 1:
+        calls += [
+            partial(values.mul_, share),
+            partial(torch.sum, value, 2, out=loss),
+        ]
+    elif y.ndim == 2:
+        calls.append(contraction("mob,ob->m", value, share, out=mean))
+    else:
+        calls.append(contraction("fcob,fob->fc", values, batch.share, out=mean))
+    calls.append(partial(of_fold.mul_, share))
     return calls, dz, loss
 
 
 def _add_norms(parameters: Network, norm: Tensor, *, squared: bool) -> list[Call]:
-    """Return the calls that add |w|_2^2, or |w|_1, over the weights of each model."""
+    """Return the calls that add |w|_2^2, or |w|_1, over the weights of each model.
+
+    Or over those of each output of linear models, where there are so many norms.
+    """
     calls: list[Call] = []
     for n, (w, _) in enumerate(parameters.layers):
+        if len(norm) > len(w):
+            w = w.flatten(0, 1).unsqueeze(1)
         if parameters.columns_first and n == 0:  # no one product for several models
             part = torch.empty_like(norm)
             order = 2 if squared else 1
@@ -469,8 +498,8 @@ def _first_layer_(
 
 def bind_mean_loss(
     data: Data, network: Network, shared: Shared
-) -> Callable[[], list[float]]:
-    """Return the function that gives every model's mean loss on some data, (m,)."""
+) -> Callable[[], Floats]:
+    """Return the function that gives every model's mean loss on some data, (m, r)."""
     n_outputs = network.layers[-1].w.shape[1]
     activation = ACTIVATIONS[shared.activation](shared.negative_slope)
     n_models = len(network.layers[0].w)
@@ -492,13 +521,13 @@ def bind_mean_loss(
             first = data.y.new_empty(len(w), w.shape[1], n_rows)
             gathers = [*gathers, partial(_first_layer_, first, data.x, w, bias)]
         passed = forward(network.layers, batch.x, activation, first=first)
-        losses, _, loss = _bind_loss(passed.z, batch, shared)
+        losses, _, loss = _bind_loss(passed.z, batch, shared, data.scales)
         return gathers, [*batch.calls, *passed.calls, *losses], loss
 
     pass_of = {key: bound(*key) for key in set(zip(sizes, of_batches, strict=True))}
 
-    def mean_loss() -> list[float]:
-        summed = data.y.new_zeros(n_models)
+    def mean_loss() -> Floats:
+        summed = data.y.new_zeros(n_models, n_parts(data.scales))
         of_fold = by_fold(summed, len(total))
         for size, counts, batch in zip(sizes, of_batches, batches, strict=True):
             gathers, calls, loss = pass_of[size, counts]
@@ -506,21 +535,25 @@ def bind_mean_loss(
                 gather(batch)
             for call in calls:
                 call()
-            n_rows = total.new_tensor(counts or [size]).unsqueeze(1)
+            n_rows = total.new_tensor(counts or [size]).view(-1, 1, 1)
             of_fold += by_fold(loss, len(total)) * n_rows
-        losses: list[float] = (of_fold / total.unsqueeze(1)).flatten().tolist()
-        return losses
+        losses: Floats = (of_fold / total.view(-1, 1, 1)).cpu().numpy()
+        return losses.reshape(n_models, -1).astype(float)
 
     return mean_loss
 
 
-def bind_penalty(parameters: Network, per_model: PerModel) -> Callable[[], Tensor]:
-    """Return the function that gives the penalty of each model, (m,).
+def bind_penalty(
+    parameters: Network, per_model: PerModel, n_parts: int = 1
+) -> Callable[[], Tensor]:
+    """Return the function that gives the penalty of each model, in parts (m, r).
 
-    The next call writes over what it has given.
+    Where hyperparameters are those of each output, so is its part; else all parts are
+    alike. The next call writes over what it has given.
     """
     flat = parameters.flat
-    ridge, lasso = elastic_net(per_model)
+    n_models = len(parameters.layers[-1].w)
+    ridge, lasso = elastic_net(by_output(per_model))
     total, norm = flat.new_zeros(len(ridge)), flat.new_zeros(len(ridge))
     calls: list[Call] = []
     if ridge.any():
@@ -535,6 +568,10 @@ def bind_penalty(parameters: Network, per_model: PerModel) -> Callable[[], Tenso
     def penalty() -> Tensor:
         for call in calls:
             call()
-        return total
+        if len(ridge) > n_models:
+            return total.view(n_models, -1)
+        if n_parts == 1:
+            return total.unsqueeze(1)
+        return (total / n_parts).unsqueeze(1).expand(-1, n_parts)
 
     return penalty

@@ -2,14 +2,22 @@
 
 A model has settled when what is *watched* has not become better by ``tol`` for
 ``n_iter_no_change`` epochs in a row: its objective, or, where training stops early, the
-loss or the score of rows that were held out. It has diverged when its objective is far
-above the loss at the start and grows, or is no longer a number.
+loss or the score of rows that were held out.
+
+It has diverged when its loss is no longer a number, or grows while it is far above all
+that could be had without training: the loss of the best constant (see ``_constants``),
+that of z = 0, and where training goes on, that of the weights it began with. A model
+that ends well above the best constant, but does not grow, is kept, and its user told.
+
+All of this is judged on the scale of training (see ``_targets``), so it means the same
+for targets in any units.
 """
 
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from enum import Enum
 from math import inf, isfinite, nan
 from threading import current_thread, main_thread
 from types import FrameType
@@ -17,10 +25,14 @@ from types import FrameType
 import numpy as np
 import numpy.typing as npt
 
-# Training has diverged when its objective is so many times the loss at the start, or so
-# many where that is below 1, and has grown for some epochs in a row or training ends.
-FAR_ABOVE_START = 100.0
+# So many times what it is held against, a loss is far above it; and it grows when its
+# objective has for so many epochs in a row, or at once by such a factor.
+FAR_ABOVE = 100.0
 EPOCHS_OF_GROWTH = 3
+GROWTH_AT_ONCE = 2.0
+
+# So many times the loss of the best constant, a model had better be one.
+WELL_ABOVE = 10.0
 
 # lr_schedule="adaptive" divides the learning rate by this, until it is so small.
 ADAPTIVE_DIVISOR = 5.0
@@ -35,24 +47,35 @@ INTERRUPTED = "interrupted"
 class History:
     """What is told about the training of one model."""
 
-    objective: list[float] = field(default_factory=list)  # of every epoch
-    validation_loss: list[float] = field(default_factory=list)  # after every epoch
+    # Of every epoch, as it is judged: on the scale of training.
+    objective: list[float] = field(default_factory=list)
+    loss: list[float] = field(default_factory=list)  # without the penalty
+    validation_loss: list[float] = field(default_factory=list)  # after the epoch
     score: list[float] = field(default_factory=list)  # of held-out rows, likewise
+
+    # And as it is told: in the units of y.
+    loss_curve: list[float] = field(default_factory=list)  # the objective
+    validation_loss_curve: list[float] = field(default_factory=list)
     batch_loss: list[npt.NDArray[np.float64]] = field(default_factory=list)
     t: list[int] = field(default_factory=list)  # steps taken at the end of each epoch
     seconds: list[float] = field(default_factory=list)  # spent, at the end of each
+
     cut_short: bool = False  # whether the last epoch was
     slowed: bool = False  # whether the learning rate is to be divided after it
     converged: bool = False  # stopped by tol
     diverged: bool = False
     ended: str = ""  # who ended it from outside, in words
 
-    # What the stopping rules remember.
-    start: float | None = None  # the loss before training, if known
+    # What the rules remember.
+    constant: float = inf  # the loss of the best constant
+    at_zero: float = inf  # that of predicting z = 0 for every row
+    before: float = 0.0  # that of the weights that training goes on from, if it does
     end: float = nan  # the loss of the weights that are kept
     best: float = inf  # of what is watched; a score counts with its sign turned
     best_loss: float = inf  # of the held-out rows, where a score is watched
     best_t: int = 0  # the steps taken until then
+    best_epoch: int = 0  # the epochs trained until then
+    begun_anew: bool = False  # whether the best so far has not been trained
     improved: bool = False  # in the last epoch
     waiting: int = 0  # epochs without improvement, in a row
     growing: int = 0  # epochs of growth of the objective, in a row
@@ -61,6 +84,18 @@ class History:
     def goes_on(self) -> bool:
         """Whether neither rule has ended the training."""
         return not (self.converged or self.diverged)
+
+    @property
+    def reference(self) -> float:
+        """The loss that could be had without training."""
+        return max(self.constant, self.at_zero, self.before)
+
+    @property
+    def times_constant(self) -> float:
+        """How many times the loss of the best constant the last loss is."""
+        last = self.loss[-1] if self.loss else nan
+        worst = self.end if self.end > last else last
+        return worst / self.constant if self.constant > 0 else nan
 
 
 def judge(
@@ -83,8 +118,8 @@ def judge(
     if not history.cut_short:
         grows = bool(before) and objective > before[0]
         history.growing = history.growing + 1 if grows else 0
-        far_above_start = objective > FAR_ABOVE_START * _scale(history)
-        history.diverged |= far_above_start and history.growing >= EPOCHS_OF_GROWTH
+        far_above = history.loss[-1] > FAR_ABOVE * history.reference
+        history.diverged |= far_above and history.growing >= EPOCHS_OF_GROWTH
     if tol is not None and not history.cut_short:
         better = value < history.best - tol
         history.waiting = 0 if better else history.waiting + 1
@@ -93,53 +128,68 @@ def judge(
         history.slowed = adapts and not patient
     loss = history.validation_loss[-1] if history.score else 0.0  # among equal scores
     history.improved = (value, loss) < (history.best, history.best_loss)
+    if history.begun_anew:  # see begin_with
+        history.improved |= value <= history.best or loss < history.best_loss
     if history.improved:
-        history.best, history.best_loss = value, loss
+        history.best, history.best_loss, history.begun_anew = value, loss, False
         history.best_t = history.t[-1] if history.t else 0
+        history.best_epoch = len(history.objective)
     if history.slowed and isfinite(objective):
         history.waiting = history.growing = 0
         history.converged = history.diverged = False
-    if history.converged and _is_worse(history, tol or 0.0):
-        history.converged, history.diverged = False, True
+
+
+def begin_with(
+    history: History, value: float, loss: float, t: int, *, anew: bool
+) -> None:
+    """Let the best so far be how held-out rows do with the weights at the start.
+
+    Weights that were not trained may score well by chance, as where the largest class
+    is predicted for every row: they are left for an epoch that is better by the loss
+    alone, or as good.
+    """
+    if isfinite(value):
+        history.best, history.best_loss, history.best_t = value, loss, t
+        history.begun_anew = anew
 
 
 def judge_end(history: History, loss: float) -> None:
     """Judge a model whose training has ended, by the loss of the weights it ends with.
 
-    The objective of the last epoch counts too: where held-out rows are watched, the
-    weights may be earlier ones. A first epoch may be rough, and so may the batches of
-    one that was cut short: by these the bar is higher.
+    The loss of the last epoch counts too: where held-out rows are watched, the weights
+    may be earlier ones.
     """
     history.end = loss
-    rough = len(history.objective) == 1 or history.cut_short
-    far = FAR_ABOVE_START**3 if rough else FAR_ABOVE_START
-    highest = far * _scale(history)
-    for value in (*history.objective[-1:], loss):
-        history.diverged |= not (isfinite(value) and value <= highest)
+    last, *before = history.loss[:-3:-1]
+    highest = FAR_ABOVE * history.reference
+    history.diverged |= not (isfinite(history.objective[-1]) and isfinite(loss))
+    history.diverged |= loss > max(highest, GROWTH_AT_ONCE * last)
+    if before and not history.cut_short:
+        history.diverged |= last > max(highest, GROWTH_AT_ONCE * before[0])
     history.converged &= not history.diverged
+
+
+class Ending(Enum):
+    """How training ended, in so far as its user should know."""
+
+    DIVERGED = "diverged, and keep the weights that did best on held-out rows"
+    WORSE_THAN_CONSTANT = "ended well above the loss of the best constant prediction"
+    UNREMARKABLE = ""
+
+
+def ending_of(history: History) -> Ending:
+    """Return how the training of a model ended that was not refused."""
+    if history.diverged:
+        return Ending.DIVERGED
+    well_above = WELL_ABOVE * history.constant
+    if well_above > 0 and history.end > max(well_above, history.reference):
+        return Ending.WORSE_THAN_CONSTANT
+    return Ending.UNREMARKABLE
 
 
 def _watched(history: History) -> float:
     """Return how the held-out rows did, the lower the better."""
     return -history.score[-1] if history.score else history.validation_loss[-1]
-
-
-def _scale(history: History) -> float:
-    """Return the loss that counts as the start, not too small to multiply."""
-    return max(_start(history), 1.0)
-
-
-def _start(history: History) -> float:
-    """Return the loss before training, 0 where it is not known."""
-    return history.start or 0.0
-
-
-def _is_worse(history: History, tol: float) -> bool:
-    """Return whether training that has settled did so well above its start.
-
-    Not just above it: data that are not standardised may make Adam do no better.
-    """
-    return history.objective[-1] > 10 * _start(history) + tol
 
 
 def _only_grows(history: History) -> bool:
@@ -148,7 +198,7 @@ def _only_grows(history: History) -> bool:
     That is no rest: the objective may yet come down again, or go on up to divergence.
     """
     lost = history.objective[-1] - history.best
-    gained = _start(history) - history.best
+    gained = history.reference - history.best
     return history.growing >= max(history.waiting, EPOCHS_OF_GROWTH) and (
         lost > 0.01 * max(gained, 0.0)
     )

@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from itertools import groupby
-from math import isfinite, nan
+from math import inf, isfinite, nan
 from time import monotonic
 from typing import NamedTuple, Protocol
 
@@ -35,7 +35,8 @@ from skgd._batches import (
     take_folds,
     weights_in_all,
 )
-from skgd._network import Network, finite, new_network, put_, take
+from skgd._constants import losses_of_constants
+from skgd._network import Network, finite, put_, take
 from skgd._optimizers import Floats, PerModel
 from skgd._sparse import Csr, is_wide
 from skgd._steps import (
@@ -47,15 +48,20 @@ from skgd._steps import (
     bind_penalty,
     bind_step,
     bind_update,
+    n_parts,
     schedule_of,
 )
 from skgd._stopping import (
     ADAPTIVE_DIVISOR,
+    EPOCHS_OF_GROWTH,
+    FAR_ABOVE,
     SMALLEST_LR,
     History,
+    begin_with,
     judge,
     judge_end,
 )
+from skgd._targets import on_scales, units_of
 from skgd._tensors import threads_for
 
 Places = Sequence[int]  # in a stack of models
@@ -94,7 +100,7 @@ class Watch(Protocol):
     def before_step(self) -> None: ...
 
     def after_step(self, models: Models, loss: Tensor) -> str:
-        """Take note of a step, and of the mean loss of its batch before it, (m,)."""
+        """Take note of a step, and of the mean loss of its batch before it, (m, r)."""
 
     def after_epoch(self, models: Models, histories: Sequence[History]) -> str:
         """Take note of an epoch; the histories are in the order of the stack."""
@@ -103,16 +109,31 @@ class Watch(Protocol):
 class _Epoch(NamedTuple):
     """What an epoch has to tell."""
 
-    batch_loss: Floats  # (steps, m)
-    objective: list[float]  # (m,)
+    batch_loss: Floats  # (steps, m, r)
+    loss: Floats  # (m, r)
+    penalty: Floats  # (m, r)
     ended: str  # who ended it from outside, if anyone
 
 
 class _HeldOut(NamedTuple):
     """How the models do on held-out rows after an epoch; None without such rows."""
 
-    loss: list[float] | None = None  # (m,)
+    loss: Floats | None = None  # (m, r)
     score: list[float] | None = None  # (m,)
+
+
+class Stream(NamedTuple):
+    """What is remembered of the losses of a stream, from call to call."""
+
+    last: float = inf
+    lowest: float = inf  # before they began to grow
+    growing: int = 0  # calls in a row
+
+    def then(self, loss: float) -> "Stream":
+        """Return what is remembered after the next call."""
+        if loss > self.last:
+            return Stream(loss, self.lowest, self.growing + 1)
+        return Stream(loss, loss)
 
 
 def train(
@@ -132,10 +153,11 @@ def train(
     with threads_for(max(sizes) * _multiply_adds(data, models.parameters)):
         some = _some_rows(data)
         if histories is None:
-            guess = _losses_of_guesses(data, models, shared)
-            begun = _losses(some, models.parameters, shared)
-            starts = zip(guess, begun, strict=True)
-            histories = [History(start=max(losses)) for losses in starts]
+            histories = _new_histories(data, models, shared)
+            if _goes_on(models):
+                begun = _losses(some, models.parameters, shared)
+                for history, loss in zip(histories, begun, strict=True):
+                    history.before = loss
         _train(data, models, shared, per_model, sizes, histories, validation, watch)
         ends = _losses(some, models.answer, shared)
         _judge_ends(histories, ends, finite(models.answer))
@@ -147,26 +169,56 @@ def train_on_chunk(
     models: Models,
     shared: Shared,
     per_model: PerModel,
+    stream: Stream,
     watch: Watch | None = None,
-) -> list[History]:
-    """Train the models in place on the next rows of a stream, which began with a loss.
+) -> History:
+    """Train one model in place on the next rows of a stream.
 
-    What was said of these rows is judged less closely, for there are calls to come: by
-    the loss before each step, and by guesses only where it is far above the first one.
+    Of a stream nothing is known but what has come. Its loss may jump when its targets
+    do, so a model has diverged only if its loss is no number, or is far above those of
+    constants, and far above what it was before it grew: from the first half of the
+    batches to the second, or for some calls in a row.
     """
-    assert models.start is not None
     sizes = batch_sizes(data.n_samples, shared.batch_size, shared.last_batch)
     with threads_for(max(sizes) * _multiply_adds(data, models.parameters)):
-        histories = [History(start=models.start) for _ in per_model["lr"]]
-        _train(data, models, shared, per_model, sizes, histories, None, watch)
-        ends, ended_well = [h.objective[-1] for h in histories], finite(models.answer)
-        _judge_ends(histories, ends, ended_well)
-        if any(history.diverged for history in histories):
-            guesses = _losses_of_guesses(data, models, shared)
-            for history, guess in zip(histories, guesses, strict=True):
-                history.start, history.diverged = max(models.start, guess), False
-            _judge_ends(histories, ends, ended_well)
-    return histories
+        [history] = _new_histories(data, models, shared)
+        epoch = _train(data, models, shared, per_model, sizes, [history], None, watch)
+        assert epoch is not None
+        [history.end], [is_finite] = history.loss, finite(models.answer)
+        exploded = _explodes(history, epoch, stream.then(history.end))
+        history.diverged |= not is_finite or exploded
+    return history
+
+
+def _explodes(history: History, epoch: _Epoch, stream: Stream) -> bool:
+    """Return whether the loss of a stream is far above all, and grows."""
+    losses = epoch.batch_loss.sum((1, 2))
+    grown = []  # losses, and what they have grown from
+    if len(losses) > 1:
+        first, second = np.array_split(losses, 2)
+        grown.append((first.mean(), second.mean()))
+    if stream.growing >= EPOCHS_OF_GROWTH:
+        grown.append((stream.lowest, history.end))
+    return any(
+        after > FAR_ABOVE * max(history.reference, before) for before, after in grown
+    )
+
+
+def _goes_on(models: Models) -> bool:
+    """Return whether training begins with weights that were trained, or given."""
+    drawn = models.t == 0 and len(models.parameters.layers) > 1
+    return not drawn and bool(models.parameters.flat.any())
+
+
+def _new_histories(data: Data, models: Models, shared: Shared) -> list[History]:
+    """Return histories that know what losses are held against."""
+    n_models, n_outputs, _ = models.parameters.layers[-1].w.shape
+    best, at_zero = (
+        losses.repeat(n_models // len(losses)).tolist()
+        for losses in losses_of_constants(data, shared, n_outputs)
+    )
+    pairs = zip(best, at_zero, strict=True)
+    return [History(constant=one, at_zero=other) for one, other in pairs]
 
 
 def _judge_ends(
@@ -175,30 +227,6 @@ def _judge_ends(
     """Judge each model by the loss that it ends with, and whether it is finite."""
     for history, loss, is_finite in zip(histories, losses, finite, strict=True):
         judge_end(history, loss if is_finite else nan)
-
-
-def _losses_of_guesses(data: Data, models: Models, shared: Shared) -> list[float]:
-    """Return for every model the largest loss of guessing 0, 1 or -1 for every row.
-
-    A start counts as no better than that: a model that begins well does not diverge
-    when it gets worse. Guesses need no look at X, so their loss is taken over all rows,
-    for a few targets may make most of it; but not over all rows of classes, which are
-    all as well guessed by the same number for each class.
-    """
-    n_models, n_outputs, _ = models.parameters.layers[-1].w.shape
-    if len(data.y) < n_outputs and data.weight is None:
-        data = _some_rows(data)
-    n_folds = len(np.atleast_2d(all_rows(data)))
-    nothing = data.y.new_zeros(1).expand(data.x.shape[0], 1)
-    guesses = new_network(3 * n_folds, (1, n_outputs), True, data.y)
-    [(_, biases)] = guesses.layers
-    assert biases is not None
-    values = biases.new_tensor([0.0, 1.0, -1.0]).repeat(n_folds).unsqueeze(1)
-    biases.copy_(values.expand_as(biases))
-    losses = _losses(data._replace(x=nothing), guesses, shared)
-    of_folds = np.array(losses).reshape(n_folds, -1).max(1)
-    largest: list[float] = of_folds.repeat(n_models // n_folds).tolist()
-    return largest
 
 
 def _some_rows(data: Data) -> Data:
@@ -218,7 +246,7 @@ def _some_rows(data: Data) -> Data:
 
 def _losses(data: Data, network: Network, shared: Shared) -> list[float]:
     """Return every model's loss over the rows, as it counts in the objective, (m,)."""
-    losses = np.array(bind_mean_loss(data, network, shared)())
+    losses = bind_mean_loss(data, network, shared)().sum(1)
     in_all, in_rows = weights_in_all(data), weights_in_all(data._replace(weight=None))
     mean_weights = np.divide(in_all, in_rows)
     weighted = losses.reshape(len(mean_weights), -1) * mean_weights[:, np.newaxis]
@@ -239,11 +267,30 @@ def _multiply_adds(data: Data, network: Network) -> int:
 def objectives(
     data: Data, network: Network, shared: Shared, per_model: PerModel
 ) -> Floats:
-    """Return the objective of every model over all of the data, (m,)."""
+    """Return the objective of every model over all of the data, in units of y, (m,)."""
+    per_model = _on_scales(data, network, shared, per_model)
     mean_loss = bind_mean_loss(data, network, shared)
-    penalty = bind_penalty(network, per_model)
-    losses: Floats = np.array(mean_loss()) + penalty().cpu().numpy()
-    return losses
+    penalty = bind_penalty(network, per_model, n_parts(data.scales))
+    return in_units_of_y(mean_loss() + penalty().cpu().numpy(), data, shared)
+
+
+def _on_scales(
+    data: Data, network: Network, shared: Shared, per_model: PerModel
+) -> PerModel:
+    """Return the hyperparameters as they are on the scales of the targets."""
+    if data.scales is None or len(network.layers) > 1:
+        return per_model
+    n_in_fold = len(network.layers[0].w) // len(data.scales)
+    return on_scales(per_model, data.scales.repeat(n_in_fold, 0), shared.loss)
+
+
+def in_units_of_y(parts: Floats, data: Data, shared: Shared) -> Floats:
+    """Return losses of all models (m, r) in the units of y, (m,)."""
+    if data.scales is None:
+        return parts[:, 0]
+    units = units_of(data.scales, shared.loss)
+    told: Floats = (parts * units.repeat(len(parts) // len(units), 0)).sum(1)
+    return told
 
 
 def _train(
@@ -255,8 +302,12 @@ def _train(
     histories: list[History],
     validation: Validation | None,
     watch: Watch | None,
-) -> None:
-    """Train epoch by epoch, on batches of the given sizes, and write the histories."""
+) -> _Epoch | None:
+    """Train epoch by epoch, on batches of the given sizes, and write the histories.
+
+    Returns the last epoch.
+    """
+    per_model = _on_scales(data, models.parameters, shared, per_model)
     spent = max((h.seconds[-1] for h in histories if h.seconds), default=0.0)
     began = monotonic() - spent
     members = list(range(len(histories)))  # the models by their places in the stack
@@ -267,8 +318,11 @@ def _train(
     best = _take(models, members) if stops_early else None
     run_epoch = _bind_epoch(data, stack, shared, per_model, sizes, watch)
     validate = _bind_validation(validation, stack, shared)
-    if best is not None and models.t > 0:  # what has been trained may be the best
-        _begin_with(histories, validate(going, running), models.t)
+    if best is not None and going:
+        begun = validate(going, running)
+        for place, model in zip(going, running, strict=True):
+            _begin_with(histories[model], begun, place, models)
+    epoch = None
     for _ in range(shared.max_iter if going else 0):
         if watch is not None:
             watch.before_epoch()
@@ -277,7 +331,7 @@ def _train(
             history = histories[model]
             history.t.append(stack.t)
             history.seconds.append(monotonic() - began)
-            _add_epoch(history, epoch, held_out, place, shared, len(sizes))
+            _add_epoch(history, epoch, held_out, place, shared, data, len(sizes))
             adapts = shared.adaptive and _slows_down(stack, per_model, place)
             judge(history, stops_early, shared.tol, shared.n_iter_no_change, adapts)
             if history.slowed:
@@ -323,6 +377,7 @@ def _train(
     if best is not None:
         seen = [n for n, history in enumerate(histories) if isfinite(history.best)]
         _put(models, seen, best, seen)
+    return epoch
 
 
 def _smaller_stack(
@@ -351,28 +406,44 @@ def _add_epoch(
     held_out: _HeldOut,
     place: int,
     shared: Shared,
+    data: Data,
     n_steps: int,
 ) -> None:
     """Add an epoch to the history of the model at one place of the stack."""
+    units = _units_at(data, shared, place, epoch.loss)
     if shared.record_batch_loss:
-        history.batch_loss.append(epoch.batch_loss[:, place])
+        history.batch_loss.append((epoch.batch_loss[:, place] * units).sum(1))
     history.cut_short = len(epoch.batch_loss) < n_steps
-    history.objective.append(epoch.objective[place])
+    loss, objective = epoch.loss[place], epoch.loss[place] + epoch.penalty[place]
+    history.loss.append(float(loss.sum()))
+    history.objective.append(float(objective.sum()))
+    history.loss_curve.append(float(objective @ units))
     if held_out.loss is not None:
-        history.validation_loss.append(held_out.loss[place])
+        history.validation_loss.append(float(held_out.loss[place].sum()))
+        history.validation_loss_curve.append(float(held_out.loss[place] @ units))
     if held_out.score is not None:
         history.score.append(held_out.score[place])
 
 
-def _begin_with(histories: Sequence[History], held_out: _HeldOut, t: int) -> None:
-    """Let the best so far be what the models do before they are trained on."""
-    losses = held_out.loss or []
-    values, losses_of_ties = losses, [0.0] * len(losses)
+def _units_at(data: Data, shared: Shared, place: int, loss: Floats) -> Floats:
+    """Return what the parts of a loss (m, r) count in the units of y, at a place."""
+    if data.scales is None:
+        return np.ones(1)
+    fold = place * len(data.scales) // len(loss)
+    return units_of(data.scales[fold], shared.loss)
+
+
+def _begin_with(
+    history: History, held_out: _HeldOut, place: int, models: Models
+) -> None:
+    """Let the best so far be what the model at a place does before it is trained on."""
+    assert held_out.loss is not None
+    value = loss = float(held_out.loss[place].sum())
     if held_out.score is not None:
-        values, losses_of_ties = [-score for score in held_out.score], losses
-    for history, value, loss in zip(histories, values, losses_of_ties, strict=True):
-        if isfinite(value):
-            history.best, history.best_loss, history.best_t = value, loss, t
+        value = -held_out.score[place]
+    else:
+        loss = 0.0
+    begin_with(history, value, loss, models.t, anew=models.t == 0)
 
 
 def _slows_down(models: Models, per_model: PerModel, place: int) -> bool:
@@ -392,8 +463,8 @@ def _line(history: History, n_epochs: int) -> str:
     epoch, last = str(len(history.objective)), str(n_epochs)
     parts = [f"Epoch {epoch:>{len(last)}} of {last}"]
     for name, curve in (
-        ("objective", history.objective),
-        ("validation loss", history.validation_loss),
+        ("objective", history.loss_curve),
+        ("validation loss", history.validation_loss_curve),
         ("validation score", history.score),
     ):
         if curve:
@@ -455,7 +526,7 @@ def _bind_epoch(
     n_folds = len(models.generators)
     schedule = schedule_of(shared, models, epoch_steps=len(sizes))
     update = bind_update(models, shared, per_model, schedule, data.x)
-    penalty = bind_penalty(models.parameters, per_model)
+    penalty = bind_penalty(models.parameters, per_model, n_parts(data.scales))
     whole = sizes == [n_samples]  # the whole set is not gathered
     counts = counts_in_batches(data, sizes)
     if shared.last_batch == "fill" and not whole:  # all batches of all folds are full
@@ -483,7 +554,7 @@ def _bind_epoch(
     def run_epoch() -> _Epoch:
         rows, t, ended = draw_rows(), models.t, ""
         penalties = penalty()
-        batch_loss = data.y.new_empty(len(sizes), n_models)
+        batch_loss = data.y.new_empty(len(sizes), n_models, n_parts(data.scales))
         for block, some_rows, some_losses in zip(
             blocks,
             rows.split_with_sizes([block.n_rows for block in blocks], dim=-1),
@@ -502,9 +573,9 @@ def _bind_epoch(
         if n_steps < len(sizes):
             shares = rows_in_steps[:n_steps] / rows_in_steps[:n_steps].sum(0)
         of_folds = losses.reshape(n_steps, n_folds, -1)
-        mean = np.einsum("tf,tfc->fc", shares, of_folds).ravel()  # t: steps
-        objective = mean + penalties.cpu().numpy()
-        return _Epoch(losses, objective.tolist(), ended)
+        mean = np.einsum("tf,tfc->fc", shares, of_folds)  # t: steps, c: (models, parts)
+        loss = mean.reshape(losses.shape[1:])
+        return _Epoch(losses, loss, penalties.cpu().numpy().astype(float), ended)
 
     return run_epoch
 
@@ -519,7 +590,7 @@ class _Block(NamedTuple):
     n_steps: int
     n_rows: int
     take: Callable[[Tensor, Tensor], str]  # given their rows, (n,) or (f, n), and where
-    # to write their losses, (steps, m), takes the steps and says who ended them
+    # to write their losses, (steps, m, r), takes the steps and says who ended them
 
 
 def _bind_blocks(
@@ -664,7 +735,7 @@ def _bind_validation(
         finite = {  # scikit-learn's metrics refuse predictions that are not
             place: model
             for place, model in zip(places, models, strict=True)
-            if isfinite(losses[place])
+            if np.isfinite(losses[place]).all()
         }
         found = score(stack.answer, list(finite), list(finite.values()))
         for place, value in zip(finite, found, strict=True):

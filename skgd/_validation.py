@@ -166,6 +166,7 @@ RULES: Mapping[str, Rule] = {
     "n_iter_no_change": _integer(1),
     "negative_slope": _real(0, 1, "[]"),
     "nesterov": _BOOL,
+    "normalize_y": _BOOL,
     "optimizer": _one_of("adagrad", "adam", "adamw", "rmsprop", "sgd"),
     "power_t": _real(0, inf, "[)"),
     "quantile": _real(0, 1, "()"),

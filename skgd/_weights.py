@@ -12,7 +12,8 @@ import numpy.typing as npt
 from torch import Tensor
 
 from skgd._network import Network, arrays
-from skgd._tensors import CPU, to_numpy, to_tensor
+from skgd._targets import TargetScale, layer_on_scale, link_of
+from skgd._tensors import CPU, numbers_like, to_numpy, to_tensor
 from skgd._validation import check_initial, check_layers
 
 Array = npt.NDArray[Any]
@@ -59,8 +60,22 @@ def spread_(network: Network, weights: Tensor) -> None:
         target.copy_(values.reshape(target.shape))
 
 
-def begin_(network: Network, starts: Mapping[str, Any]) -> None:
-    """Write the starting weights that ``fit`` was given into the network."""
+def to_scale_(network: Network, scale: TargetScale) -> None:
+    """Bring the last layers of models in the units of y to the scale of training."""
+    w, bias = network.layers[-1]
+    offset, factor = (numbers_like(part, w) for part in link_of(scale))
+    w.div_(factor.unsqueeze(1))
+    if bias is not None:
+        bias.sub_(offset).div_(factor)
+
+
+def begin_(
+    network: Network, starts: Mapping[str, Any], scale: TargetScale | None = None
+) -> None:
+    """Write the starting weights that ``fit`` was given into the network.
+
+    They are in the units of y, and the last layer is trained on a ``scale``.
+    """
     n_layers = len(network.layers)
     linear = n_layers == 1
     dtype = to_numpy(network.flat[:0]).dtype
@@ -76,7 +91,9 @@ def begin_(network: Network, starts: Mapping[str, Any]) -> None:
             )
             raise ValueError(msg)
         values = [start] if linear else check_layers(name, start, n_layers)
-        for (w, bias), value in zip(network.layers, values, strict=True):
+        for n, ((w, bias), value) in enumerate(
+            zip(network.layers, values, strict=True)
+        ):
             # scikit-learn's coefs_ are (in, out), its coef_ is (out, in)
             weights = w if linear else w.mT
             array = bias if name.startswith("intercept") else weights
@@ -84,4 +101,16 @@ def begin_(network: Network, starts: Mapping[str, Any]) -> None:
                 msg = f"{name} was given, but fit_intercept=False leaves it out."
                 raise ValueError(msg)
             initial = check_initial(name, value, tuple(array[0].shape), dtype)
+            if scale is not None and n == n_layers - 1:
+                initial = _on_scale(name, initial, linear, scale)
             array[0] = to_tensor(initial, CPU)
+
+
+def _on_scale(name: str, initial: Array, linear: bool, scale: TargetScale) -> Array:
+    """Return weights or biases of a last layer as training sees them."""
+    zeros = np.zeros(len(scale.scale), initial.dtype)
+    if name.startswith("intercept"):
+        return layer_on_scale((zeros[:, np.newaxis], initial), scale)[1]
+    w = initial if linear else initial.T
+    w, _ = layer_on_scale((w, zeros), scale)
+    return w if linear else w.T

@@ -55,6 +55,8 @@ def both(cls, loss="default", **params):
     """Return an estimator of batches of one row, and SGD*'s, without a penalty."""
     alike = {"alpha": 0, "shuffle": False, **params}
     model = small(cls, optimizer="sgd", lr=0.02, batch_size=1, **alike)
+    if cls is MiniBatchRegressor:
+        model.set_params(normalize_y=False)
     peer = PEER[cls](learning_rate="constant", eta0=0.02, max_iter=3, tol=None, **alike)
     if cls is MiniBatchClassifier:
         peer.set_params(loss="log_loss")
@@ -175,6 +177,8 @@ def both_networks(cls, peer, targets, **params):
     alike = {**alike, "batch_size": 20, "shuffle": False, "random_state": 0, **params}
     peer = clone(peer).set_params(solver="sgd", momentum=0, **alike)
     model = small(cls, optimizer="sgd", **alike)
+    if cls is MiniBatchRegressor:
+        model.set_params(normalize_y=False)
     classes = {} if cls is MiniBatchRegressor else {"classes": np.unique(targets)}
     if targets is several_labels:
         classes = {"classes": [0, 1, 2]}
@@ -230,6 +234,7 @@ def test_a_network_at_rest_there_rests_here():
     starts = {"coefs_init": peer.coefs_, "intercepts_init": peer.intercepts_}
     model = settled(MiniBatchRegressor, optimizer="sgd", lr=0.05, alpha=6.0 / N_ROWS)
     model.set_params(hidden_layer_sizes=(4,), activation="tanh", max_iter=500)
+    model.set_params(normalize_y=False)
     assert_same_layers(model.fit(X, y, **starts), peer, atol=2e-3)
     stray = clone(model).set_params(alpha=12.0 / N_ROWS).fit(X, y, **starts)
     assert np.abs(stray.coefs_[0] - peer.coefs_[0]).max() > 0.05

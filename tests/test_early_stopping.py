@@ -298,7 +298,7 @@ def test_it_stops_when_held_out_rows_do_no_better(cls, y, n_iter_no_change):
 
 def test_without_tol_all_epochs_are_trained():
     """tol=None goes on, without a warning, and still returns to the best weights."""
-    noise = np.random.default_rng(0).normal(size=60)
+    noise = np.random.default_rng(0).normal(size=60) + X[:, 0] / 2
     model = small(MiniBatchRegressor, max_iter=50, lr=0.1, n_iter_no_change=1)
     model.set_params(**BY_LOSS).fit(X[TRAIN], noise[TRAIN], **held_out(noise))
     best = int(np.argmin(model.validation_loss_curve_))
@@ -314,29 +314,57 @@ def test_running_out_of_epochs_warns_as_ever():
         small(MiniBatchRegressor, tol=1e-9, early_stopping=True).fit(X, y)
 
 
+def leaps(t):
+    """Return a rate that is right for five steps, and far too large from then on."""
+    return 1.0 if t <= 5 else 1e30
+
+
 @pytest.mark.parametrize(
-    ("cls", "hidden", "lr"),
-    [
-        (MiniBatchRegressor, (), 3.0),
-        (MiniBatchRegressor, (5,), 3.0),
-        (MiniBatchClassifier, (5,), 1e30),
-    ],
+    ("cls", "hidden"),
+    [(MiniBatchRegressor, ()), (MiniBatchRegressor, (5,)), (MiniBatchClassifier, (5,))],
 )
-def test_divergence_warns_and_returns_to_the_best_weights(cls, hidden, lr):
+def test_divergence_warns_and_returns_to_the_best_weights(cls, hidden):
     """What grows beyond all bounds is told; what is left is finite, and did best."""
     labels = (two_classes == "yes").astype(int)
     params = {"optimizer": "sgd", "alpha": 0, "batch_size": None, "max_iter": 300}
-    model = small(cls, hidden_layer_sizes=hidden, lr=lr, **params, **BY_LOSS)
+    model = small(cls, hidden_layer_sizes=hidden, lr=0.1, lr_schedule=leaps)
+    model.set_params(**params, **BY_LOSS)
     with pytest.warns(ConvergenceWarning, match=r"diverged.*did best on the held-out"):
         model.fit(X[TRAIN], labels[TRAIN], **held_out(labels))
     for arrays in layers_of(model):
         assert all(np.isfinite(array).all() for array in arrays)
-    if cls is MiniBatchClassifier:  # scikit-learn cuts off what is so certain
-        log_probability = model.predict_log_proba(X[HELD_OUT])
-        loss = -np.take_along_axis(log_probability, labels[HELD_OUT, None], 1).mean()
-    else:
-        loss = loss_of(model, X[HELD_OUT], labels[HELD_OUT])
+    loss = loss_of(model, X[HELD_OUT], labels[HELD_OUT])
     assert loss == pytest.approx(np.nanmin(model.validation_loss_curve_))
+    assert model.best_iter_ == 1 + np.nanargmin(model.validation_loss_curve_) <= 5
+
+
+@pytest.mark.parametrize("lr", [0.01, 0.3, 1.0])
+@pytest.mark.parametrize("scale", [1, 30])
+@every_depth
+def test_weights_worse_than_the_start_are_never_kept(hidden, scale, lr):
+    """Training that only led away from it is an error, or leaves the start, told."""
+    model = small(MiniBatchRegressor, hidden_layer_sizes=hidden, optimizer="sgd")
+    model.set_params(lr=lr, early_stopping=True, max_iter=20)
+    try:
+        with warnings.catch_warnings(record=True) as told:
+            warnings.simplefilter("always")
+            model.fit(scale * X, y)
+    except ValueError as error:
+        assert "Training diverged" in str(error)
+        assert not hasattr(model, "coef_")
+    else:
+        assert model.best_validation_score_ >= -0.5  # the start is near the mean
+        assert (model.best_iter_ > 0) or "began with, which are kept" in str(told[-1])
+
+
+def test_a_start_that_does_best_is_kept_in_a_warm_fit_as_well():
+    """What was trained before may be the best, and its epoch is still told."""
+    model = small(MiniBatchRegressor, max_iter=30, **BY_LOSS, warm_start=True)
+    model.fit(X, y)
+    best, coef = model.best_iter_, model.coef_
+    model.set_params(optimizer="sgd", lr=0.9).fit(X, y)
+    assert (model.best_iter_, model.n_iter_) == (best, 60)
+    np.testing.assert_array_equal(model.coef_, coef)
 
 
 def test_divergence_before_any_number_is_an_error():
@@ -434,7 +462,7 @@ def test_scores_must_be_numbers(bad):
 
 def test_a_score_that_is_no_number_once_is_never_the_best():
     """An epoch without a score is passed over."""
-    scores = iter([0.5, np.nan, 0.7, np.nan])
+    scores = iter([0.1, 0.5, np.nan, 0.7, np.nan])  # the first one before training
     model = small(MiniBatchRegressor, early_stopping=True, max_iter=4)
     model.set_params(scoring=lambda model, rows, y: next(scores)).fit(X, y)
     assert model.best_validation_score_ == 0.7

@@ -26,6 +26,9 @@ MARGIN = ["hinge", "squared_hinge", "modified_huber", "perceptron"]
 KINDS = ["numbers", "amounts", "two classes", "three classes", "several labels"]
 N_FEATURES, HIDDEN = 3, 5
 
+# Three epochs leave many a network where it was drawn.
+pytestmark = pytest.mark.filterwarnings("ignore:Training ended with a loss")
+
 batch_sizes = st.sampled_from([None, 1, 4])
 powers_of_two = st.sampled_from([2.0**-20, 0.25, 2.0, 2.0**9])
 factors = st.floats(0.1, 10)
@@ -56,6 +59,13 @@ def tasks(draw, *kinds):
     model = small(cls, **params, loss=draw(st.sampled_from(losses)))
     alpha, l1_ratio = draw(st.sampled_from([(0, 0), (0.1, 0), (0.1, 0.5)]))
     return X, y, model.set_params(alpha=alpha, l1_ratio=l1_ratio)
+
+
+def as_they_are(model):
+    """Return the model, to be trained on the targets without a scale of their own."""
+    if isinstance(model, MiniBatchRegressor):
+        model.set_params(normalize_y=False)
+    return model
 
 
 def starts(model, X, y, hidden):
@@ -122,7 +132,7 @@ def test_rows_that_come_again_are_an_epoch_more(hidden, task, batch_size, times)
     """An epoch of all rows k times over is k epochs of them, bit by bit."""
     X, y, model = task
     model.set_params(batch_size=batch_size, shuffle=False, hidden_layer_sizes=hidden)
-    model.set_params(average=2)
+    as_they_are(model).set_params(average=2)
     epochs = clone(model).set_params(max_iter=times).fit(X[:6], y[:6])
     again = np.tile(np.arange(6), times)
     once = clone(model).set_params(max_iter=1).fit(X[again], y[again])
@@ -137,7 +147,8 @@ def test_a_weight_scales_the_step_of_a_batch_of_one(task, data):
     n = len(X)
     weight = np.array(data.draw(st.lists(factors, min_size=n, max_size=n)))
     relative = weight / weight.mean()
-    model.set_params(optimizer="sgd", momentum=0, alpha=0, batch_size=1, shuffle=False)
+    as_they_are(model).set_params(optimizer="sgd", momentum=0, alpha=0)
+    model.set_params(batch_size=1, shuffle=False)
     weighted = clone(model).fit(X, y, sample_weight=weight)
     model.set_params(lr_schedule=lambda t: relative[(t - 1) % n])
     assert_same_layers(weighted, model.fit(X, y), rtol=1e-9, atol=1e-12)
@@ -205,7 +216,7 @@ def test_a_scaled_column_has_a_scaled_weight_at_the_minimum(column, c):
 def test_a_column_of_ones_is_an_intercept(task, batch_size):
     """Without a penalty, its weight takes the steps that the intercept takes."""
     X, y, model = task
-    model.set_params(batch_size=batch_size, alpha=0, max_grad_norm=0.5)
+    as_they_are(model).set_params(batch_size=batch_size, alpha=0, max_grad_norm=0.5)
     plain = clone(model).fit(X, y)
     rows = np.column_stack([X, np.ones(len(X))])
     other = model.set_params(fit_intercept=False).fit(rows, y)
@@ -241,18 +252,15 @@ def test_a_column_of_zeros_is_none(hidden, task, batch_size):
 @every_depth
 @given(tasks("numbers"), batch_sizes, st.integers(-1000, 1000))
 def test_a_shift_of_the_targets_goes_into_the_intercept(hidden, task, batch_size, c):
-    """A start at c and targets that are c more give an intercept that is c more."""
+    """Targets that are c more give an intercept that is c more."""
     X, y, model = task
-    start = starts(model, X, y, hidden)
     model.set_params(batch_size=batch_size, hidden_layer_sizes=hidden)
-    plain = clone(model).fit(X, y, **start)
+    plain = clone(model).fit(X, y)
     if hidden:
-        start["intercepts_init"] = [np.zeros(HIDDEN), [c]]
         plain.intercepts_[-1] = plain.intercepts_[-1] + c
     else:
-        start["intercept_init"] = [c]
         plain.intercept_ = plain.intercept_ + c
-    shifted = clone(model).fit(X, y + c, **start)
+    shifted = clone(model).fit(X, y + c)
     assert_same_layers(shifted, plain, rtol=1e-9, atol=1e-9)
 
 
@@ -263,7 +271,7 @@ def test_amounts_in_other_units_go_into_the_intercept(task, batch_size, c):
     model.set_params(batch_size=batch_size, loss="gamma")
     plain = clone(model).fit(X, y)
     plain.intercept_ = plain.intercept_ + np.log(c)
-    assert_close(model.fit(X, c * y, intercept_init=[np.log(c)]), plain)
+    assert_close(model.fit(X, c * y), plain)
 
 
 @given(tasks("numbers"), batch_sizes, powers_of_two)
@@ -272,10 +280,6 @@ def test_targets_in_other_units_have_weights_in_theirs(task, batch_size, c):
     X, y, model = task
     model.set_params(batch_size=batch_size, loss="squared_error", l1_ratio=0)
     plain = clone(model).fit(X, y)
-    if model.optimizer == "adamw":  # whose weights decay by lr * alpha
-        model.set_params(alpha=model.alpha / c)
-    if model.optimizer != "sgd":  # whose steps alone go with the gradient
-        model.set_params(lr=c * model.lr, epsilon=c * model.epsilon)
     scaled = model.fit(X, c * y)
     assert np.array_equal(scaled.coef_, c * plain.coef_)
     assert np.array_equal(scaled.intercept_, c * plain.intercept_)

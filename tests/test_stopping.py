@@ -10,9 +10,12 @@ from math import inf, nan
 import pytest
 
 from skgd._stopping import (
-    FAR_ABOVE_START,
+    FAR_ABOVE,
     INTERRUPTED,
+    Ending,
     History,
+    begin_with,
+    ending_of,
     interruptible,
     judge,
     judge_end,
@@ -21,15 +24,16 @@ from skgd._stopping import (
 
 def judged(objectives, *, cut_short, tol=0.0, n_iter_no_change=2):
     """Return the history of whole epochs, the last of which may have been cut short."""
-    history = History(start=1.0)
+    history = History(constant=1.0, at_zero=1.0)
     for number, objective in enumerate(objectives, 1):
         history.objective.append(objective)
+        history.loss.append(objective)
         history.cut_short = cut_short and number == len(objectives)
         judge(history, False, tol, n_iter_no_change)
     return history
 
 
-FAR = 10 * FAR_ABOVE_START
+FAR = 10 * FAR_ABOVE
 UNSETTLED = {
     "settled": [1.0, 0.5, 0.6, 0.5],
     "diverged": [1.0, FAR, FAR + 1, FAR + 2, FAR + 3],
@@ -52,23 +56,53 @@ def test_an_epoch_cut_short_with_no_number_has_diverged(bad):
     assert judged([1.0, 0.5, bad], cut_short=True).diverged
 
 
-@pytest.mark.parametrize("cut_short", [False, True])
-@pytest.mark.parametrize("n_epochs", [1, 2])
-def test_the_end_of_a_rough_epoch_is_judged_less_strictly(n_epochs, cut_short):
-    """A first epoch, or one cut short, may end far above the start, not beyond that."""
-    some = judged([1.0] * (n_epochs - 1) + [FAR], cut_short=cut_short, tol=None)
-    too_much = [1.0] * (n_epochs - 1) + [2 * FAR_ABOVE_START**3]
-    more = judged(too_much, cut_short=cut_short, tol=None)
-    for history in (some, more):
-        judge_end(history, loss=0.0)
+ENDS = {  # the losses of the epochs, that of the weights at the end, and how it is told
+    "grows in the last steps": ([1.0], 3 * FAR, "diverged"),
+    "has grown in the last epoch": ([1.0, 3 * FAR], 0.0, "diverged"),
+    "no number": ([1.0], nan, "diverged"),
+    "far above, but at rest": ([FAR, FAR], FAR, Ending.WORSE_THAN_CONSTANT),
+    "far above, and falling": ([9 * FAR, FAR], FAR, Ending.WORSE_THAN_CONSTANT),
+    "grows within reach": ([0.01, 0.1], 0.9 * FAR_ABOVE, Ending.WORSE_THAN_CONSTANT),
+    "near the best constant": ([5.0, 9.0], 9.0, Ending.UNREMARKABLE),
+}
 
-    assert some.diverged is (n_epochs == 2 and not cut_short)
-    assert more.diverged
+
+@pytest.mark.parametrize(("losses", "end", "how"), ENDS.values(), ids=ENDS)
+def test_only_what_grows_far_above_a_constant_has_diverged(losses, end, how):
+    """What does not grow is kept, however large its loss, and told of."""
+    history = judged(losses, cut_short=False, tol=None)
+    judge_end(history, end)
+
+    assert history.diverged is (how == "diverged")
+    assert history.diverged or ending_of(history) is how
+
+
+@pytest.mark.parametrize("scale", [1e-12, 1.0, 1e12])
+def test_the_rule_has_no_scale(scale):
+    """A loss is held against what else could have been had, in the same units."""
+    history = History(constant=scale, at_zero=scale, loss=[scale, 3 * FAR * scale])
+    history.objective = history.loss
+    judge_end(history, 0.0)
+
+    assert history.diverged
+
+
+def test_weights_that_were_not_trained_are_left_for_a_better_loss():
+    """They may score well by chance, as where one class is predicted for every row."""
+    kept = []
+    for anew in (True, False):
+        history = History(score=[0.8], validation_loss=[0.3])
+        history.objective = history.loss = [0.4]
+        begin_with(history, value=-0.9, loss=0.7, t=0, anew=anew)
+        judge(history, True, 0.0, 5)
+        kept.append(history.improved)
+
+    assert kept == [True, False]
 
 
 def test_held_out_rows_are_seen_after_an_epoch_cut_short():
     """They are judged whole, so weights that do best then are the best."""
-    history = History(start=1.0, objective=[1.0, 2.0], validation_loss=[1.0, 0.5])
+    history = History(objective=[1.0, 2.0], loss=[1.0, 2.0], validation_loss=[1.0, 0.5])
     history.best, history.cut_short = 1.0, True
     judge(history, True, 0.0, 2)
 
