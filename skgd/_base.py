@@ -13,7 +13,7 @@ from copy import deepcopy
 from functools import partial, reduce, wraps
 from math import isfinite, nan
 from time import monotonic
-from typing import Any, NamedTuple, Self, TypeVar, cast
+from typing import Any, NamedTuple, Never, Self, TypeVar, cast
 from warnings import warn
 
 import numpy as np
@@ -48,6 +48,7 @@ from skgd._inputs import (
     on_host,
     take_rows,
     to_device,
+    warn_of_unlike,
 )
 from skgd._losses import LOSSES, Loss
 from skgd._network import (
@@ -61,6 +62,7 @@ from skgd._network import (
     raw_prediction,
 )
 from skgd._optimizers import OPTIMIZERS, PerModel, variant
+from skgd._peers import check_call, check_no_others, of_peers
 from skgd._schedules import LAID_OUT
 from skgd._sparse import csr, first_output, is_wide
 from skgd._steps import Models, Shared
@@ -195,6 +197,36 @@ class _MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
 
     _losses: tuple[str, ...]  # what the parameter ``loss`` may be
 
+    # The parameters are those of ``__init__``, which is found before this one by help,
+    # editors, mypy and scikit-learn, and is what a subclass overrides. Copies and
+    # pickles are made without arguments. A wrapper of every ``__init__`` would be in
+    # the way of all of these.
+    def __new__(cls, *args: Any, **kwargs: Any) -> Self:
+        """Return a new estimator; names that are a peer's are told what they are."""
+        check_call(cls.__name__, cls.__init__, args, kwargs)
+        new: Self = super().__new__(cls)
+        return new
+
+    def set_params(self, **params: Any) -> Self:
+        """Set parameters, as scikit-learn's estimators do.
+
+        Parameters
+        ----------
+        **params : dict
+            Parameters and their values.
+
+        Returns
+        -------
+        self : object
+            The estimator.
+        """
+        unknown = params.keys() - set(self._get_param_names())
+        peers = of_peers(type(self).__name__, sorted(unknown))
+        if peers:
+            raise ValueError(peers)
+        super().set_params(**params)
+        return self
+
     @abstractmethod
     def _encode(
         self, y: Array, classes: ArrayLike | None, dtype: Any
@@ -254,6 +286,7 @@ class _MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
         intercept_init: ArrayLike | None = None,
         coefs_init: Sequence[ArrayLike] | None = None,
         intercepts_init: Sequence[ArrayLike] | None = None,
+        **others: Never,
     ) -> Self:
         """Train on X and y for up to ``max_iter`` epochs.
 
@@ -285,6 +318,8 @@ class _MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
         coefs_init, intercepts_init : list of array-like, default=None
             Starting weights of a network, of the shapes of ``coefs_`` and
             ``intercepts_``. None draws the former and starts the latter at zero.
+        **others : Never
+            There must be none; the error says what another library's names are here.
 
         Returns
         -------
@@ -301,6 +336,7 @@ class _MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
         KeyboardInterrupt
             After Ctrl-C, when the model is stored.
         """
+        check_no_others(f"{type(self).__name__}.fit", others)
         check_parameters(self, self._losses)
         trainee = self._trainee()
         first = not (self.warm_start and self.__sklearn_is_fitted__())
@@ -324,6 +360,7 @@ class _MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
                     training=examples,
                 )
                 check_outputs(len(examples.targets), len(held_out.targets))
+            warn_of_unlike(examples.rows, held_out.rows)
         self._warn_of_batch_size(len(examples.labels))
         starts = {
             "coef_init": coef_init,

@@ -6,7 +6,9 @@ The shell of the package. What the two share is in ``_base``.
 from __future__ import annotations  # help() then shows ArrayLike, not all it stands for
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import wraps
 from math import nan
+from types import MethodType
 from typing import Any, Self
 
 import numpy as np
@@ -16,7 +18,6 @@ from numpy.typing import ArrayLike
 from sklearn.base import ClassifierMixin, RegressorMixin
 from sklearn.utils import Tags, column_or_1d
 from sklearn.utils.class_weight import compute_class_weight, compute_sample_weight
-from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import check_classification_targets, type_of_target
 from torch import Tensor
 
@@ -214,7 +215,9 @@ class MiniBatchRegressor(RegressorMixin, _MiniBatchBase):
         Precision of the computation. None is that of X: float32 stays float32, all
         else becomes float64.
     verbose : bool or int, default=False
-        Whether to print the objective of every epoch.
+        Whether to print a line an epoch: which of how many, the objective, loss and
+        score of held-out rows, and the seconds so far. In a search, its own ``verbose``
+        counts.
 
     Attributes
     ----------
@@ -518,15 +521,37 @@ class MiniBatchRegressor(RegressorMixin, _MiniBatchBase):
         return w[0] if self._y_ndim_ == 1 else w
 
 
-def _has_probabilities(classifier: Any) -> bool:
-    """Return True, or raise AttributeError that says why there are none."""
-    if classifier.loss in ("log_loss", "modified_huber"):
-        return True
-    msg = (
-        f"loss={classifier.loss!r} has no probabilities; use loss='log_loss' or "
-        "'modified_huber', or sklearn.calibration.CalibratedClassifierCV."
-    )
-    raise AttributeError(msg)
+class _OfProbabilities:
+    """A method that is there only with a loss that has probabilities.
+
+    The error says why it is not; of scikit-learn's ``available_if``, the cause does.
+    """
+
+    def __init__(self, method: Callable[..., Any]) -> None:
+        @wraps(method)
+        def checked(classifier: Any, *args: Any, **kwargs: Any) -> Any:
+            self._check(classifier)
+            return method(classifier, *args, **kwargs)
+
+        self._checked = checked
+        self.__doc__ = method.__doc__
+
+    def __get__(self, classifier: Any, owner: Any = None) -> Callable[..., Any]:
+        if classifier is None:
+            return self._checked
+        self._check(classifier)
+        return MethodType(self._checked, classifier)
+
+    def _check(self, classifier: Any) -> None:
+        loss = classifier.loss  # whatever it is: nothing has been checked yet
+        if isinstance(loss, str) and loss in ("log_loss", "modified_huber"):
+            return
+        msg = (
+            f"{type(classifier).__name__} has no {self._checked.__name__} with loss="
+            f"{classifier.loss!r}, which has no probabilities; use loss='log_loss' or "
+            "'modified_huber', or sklearn.calibration.CalibratedClassifierCV."
+        )
+        raise AttributeError(msg)
 
 
 class MiniBatchClassifier(ClassifierMixin, _MiniBatchBase):
@@ -690,7 +715,9 @@ class MiniBatchClassifier(ClassifierMixin, _MiniBatchBase):
         Precision of the computation. None is that of X: float32 stays float32, all
         else becomes float64.
     verbose : bool or int, default=False
-        Whether to print the objective of every epoch.
+        Whether to print a line an epoch: which of how many, the objective, loss and
+        score of held-out rows, and the seconds so far. In a search, its own ``verbose``
+        counts.
 
     Attributes
     ----------
@@ -963,7 +990,7 @@ class MiniBatchClassifier(ClassifierMixin, _MiniBatchBase):
         places = z[0] > 0 if self._has_one_score(z) else z.argmax(dim=0)
         return labels_like_input(self.classes_[to_numpy(places).astype(np.intp)], X)
 
-    @available_if(_has_probabilities)
+    @_OfProbabilities
     @of_one_state
     def predict_proba(self, X: ArrayLike) -> Array:
         """Return the probability of every class, or of each of several labels.
@@ -982,7 +1009,7 @@ class MiniBatchClassifier(ClassifierMixin, _MiniBatchBase):
         """
         return like_input(self._probabilities(self._class_predictions(X)).T, X)
 
-    @available_if(_has_probabilities)
+    @_OfProbabilities
     @of_one_state
     def predict_log_proba(self, X: ArrayLike) -> Array:
         """Return the logarithm of the probabilities, exact near 0 and 1.

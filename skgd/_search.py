@@ -30,7 +30,12 @@ from sklearn.model_selection._search_successive_halving import (
 from sklearn.utils import indexable
 from sklearn.utils.validation import _check_method_params
 
-from skgd._callbacks import has_callbacks
+from skgd._callbacks import (
+    has_callbacks,
+    propagated_of,
+    with_more_callbacks,
+    without_callbacks_,
+)
 from skgd._evaluation import Evaluation, Task
 from skgd._grouping import Group, last_step
 from skgd._tensors import numpy_as_usual
@@ -89,16 +94,21 @@ class _VectorizedSearch(BaseSearchCV):
             "y": y,
             "metadata": None if weight is None else {"sample_weight": weight},
         }
-        context = self._init_callback_context(
-            max_subtasks=1 + (self.refit is not False)
-        )
+        propagated = propagated_of(self)
+        with with_more_callbacks(self, propagated):
+            context = self._init_callback_context(
+                max_subtasks=1 + (self.refit is not False)
+            )
         context.call_on_fit_task_begin(**told)
         self._checked_cv_orig = check_cv(
             self.cv, y, classifier=is_classifier(self.estimator)
         )
         self._check_input_parameters(X=X, y=y, split_params=split_params)
         self.n_splits_ = self._checked_cv_orig.get_n_splits(X, y, **split_params)
-        looked_at = has_callbacks(self) or has_callbacks(last_step(self.estimator)[1])
+        base = clone(self.estimator)
+        without_callbacks_(base, propagated)
+        _, last = last_step(base)
+        looked_at = has_callbacks(self) or propagated or has_callbacks(last)
         task = Task(
             X,
             y,
@@ -112,7 +122,7 @@ class _VectorizedSearch(BaseSearchCV):
             caller=self if looked_at else None,
         )
         evaluation = Evaluation(
-            self, task, split_params, getattr(self, "resource", None)
+            self, base, task, split_params, getattr(self, "resource", None)
         )
         tells = "callback_ctx" in signature(self._run_search).parameters
         self._run_search(evaluation, **({"callback_ctx": context} if tells else {}))
@@ -137,7 +147,7 @@ class _VectorizedSearch(BaseSearchCV):
         self.loss_curves_ = [curves[i : i + n] for i in range(0, len(curves), n)]
         self.groups_ = evaluation.groups
         if self.refit:
-            self._refit(X, y, routed.estimator.fit, context, told)
+            self._refit(base, X, y, routed.estimator.fit, context, told)
         context.call_on_fit_task_end(**told)
         return self
 
@@ -149,6 +159,7 @@ class _VectorizedSearch(BaseSearchCV):
 
     def _refit(
         self,
+        base: Any,
         X: ArrayLike,
         y: ArrayLike | None,
         fit_params: dict[str, Any],
@@ -156,7 +167,7 @@ class _VectorizedSearch(BaseSearchCV):
         told: dict[str, Any],
     ) -> None:
         """Fit the best candidate to all of the data."""
-        best = clone(self.estimator).set_params(**clone(self.best_params_, safe=False))
+        best = clone(base).set_params(**clone(self.best_params_, safe=False))
         self.best_estimator_ = best
         refit = context.subcontext("refit-with-best-params")
         with refit.propagate_callback_context(best):
@@ -201,9 +212,10 @@ class VectorizedGridSearchCV(_VectorizedSearch, GridSearchCV):
         The splits of the rows: a number of folds, stratified for a classifier, a
         splitter of scikit-learn, or pairs of training and test rows.
     verbose : int, default=0
-        What is printed: from 1 on, how many fits there are; from 2 on, how many models
-        are trained so far; from 3 on, every epoch of every stack. Fits one at a time
-        print what scikit-learn does.
+        What is printed: from 1 on, how many fits there are, and whether they make many
+        groups; from 2 on, how many models are trained so far; from 3 on, how far each
+        stack is, every few seconds and at its end. Fits one at a time print what
+        scikit-learn does.
     pre_dispatch : int or str, default="2*n_jobs"
         Jobs that are handed to the workers in advance, as in joblib.
     error_score : "raise" or float, default=nan
@@ -266,6 +278,8 @@ class VectorizedGridSearchCV(_VectorizedSearch, GridSearchCV):
     turn. Steps before the last of a pipeline are fitted once for each split and
     distinct setting of their own parameters. Left to one fit at a time are estimators
     with ``max_time`` or callbacks, and fits that are given more than ``sample_weight``.
+    Callbacks that scikit-learn propagates, such as its ``ProgressBar``, watch the
+    search whether they are set on it or on the estimator.
 
     With an integer ``random_state``, the scores are those of GridSearchCV over the same
     estimator and splits, but for rounding: products of other shapes are rounded
@@ -362,9 +376,10 @@ class VectorizedRandomizedSearchCV(_VectorizedSearch, RandomizedSearchCV):
         The splits of the rows: a number of folds, stratified for a classifier, a
         splitter of scikit-learn, or pairs of training and test rows.
     verbose : int, default=0
-        What is printed: from 1 on, how many fits there are; from 2 on, how many models
-        are trained so far; from 3 on, every epoch of every stack. Fits one at a time
-        print what scikit-learn does.
+        What is printed: from 1 on, how many fits there are, and whether they make many
+        groups; from 2 on, how many models are trained so far; from 3 on, how far each
+        stack is, every few seconds and at its end. Fits one at a time print what
+        scikit-learn does.
     pre_dispatch : int or str, default="2*n_jobs"
         Jobs that are handed to the workers in advance, as in joblib.
     random_state : int, RandomState instance or None, default=None
@@ -428,6 +443,8 @@ class VectorizedRandomizedSearchCV(_VectorizedSearch, RandomizedSearchCV):
     turn. Steps before the last of a pipeline are fitted once for each split and
     distinct setting of their own parameters. Left to one fit at a time are estimators
     with ``max_time`` or callbacks, and fits that are given more than ``sample_weight``.
+    Callbacks that scikit-learn propagates, such as its ``ProgressBar``, watch the
+    search whether they are set on it or on the estimator.
 
     With an integer ``random_state``, the scores are those of RandomizedSearchCV over
     the same estimator and splits, but for rounding: products of other shapes are
@@ -550,9 +567,10 @@ class VectorizedHalvingGridSearchCV(HalvingGridSearchCV, _VectorizedSearch):
         the backend, such as "dask". A worker computes on a share of the cores; a single
         one has them all. On CUDA, one process trains all models, whatever is asked for.
     verbose : int, default=0
-        What is printed: from 1 on, how many fits there are; from 2 on, how many models
-        are trained so far; from 3 on, every epoch of every stack. Fits one at a time
-        print what scikit-learn does.
+        What is printed: from 1 on, how many fits there are, and whether they make many
+        groups; from 2 on, how many models are trained so far; from 3 on, how far each
+        stack is, every few seconds and at its end. Fits one at a time print what
+        scikit-learn does.
     max_bytes : int or None, default=None
         Bytes that the arrays of the models trained at once may take, about; more models
         are trained stack by stack. None is what a cache holds, 12 MiB, and on CUDA 0.4
@@ -731,9 +749,10 @@ class VectorizedHalvingRandomSearchCV(HalvingRandomSearchCV, _VectorizedSearch):
         the backend, such as "dask". A worker computes on a share of the cores; a single
         one has them all. On CUDA, one process trains all models, whatever is asked for.
     verbose : int, default=0
-        What is printed: from 1 on, how many fits there are; from 2 on, how many models
-        are trained so far; from 3 on, every epoch of every stack. Fits one at a time
-        print what scikit-learn does.
+        What is printed: from 1 on, how many fits there are, and whether they make many
+        groups; from 2 on, how many models are trained so far; from 3 on, how far each
+        stack is, every few seconds and at its end. Fits one at a time print what
+        scikit-learn does.
     max_bytes : int or None, default=None
         Bytes that the arrays of the models trained at once may take, about; more models
         are trained stack by stack. None is what a cache holds, 12 MiB, and on CUDA 0.4

@@ -340,7 +340,7 @@ def _train(
             improved = [place for place in going if histories[members[place]].improved]
             _put(best, [members[place] for place in improved], stack, improved)
         if shared.verbose:
-            print(_line(histories, running))
+            print(_line(histories[running[0]], shared.max_iter))
         ended = epoch.ended
         if watch is not None:
             ended = watch.after_epoch(stack, [histories[n] for n in running]) or ended
@@ -458,19 +458,18 @@ def _slow_down(models: Models, place: int) -> None:
     models.slowed[place] /= ADAPTIVE_DIVISOR
 
 
-def _line(histories: Sequence[History], running: Sequence[int]) -> str:
-    """Return what is printed of an epoch, one number for each model."""
-    curves = {
-        "objective": [histories[model].loss_curve for model in running],
-        "validation loss": [
-            histories[model].validation_loss_curve for model in running
-        ],
-        "validation score": [histories[model].score for model in running],
-    }
-    parts = [f"Epoch {len(histories[running[0]].objective)}"]
-    for name, values in curves.items():
-        if values[0]:
-            parts.append(f"{name} {' '.join(f'{curve[-1]:.6g}' for curve in values)}")
+def _line(history: History, n_epochs: int) -> str:
+    """Return what is printed of an epoch, its columns below those of the last one."""
+    epoch, last = str(len(history.objective)), str(n_epochs)
+    parts = [f"Epoch {epoch:>{len(last)}} of {last}"]
+    for name, curve in (
+        ("objective", history.loss_curve),
+        ("validation loss", history.validation_loss_curve),
+        ("validation score", history.score),
+    ):
+        if curve:
+            parts.append(f"{name} {curve[-1]:#10.6g}")
+    parts.append(f"{history.seconds[-1]:7.2f} s")
     return ", ".join(parts)
 
 

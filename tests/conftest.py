@@ -81,6 +81,12 @@ every_minimiser = pytest.mark.parametrize(
 )
 
 
+def pytest_itemcollected(item):
+    """Refuse an id with an address in it: the workers of ``-n 2`` would not agree."""
+    if " at 0x" in item.nodeid.lower():
+        raise pytest.UsageError(f"give this parameter an id of its own: {item.nodeid}")
+
+
 @pytest.fixture(params=["cpu", "cuda"])
 def device(request):
     """Give every device of this machine, and skip with a word what it lacks."""
@@ -96,6 +102,14 @@ def _torch_warns_every_time():
     torch.set_warn_always(True)
     yield
     torch.set_warn_always(before)
+
+
+@pytest.fixture(autouse=True)
+def _own_handler():
+    """Let Ctrl-C be Python's own to handle: under nohup, and in some CI, it is not."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 def small(cls, **params):

@@ -137,7 +137,7 @@ EACH_BAD_PARAMETER_OF_ONE_CLASS = [
     for value in values
 ]
 EACH_BAD_PARAMETER = [
-    pytest.param(name, value, id=f"{name}={value!r}".replace("\n", " "))
+    pytest.param(name, value, id=re.sub(r"\s+(at 0x\w+)?", " ", f"{name}={value!r}"))
     for name, values in BAD_PARAMETERS.items()
     for value in values
 ]
@@ -836,13 +836,15 @@ def test_targets_that_a_loss_does_not_take_are_refused(loss, bad, match):
 @pytest.mark.parametrize("method", ["predict_proba", "predict_log_proba"])
 @pytest.mark.parametrize("loss", ["hinge", "squared_hinge", "perceptron"])
 def test_losses_without_probabilities_say_so(loss, method):
-    """The methods are not there, before and after a fit, and the cause has why."""
+    """The methods are not there, before and after a fit, and the error has why."""
     for model in (small(MiniBatchClassifier, loss=loss), stream(MiniBatchClassifier)):
         model.set_params(loss=loss)
         assert not hasattr(model, method)
-        with pytest.raises(AttributeError, match=method) as error:
+        message = f"no {method} with loss='{loss}'.*use loss='log_loss' or"
+        with pytest.raises(AttributeError, match=message):
             getattr(model, method)
-        assert f"loss='{loss}' has no probabilities" in str(error.value.__cause__)
+        with pytest.raises(AttributeError, match=message):
+            getattr(MiniBatchClassifier, method)(model, X)
 
 
 BAD_CLASS_WEIGHTS = {

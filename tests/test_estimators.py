@@ -708,14 +708,29 @@ def test_only_a_fit_that_waits_for_tol_warns():
 
 @pytest.mark.parametrize("verbose", [True, 1, 2])
 def test_verbose_prints_a_line_an_epoch(verbose, capsys):
-    """Every epoch is a line with its number and its objective."""
+    """Every epoch is a line: its number of how many, its objective, and seconds."""
     model = small(MiniBatchRegressor, verbose=verbose).fit(X, y)
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 3
     for number, line in enumerate(lines):
-        epoch, objective = re.findall(r"\d+(?:\.\d+)?", line)
-        assert int(epoch) == number + 1
+        epoch, last, objective, _ = re.findall(r"\d+(?:\.\d+)?", line)
+        assert (int(epoch), int(last)) == (number + 1, 3)
         assert float(objective) == pytest.approx(model.loss_curve_[number], rel=1e-5)
+
+
+def test_the_lines_of_all_epochs_are_aligned(capsys):
+    """Every column ends where that of the line above does, of whatever size."""
+    model = small(MiniBatchRegressor, verbose=1, max_iter=12, lr=1.0, optimizer="sgd")
+    model.set_params(early_stopping=True).fit(X, y)
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 12
+    assert (
+        len({tuple(m.end() for m in re.finditer(",|s$", line)) for line in lines}) == 1
+    )
+    for line, loss, score in zip(
+        lines, model.validation_loss_curve_, model.validation_scores_, strict=True
+    ):
+        assert f"validation loss {loss:#10.6g}, validation score {score:#10.6g}" in line
 
 
 def test_silence_is_the_default(capsys):

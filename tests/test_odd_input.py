@@ -418,6 +418,7 @@ def test_a_number_for_all_rows_is_a_weight():
 
 @pytest.mark.parametrize("kind", ROWS.values(), ids=ROWS)
 @pytest.mark.filterwarnings("ignore:X has feature names:UserWarning")
+@pytest.mark.filterwarnings("ignore:X_val must be like X:UserWarning")
 def test_odd_held_out_rows_are_judged_like_plain_ones(kind, tmp_path):
     """Held-out rows may be of another kind than those to train on."""
     model = small(MiniBatchRegressor, early_stopping=True)

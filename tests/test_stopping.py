@@ -113,14 +113,6 @@ def test_held_out_rows_are_seen_after_an_epoch_cut_short():
 # Ctrl-C
 
 
-@pytest.fixture(autouse=True)
-def _own_handler():
-    """Start from Python's own handler, and leave what there was."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
-
-
 def test_an_interrupt_is_put_off():
     """Ctrl-C raises nothing in the block, and is told from then on."""
     with interruptible() as interrupted:
