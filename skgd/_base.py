@@ -45,6 +45,7 @@ from skgd._inputs import (
     device_of,
     dtype_of,
     on_host,
+    starts_on_host,
     take_rows,
     to_device,
 )
@@ -272,7 +273,7 @@ class _MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
             "intercepts_init": intercepts_init,
         }
         given = _Given(X, y, sample_weight)
-        history = trainee._fit(examples, held_out, given, starts)
+        history = trainee._fit(examples, held_out, given, starts_on_host(starts))
         self.__dict__ = trainee.__dict__
         self._warn_of(history)
         return self

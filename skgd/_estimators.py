@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from numpy.typing import ArrayLike
+from sklearn import config_context
 from sklearn.base import ClassifierMixin, RegressorMixin
 from sklearn.utils import Tags, column_or_1d
 from sklearn.utils.class_weight import compute_class_weight, compute_sample_weight
@@ -21,7 +22,7 @@ from sklearn.utils.multiclass import check_classification_targets, type_of_targe
 from torch import Tensor
 
 from skgd._base import _MiniBatchBase
-from skgd._inputs import labels_like_input, like_input
+from skgd._inputs import labels_like_input, like_input, on_host
 from skgd._tensors import to_numpy
 from skgd._validation import (
     check_class_weight,
@@ -428,6 +429,30 @@ class MiniBatchRegressor(RegressorMixin, _MiniBatchBase):
         assert inverse_link is not None  # every loss of numbers has one
         y = like_input(inverse_link(self._raw_prediction(X))[0], X)
         return y[0] if self._y_ndim_ == 1 else y.T
+
+    def score(
+        self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None
+    ) -> float:
+        """Return the R2 of the predictions.
+
+        Parameters
+        ----------
+        X : array-like, sparse matrix or tensor of shape (n_samples, n_features)
+            Rows to predict.
+        y : array-like of shape (n_samples,) or (n_samples, n_targets)
+            Their targets.
+        sample_weight : array-like of shape (n_samples,), default=None
+            What each row counts.
+
+        Returns
+        -------
+        score : float
+            1 for targets that are predicted exactly, 0 for predictions as good as the
+            mean, and below 0 for worse ones. Of several targets, the mean.
+        """
+        weight = on_host("sample_weight", sample_weight)
+        with config_context(array_api_dispatch=False):  # y lies on the host
+            return float(super().score(X, on_host("y", y), weight))
 
     def _encode(
         self, y: Array, classes: ArrayLike | None, dtype: Any
@@ -843,6 +868,7 @@ class MiniBatchClassifier(ClassifierMixin, _MiniBatchBase):
         several_labels = len(shape) == 2 and shape[1] > 1
         if classes is None and not self.__sklearn_is_fitted__() and not several_labels:
             raise ValueError("classes must be passed on the first call to partial_fit.")
+        classes = on_host("classes", classes)
         return self._partial_fit(X, y, classes, sample_weight)
 
     def decision_function(self, X: ArrayLike) -> Array:
@@ -881,6 +907,29 @@ class MiniBatchClassifier(ClassifierMixin, _MiniBatchBase):
             return labels_like_input(to_numpy(z.T > 0).astype(np.int64), X)
         places = z[0] > 0 if self._has_one_score(z) else z.argmax(dim=0)
         return labels_like_input(self.classes_[to_numpy(places).astype(np.intp)], X)
+
+    def score(
+        self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None
+    ) -> float:
+        """Return the accuracy of the predictions.
+
+        Parameters
+        ----------
+        X : array-like, sparse matrix or tensor of shape (n_samples, n_features)
+            Rows to predict.
+        y : array-like of shape (n_samples,) or (n_samples, n_labels)
+            Their labels.
+        sample_weight : array-like of shape (n_samples,), default=None
+            What each row counts.
+
+        Returns
+        -------
+        score : float
+            The share of rows whose label, or all of whose labels, are predicted.
+        """
+        weight = on_host("sample_weight", sample_weight)
+        with config_context(array_api_dispatch=False):  # y lies on the host
+            return float(super().score(X, on_host("y", y), weight))
 
     @available_if(_has_probabilities)
     def predict_proba(self, X: ArrayLike) -> Array:

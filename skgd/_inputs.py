@@ -5,6 +5,7 @@ or a torch tensor on any device. What leaves this room is an array, a CSR matrix
 tensor of finite floats, not copied where it need not be, and targets on the host.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -162,6 +163,21 @@ def on_host(name: str, values: Any) -> Any:
     _check_dense(name, values)
     known = values.double() if values.dtype == torch.bfloat16 else values  # to NumPy
     return known.numpy(force=True)
+
+
+def for_scikit_learn(name: str, values: Any) -> Any:
+    """Return a tensor as an array, unless scikit-learn is to compute with tensors."""
+    return values if get_config()["array_api_dispatch"] else on_host(name, values)
+
+
+def starts_on_host(starts: Mapping[str, Any]) -> dict[str, Any]:
+    """Return starting weights likewise, those of a network layer by layer."""
+    return {
+        name: [on_host(name, one) for one in start]
+        if isinstance(start, list | tuple)
+        else on_host(name, start)
+        for name, start in starts.items()
+    }
 
 
 def _check_dense(name: str, values: Tensor) -> None:

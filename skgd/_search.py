@@ -6,6 +6,7 @@ What is searched, and how the best is chosen, is inherited from scikit-learn's c
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from inspect import signature
 from time import perf_counter
 from typing import Any, Self
@@ -32,6 +33,7 @@ from sklearn.utils.validation import _check_method_params
 from skgd._callbacks import has_callbacks
 from skgd._evaluation import Evaluation, Task
 from skgd._grouping import Group, last_step
+from skgd._inputs import for_scikit_learn
 from skgd._validation import check_max_bytes
 
 
@@ -74,8 +76,8 @@ class _VectorizedSearch(BaseSearchCV):
         """
         check_max_bytes(self.max_bytes)
         scorers, refit_metric = self._get_scorers()
-        X, y = indexable(X, y)
-        params = _check_method_params(X, params=params)
+        X, y = indexable(X, for_scikit_learn("y", y))
+        params = _check_method_params(X, params=_without_tensors(params))
         routed = self._get_routed_params_for_fit(params)
         split_params = routed.splitter.split
         weight = params.get("sample_weight")
@@ -137,6 +139,27 @@ class _VectorizedSearch(BaseSearchCV):
         context.call_on_fit_task_end(**told)
         return self
 
+    def score(self, X: ArrayLike, y: ArrayLike | None = None, **params: Any) -> float:
+        """Return the score of the best estimator, by the scorer that chose it.
+
+        Parameters
+        ----------
+        X : array-like, sparse matrix or tensor of shape (n_samples, n_features)
+            Rows to predict.
+        y : array-like of shape (n_samples,) or (n_samples, n_outputs), default=None
+            Their targets, or labels of classes.
+        **params : dict
+            Passed on to the scorer, if metadata routing is enabled.
+
+        Returns
+        -------
+        score : float
+            The score.
+        """
+        y, params = for_scikit_learn("y", y), _without_tensors(params)
+        score: float = super().score(X, y, **params)
+        return score
+
     def _refit(
         self,
         X: ArrayLike,
@@ -158,6 +181,14 @@ class _VectorizedSearch(BaseSearchCV):
         if hasattr(best, "feature_names_in_"):
             self.feature_names_in_ = best.feature_names_in_
         refit.call_on_fit_task_end(**told)
+
+
+def _without_tensors(params: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what comes with X and y for scikit-learn; rows stay where they lie."""
+    return {
+        name: value if name == "X_val" else for_scikit_learn(name, value)
+        for name, value in params.items()
+    }
 
 
 class VectorizedGridSearchCV(_VectorizedSearch, GridSearchCV):

@@ -15,6 +15,7 @@ from conftest import (
     X,
     Y,
     assert_same_layers,
+    every_class,
     small,
 )
 from pretended_cuda import CUDA, pretended_cuda
@@ -29,6 +30,8 @@ from skgd import (
     MiniBatchRegressor,
     VectorizedGridSearchCV,
     VectorizedHalvingGridSearchCV,
+    VectorizedHalvingRandomSearchCV,
+    VectorizedRandomizedSearchCV,
 )
 
 y, two = Y[:, 0], TASKS["two classes"][1]
@@ -156,7 +159,7 @@ def test_a_fit_is_that_on_the_cpu(cls, kind, params):
             assert_same_fit(there.partial_fit(rows, y), here.partial_fit(rows, y), rows)
 
 
-@pytest.mark.parametrize("cls", [R, C])
+@every_class
 def test_every_option_is_among_these_fits(cls):
     """A parameter that is added to an estimator is fitted with here."""
     used = {name for _, _, params in FITS.values() for name in params}
@@ -242,12 +245,11 @@ def sent(*arrays):
     return [torch.from_numpy(array).to(CUDA) for array in arrays]
 
 
-@pytest.mark.parametrize("cls", [R, C])
+@every_class
 def test_tensors_of_the_device_are_taken_for_every_array(cls):
     """Rows are computed with where they lie; what was fitted lies on the host."""
-    y = TARGETS[cls]
+    arrays = X, TARGETS[cls], WEIGHT
     held_out = ("X_val", "y_val", "sample_weight_val")
-    arrays = X, y, WEIGHT
     here = small(cls, early_stopping=True)
     here.fit(*arrays, **dict(zip(held_out, arrays, strict=True)))
     with pretended_cuda():
@@ -256,10 +258,81 @@ def test_tensors_of_the_device_are_taken_for_every_array(cls):
         assert_same_fit(there, here, X)
         assert isinstance(there.predict(tensors[0]), np.ndarray)
         assert np.array_equal(there.predict(tensors[0]), there.predict(X))
+        assert there.score(*tensors) == pytest.approx(here.score(*arrays), rel=1e-12)
         for model, (rows, targets, weight) in ((there, tensors), (here, arrays)):
             model.set_params(early_stopping=False)
             model.partial_fit(rows, targets, sample_weight=weight)
         assert_same_fit(there, here, X)
+
+
+@every_class
+@pytest.mark.parametrize("params", [{}, NETWORK], ids=["linear", "network"])
+def test_starting_weights_may_lie_on_the_device(cls, params):
+    """They are those of ``coef_init`` and the like as arrays."""
+    fitted, y = small(cls, random_state=1, **params).fit(X, TARGETS[cls]), TARGETS[cls]
+    names = ["coefs_", "intercepts_"] if params else ["coef_", "intercept_"]
+    starts = {f"{name}init": getattr(fitted, name) for name in names}
+    here = small(cls, **params).fit(X, y, **starts)
+    with pretended_cuda():
+        sent_starts = {
+            name: sent(*start) if params else sent(start)[0]
+            for name, start in starts.items()
+        }
+        there = small(cls, **params).fit(X, y, **sent_starts)
+    assert_same_fit(there, here, X)
+
+
+def test_classes_may_lie_on_the_device():
+    """Those of a stream, named in the first call and again."""
+    here, classes = small(C), np.unique(labels)
+    here.partial_fit(X, labels, classes=classes).partial_fit(X, labels)
+    with pretended_cuda():
+        [classes] = sent(classes)
+        there = small(C).partial_fit(X, labels, classes=classes)
+        there.partial_fit(X, labels, classes=classes)
+    assert_same_fit(there, here, X)
+
+
+SEARCHES = {
+    "grid": (VectorizedGridSearchCV, GRID, {}),
+    "random": (VectorizedRandomizedSearchCV, GRID, {"n_iter": 2}),
+    "halving": (VectorizedHalvingGridSearchCV, GRID, {"factor": 2}),
+    "random halving": (VectorizedHalvingRandomSearchCV, GRID, {"factor": 2}),
+}
+
+
+@every_class
+@pytest.mark.parametrize(("search", "grid", "params"), SEARCHES.values(), ids=SEARCHES)
+def test_searches_take_tensors_of_the_device(cls, search, grid, params):
+    """Rows, targets and weights, in fit and in score."""
+    arrays = X, TARGETS[cls], WEIGHT
+    if search is not VectorizedGridSearchCV:
+        params = {"random_state": 0, **params}
+    if search is VectorizedHalvingRandomSearchCV:
+        params = {"n_candidates": 4, **params}
+    search = search(small(cls, batch_size=4), grid, cv=3, **params)
+    here = clone(search).fit(X, TARGETS[cls], sample_weight=WEIGHT)
+    with pretended_cuda():
+        rows, targets, weight = sent(*arrays)
+        there = search.fit(rows, targets, sample_weight=weight)
+        assert_same_fit(there.best_estimator_, here.best_estimator_, X)
+        assert there.score(rows, targets) == pytest.approx(here.score(*arrays[:2]))
+    scores = [one.cv_results_["mean_test_score"] for one in (there, here)]
+    np.testing.assert_allclose(*scores)
+    assert all(group.together for group in there.groups_)
+
+
+@pytest.mark.parametrize("scoring", ["accuracy", accuracy, "neg_log_loss"])
+def test_a_search_scores_by_labels_on_the_host(scoring):
+    """Scorers of scikit-learn, and of the caller, are given arrays as targets."""
+    search = VectorizedGridSearchCV(small(C), GRID, cv=3, scoring=scoring)
+    here = clone(search).fit(X, labels)
+    with pretended_cuda():
+        rows, targets = sent(X, labels)
+        there = search.fit(rows, targets)
+        assert there.score(rows, targets) == pytest.approx(here.score(X, labels))
+    scores = [one.cv_results_["mean_test_score"] for one in (there, here)]
+    np.testing.assert_allclose(*scores)
 
 
 # Waits
