@@ -19,7 +19,12 @@ from torch import Tensor
 
 from skgd._sparse import csr
 from skgd._tensors import device_named, to_numpy, to_tensor
-from skgd._validation import check_numeric, check_unmasked, conversion_of
+from skgd._validation import (
+    check_numeric,
+    check_places,
+    check_unmasked,
+    conversion_of,
+)
 
 Array = npt.NDArray[Any]
 Rows = Any  # Array | csr_array | csr_matrix | Tensor
@@ -32,7 +37,7 @@ def checked_rows(estimator: Any, X: Any, dtypes: list[Any]) -> Rows:
     with conversion_of("X"):
         if _is_like_first(estimator, X, dtypes) and _is_plain(X):
             return X
-        X = check_numeric("X", X)
+        X = check_numeric("X", in_its_shape("X", X))
         rows = validate_data(
             estimator, X, dtype=dtypes, accept_sparse="csr", reset=False
         )
@@ -47,7 +52,7 @@ def checked_rows_and_targets(
     The first call of an estimator notes the number of features and their names, later
     ones are held against them.
     """
-    y = on_host("y", y)
+    y = in_its_shape("y", on_host("y", y))
     check_unmasked("y", y)
     checks = {"multi_output": True, "y_numeric": numeric}
     if isinstance(X, Tensor):
@@ -60,11 +65,21 @@ def checked_rows_and_targets(
             column = type(y) is np.ndarray and y.shape == X.shape[:1]
             if column and _is_plain(X) and _is_plain(y):
                 return X, y
-        X, dtypes = check_numeric("X", X), _dtypes_of_frame(X, dtypes)
+        X = check_numeric("X", in_its_shape("X", X))
+        dtypes = _dtypes_of_frame(X, dtypes)
         rows, targets = validate_data(
             estimator, X, y, dtype=dtypes, accept_sparse="csr", reset=first, **checks
         )
     return _native(rows), _dense(targets)
+
+
+def in_its_shape(name: str, values: Any) -> Any:
+    """Return a sparse matrix whose entries lie in its shape, and all else as it is."""
+    if not issparse(values):
+        return values
+    matrix = values.tocsr() if values.format == "lil" else values  # it says where
+    check_places(name, matrix)
+    return matrix
 
 
 def _is_plain(array: Array) -> bool:

@@ -33,7 +33,7 @@ from sklearn.utils.validation import _check_method_params
 from skgd._callbacks import has_callbacks
 from skgd._evaluation import Evaluation, Task
 from skgd._grouping import Group, last_step
-from skgd._inputs import for_scikit_learn
+from skgd._inputs import for_scikit_learn, in_its_shape
 from skgd._validation import check_max_bytes
 
 
@@ -76,7 +76,8 @@ class _VectorizedSearch(BaseSearchCV):
         """
         check_max_bytes(self.max_bytes)
         scorers, refit_metric = self._get_scorers()
-        X, y = indexable(X, for_scikit_learn("y", y))
+        y = for_scikit_learn("y", in_its_shape("y", y))
+        X, y = indexable(in_its_shape("X", X), y)
         params = _check_method_params(X, params=_without_tensors(params))
         routed = self._get_routed_params_for_fit(params)
         split_params = routed.splitter.split

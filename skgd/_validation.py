@@ -261,6 +261,45 @@ def check_unmasked(name: str, values: Any) -> None:
         raise ValueError(msg)
 
 
+def check_places(name: str, matrix: Any) -> None:
+    """Refuse a sparse matrix that has entries outside of its shape.
+
+    What it says of itself is believed by SciPy and scikit-learn, which then read and
+    write elsewhere in memory.
+    """
+    if matrix.format == "coo":
+        places = list(enumerate(matrix.coords))
+    elif matrix.format in ("csr", "csc", "bsr"):
+        check_starts(name, matrix)
+        along = 0 if matrix.format == "csc" else 1
+        places = [(along, matrix.indices[: matrix.indptr[-1]])]
+    else:  # the others hold no places, or SciPy has looked at them
+        return
+    for axis, indices in places:
+        # A negative number is a large one without its sign: one pass finds both.
+        unsigned = indices.view(indices.dtype.str.replace("i", "u"))
+        block = matrix.blocksize[axis] if matrix.format == "bsr" else 1
+        if len(indices) and unsigned.max() >= matrix.shape[axis] // block:
+            place = int(indices[unsigned.argmax()]) * block
+            msg = (
+                f"{name} must have its entries in its shape, {matrix.shape}. Got one "
+                f"in {('row', 'column')[axis]} {place}."
+            )
+            raise ValueError(msg)
+
+
+def check_starts(name: str, matrix: Any) -> None:
+    """Refuse a sparse matrix whose rows, or columns, are no pieces of its entries."""
+    starts = matrix.indptr
+    n_entries = min(len(matrix.indices), len(matrix.data))
+    if starts[0] != 0 or starts[-1] > n_entries or (starts[1:] < starts[:-1]).any():
+        msg = (
+            f"{name} must have an indptr that rises from 0 to at most the {n_entries} "
+            f"entries. Got {_listed(starts)}."
+        )
+        raise ValueError(msg)
+
+
 @contextmanager
 def conversion_of(names: str) -> Iterator[None]:
     """Say in errors of the block what did not become numbers.
