@@ -23,6 +23,7 @@ from skgd._validation import (
     check_numeric,
     check_places,
     check_unmasked,
+    columns_of,
     conversion_of,
 )
 
@@ -105,12 +106,12 @@ def _is_like_first(estimator: Any, X: Any, dtypes: list[Any]) -> bool:
 def _dtypes_of_frame(X: Any, dtypes: list[Any]) -> list[Any]:
     """Return float32 alone, if it will do and all columns of a frame are of it.
 
-    scikit-learn sees no dtype of NumPy in the frames of polars and in the nullable
-    columns of pandas, and would turn them into the first one.
+    scikit-learn sees no dtype of NumPy in the frames of polars, the tables of pyarrow
+    and the nullable columns of pandas, and would turn them into the first one.
     """
-    columns = {str(dtype) for dtype in X.dtypes} if hasattr(X, "columns") else set()
-    float32 = np.dtype(np.float32)
-    return [float32] if columns == {"Float32"} and float32 in dtypes else dtypes
+    columns, float32 = {str(dtype) for _, dtype in columns_of(X)}, np.dtype(np.float32)
+    of_float32 = columns in ({"Float32"}, {"float"}, {"float[pyarrow]"})
+    return [float32] if of_float32 and float32 in dtypes else dtypes
 
 
 def take_rows(X: Rows, places: npt.NDArray[np.int64]) -> Rows:

@@ -239,15 +239,30 @@ def check_numeric(name: str, values: Any) -> Any:
 
     Dates, records and masks are refused: they would turn into numbers in silence.
     """
-    values = np.asarray(values) if isinstance(values, list | tuple) else values
+    of_arrow = hasattr(values, "to_pylist") and not hasattr(values, "schema")
+    if isinstance(values, list | tuple) or of_arrow:
+        values = np.asarray(values)
     check_unmasked(name, values)
-    a_column_each = not hasattr(values, "dtype") and hasattr(values, "dtypes")
-    for dtype in values.dtypes if a_column_each else [getattr(values, "dtype", None)]:
+    columns = columns_of(values) or [(None, getattr(values, "dtype", None))]
+    for _, dtype in columns:
         temporal = getattr(dtype, "is_temporal", bool)()  # the word of polars
+        temporal = temporal or str(dtype).startswith(("date", "time", "duration"))
         if temporal or getattr(dtype, "kind", "f") in "mMV":
             msg = f"{name} must hold numbers. Got dtype {dtype}; turn it into numbers."
             raise ValueError(msg)
     return values
+
+
+def columns_of(frame: Any) -> list[tuple[Any, Any]]:
+    """Return the names and dtypes of the columns of a data frame, none of what is none.
+
+    Frames of pandas and polars, and tables of pyarrow, have them.
+    """
+    if hasattr(frame, "columns") and hasattr(frame, "dtypes"):
+        return list(zip(frame.columns, frame.dtypes, strict=True))
+    if hasattr(frame, "column_names") and hasattr(frame, "schema"):
+        return list(zip(frame.column_names, frame.schema.types, strict=True))
+    return []
 
 
 def check_unmasked(name: str, values: Any) -> None:
