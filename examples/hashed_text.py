@@ -39,7 +39,11 @@ def read_texts(n_modules):
 def some_modules(package, n_modules):
     """Return so many files of the package, or all, spread over its folders."""
     root = Path(find_spec(package).origin).parent
-    paths = [path for path in sorted(root.rglob("*.py")) if "test" not in str(path)]
+    paths = [
+        path
+        for path in sorted(root.rglob("*.py"))
+        if "test" not in str(path.relative_to(root))
+    ]
     places = np.linspace(0, len(paths), min(n_modules, len(paths)), endpoint=False)
     return [paths[place] for place in places.astype(int)]
 

@@ -10,10 +10,10 @@ from __future__ import annotations  # help() then shows ArrayLike, not all it st
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from copy import deepcopy
-from functools import partial, reduce, wraps
+from functools import partial, wraps
 from math import isfinite, nan
 from time import monotonic
-from typing import Any, NamedTuple, Self, TypeVar, cast
+from typing import Any, NamedTuple, Never, Self, TypeVar, cast
 from warnings import warn
 
 import numpy as np
@@ -46,8 +46,10 @@ from skgd._inputs import (
     device_of,
     dtype_of,
     on_host,
+    starts_on_host,
     take_rows,
     to_device,
+    warn_of_unlike,
 )
 from skgd._losses import LOSSES, Loss
 from skgd._network import (
@@ -61,6 +63,7 @@ from skgd._network import (
     raw_prediction,
 )
 from skgd._optimizers import OPTIMIZERS, PerModel, variant
+from skgd._peers import check_call, check_no_others, of_peers
 from skgd._schedules import LAID_OUT
 from skgd._sparse import csr, first_output, is_wide
 from skgd._steps import Models, Shared
@@ -195,6 +198,36 @@ class _MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
 
     _losses: tuple[str, ...]  # what the parameter ``loss`` may be
 
+    # The parameters are those of ``__init__``, which is found before this one by help,
+    # editors, mypy and scikit-learn, and is what a subclass overrides. Copies and
+    # pickles are made without arguments. A wrapper of every ``__init__`` would be in
+    # the way of all of these.
+    def __new__(cls, *args: Any, **kwargs: Any) -> Self:
+        """Return a new estimator; names that are a peer's are told what they are."""
+        check_call(cls.__name__, cls.__init__, args, kwargs)
+        new: Self = super().__new__(cls)
+        return new
+
+    def set_params(self, **params: Any) -> Self:
+        """Set parameters, as scikit-learn's estimators do.
+
+        Parameters
+        ----------
+        **params : dict
+            Parameters and their values.
+
+        Returns
+        -------
+        self : object
+            The estimator.
+        """
+        unknown = params.keys() - set(self._get_param_names())
+        peers = of_peers(type(self).__name__, sorted(unknown))
+        if peers:
+            raise ValueError(peers)
+        super().set_params(**params)
+        return self
+
     @abstractmethod
     def _encode(
         self, y: Array, classes: ArrayLike | None, dtype: Any
@@ -254,6 +287,7 @@ class _MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
         intercept_init: ArrayLike | None = None,
         coefs_init: Sequence[ArrayLike] | None = None,
         intercepts_init: Sequence[ArrayLike] | None = None,
+        **others: Never,
     ) -> Self:
         """Train on X and y for up to ``max_iter`` epochs.
 
@@ -285,6 +319,8 @@ class _MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
         coefs_init, intercepts_init : list of array-like, default=None
             Starting weights of a network, of the shapes of ``coefs_`` and
             ``intercepts_``. None draws the former and starts the latter at zero.
+        **others : Never
+            There must be none; the error says what another library's names are here.
 
         Returns
         -------
@@ -295,12 +331,15 @@ class _MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
         ------
         ValueError
             If a parameter or the data are not what they must be, or if training
-            diverges: ends far above the loss it began with, or grows and grows. The
+            diverges: its loss is no longer a number, or grows while it is 100 times
+            that of the best constant prediction, and of the weights it began with. The
             estimator is then as it was. With ``early_stopping``, training that diverges
-            warns, and returns to the best weights it had.
+            warns, and returns to the best weights it had, if an epoch had better ones
+            than the start.
         KeyboardInterrupt
             After Ctrl-C, when the model is stored.
         """
+        check_no_others(f"{type(self).__name__}.fit", others)
         check_parameters(self, self._losses)
         trainee = self._trainee()
         first = not (self.warm_start and self.__sklearn_is_fitted__())
@@ -324,6 +363,7 @@ class _MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
                     training=examples,
                 )
                 check_outputs(len(examples.targets), len(held_out.targets))
+            warn_of_unlike(examples.rows, held_out.rows)
         self._warn_of_batch_size(len(examples.labels))
         starts = {
             "coef_init": coef_init,
@@ -332,7 +372,7 @@ class _MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
             "intercepts_init": intercepts_init,
         }
         given = _Given(X, y, sample_weight)
-        history = trainee._fit(examples, held_out, given, starts)
+        history = trainee._fit(examples, held_out, given, starts_on_host(starts))
         self.__dict__ = trainee.__dict__
         if history.ended == INTERRUPTED:
             raise KeyboardInterrupt(self._interruption())
@@ -886,7 +926,10 @@ class _MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
         those that there are belong to the estimator as well.
         """
         self.t_ = history.t[-1] if history.t else models.t
-        self._stream_ = tuple(reduce(Stream.then, history.loss[told:], self._stream()))
+        stream = self._stream()
+        for loss in history.loss[told:]:
+            stream = stream.then(loss)
+        self._stream_ = tuple(stream)
         self.n_iter_ = getattr(self, "n_iter_", 0) + len(history.objective) - told
         times = getattr(self, "time_curve_", [])
         spent = times[-told - 1] if len(times) > told else 0.0
@@ -963,6 +1006,9 @@ class _MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
         return [*layers[:-1], last]
 
     def _divergence(self, history: History) -> str:
+        kept = ""
+        if self.early_stopping and _has_best(history):
+            kept = " The weights kept are those that did best on the held-out rows."
         times = history.times_constant
         grown = (
             f"the loss grew to {times:.3g} times that of the best constant prediction"
@@ -973,7 +1019,7 @@ class _MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
             f"Training diverged in epoch {len(history.objective)}: {grown} "
             f"(lr={self.lr!r}, optimizer={self.optimizer!r}). Either (a) lr is too "
             "large for these data: lower it; or (b) a feature has a large scale: "
-            f"standardise X first.{self._advice_on_targets()}"
+            f"standardise X first.{self._advice_on_targets()}{kept}"
         )
 
     def _advice_on_targets(self) -> str:
@@ -997,38 +1043,41 @@ class _MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
 
     def _warn_of(self, history: History) -> None:
         """Warn of training that has ended otherwise than by settling."""
-        sentence = self._concern(history)
-        if sentence:
-            warn(sentence, ConvergenceWarning, _OF_THE_CALLER)
+        sentences = {
+            Ending.DIVERGED: self._divergence,
+            Ending.WORSE_THAN_CONSTANT: self._worse_than_constant,
+            Ending.LED_AWAY: self._led_away,
+            Ending.UNSETTLED: self._unsettled,
+        }
+        ending = self._ending(history)
+        if ending in sentences:
+            warn(sentences[ending](history), ConvergenceWarning, _OF_THE_CALLER)
 
-    def _concern(self, history: History) -> str:
-        """Return what is to be said of training that has not settled well, if any."""
-        ending = ending_of(history)
-        kept_start = history.begun_anew and isfinite(history.best)
-        if ending == Ending.DIVERGED:
-            best = "The weights kept are those that did best on the held-out rows."
-            return f"{self._divergence(history)} {best}"
-        if ending == Ending.WORSE_THAN_CONSTANT:
-            return (
-                f"Training ended with a loss {history.times_constant:.3g} times that "
-                "of the best constant prediction, which would serve better (lr="
-                f"{self.lr!r}, optimizer={self.optimizer!r}). Lower lr, or raise "
-                "max_iter if the loss still falls, and standardise X."
-                f"{self._advice_on_targets()}"
-            )
-        if kept_start:
-            return (
-                "No epoch did better on the held-out rows than the weights that "
-                "training began with, which are kept. Try another lr, or more "
-                "held-out rows."
-            )
-        settles = self.tol is None or history.converged or bool(history.ended)
-        if settles or self.lr_schedule in LAID_OUT:
-            return ""
+    def _ending(self, history: History) -> Ending:
+        """Return how training ended; schedules that are laid out end as they should."""
+        settles = self.tol is not None and self.lr_schedule not in LAID_OUT
+        return ending_of(history, settles=settles)
+
+    def _worse_than_constant(self, history: History) -> str:
+        return (
+            f"Training ended with a loss {history.times_constant:.3g} times that of "
+            f"the best constant prediction, which would serve better (lr={self.lr!r}, "
+            f"optimizer={self.optimizer!r}). Lower lr, or raise max_iter if the loss "
+            f"still falls, and standardise X.{self._advice_on_targets()}"
+        )
+
+    def _led_away(self, history: History) -> str:
+        return (
+            "No epoch did better on the held-out rows than the weights that training "
+            f"began with, which are kept (lr={self.lr!r}, optimizer="
+            f"{self.optimizer!r}). Try another lr, or hold out more rows."
+        )
+
+    def _unsettled(self, history: History) -> str:
         return (
             f"Training stopped after max_iter={self.max_iter} epochs before it had "
             f"settled: {self._progress(history)}. Raise max_iter, or lr; tol=None "
-            f"trains for max_iter epochs without this warning."
+            "trains for max_iter epochs without this warning."
             f"{self._advice_on_targets()}"
         )
 

@@ -10,13 +10,14 @@ A callback asks for batches by an attribute ``wants_batches`` that is true. Any 
 stops the training by returning True from ``on_fit_task_end`` of an epoch or a batch.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from math import nan
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
-from sklearn.callback import CallbackSupportMixin
+from sklearn.callback import AutoPropagatedCallback, CallbackSupportMixin, ProgressBar
 from sklearn.callback import with_callbacks as _with_callbacks
 
 from skgd._weights import flat_weights
@@ -27,9 +28,12 @@ __all__ = [
     "Trajectory",
     "WeightTrajectory",
     "has_callbacks",
+    "propagated_of",
     "subtask",
     "task_of_search",
     "with_callbacks",
+    "with_more_callbacks",
+    "without_callbacks_",
     "without_contexts_",
 ]
 
@@ -55,6 +59,60 @@ def without_contexts_(estimator: Any) -> None:
     """Drop what belongs to a fit under way; a copy made meanwhile is no part of it."""
     for name in _CONTEXTS:
         vars(estimator).pop(name, None)
+
+
+def _steps_of(estimator: Any) -> Iterator[Any]:
+    """Give an estimator, and if it is a pipeline its last step, and so on."""
+    while estimator is not None:
+        yield estimator
+        steps = getattr(estimator, "steps", [])
+        estimator = steps[-1][1] if steps else None
+
+
+def propagated_of(search: Any) -> list[Any]:
+    """Return the callbacks of a search's estimator that are to be the search's own.
+
+    scikit-learn hands those that it propagates, such as ProgressBar, from the outermost
+    estimator inwards, and refuses them further inside. A search that is not outermost
+    itself leaves it at that.
+    """
+    if hasattr(search, "_parent_callback_ctx"):
+        return []
+    callbacks = (
+        callback
+        for estimator in _steps_of(search.estimator)
+        for callback in getattr(estimator, "_skl_callbacks", [])
+        if isinstance(callback, AutoPropagatedCallback)
+    )
+    return list({id(callback): callback for callback in callbacks}.values())
+
+
+def without_callbacks_(estimator: Any, callbacks: Sequence[Any]) -> None:
+    """Take these callbacks from an estimator and from the last steps in it."""
+    for one in _steps_of(estimator):
+        own = getattr(one, "_skl_callbacks", [])
+        others = [callback for callback in own if callback not in callbacks]
+        if len(others) < len(own):
+            one.set_callbacks(*others)
+
+
+@contextmanager
+def with_more_callbacks(search: Any, callbacks: Sequence[Any]) -> Iterator[None]:
+    """Let a search have more callbacks in the block, in which its task begins.
+
+    Of several ProgressBars the first one counts: scikit-learn has one in a run.
+    """
+    own = list(getattr(search, "_skl_callbacks", []))
+    all_of_them = list(own)
+    for callback in callbacks:
+        bars = [one for one in all_of_them if isinstance(one, ProgressBar)]
+        if callback not in own and not (bars and isinstance(callback, ProgressBar)):
+            all_of_them.append(callback)
+    search.set_callbacks(*all_of_them)
+    try:
+        yield
+    finally:
+        search.set_callbacks(*own)
 
 
 def task_of_search(context: Any, search: Any, n_tasks: int) -> Any:

@@ -10,6 +10,7 @@ from __future__ import annotations  # help() then shows ArrayLike, not all it st
 from collections.abc import Mapping, Sequence
 from copy import copy
 from itertools import pairwise
+from numbers import Real
 from typing import Any, NamedTuple, Self
 
 import numpy as np
@@ -17,7 +18,7 @@ import numpy.typing as npt
 from numpy.typing import ArrayLike
 from sklearn.utils.validation import check_is_fitted
 
-from skgd._callbacks import Trajectory
+from skgd._callbacks import Trajectory, WeightTrajectory
 from skgd._estimators import MiniBatchClassifier, MiniBatchRegressor
 from skgd._tensors import numpy_as_usual
 from skgd._weights import flat_weights
@@ -34,8 +35,17 @@ _X = {
 # More lines than these take their colours from a scale, and have no legend.
 _MOST_COLOURS, _MOST_NAMES = 10, 15
 
-# A log scale helps from here on, as the ratio of the largest loss to the smallest.
+# A legend of more lines stands beside the picture, for it would hide curves.
+_MOST_INSIDE = 4
+
+# A log scale helps from here on, as the ratio of the largest number to the smallest.
 _DECADE = 10.0
+
+# What the curves are: the objective is of the batches before their steps.
+_TRAINING, _HELD_OUT = "training, with penalty", "held out, without"
+
+# Of the scores of many candidates, this share is as bad as the worst colour says.
+_WORST_SHARE = 0.1
 
 
 class LossCurveDisplay:
@@ -57,6 +67,15 @@ class LossCurveDisplay:
         What the legend calls the lines.
     x_label : str, default="epochs"
         Label of the horizontal axis.
+    kept : list of (int or None), default=None
+        For each line the epoch whose weights early stopping kept, 1 for the first.
+    best : int, default=None
+        The line that is drawn on top of the others.
+    color_values : list, default=None
+        What the colour of each line tells: numbers, which have a colour bar, or else
+        values that the legend names.
+    color_label : str, default=""
+        What these values are.
 
     Attributes
     ----------
@@ -68,8 +87,12 @@ class LossCurveDisplay:
         The curves.
     validation_lines_ : list of (matplotlib Line2D or None)
         The curves on validation data, dashed.
+    kept_ : list of (matplotlib Line2D or None)
+        The marks of the epochs whose weights were kept.
     bands_ : list of matplotlib artist
-        The bands.
+        The bands; of many lines, that of the best only.
+    colorbar_ : matplotlib Colorbar or None
+        What the colours tell, if they are of numbers.
 
     See Also
     --------
@@ -98,6 +121,10 @@ class LossCurveDisplay:
         bands: Sequence[tuple[Array, Array]] | None = None,
         names: Sequence[str] | None = None,
         x_label: str = "epochs",
+        kept: Sequence[int | None] | None = None,
+        best: int | None = None,
+        color_values: Sequence[Any] | None = None,
+        color_label: str = "",
     ) -> None:
         self.x = x
         self.losses = losses
@@ -105,6 +132,10 @@ class LossCurveDisplay:
         self.bands = bands
         self.names = names
         self.x_label = x_label
+        self.kept = kept
+        self.best = best
+        self.color_values = color_values
+        self.color_label = color_label
 
     @classmethod
     @numpy_as_usual
@@ -119,6 +150,11 @@ class LossCurveDisplay:
         **line_kw: Any,
     ) -> Self:
         """Draw the loss curves of fitted estimators.
+
+        That of training is ``loss_curve_``, the objective, penalty included, of the
+        batches before their steps; that of the held-out rows ``validation_loss_curve_``
+        after the epoch, without penalty. A dot marks ``best_iter_``, the epoch whose
+        weights early stopping kept.
 
         Parameters
         ----------
@@ -176,6 +212,7 @@ class LossCurveDisplay:
             ],
             names=names,
             x_label=x_label,
+            kept=[getattr(model, "best_iter_", None) for model in models],
         )
         return display.plot(ax, log_scale=log_scale, line_kw=line_kw)
 
@@ -186,14 +223,16 @@ class LossCurveDisplay:
         search: Any,
         *,
         names: Sequence[str] | None = None,
+        color_by: str | None = None,
         ax: Any = None,
         log_scale: bool | str = "auto",
         **line_kw: Any,
     ) -> Self:
         """Draw the mean loss curve of every candidate of a search, over its splits.
 
-        A band goes from the lowest to the highest loss of the splits. Splits that
-        stopped earlier count with their last loss.
+        A band goes from the lowest to the highest loss of the splits; of more than ten
+        candidates, it is drawn for the best one only. Splits that stopped earlier count
+        with their last loss. The best candidate is drawn on top.
 
         Parameters
         ----------
@@ -201,6 +240,11 @@ class LossCurveDisplay:
             A fitted one.
         names : list of str, default=None
             What the legend calls them. None names the parameters in which they differ.
+        color_by : str, default=None
+            What the colours tell: a parameter by its name, with or without what comes
+            before the last "__", or "score", the mean test score. None gives up to ten
+            candidates colours of their own; of more, the colours tell the parameter in
+            which they differ, if it is a single one of numbers, and else the score.
         ax : matplotlib Axes, default=None
             Where to draw. None makes a new figure.
         log_scale : bool or "auto", default="auto"
@@ -223,23 +267,28 @@ class LossCurveDisplay:
             raise ValueError(msg)
         params = search.cv_results_["params"]
         names = _names(params) if names is None else names
-        told = [  # fits that failed, or of other estimators, have no curve
-            ([curve for curve in curves if len(curve)], name)
-            for curves, name in zip(search.loss_curves_, names, strict=True)
+        values, label = _told_by_colour(search, color_by)
+        # Fits that failed, or of other estimators, have no curve.
+        of_candidates = [
+            [curve for curve in curves if len(curve)] for curves in search.loss_curves_
         ]
-        told = [(curves, name) for curves, name in told if curves]
-        if not told:
+        drawn = [n for n, curves in enumerate(of_candidates) if curves]
+        if not drawn:
             msg = (
                 "search must have candidates with loss curves. Got none; its groups_ "
                 "say how they were trained."
             )
             raise ValueError(msg)
-        candidates = [_filled(curves) for curves, _ in told]
+        candidates = [_filled(of_candidates[n]) for n in drawn]
+        best = getattr(search, "best_index_", None)
         display = cls(
             x=[np.arange(1, curves.shape[1] + 1) for curves in candidates],
             losses=[curves.mean(axis=0) for curves in candidates],
             bands=[(curves.min(axis=0), curves.max(axis=0)) for curves in candidates],
-            names=[name for _, name in told],
+            names=[names[n] for n in drawn] if len(params) > 1 else None,
+            best=drawn.index(best) if best in drawn else None,
+            color_values=None if values is None else [values[n] for n in drawn],
+            color_label=label,
         )
         return display.plot(ax, log_scale=log_scale, line_kw=line_kw)
 
@@ -273,19 +322,24 @@ class LossCurveDisplay:
         """
         self.ax_, self.figure_ = _axes_and_figure("LossCurveDisplay", ax)
         self.lines_, self.validation_lines_, self.bands_ = [], [], []
-        line_kw = {"linewidth": 1.8, **(line_kw or {})}
+        self.kept_, self.colorbar_ = [], None
         n_lines = len(self.losses)
-        names = ["training"] * n_lines if self.names is None else self.names
+        many = n_lines > _MOST_COLOURS
+        names = [_TRAINING] * n_lines if self.names is None else self.names
         validation = self.validation_losses or [None] * n_lines
+        kept = self.kept or [None] * n_lines
+        colours, scale = _colours(n_lines, self.color_values, self.color_label)
         for n, (x, losses, losses_val) in enumerate(
             zip(self.x, self.losses, validation, strict=True)
         ):
-            kw = {"color": _colour(n, n_lines), "label": names[n], **line_kw}
+            kw = {"color": colours[n], "label": names[n]}
+            kw |= {"linewidth": 1.0 if many else 1.8, **self._of_the_best(n)}
+            kw |= line_kw or {}
             if len(x) == 1:
                 kw.setdefault("marker", "o")  # a line of one point is nothing to see
             [line] = self.ax_.plot(x, losses, **kw)
             self.lines_.append(line)
-            if self.bands is not None:
+            if self.bands is not None and (n == self.best or not many):
                 low, high = self.bands[n]
                 band = self.ax_.fill_between(
                     x, low, high, color=line.get_color(), alpha=0.2, linewidth=0
@@ -294,20 +348,46 @@ class LossCurveDisplay:
             line_val = None
             if losses_val is not None:
                 kw |= {"color": line.get_color(), "linestyle": "--"}
-                kw |= {"label": "validation" if n_lines == 1 else f"{names[n]}, valid."}
+                kw |= {"label": _HELD_OUT if n_lines == 1 else f"{names[n]}, held out"}
                 kw |= validation_line_kw or {}
                 [line_val] = self.ax_.plot(x, losses_val, **kw)
             self.validation_lines_.append(line_val)
+            self.kept_.append(self._mark(line_val or line, kept[n]))
         drawn = [line for line in self.validation_lines_ if line is not None]
         if log_scale is True or (log_scale == "auto" and self._spans_a_decade()):
             self.ax_.set_yscale("log")
+            _thin_ticks(self.ax_)
         if all(np.issubdtype(np.asarray(x).dtype, np.integer) for x in self.x):
             self.ax_.xaxis.get_major_locator().set_params(integer=True)
-        self.ax_.set(xlabel=self.x_label, ylabel="loss")
+        y_label = "loss" if drawn else "training objective"
+        self.ax_.set(xlabel=self.x_label, ylabel=y_label)
         self.ax_.grid(alpha=0.3)
-        if (self.names is not None or drawn) and n_lines <= _MOST_NAMES:
-            self._add_legend(drawn)
+        if scale is not None:
+            extend = "min" if self.color_label.startswith(_SCORE) else "neither"
+            self.colorbar_ = self.figure_.colorbar(
+                scale, ax=self.ax_, label=self.color_label, extend=extend
+            )
+        self._add_legend(drawn, colours)
         return self
+
+    def _of_the_best(self, n: int) -> dict[str, Any]:
+        """Return how the best line is drawn, if it is the one: above, and outlined."""
+        if n != self.best or len(self.losses) == 1:
+            return {}
+        from matplotlib.patheffects import withStroke
+
+        outline = [withStroke(linewidth=4.5, foreground="black")]
+        return {"linewidth": 2.5, "path_effects": outline, "zorder": 3}
+
+    def _mark(self, line: Any, epoch: int | None) -> Any:
+        """Mark an epoch of a line; None if there is none, or it is the start."""
+        if epoch is None or not 1 <= epoch <= len(line.get_xdata()):
+            return None
+        place = [line.get_xdata()[epoch - 1]], [line.get_ydata()[epoch - 1]]
+        dot = {"marker": "o", "markersize": 8, "markeredgecolor": "black"}
+        dot |= {"linestyle": "none", "color": line.get_color(), "zorder": 4}
+        [mark] = self.ax_.plot(*place, label="weights kept", **dot)
+        return mark
 
     def _spans_a_decade(self) -> bool:
         """Return whether all losses are above zero, and far apart."""
@@ -318,19 +398,62 @@ class LossCurveDisplay:
             len(values) and values.min() > 0 and values.max() > _DECADE * values.min()
         )
 
-    def _add_legend(self, validation_lines: list[Any]) -> None:
-        """Name the colours; with validation of several lines, name the dashes once."""
+    def _add_legend(self, validation_lines: list[Any], colours: Sequence[Any]) -> None:
+        """Name the colours, and once what is dashed and what is marked."""
         from matplotlib.lines import Line2D
 
-        handles = list(self.lines_)
-        if len(self.lines_) == 1:
-            handles += validation_lines
-        elif validation_lines:
-            handles += [
-                Line2D([], [], color="0.4", linestyle="-", label="training"),
-                Line2D([], [], color="0.4", linestyle="--", label="validation"),
-            ]
-        self.ax_.legend(handles=handles, fontsize="small")
+        def grey(**kw: Any) -> Any:
+            return Line2D([], [], **{"color": "0.4", "linewidth": 1.8, **kw})
+
+        handles = []
+        if self.color_values is not None:
+            if self.colorbar_ is None:  # a colour for every word
+                words = map(_short, self.color_values)
+                of_words = dict(zip(words, colours, strict=True))
+                handles = [grey(color=c, label=word) for word, c in of_words.items()]
+            if self.best is not None and self.names is not None:
+                handles.append(self._named_best())
+        elif self.names is not None and len(self.lines_) <= _MOST_NAMES:
+            handles = list(self.lines_)
+            if self.best is not None:
+                handles[self.best] = self._named_best()
+                handles.insert(0, handles.pop(self.best))
+        elif len(self.lines_) == 1 and validation_lines:
+            handles = self.lines_ + validation_lines
+        if validation_lines and self.names is not None:
+            handles.append(grey(label=_TRAINING))
+            handles.append(grey(label=_HELD_OUT, linestyle="--"))
+        marks = [mark for mark in self.kept_ if mark is not None]
+        if marks and len(marks) == 1:
+            handles += marks
+        elif marks:
+            dot = {"marker": "o", "markersize": 8, "markeredgecolor": "black"}
+            handles.append(grey(label="weights kept", linestyle="none", **dot))
+        if not handles:
+            return
+        title = self.color_label if self.colorbar_ is None else None
+        place: dict[str, Any] = {}
+        if len(handles) == 1 and self.color_values is not None:  # the best: above
+            place = {"loc": "lower left", "bbox_to_anchor": (0, 1), "frameon": False}
+        elif (
+            len(handles) > _MOST_INSIDE or len(self.lines_) > _MOST_COLOURS
+        ) and self.figure_.get_layout_engine():
+            place = {"loc": "upper left", "bbox_to_anchor": (1.01, 1)}
+        self.ax_.legend(handles=handles, fontsize="small", title=title, **place)
+
+    def _named_best(self) -> Any:
+        """Return what stands for the best line in a legend."""
+        from matplotlib.lines import Line2D
+
+        line, names = self.lines_[self.best or 0], self.names or [""]
+        return Line2D(
+            [],
+            [],
+            color=line.get_color(),
+            linewidth=line.get_linewidth(),
+            path_effects=line.get_path_effects(),
+            label=f"best: {names[self.best or 0]}",
+        )
 
 
 class LossSurfaceDisplay:
@@ -642,6 +765,13 @@ def _label(model: Any, place: int) -> str:
 
 def _checked_path(trajectory: Any, weights: Array) -> Array:
     """Return the weights of a trajectory of this model."""
+    if isinstance(trajectory, WeightTrajectory):
+        msg = (
+            "trajectory must be that of one fit. Got a WeightTrajectory, which has "
+            f"recorded {len(trajectory.trajectories_)} fits; pass .trajectories_[-1] "
+            "of it for the last one."
+        )
+        raise TypeError(msg)
     path = np.asarray(getattr(trajectory, "weights", np.empty((0, 0))), dtype=float)
     if path.ndim != 2 or len(path) < 2 or path.shape[1] != len(weights):
         msg = (
@@ -696,25 +826,110 @@ def _split(estimator: Any) -> tuple[Any, Any]:
 
 def _names(params: Sequence[Mapping[str, Any]]) -> list[str]:
     """Return names made of the parameters in which the estimators differ."""
-    keys = dict.fromkeys(key for some in params for key in some)
-    told = [
-        key
-        for key in keys
-        if any(repr(a.get(key)) != repr(b.get(key)) for a, b in pairwise(params))
-    ]
+    told = _differing(params)
+    short = _short_keys(told)
     names = [
-        ", ".join(f"{key}={_short(some[key])}" for key in told if key in some)
+        ", ".join(f"{short[key]}={_short(some[key])}" for key in told if key in some)
         for some in params
     ]
     return [name or f"fit {n}" for n, name in enumerate(names)]
 
 
+def _differing(params: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return the parameters in which the estimators differ."""
+    keys = dict.fromkeys(key for some in params for key in some)
+    return [
+        key
+        for key in keys
+        if any(repr(a.get(key)) != repr(b.get(key)) for a, b in pairwise(params))
+    ]
+
+
+def _short_keys(keys: Sequence[str]) -> dict[str, str]:
+    """Return the names without those of the steps, where one of them is left only."""
+    last = [key.split("__")[-1] for key in keys]
+    return {
+        key: short if last.count(short) == 1 else key
+        for key, short in zip(keys, last, strict=True)
+    }
+
+
 def _short(value: Any) -> str:
-    """Return what a label says of a value: of a long number, a few digits."""
-    if not isinstance(value, float):
-        return repr(value)
-    text = repr(float(value))
-    return text if len(text) < 8 else f"{value:.4g}"
+    """Return what a label says of a value: of a long one, the beginning."""
+    if isinstance(value, float):
+        text = repr(float(value))
+        return text if len(text) < 7 else f"{value:.3g}"
+    text = str(value) if isinstance(value, str) else repr(value)
+    return text if len(text) <= 30 else f"{text[:27]}..."
+
+
+# What colours tell that are no parameter's.
+_SCORE = "mean test"
+
+
+def _told_by_colour(
+    search: Any, color_by: str | None
+) -> tuple[Sequence[Any] | None, str]:
+    """Return what colours tell of each candidate of a search, if so, and its name."""
+    params = search.cv_results_["params"]
+    keys = list(dict.fromkeys(key for some in params for key in some))
+    if color_by is None:
+        if len(params) <= _MOST_COLOURS:
+            return None, ""
+        told = _differing(params)
+        numbers = all(_is_number(some.get(key)) for key in told for some in params)
+        color_by = told[0] if len(told) == 1 and numbers else "score"
+    short = _short_keys(keys)
+    for key in keys:
+        if color_by in (key, short[key]):
+            return [some.get(key) for some in params], short[key]
+    if color_by != "score":
+        words = ", ".join(repr(name) for name in [*short.values(), "score"])
+        raise ValueError(f"color_by must be one of {words}. Got {color_by!r}.")
+    refit = search.refit if isinstance(search.refit, str) else "score"
+    means = [name for name in search.cv_results_ if name.startswith("mean_test_")]
+    name = f"mean_test_{refit}" if f"mean_test_{refit}" in means else means[0]
+    return search.cv_results_[name].tolist(), name.replace("_", " ")
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool | np.bool_)
+
+
+def _colours(
+    n_lines: int, values: Sequence[Any] | None, label: str
+) -> tuple[list[Any], Any]:
+    """Return the colour of each line, and the scale of them if they tell numbers."""
+    if values is None:
+        return [_colour(n, n_lines) for n in range(n_lines)], None
+    known = [value for value in values if value is not None]
+    if not all(map(_is_number, known)):
+        words = list(dict.fromkeys(map(_short, values)))
+        return [_colour(words.index(_short(v)), len(words)) for v in values], None
+    from matplotlib.cm import ScalarMappable
+    from matplotlib.colors import LogNorm, Normalize
+
+    numbers = np.array([np.nan if v is None else v for v in values], float)
+    finite = numbers[np.isfinite(numbers)]
+    low, high = (finite.min(), finite.max()) if len(finite) else (0.0, 1.0)
+    is_score = label.startswith(_SCORE)
+    if is_score and len(finite):
+        low = np.quantile(finite, _WORST_SHARE)
+    in_decades = not is_score and low > 0 and high >= _DECADE * low
+    norm = (LogNorm if in_decades else Normalize)(low, high)
+    scale = ScalarMappable(norm, cmap="viridis_r")  # the high ones are the dark ones
+    return [scale.to_rgba(v) if np.isfinite(v) else "0.8" for v in numbers], scale
+
+
+def _thin_ticks(ax: Any) -> None:
+    """Label few places of a log scale, by plain numbers where it is a short one."""
+    from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
+
+    low, high = ax.get_ylim()
+    if high < _DECADE**2 * low:
+        ax.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+        ax.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+    ax.yaxis.set_minor_formatter(NullFormatter())
 
 
 def _filled(curves: Sequence[ArrayLike]) -> Array:

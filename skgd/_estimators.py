@@ -6,22 +6,24 @@ The shell of the package. What the two share is in ``_base``.
 from __future__ import annotations  # help() then shows ArrayLike, not all it stands for
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import wraps
 from math import nan
+from types import MethodType
 from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from numpy.typing import ArrayLike
+from sklearn import config_context
 from sklearn.base import ClassifierMixin, RegressorMixin
 from sklearn.utils import Tags, column_or_1d
 from sklearn.utils.class_weight import compute_class_weight, compute_sample_weight
-from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import check_classification_targets, type_of_target
 from torch import Tensor
 
 from skgd._base import _Examples, _MiniBatchBase, of_one_state
-from skgd._inputs import labels_like_input, like_input
+from skgd._inputs import labels_like_input, like_input, on_host
 from skgd._losses import loss_named
 from skgd._targets import TargetScale, scale_of
 from skgd._tensors import numpy_as_usual, to_numpy
@@ -104,10 +106,10 @@ class MiniBatchRegressor(RegressorMixin, _MiniBatchBase):
         mini-batch gradient descent, and with ``momentum`` its accelerated form. The
         others give every weight a step of its own, whatever the scale of its feature:
         "adam" one of about ``lr`` at the most, "rmsprop" likewise after a few longer
-        ones, "adagrad" a shorter one the longer it trains. They need many steps to
-        reach targets far from zero. "adamw" is Adam with weights that shrink by
-        ``lr * alpha`` a step instead of descending the penalty; it stays where a
-        network fits every row, from where Adam with a penalty jumps away at times.
+        ones, "adagrad" a shorter one the longer it trains. "adamw" is Adam with weights
+        that shrink by ``lr * alpha`` a step instead of descending the penalty; it stays
+        where a network fits every row, from where Adam with a penalty jumps away at
+        times.
     lr : float > 0, default=0.01
         Learning rate, the size of a step. A larger one learns faster; too large a one
         diverges with "sgd" and wavers around the minimum with "adam".
@@ -178,10 +180,10 @@ class MiniBatchRegressor(RegressorMixin, _MiniBatchBase):
         Seconds after which ``fit`` ends, at a whole step; with more of them it trains
         for longer. None sets no limit.
     tol : float >= 0 or None, default=1e-4
-        Training stops when the objective has not fallen by more than this, in the units
-        of the loss, for ``n_iter_no_change`` epochs in a row; with ``early_stopping``,
-        when the held-out rows do no better. A larger one stops sooner. None trains for
-        ``max_iter`` epochs.
+        Training stops when the objective has not fallen by more than this, on the scale
+        that training sees, for ``n_iter_no_change`` epochs in a row; with
+        ``early_stopping``, when the held-out rows do no better. A larger one stops
+        sooner. None trains for ``max_iter`` epochs.
     n_iter_no_change : int >= 1, default=10
         Epochs without improvement to wait for; a larger one is more patient.
     early_stopping : bool, default=False
@@ -214,7 +216,9 @@ class MiniBatchRegressor(RegressorMixin, _MiniBatchBase):
         Precision of the computation. None is that of X: float32 stays float32, all
         else becomes float64.
     verbose : bool or int, default=False
-        Whether to print the objective of every epoch.
+        Whether to print a line an epoch: which of how many, the objective, loss and
+        score of held-out rows, and the seconds so far. In a search, its own ``verbose``
+        counts.
 
     Attributes
     ----------
@@ -299,8 +303,6 @@ class MiniBatchRegressor(RegressorMixin, _MiniBatchBase):
     >>> round(model.score(X, y), 2)
     0.51
     """
-
-    score = numpy_as_usual(RegressorMixin.score)
 
     _losses = (
         "squared_error",
@@ -463,6 +465,31 @@ class MiniBatchRegressor(RegressorMixin, _MiniBatchBase):
         y = like_input(inverse_link(self._raw_prediction(X))[0], X)
         return y[0] if self._y_ndim_ == 1 else y.T
 
+    @numpy_as_usual
+    def score(
+        self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None
+    ) -> float:
+        """Return the R2 of the predictions.
+
+        Parameters
+        ----------
+        X : array-like, sparse matrix or tensor of shape (n_samples, n_features)
+            Rows to predict.
+        y : array-like of shape (n_samples,) or (n_samples, n_targets)
+            Their targets.
+        sample_weight : array-like of shape (n_samples,), default=None
+            What each row counts.
+
+        Returns
+        -------
+        score : float
+            1 for targets that are predicted exactly, 0 for predictions as good as the
+            mean, and below 0 for worse ones. Of several targets, the mean.
+        """
+        weight = on_host("sample_weight", sample_weight)
+        with config_context(array_api_dispatch=False):  # y lies on the host
+            return float(super().score(X, on_host("y", y), weight))
+
     def _encode(
         self, y: Array, classes: ArrayLike | None, dtype: Any
     ) -> tuple[Array, Array]:
@@ -518,15 +545,37 @@ class MiniBatchRegressor(RegressorMixin, _MiniBatchBase):
         return w[0] if self._y_ndim_ == 1 else w
 
 
-def _has_probabilities(classifier: Any) -> bool:
-    """Return True, or raise AttributeError that says why there are none."""
-    if classifier.loss in ("log_loss", "modified_huber"):
-        return True
-    msg = (
-        f"loss={classifier.loss!r} has no probabilities; use loss='log_loss' or "
-        "'modified_huber', or sklearn.calibration.CalibratedClassifierCV."
-    )
-    raise AttributeError(msg)
+class _OfProbabilities:
+    """A method that is there only with a loss that has probabilities.
+
+    The error says why it is not; of scikit-learn's ``available_if``, the cause does.
+    """
+
+    def __init__(self, method: Callable[..., Any]) -> None:
+        @wraps(method)
+        def checked(classifier: Any, *args: Any, **kwargs: Any) -> Any:
+            self._check(classifier)
+            return method(classifier, *args, **kwargs)
+
+        self._checked = checked
+        self.__doc__ = method.__doc__
+
+    def __get__(self, classifier: Any, owner: Any = None) -> Callable[..., Any]:
+        if classifier is None:
+            return self._checked
+        self._check(classifier)
+        return MethodType(self._checked, classifier)
+
+    def _check(self, classifier: Any) -> None:
+        loss = classifier.loss  # whatever it is: nothing has been checked yet
+        if isinstance(loss, str) and loss in ("log_loss", "modified_huber"):
+            return
+        msg = (
+            f"{type(classifier).__name__} has no {self._checked.__name__} with loss="
+            f"{classifier.loss!r}, which has no probabilities; use loss='log_loss' or "
+            "'modified_huber', or sklearn.calibration.CalibratedClassifierCV."
+        )
+        raise AttributeError(msg)
 
 
 class MiniBatchClassifier(ClassifierMixin, _MiniBatchBase):
@@ -576,10 +625,10 @@ class MiniBatchClassifier(ClassifierMixin, _MiniBatchBase):
         mini-batch gradient descent, and with ``momentum`` its accelerated form. The
         others give every weight a step of its own, whatever the scale of its feature:
         "adam" one of about ``lr`` at the most, "rmsprop" likewise after a few longer
-        ones, "adagrad" a shorter one the longer it trains. They need many steps to
-        reach targets far from zero. "adamw" is Adam with weights that shrink by
-        ``lr * alpha`` a step instead of descending the penalty; it stays where a
-        network fits every row, from where Adam with a penalty jumps away at times.
+        ones, "adagrad" a shorter one the longer it trains. "adamw" is Adam with weights
+        that shrink by ``lr * alpha`` a step instead of descending the penalty; it stays
+        where a network fits every row, from where Adam with a penalty jumps away at
+        times.
     lr : float > 0, default=0.01
         Learning rate, the size of a step. A larger one learns faster; too large a one
         diverges with "sgd" and wavers around the minimum with "adam".
@@ -654,10 +703,10 @@ class MiniBatchClassifier(ClassifierMixin, _MiniBatchBase):
         Seconds after which ``fit`` ends, at a whole step; with more of them it trains
         for longer. None sets no limit.
     tol : float >= 0 or None, default=1e-4
-        Training stops when the objective has not fallen by more than this, in the units
-        of the loss, for ``n_iter_no_change`` epochs in a row; with ``early_stopping``,
-        when the held-out rows do no better. A larger one stops sooner. None trains for
-        ``max_iter`` epochs.
+        Training stops when the objective has not fallen by more than this, on the scale
+        that training sees, for ``n_iter_no_change`` epochs in a row; with
+        ``early_stopping``, when the held-out rows do no better. A larger one stops
+        sooner. None trains for ``max_iter`` epochs.
     n_iter_no_change : int >= 1, default=10
         Epochs without improvement to wait for; a larger one is more patient.
     early_stopping : bool, default=False
@@ -690,7 +739,9 @@ class MiniBatchClassifier(ClassifierMixin, _MiniBatchBase):
         Precision of the computation. None is that of X: float32 stays float32, all
         else becomes float64.
     verbose : bool or int, default=False
-        Whether to print the objective of every epoch.
+        Whether to print a line an epoch: which of how many, the objective, loss and
+        score of held-out rows, and the seconds so far. In a search, its own ``verbose``
+        counts.
 
     Attributes
     ----------
@@ -772,8 +823,6 @@ class MiniBatchClassifier(ClassifierMixin, _MiniBatchBase):
     >>> round(model.score(X[1200:], y[1200:]), 1)
     0.9
     """
-
-    score = numpy_as_usual(ClassifierMixin.score)
 
     _multilabel_: bool
     _losses = ("log_loss", "hinge", "squared_hinge", "modified_huber", "perceptron")
@@ -922,6 +971,7 @@ class MiniBatchClassifier(ClassifierMixin, _MiniBatchBase):
         several_labels = len(shape) == 2 and shape[1] > 1
         if classes is None and not hasattr(self, "classes_") and not several_labels:
             raise ValueError("classes must be passed on the first call to partial_fit.")
+        classes = on_host("classes", classes)
         return self._partial_fit(X, y, classes, sample_weight)
 
     @of_one_state
@@ -963,7 +1013,31 @@ class MiniBatchClassifier(ClassifierMixin, _MiniBatchBase):
         places = z[0] > 0 if self._has_one_score(z) else z.argmax(dim=0)
         return labels_like_input(self.classes_[to_numpy(places).astype(np.intp)], X)
 
-    @available_if(_has_probabilities)
+    @numpy_as_usual
+    def score(
+        self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None
+    ) -> float:
+        """Return the accuracy of the predictions.
+
+        Parameters
+        ----------
+        X : array-like, sparse matrix or tensor of shape (n_samples, n_features)
+            Rows to predict.
+        y : array-like of shape (n_samples,) or (n_samples, n_labels)
+            Their labels.
+        sample_weight : array-like of shape (n_samples,), default=None
+            What each row counts.
+
+        Returns
+        -------
+        score : float
+            The share of rows whose label, or all of whose labels, are predicted.
+        """
+        weight = on_host("sample_weight", sample_weight)
+        with config_context(array_api_dispatch=False):  # y lies on the host
+            return float(super().score(X, on_host("y", y), weight))
+
+    @_OfProbabilities
     @of_one_state
     def predict_proba(self, X: ArrayLike) -> Array:
         """Return the probability of every class, or of each of several labels.
@@ -982,7 +1056,7 @@ class MiniBatchClassifier(ClassifierMixin, _MiniBatchBase):
         """
         return like_input(self._probabilities(self._class_predictions(X)).T, X)
 
-    @available_if(_has_probabilities)
+    @_OfProbabilities
     @of_one_state
     def predict_log_proba(self, X: ArrayLike) -> Array:
         """Return the logarithm of the probabilities, exact near 0 and 1.

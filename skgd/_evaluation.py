@@ -16,7 +16,7 @@ and in ``_search``, and nowhere else.
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import copy, deepcopy
@@ -59,6 +59,7 @@ from skgd._grouping import (
     candidate_of,
     key_of,
     last_step,
+    note_on_groups,
     plans_of,
     with_last_step,
 )
@@ -66,12 +67,15 @@ from skgd._inputs import device_of
 from skgd._schedules import LAID_OUT
 from skgd._stacks import BYTES_OF_ROWS, Split, Trained, fit_together, pieces
 from skgd._steps import Models
-from skgd._stopping import History
+from skgd._stopping import Ending, History
 from skgd._validation import errors_of_caller, is_of_caller
 
 Array = npt.NDArray[Any]
 Place = tuple[int, int]  # the numbers of a candidate and of a split
 Result = dict[str, Any]  # of a fit, as scikit-learn's function for one fit gives it
+
+# Seconds between two lines on a stack.
+_BETWEEN_LINES = 5.0
 
 
 class Task(NamedTuple):
@@ -132,11 +136,16 @@ class Evaluation:
     """Evaluates candidates when ``_run_search`` asks for it, and keeps the results."""
 
     def __init__(
-        self, search: Any, task: Task, split_params: Parameters, resource: str | None
+        self,
+        search: Any,
+        base: Any,
+        task: Task,
+        split_params: Parameters,
+        resource: str | None,
     ) -> None:
         self._search, self._task, self._split_params = search, task, split_params
         self._resource = resource  # a parameter that grows from call to call, if any
-        self._base = clone(search.estimator)
+        self._base = base
         # What was trained in the last call of candidates that may go on, by candidate
         # and split, and with what the steps before the last have made of the splits.
         self._states: dict[Any, dict[int, Trained]] = {}
@@ -145,6 +154,7 @@ class Evaluation:
         self.candidates: list[dict[str, Any]] = []
         self.fits: list[Result] = []  # split by split for each candidate
         self.groups: list[Group] = []
+        self.endings: Counter[Ending | None] = Counter()  # of the models of a call
         self.results: dict[str, Any] = {}
 
     def __call__(
@@ -201,6 +211,8 @@ class Evaluation:
         plans = plans_of(
             self._base, candidates, task.y, task.fit_params, self._has_begun
         )
+        if task.verbose > 0 and (note := note_on_groups(plans)):
+            print(note)
         n_jobs = search.n_jobs
         together = [plan for plan in plans if plan.group.together]
         if any(_on_accelerator(task.X, plan.estimator) for plan in together):
@@ -242,7 +254,22 @@ class Evaluation:
             self.groups += _as_evaluated(
                 plan.group, fits, reasons, len(self.candidates)
             )
+        self.endings = Counter(fit.pop("ending", None) for few in fits for fit in few)
         return fits
+
+    def endings_in_words(self) -> str:
+        """Return how many models of the last call ended in a way to know of, if any."""
+        told = [
+            f"{self.endings[ending]} {ending.value}"
+            for ending in Ending
+            if ending != Ending.UNREMARKABLE and self.endings[ending]
+        ]
+        if not told:
+            return ""
+        return (
+            f"Of {self.endings.total()} models, {'; '.join(told)}. A fit of such a "
+            "candidate says what to do; tol=None trains for max_iter epochs."
+        )
 
     def _jobs(
         self,
@@ -591,14 +618,17 @@ def _watching(
 ) -> Iterator[_Progress | None]:
     """Give who looks on at the training of a stack, if anyone does."""
     if context is None:
-        prints = task.verbose > 2
-        yield _Progress(task, None, n_models, n_epochs) if prints else None
+        progress = _Progress(task, None, n_models, n_epochs)
+        yield progress if task.verbose > 2 else None
+        progress.end()
         return
     stack = context.subcontext(f"epochs of {n_models} models", max_subtasks=n_epochs)
     with errors_of_caller():
         stack.call_on_fit_task_begin(estimator=task.caller)
     try:
-        yield _Progress(task, stack, n_models, n_epochs)
+        progress = _Progress(task, stack, n_models, n_epochs)
+        yield progress
+        progress.end()
     finally:
         with errors_of_caller():
             stack.call_on_fit_task_end(estimator=task.caller)
@@ -612,6 +642,7 @@ class _Progress:
     def __init__(self, task: Task, stack: Any, n_models: int, n_epochs: int) -> None:
         self._task, self._stack = task, stack
         self._n_models, self._n_epochs, self._epochs = n_models, n_epochs, 0
+        self._began = self._told = perf_counter()
 
     @errors_of_caller()
     def before_epoch(self) -> None:
@@ -628,14 +659,24 @@ class _Progress:
     @errors_of_caller()
     def after_epoch(self, models: Models, histories: Sequence[History]) -> str:
         self._epochs += 1
-        if self._task.verbose > 2:
-            print(
-                f"{self._n_models} models, epoch {self._epochs} of {self._n_epochs}, "
-                f"{len(histories)} in training"
-            )
+        if perf_counter() - self._told > _BETWEEN_LINES:
+            self._told = perf_counter()
+            n_going = sum(history.goes_on for history in histories)
+            self._print(f"{n_going} of them in training")
         if self._stack is not None:
             self._epoch.call_on_fit_task_end(estimator=self._task.caller)
         return ""
+
+    def end(self) -> None:
+        """Tell that the training has ended."""
+        self._print("done")
+
+    def _print(self, state: str) -> None:
+        if self._task.verbose > 2:
+            print(
+                f"Stack of {self._n_models} models, epoch {self._epochs} of "
+                f"{self._n_epochs}, {state}, {perf_counter() - self._began:.1f} s"
+            )
 
 
 def _result(
@@ -650,6 +691,8 @@ def _result(
         "loss_curve": np.array(trained.history.loss_curve),
         "together": True,
     }
+    if trained.error is None:
+        result["ending"] = trained.estimator._ending(trained.history)
     if trained.error is not None:
         if task.error_score == "raise":
             raise trained.error

@@ -26,6 +26,9 @@ Parameters = Mapping[str, Any]
 
 _NUMBERS = (*PER_MODEL, "random_state")
 
+# So many groups are not worth a word.
+_FEW_GROUPS = 4
+
 
 class Group(NamedTuple):
     """Candidates that were trained together, or one fit at a time."""
@@ -85,6 +88,24 @@ def plans_of(
                 of_each = [_numbers(candidates[n], path) for n in some]
                 plans.append(Plan(group, path, setting, estimator, of_each))
     return plans
+
+
+def note_on_groups(plans: Sequence[Plan]) -> str:
+    """Return what is to be said of groups that are nearly as many as candidates."""
+    together = [plan.group for plan in plans if plan.group.together]
+    n_candidates = sum(len(group.candidates) for group in together)
+    if len(together) <= max(_FEW_GROUPS, n_candidates / 2):
+        return ""
+    values: dict[str, set[Any]] = defaultdict(set)
+    for group in together:
+        for name, value in group.params.items():
+            values[name].add(key_of(value))
+    parting = sorted(name for name in values if len(values[name]) > 1)
+    return (
+        f"The {n_candidates} candidates make {len(together)} groups, each trained in "
+        f"turn, for they differ in {', '.join(parting)}: a few values to choose from "
+        "make fewer groups and a faster search"
+    )
 
 
 def last_step(estimator: Any) -> tuple[str, Any]:

@@ -5,7 +5,9 @@ or a torch tensor on any device. What leaves this room is an array, a CSR matrix
 tensor of finite floats, not copied where it need not be, and targets on the host.
 """
 
+from collections.abc import Mapping
 from typing import Any
+from warnings import warn
 
 import numpy as np
 import numpy.typing as npt
@@ -18,7 +20,13 @@ from torch import Tensor
 
 from skgd._sparse import csr
 from skgd._tensors import device_named, to_numpy, to_tensor
-from skgd._validation import check_numeric, check_unmasked, conversion_of
+from skgd._validation import (
+    check_numeric,
+    check_places,
+    check_unmasked,
+    columns_of,
+    conversion_of,
+)
 
 Array = npt.NDArray[Any]
 Rows = Any  # Array | csr_array | csr_matrix | Tensor
@@ -31,7 +39,7 @@ def checked_rows(estimator: Any, X: Any, dtypes: list[Any]) -> Rows:
     with conversion_of("X"):
         if _is_like_first(estimator, X, dtypes) and _is_plain(X):
             return X
-        X = check_numeric("X", X)
+        X = check_numeric("X", in_its_shape("X", X))
         rows = validate_data(
             estimator, X, dtype=dtypes, accept_sparse="csr", reset=False
         )
@@ -46,7 +54,7 @@ def checked_rows_and_targets(
     The first call of an estimator notes the number of features and their names, later
     ones are held against them.
     """
-    y = on_host("y", y)
+    y = in_its_shape("y", on_host("y", y))
     check_unmasked("y", y)
     checks = {"multi_output": True, "y_numeric": numeric}
     if isinstance(X, Tensor):
@@ -59,11 +67,21 @@ def checked_rows_and_targets(
             column = type(y) is np.ndarray and y.shape == X.shape[:1]
             if column and _is_plain(X) and _is_plain(y):
                 return X, y
-        X, dtypes = check_numeric("X", X), _dtypes_of_frame(X, dtypes)
+        X = check_numeric("X", in_its_shape("X", X))
+        dtypes = _dtypes_of_frame(X, dtypes)
         rows, targets = validate_data(
             estimator, X, y, dtype=dtypes, accept_sparse="csr", reset=first, **checks
         )
     return _native(rows), _dense(targets)
+
+
+def in_its_shape(name: str, values: Any) -> Any:
+    """Return a sparse matrix whose entries lie in its shape, and all else as it is."""
+    if not issparse(values):
+        return values
+    matrix = values.tocsr() if values.format == "lil" else values  # it says where
+    check_places(name, matrix)
+    return matrix
 
 
 def _is_plain(array: Array) -> bool:
@@ -89,12 +107,73 @@ def _is_like_first(estimator: Any, X: Any, dtypes: list[Any]) -> bool:
 def _dtypes_of_frame(X: Any, dtypes: list[Any]) -> list[Any]:
     """Return float32 alone, if it will do and all columns of a frame are of it.
 
-    scikit-learn sees no dtype of NumPy in the frames of polars and in the nullable
-    columns of pandas, and would turn them into the first one.
+    scikit-learn sees no dtype of NumPy in the frames of polars, the tables of pyarrow
+    and the nullable columns of pandas, and would turn them into the first one.
     """
-    columns = {str(dtype) for dtype in X.dtypes} if hasattr(X, "columns") else set()
-    float32 = np.dtype(np.float32)
-    return [float32] if columns == {"Float32"} and float32 in dtypes else dtypes
+    columns, float32 = {str(dtype) for _, dtype in columns_of(X)}, np.dtype(np.float32)
+    of_float32 = columns in ({"Float32"}, {"float"}, {"float[pyarrow]"})
+    return [float32] if of_float32 and float32 in dtypes else dtypes
+
+
+# Held-out rows are compared by so many of each, evenly spread, at the most.
+_COMPARED = 256
+
+# A column is far where its median is so many widths of the middle half away, or that
+# half so many times as wide or narrow; further for few rows of few columns, by chance.
+_FAR, _WIDE = 2.0, 5.0
+
+# Fewer rows than these may lie anywhere.
+_FEWEST_COMPARED = 10
+
+
+@np.errstate(all="ignore")  # numbers may be as large as their dtype lets them
+def warn_of_unlike(X: Rows, X_val: Rows) -> None:
+    """Warn of held-out rows that lie elsewhere than those trained on.
+
+    A Pipeline that scales X and passes X_val on as it is makes such rows. Outliers, a
+    drift of some columns, and few rows do not: medians and quartiles are compared, and
+    a third of the columns must be far. Columns whose middle half is one value, such as
+    rare words, tell nothing; of sparse rows, the stored values are one column.
+    """
+    some, held_out = _compared(X, issparse(X)), _compared(X_val, issparse(X))
+    if min(len(some), len(held_out)) < _FEWEST_COMPARED:
+        return
+    q1, median, q3 = np.quantile(some, [0.25, 0.5, 0.75], axis=0)
+    q1_val, median_val, q3_val = np.quantile(held_out, [0.25, 0.5, 0.75], axis=0)
+    width, width_val = q3 - q1, q3_val - q1_val
+    if issparse(X):  # what is stored is away from zero, and may be a single value
+        width = np.maximum(width, np.abs(median))
+        width_val = np.maximum(width_val, np.abs(median_val))
+    tells = width > 0
+    n_tell = int(tells.sum())
+    by_chance = 1 + 2 / np.sqrt(len(held_out) * max(1, n_tell))
+    far = np.abs(median_val - median) > _FAR * by_chance * width
+    far |= width_val > _WIDE * by_chance * width
+    far |= (width_val > 0) & (width > _WIDE * by_chance * width_val)
+    far &= tells
+    n_far = int(far.sum())
+    if n_far < max(1, min(2, n_tell), n_tell / 3):
+        return
+    first = int(np.argmax(far))
+    what = "its stored values" if issparse(X) else f"{n_far} of {n_tell} columns"
+    msg = (
+        f"X_val must be like X. Got {what} far from there, the first with a median of "
+        f"{median_val[first]:.3g}, and {median[first]:.3g} in X. A Pipeline transforms "
+        'X_val like X if it is made with transform_input=["X_val"] and its last step '
+        "asks for X_val and y_val by set_fit_request; without one, transform it like X."
+    )
+    warn(msg, UserWarning, stacklevel=3)
+
+
+def _compared(rows: Rows, sparse: bool) -> Array:
+    """Return some rows, far from each other; or their stored values as one column."""
+    n_rows = rows.shape[0]
+    places = np.linspace(0, n_rows - 1, min(n_rows, _COMPARED)).astype(np.int64)
+    some = take_rows(rows, places)
+    if sparse:
+        values = some.data if issparse(some) else np.ravel(some)
+        return np.asarray(values[values != 0, np.newaxis])
+    return to_numpy(some) if isinstance(some, Tensor) else _dense(some)
 
 
 def take_rows(X: Rows, places: npt.NDArray[np.int64]) -> Rows:
@@ -162,6 +241,21 @@ def on_host(name: str, values: Any) -> Any:
     _check_dense(name, values)
     known = values.double() if values.dtype == torch.bfloat16 else values  # to NumPy
     return known.numpy(force=True)
+
+
+def for_scikit_learn(name: str, values: Any) -> Any:
+    """Return a tensor as an array, unless scikit-learn is to compute with tensors."""
+    return values if get_config()["array_api_dispatch"] else on_host(name, values)
+
+
+def starts_on_host(starts: Mapping[str, Any]) -> dict[str, Any]:
+    """Return starting weights likewise, those of a network layer by layer."""
+    return {
+        name: [on_host(name, one) for one in start]
+        if isinstance(start, list | tuple)
+        else on_host(name, start)
+        for name, start in starts.items()
+    }
 
 
 def _check_dense(name: str, values: Tensor) -> None:

@@ -10,10 +10,12 @@ from collections.abc import Mapping
 from inspect import signature
 from time import perf_counter
 from typing import Any, Self
+from warnings import warn
 
 import numpy as np
 from numpy.typing import ArrayLike
 from sklearn.base import _fit_context, clone, is_classifier
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics._scorer import _MultimetricScorer
 from sklearn.model_selection import (
     GridSearchCV,
@@ -30,9 +32,15 @@ from sklearn.model_selection._search_successive_halving import (
 from sklearn.utils import indexable
 from sklearn.utils.validation import _check_method_params
 
-from skgd._callbacks import has_callbacks
+from skgd._callbacks import (
+    has_callbacks,
+    propagated_of,
+    with_more_callbacks,
+    without_callbacks_,
+)
 from skgd._evaluation import Evaluation, Task
 from skgd._grouping import Group, last_step
+from skgd._inputs import for_scikit_learn, in_its_shape
 from skgd._tensors import numpy_as_usual
 from skgd._validation import check_max_bytes
 from skgd._versions import of_this_version, with_version
@@ -78,8 +86,9 @@ class _VectorizedSearch(BaseSearchCV):
         """
         check_max_bytes(self.max_bytes)
         scorers, refit_metric = self._get_scorers()
-        X, y = indexable(X, y)
-        params = _check_method_params(X, params=params)
+        y = for_scikit_learn("y", in_its_shape("y", y))
+        X, y = indexable(in_its_shape("X", X), y)
+        params = _check_method_params(X, params=_without_tensors(params))
         routed = self._get_routed_params_for_fit(params)
         split_params = routed.splitter.split
         weight = params.get("sample_weight")
@@ -89,16 +98,21 @@ class _VectorizedSearch(BaseSearchCV):
             "y": y,
             "metadata": None if weight is None else {"sample_weight": weight},
         }
-        context = self._init_callback_context(
-            max_subtasks=1 + (self.refit is not False)
-        )
+        propagated = propagated_of(self)
+        with with_more_callbacks(self, propagated):
+            context = self._init_callback_context(
+                max_subtasks=1 + (self.refit is not False)
+            )
         context.call_on_fit_task_begin(**told)
         self._checked_cv_orig = check_cv(
             self.cv, y, classifier=is_classifier(self.estimator)
         )
         self._check_input_parameters(X=X, y=y, split_params=split_params)
         self.n_splits_ = self._checked_cv_orig.get_n_splits(X, y, **split_params)
-        looked_at = has_callbacks(self) or has_callbacks(last_step(self.estimator)[1])
+        base = clone(self.estimator)
+        without_callbacks_(base, propagated)
+        _, last = last_step(base)
+        looked_at = has_callbacks(self) or propagated or has_callbacks(last)
         task = Task(
             X,
             y,
@@ -112,10 +126,13 @@ class _VectorizedSearch(BaseSearchCV):
             caller=self if looked_at else None,
         )
         evaluation = Evaluation(
-            self, task, split_params, getattr(self, "resource", None)
+            self, base, task, split_params, getattr(self, "resource", None)
         )
         tells = "callback_ctx" in signature(self._run_search).parameters
         self._run_search(evaluation, **({"callback_ctx": context} if tells else {}))
+        concern = evaluation.endings_in_words()
+        if concern:
+            warn(concern, ConvergenceWarning, stacklevel=4)
         results = evaluation.results
         scores = evaluation.fits[0]["test_scores"]
         self.multimetric_ = isinstance(scores, dict)
@@ -137,9 +154,30 @@ class _VectorizedSearch(BaseSearchCV):
         self.loss_curves_ = [curves[i : i + n] for i in range(0, len(curves), n)]
         self.groups_ = evaluation.groups
         if self.refit:
-            self._refit(X, y, routed.estimator.fit, context, told)
+            self._refit(base, X, y, routed.estimator.fit, context, told)
         context.call_on_fit_task_end(**told)
         return self
+
+    def score(self, X: ArrayLike, y: ArrayLike | None = None, **params: Any) -> float:
+        """Return the score of the best estimator, by the scorer that chose it.
+
+        Parameters
+        ----------
+        X : array-like, sparse matrix or tensor of shape (n_samples, n_features)
+            Rows to predict.
+        y : array-like of shape (n_samples,) or (n_samples, n_outputs), default=None
+            Their targets, or labels of classes.
+        **params : dict
+            Passed on to the scorer, if metadata routing is enabled.
+
+        Returns
+        -------
+        score : float
+            The score.
+        """
+        y, params = for_scikit_learn("y", y), _without_tensors(params)
+        score: float = super().score(X, y, **params)
+        return score
 
     def __getstate__(self) -> dict[str, Any]:
         return with_version(super().__getstate__())
@@ -149,6 +187,7 @@ class _VectorizedSearch(BaseSearchCV):
 
     def _refit(
         self,
+        base: Any,
         X: ArrayLike,
         y: ArrayLike | None,
         fit_params: dict[str, Any],
@@ -156,7 +195,7 @@ class _VectorizedSearch(BaseSearchCV):
         told: dict[str, Any],
     ) -> None:
         """Fit the best candidate to all of the data."""
-        best = clone(self.estimator).set_params(**clone(self.best_params_, safe=False))
+        best = clone(base).set_params(**clone(self.best_params_, safe=False))
         self.best_estimator_ = best
         refit = context.subcontext("refit-with-best-params")
         with refit.propagate_callback_context(best):
@@ -168,6 +207,14 @@ class _VectorizedSearch(BaseSearchCV):
         if hasattr(best, "feature_names_in_"):
             self.feature_names_in_ = best.feature_names_in_
         refit.call_on_fit_task_end(**told)
+
+
+def _without_tensors(params: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what comes with X and y for scikit-learn; rows stay where they lie."""
+    return {
+        name: value if name == "X_val" else for_scikit_learn(name, value)
+        for name, value in params.items()
+    }
 
 
 class VectorizedGridSearchCV(_VectorizedSearch, GridSearchCV):
@@ -201,9 +248,10 @@ class VectorizedGridSearchCV(_VectorizedSearch, GridSearchCV):
         The splits of the rows: a number of folds, stratified for a classifier, a
         splitter of scikit-learn, or pairs of training and test rows.
     verbose : int, default=0
-        What is printed: from 1 on, how many fits there are; from 2 on, how many models
-        are trained so far; from 3 on, every epoch of every stack. Fits one at a time
-        print what scikit-learn does.
+        What is printed: from 1 on, how many fits there are, and whether they make many
+        groups; from 2 on, how many models are trained so far; from 3 on, how far each
+        stack is, every few seconds and at its end. Fits one at a time print what
+        scikit-learn does.
     pre_dispatch : int or str, default="2*n_jobs"
         Jobs that are handed to the workers in advance, as in joblib.
     error_score : "raise" or float, default=nan
@@ -266,6 +314,8 @@ class VectorizedGridSearchCV(_VectorizedSearch, GridSearchCV):
     turn. Steps before the last of a pipeline are fitted once for each split and
     distinct setting of their own parameters. Left to one fit at a time are estimators
     with ``max_time`` or callbacks, and fits that are given more than ``sample_weight``.
+    Callbacks that scikit-learn propagates, such as its ``ProgressBar``, watch the
+    search whether they are set on it or on the estimator.
 
     With an integer ``random_state``, the scores are those of GridSearchCV over the same
     estimator and splits, but for rounding: products of other shapes are rounded
@@ -362,9 +412,10 @@ class VectorizedRandomizedSearchCV(_VectorizedSearch, RandomizedSearchCV):
         The splits of the rows: a number of folds, stratified for a classifier, a
         splitter of scikit-learn, or pairs of training and test rows.
     verbose : int, default=0
-        What is printed: from 1 on, how many fits there are; from 2 on, how many models
-        are trained so far; from 3 on, every epoch of every stack. Fits one at a time
-        print what scikit-learn does.
+        What is printed: from 1 on, how many fits there are, and whether they make many
+        groups; from 2 on, how many models are trained so far; from 3 on, how far each
+        stack is, every few seconds and at its end. Fits one at a time print what
+        scikit-learn does.
     pre_dispatch : int or str, default="2*n_jobs"
         Jobs that are handed to the workers in advance, as in joblib.
     random_state : int, RandomState instance or None, default=None
@@ -428,6 +479,8 @@ class VectorizedRandomizedSearchCV(_VectorizedSearch, RandomizedSearchCV):
     turn. Steps before the last of a pipeline are fitted once for each split and
     distinct setting of their own parameters. Left to one fit at a time are estimators
     with ``max_time`` or callbacks, and fits that are given more than ``sample_weight``.
+    Callbacks that scikit-learn propagates, such as its ``ProgressBar``, watch the
+    search whether they are set on it or on the estimator.
 
     With an integer ``random_state``, the scores are those of RandomizedSearchCV over
     the same estimator and splits, but for rounding: products of other shapes are
@@ -550,9 +603,10 @@ class VectorizedHalvingGridSearchCV(HalvingGridSearchCV, _VectorizedSearch):
         the backend, such as "dask". A worker computes on a share of the cores; a single
         one has them all. On CUDA, one process trains all models, whatever is asked for.
     verbose : int, default=0
-        What is printed: from 1 on, how many fits there are; from 2 on, how many models
-        are trained so far; from 3 on, every epoch of every stack. Fits one at a time
-        print what scikit-learn does.
+        What is printed: from 1 on, how many fits there are, and whether they make many
+        groups; from 2 on, how many models are trained so far; from 3 on, how far each
+        stack is, every few seconds and at its end. Fits one at a time print what
+        scikit-learn does.
     max_bytes : int or None, default=None
         Bytes that the arrays of the models trained at once may take, about; more models
         are trained stack by stack. None is what a cache holds, 12 MiB, and on CUDA 0.4
@@ -731,9 +785,10 @@ class VectorizedHalvingRandomSearchCV(HalvingRandomSearchCV, _VectorizedSearch):
         the backend, such as "dask". A worker computes on a share of the cores; a single
         one has them all. On CUDA, one process trains all models, whatever is asked for.
     verbose : int, default=0
-        What is printed: from 1 on, how many fits there are; from 2 on, how many models
-        are trained so far; from 3 on, every epoch of every stack. Fits one at a time
-        print what scikit-learn does.
+        What is printed: from 1 on, how many fits there are, and whether they make many
+        groups; from 2 on, how many models are trained so far; from 3 on, how far each
+        stack is, every few seconds and at its end. Fits one at a time print what
+        scikit-learn does.
     max_bytes : int or None, default=None
         Bytes that the arrays of the models trained at once may take, about; more models
         are trained stack by stack. None is what a cache holds, 12 MiB, and on CUDA 0.4

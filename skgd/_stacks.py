@@ -356,6 +356,7 @@ def _train(
     members = _members(stack)
     data, offsets = _data_of(stack, first)
     shared = first._shared(first._n_outputs(data.y), first.max_iter, first.tol)
+    shared = shared._replace(verbose=False)  # who looks on tells of the stack
     per_model = {
         name: np.array([getattr(candidates[n], name) for _, n in members], float)
         for name in PER_MODEL
@@ -578,7 +579,6 @@ def _hand_over(
                     estimator._warn_of_batch_size(len(met.places))
                     with torch.inference_mode():
                         estimator._conclude(models, history, place)
-                    estimator._warn_of(history)
                 except Exception as raised:  # a warning, where warnings are errors
                     if not (is_of_caller(raised) or isinstance(raised, Warning)):
                         raise

@@ -55,8 +55,9 @@ from skgd._sparse import Csr, WideLayer, WideUnit, first_output, is_wide, take_r
 from skgd._targets import by_output
 from skgd._tensors import numbers_like
 
-# Held-out rows whose loss is computed at once: of one model, and of many at the least.
-_HELD_OUT_AT_ONCE, _AT_THE_LEAST = 4096, 64
+# Held-out rows whose loss is computed at once: of one model, and of many at the least;
+# fewer where the outputs of a model are more numbers than these.
+_HELD_OUT_AT_ONCE, _AT_THE_LEAST, _NUMBERS_AT_ONCE = 4096, 64, 2**18
 
 
 class Shared(NamedTuple):
@@ -508,6 +509,7 @@ def bind_mean_loss(
     activation = ACTIVATIONS[shared.activation](shared.negative_slope)
     n_models = len(network.layers[0].w)
     at_once = max(_HELD_OUT_AT_ONCE // n_models, _AT_THE_LEAST)
+    at_once = max(1, min(at_once, _NUMBERS_AT_ONCE // n_outputs))
     sizes = batch_sizes(data.n_samples, at_once, "keep")
     rows = torch.from_numpy(all_rows(data)).to(data.y.device)
     batches = batches_of(rows, sizes[0])

@@ -181,27 +181,27 @@ def train_on_chunk(
     """
     sizes = batch_sizes(data.n_samples, shared.batch_size, shared.last_batch)
     with threads_for(max(sizes) * _multiply_adds(data, models.parameters)):
-        [history] = _new_histories(data, models, shared)
+        history = History()
         epoch = _train(data, models, shared, per_model, sizes, [history], None, watch)
         assert epoch is not None
         [history.end], [is_finite] = history.loss, finite(models.answer)
-        exploded = _explodes(history, epoch, stream.then(history.end))
-        history.diverged |= not is_finite or exploded
+        history.diverged |= not is_finite
+        peak = _peak_of_growth(epoch, stream.then(history.end))
+        if peak > 0:  # next to never: what it is held against is computed now
+            [known] = _new_histories(data, models, shared)
+            history.constant = known.constant
+            history.diverged |= peak > FAR_ABOVE * known.reference
     return history
 
 
-def _explodes(history: History, epoch: _Epoch, stream: Stream) -> bool:
-    """Return whether the loss of a stream is far above all, and grows."""
+def _peak_of_growth(epoch: _Epoch, stream: Stream) -> float:
+    """Return the highest loss of a stream that is far above what it was, or 0."""
     losses = epoch.batch_loss.sum((1, 2))
-    grown = []  # losses, and what they have grown from
-    if len(losses) > 1:
-        first, second = np.array_split(losses, 2)
-        grown.append((first.mean(), second.mean()))
-    if stream.growing >= EPOCHS_OF_GROWTH:
-        grown.append((stream.lowest, history.end))
-    return any(
-        after > FAR_ABOVE * max(history.reference, before) for before, after in grown
-    )
+    first, second = np.array_split(losses, 2)
+    pairs = [(stream.lowest, stream.last)] if stream.growing >= EPOCHS_OF_GROWTH else []
+    if len(second):
+        pairs.append((first.mean(), second.mean()))
+    return max((after for low, after in pairs if after > FAR_ABOVE * low), default=0.0)
 
 
 def _goes_on(models: Models) -> bool:
@@ -340,7 +340,7 @@ def _train(
             improved = [place for place in going if histories[members[place]].improved]
             _put(best, [members[place] for place in improved], stack, improved)
         if shared.verbose:
-            print(_line(histories, running))
+            print(_line(histories[running[0]], shared.max_iter))
         ended = epoch.ended
         if watch is not None:
             ended = watch.after_epoch(stack, [histories[n] for n in running]) or ended
@@ -458,19 +458,18 @@ def _slow_down(models: Models, place: int) -> None:
     models.slowed[place] /= ADAPTIVE_DIVISOR
 
 
-def _line(histories: Sequence[History], running: Sequence[int]) -> str:
-    """Return what is printed of an epoch, one number for each model."""
-    curves = {
-        "objective": [histories[model].loss_curve for model in running],
-        "validation loss": [
-            histories[model].validation_loss_curve for model in running
-        ],
-        "validation score": [histories[model].score for model in running],
-    }
-    parts = [f"Epoch {len(histories[running[0]].objective)}"]
-    for name, values in curves.items():
-        if values[0]:
-            parts.append(f"{name} {' '.join(f'{curve[-1]:.6g}' for curve in values)}")
+def _line(history: History, n_epochs: int) -> str:
+    """Return what is printed of an epoch, its columns below those of the last one."""
+    epoch, last = str(len(history.objective)), str(n_epochs)
+    parts = [f"Epoch {epoch:>{len(last)}} of {last}"]
+    for name, curve in (
+        ("objective", history.loss_curve),
+        ("validation loss", history.validation_loss_curve),
+        ("validation score", history.score),
+    ):
+        if curve:
+            parts.append(f"{name} {curve[-1]:#10.6g}")
+    parts.append(f"{history.seconds[-1]:7.2f} s")
     return ", ".join(parts)
 
 

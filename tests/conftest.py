@@ -15,6 +15,7 @@ import sklearn
 import torch
 import torch.nn.functional as F
 from hypothesis import settings
+from pretended_cuda import pretended_cuda
 
 from skgd import MiniBatchClassifier, MiniBatchRegressor
 
@@ -81,12 +82,30 @@ every_minimiser = pytest.mark.parametrize(
 )
 
 
-@pytest.fixture(params=["cpu", "cuda"])
+def pytest_itemcollected(item):
+    """Refuse an id with an address in it: the workers of ``-n 2`` would not agree."""
+    if " at 0x" in item.nodeid.lower():
+        raise pytest.UsageError(f"give this parameter an id of its own: {item.nodeid}")
+
+
+# A pretended device takes a tenth of a millisecond for each operation, too long for
+# descents of thousands of steps.
+real_devices = pytest.mark.parametrize("device", ["cpu", "cuda"], indirect=True)
+
+
+@pytest.fixture(params=["cpu", "cuda", "pretended"])
 def device(request):
-    """Give every device of this machine, and skip with a word what it lacks."""
-    if request.param == "cuda" and not torch.cuda.is_available():
+    """Give every device of this machine, and skip with a word what it lacks.
+
+    "pretended" is "cuda" on every machine, see ``pretended_cuda``.
+    """
+    if request.param == "pretended":
+        with pretended_cuda():
+            yield "cuda:0"
+    elif request.param == "cuda" and not torch.cuda.is_available():
         pytest.skip("no CUDA device on this machine")
-    return request.param
+    else:
+        yield request.param
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -96,6 +115,14 @@ def _torch_warns_every_time():
     torch.set_warn_always(True)
     yield
     torch.set_warn_always(before)
+
+
+@pytest.fixture(autouse=True)
+def _own_handler():
+    """Let Ctrl-C be Python's own to handle: under nohup, and in some CI, it is not."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 def small(cls, **params):

@@ -21,7 +21,7 @@ from sklearn.exceptions import NotFittedError
 from sklearn.linear_model import LinearRegression
 from sklearn.metrics import log_loss, mean_squared_error
 from sklearn.model_selection import GridSearchCV, KFold
-from sklearn.pipeline import make_pipeline
+from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from skgd import (
@@ -110,7 +110,7 @@ def test_validation_is_dashed_in_the_same_colour():
     assert dashed.get_ydata().tolist() == models[1].validation_loss_curve_
     assert dashed.get_color() == display.lines_[1].get_color()
     assert (display.lines_[1].get_linestyle(), dashed.get_linestyle()) == ("-", "--")
-    legend = ["lr=0.01", "lr=0.1", "training", "validation"]
+    legend = ["lr=0.01", "lr=0.1", "training, with penalty", "held out, without"]
     assert texts(display.ax_.get_legend()) == legend
 
 
@@ -144,7 +144,7 @@ def test_candidates_of_a_search_have_a_mean_and_a_band():
 
     assert (first, second) == ([5, 3, 2], [4, 2])
     assert (corners[:, 1].min(), corners[:, 1].max()) == (0, 6)
-    assert texts(display.ax_.get_legend()) == ["lr=0.1", "lr=1.0"]
+    assert texts(display.ax_.get_legend()) == ["best: lr=1.0", "lr=0.1"]
 
 
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.FitFailedWarning")
@@ -163,7 +163,7 @@ def test_the_curves_of_a_search_are_those_of_its_fits():
 
     for line, curves in zip(display.lines_, apart, strict=True):
         np.testing.assert_allclose(line.get_ydata(), np.mean(curves, axis=0))
-    assert texts(display.ax_.get_legend()) == ["lr=0.1", "lr=1.0"]
+    assert texts(display.ax_.get_legend()) == ["best: lr=1.0", "lr=0.1"]
 
 
 def test_many_curves_are_told_apart_by_colour():
@@ -172,6 +172,128 @@ def test_many_curves_are_told_apart_by_colour():
     display = LossCurveDisplay(x=curves, losses=curves).plot()
 
     assert len({tuple(line.get_color()) for line in display.lines_}) == 12
+
+
+def test_the_epoch_whose_weights_were_kept_is_marked():
+    """The dot lies on the held-out curve; the start of training has none."""
+    fitted = [small(MiniBatchRegressor).fit(X, y, X_val=X, y_val=y) for _ in "abc"]
+    fitted[0].best_iter_, fitted[1].best_iter_ = 2, 0
+    display = LossCurveDisplay.from_estimator(fitted, x="step")
+    dot, start, none = display.kept_
+
+    place = fitted[0].step_curve_[1], fitted[0].validation_loss_curve_[1]
+    assert dot.get_xydata().tolist() == [list(place)]
+    assert (start, none) == (None, None)
+    assert texts(display.ax_.get_legend())[-1] == "weights kept"
+
+
+def test_the_legend_says_which_curve_has_the_penalty():
+    """So it is of one fit; without held-out rows, the axis says what is drawn."""
+    model = small(MiniBatchRegressor).fit(X, y)
+    alone = LossCurveDisplay.from_estimator(model)
+    both = LossCurveDisplay.from_estimator(model.fit(X, y, X_val=X, y_val=y))
+
+    assert alone.ax_.get_legend() is None
+    assert alone.ax_.get_ylabel() == "training objective"
+    assert both.ax_.get_ylabel() == "loss"
+    legend = ["training, with penalty", "held out, without"]
+    assert texts(both.ax_.get_legend()) == legend
+
+
+def drawn(spaces, **options):
+    """Return the display of a search in a pipeline, and the search."""
+    model = make_pipeline(StandardScaler(), small(MiniBatchRegressor))
+    pre = "minibatchregressor__"
+    grid = {f"{pre}{name}": values for name, values in spaces.items()}
+    search = VectorizedGridSearchCV(model, grid, cv=2).fit(X, y)
+    return LossCurveDisplay.from_search(search, **options), search
+
+
+def test_many_candidates_are_coloured_by_what_differs():
+    """A bar tells the parameter; the best lies on top, and alone has a name."""
+    rates = np.logspace(-3, -1, 12).tolist()
+    display, search = drawn({"lr": rates})
+    best = display.lines_[search.best_index_]
+    norm = display.colorbar_.norm
+
+    assert display.colorbar_.ax.get_ylabel() == "lr"
+    assert (norm.vmin, norm.vmax) == (rates[0], rates[-1])
+    assert norm(rates[6]) == pytest.approx(6 / 11)  # on a log scale
+    assert len({line.get_color() for line in display.lines_}) == 12
+    assert best.get_zorder() > max(
+        line.get_zorder() for line in display.lines_ if line is not best
+    )
+    [name] = texts(display.ax_.get_legend())
+    assert name == f"best: lr={rates[search.best_index_]:.3g}"
+    assert len(display.bands_) == 1
+
+
+def test_candidates_that_differ_in_more_are_coloured_by_score():
+    """The worst share one colour, so that one bad score does not hide the others."""
+    display, search = drawn({"lr": [1e-3, 1e-2, 0.1], "alpha": [0.1, 0.2, 0.3, 0.4]})
+    scores = search.cv_results_["mean_test_score"]
+
+    assert display.colorbar_.ax.get_ylabel() == "mean test score"
+    assert display.colorbar_.norm.vmax == scores.max()
+    assert display.colorbar_.norm.vmin == np.quantile(scores, 0.1)
+
+
+def test_colours_tell_what_they_are_asked_to():
+    """Numbers by a bar, other values by the legend; a whole name is known as well."""
+    space = {"optimizer": ["sgd", "adam"], "lr": [0.1, 0.2], "batch_size": [8, None]}
+    by_number, search = drawn(space, color_by="lr")
+    by_word = LossCurveDisplay.from_search(
+        search, color_by="minibatchregressor__optimizer"
+    )
+    by_none = LossCurveDisplay.from_search(search, color_by="batch_size")
+
+    assert by_number.colorbar_.ax.get_ylabel() == "lr"
+    assert by_word.colorbar_ is None
+    assert texts(by_word.ax_.get_legend())[:2] == ["sgd", "adam"]
+    assert len({line.get_color() for line in by_word.lines_}) == 2
+    assert "0.8" in {line.get_color() for line in by_none.lines_}  # of None
+    with pytest.raises(
+        ValueError, match=r"color_by must be one of .*'lr', 'optimizer'"
+    ):
+        LossCurveDisplay.from_search(search, color_by="l_r")
+
+
+def test_names_are_short_where_that_is_enough():
+    """Names of steps are left out, unless two of them have such a parameter."""
+    display, _ = drawn({"lr": [0.1, 0.2], "optimizer": ["sgd"]})
+    assert set(display.names) == {"lr=0.1", "lr=0.2"}
+    steps = [("a", StandardScaler()), ("b", StandardScaler())]
+    model = Pipeline([*steps, ("model", small(MiniBatchRegressor))])
+    grid = [{"a__with_mean": [True], "b__with_mean": [False]}, {"model__lr": [0.1]}]
+    search = VectorizedGridSearchCV(model, grid, cv=2).fit(X, y)
+    names = LossCurveDisplay.from_search(search).names
+    assert names == ["a__with_mean=True, b__with_mean=False", "lr=0.1"]
+
+
+def test_a_legend_of_many_lies_beside_the_curves():
+    """It does where the figure makes room for it."""
+    display, _ = drawn({"lr": np.linspace(0.01, 0.1, 8).tolist()})
+    display.figure_.canvas.draw()
+    legend = display.ax_.get_legend().get_window_extent()
+    assert legend.x0 > display.ax_.get_window_extent().x1
+    assert len(texts(display.ax_.get_legend())) == 8
+
+
+def test_a_single_candidate_needs_no_name():
+    """There is nothing that it differs from."""
+    display, _ = drawn({"lr": [0.1]})
+    assert display.ax_.get_legend() is None
+    assert (len(display.lines_), len(display.bands_)) == (1, 1)
+
+
+def test_a_short_log_scale_has_few_and_plain_ticks():
+    """Powers of ten beside each other would crowd the axis."""
+    losses = np.array([2.0, 0.1])
+    ax = LossCurveDisplay(x=[np.arange(2)], losses=[losses]).plot().ax_
+    ax.figure.canvas.draw()
+    labels = [label.get_text() for label in ax.get_yticklabels(minor=False)]
+    assert {"0.1", "0.2", "0.5", "1", "2"} <= set(labels)
+    assert not any(label.get_text() for label in ax.get_yticklabels(minor=True))
 
 
 def test_curves_say_what_they_need():
@@ -380,6 +502,11 @@ def test_a_surface_says_what_it_needs():
         surface(linear, X, y, trajectory=path)
     with pytest.raises(ValueError, match="coefficients must be ints below 4"):
         surface(linear, X, y, coefficients=(0, 4))
+    recorder = WeightTrajectory()
+    with pytest.raises(
+        TypeError, match=r"has recorded 0 fits; pass .trajectories_\[-1\]"
+    ):
+        surface(linear, X, y, trajectory=recorder)
     several = small(MiniBatchRegressor).fit(X, Y)
     with pytest.raises(ValueError, match="'intercept' of a model with one output"):
         surface(several, X, Y, coefficients=(0, "intercept"))

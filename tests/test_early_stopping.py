@@ -2,11 +2,13 @@
 
 import re
 import warnings
+from contextlib import suppress
 from functools import partial
 
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from conftest import (
     TASKS,
     WEIGHT,
@@ -21,13 +23,26 @@ from conftest import (
     layers_of,
     small,
 )
-from sklearn import metrics
+from scipy.sparse import csr_array
+from sklearn import config_context, metrics
 from sklearn.base import clone
+from sklearn.datasets import (
+    load_breast_cancer,
+    load_diabetes,
+    load_digits,
+    load_iris,
+    load_linnerud,
+    load_wine,
+)
 from sklearn.exceptions import ConvergenceWarning
+from sklearn.feature_extraction.text import TfidfTransformer
 from sklearn.model_selection import GridSearchCV
+from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.preprocessing import MinMaxScaler, StandardScaler
 from sklearn.utils.class_weight import compute_class_weight
 
 from skgd import MiniBatchClassifier, MiniBatchRegressor, VectorizedGridSearchCV
+from skgd._inputs import warn_of_unlike
 
 y = Y[:, 0]
 two_classes, three_classes = TASKS["two classes"][1], TASKS["three classes"][1]
@@ -333,16 +348,15 @@ def test_weights_worse_than_the_start_are_never_kept(hidden, scale, lr):
     """Training that only led away from it is an error, or leaves the start, told."""
     model = small(MiniBatchRegressor, hidden_layer_sizes=hidden, optimizer="sgd")
     model.set_params(lr=lr, early_stopping=True, max_iter=20)
-    try:
-        with warnings.catch_warnings(record=True) as told:
-            warnings.simplefilter("always")
-            model.fit(scale * X, y)
-    except ValueError as error:
-        assert "Training diverged" in str(error)
-        assert not hasattr(model, "coef_")
-    else:
+    with warnings.catch_warnings(record=True) as told, suppress(ValueError):
+        warnings.simplefilter("always")
+        model.fit(scale * X, y)
+    if hasattr(model, "coefs_" if hidden else "coef_"):
         assert model.best_validation_score_ >= -0.5  # the start is near the mean
         assert (model.best_iter_ > 0) or "began with, which are kept" in str(told[-1])
+    else:
+        with pytest.raises(ValueError, match="Training diverged"):
+            model.fit(scale * X, y)
 
 
 def test_a_start_that_does_best_is_kept_in_a_warm_fit_as_well():
@@ -540,3 +554,117 @@ def test_a_stream_does_not_stop_early(cls):
     classes = {} if cls is MiniBatchRegressor else {"classes": [False, True]}
     with pytest.raises(ValueError, match="partial_fit does not support early_stopping"):
         small(cls, early_stopping=True).partial_fit(X, two_classes == "yes", **classes)
+
+
+# Held-out rows that are unlike those trained on
+
+LOADERS = {
+    "iris": load_iris,
+    "wine": load_wine,
+    "breast cancer": load_breast_cancer,
+    "digits": load_digits,
+    "diabetes": load_diabetes,
+    "exercises": load_linnerud,
+}
+UNLIKE = r"X_val must be like X\. Got .* far from there"
+
+
+def warns_of_unlike(rows, others):
+    """Return whether there is a warning of held-out rows."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        warn_of_unlike(rows, others)
+    return bool(caught)
+
+
+def as_sparse(rows):
+    return csr_array(rows)
+
+
+def as_tensor(rows):
+    return torch.from_numpy(rows)
+
+
+@pytest.mark.parametrize("kind", [np.asarray, as_tensor, as_sparse])
+def test_rows_that_only_the_training_rows_scaler_has_seen_are_told(kind):
+    """scikit-learn's error leads to stepname__X_val, which no step transforms."""
+    rows, labels = load_breast_cancer(return_X_y=True)
+    model = small(MiniBatchClassifier, early_stopping=True)
+    scaled = kind(StandardScaler().fit_transform(rows[:400]))
+    with pytest.warns(UserWarning, match=UNLIKE):
+        model.fit(scaled, labels[:400], X_val=kind(rows[400:]), y_val=labels[400:])
+    pipeline = make_pipeline(StandardScaler(), model)
+    held_out = {"X_val": rows[400:], "y_val": labels[400:]}
+    held_out = {f"minibatchclassifier__{name}": some for name, some in held_out.items()}
+    with pytest.warns(UserWarning, match=r'transform_input=\["X_val"\]'):
+        pipeline.fit(rows[:400], labels[:400], **held_out)
+
+
+def test_rows_that_a_pipeline_transforms_are_not_told():
+    """The way that the warning names has none."""
+    rows, labels = load_breast_cancer(return_X_y=True)
+    with config_context(enable_metadata_routing=True):
+        model = small(MiniBatchClassifier, early_stopping=True)
+        model.set_fit_request(X_val=True, y_val=True)
+        steps = [("scale", StandardScaler()), ("model", model)]
+        pipeline = Pipeline(steps, transform_input=["X_val"])
+        held_out = {"X_val": rows[400:], "y_val": labels[400:]}
+        pipeline.fit(rows[:400], labels[:400], **held_out)
+
+
+@pytest.mark.parametrize("n_held_out", [1, 10, 40])
+@pytest.mark.parametrize("load", LOADERS.values(), ids=LOADERS)
+def test_unscaled_rows_are_told_from_scaled_ones(load, n_held_out):
+    """Of ten rows or more; splits at random and sorted ones are never told."""
+    rows = load(return_X_y=True)[0]
+    n_held_out = min(n_held_out, len(rows) // 2)
+    for seed in range(5):
+        order = np.random.default_rng(seed).permutation(len(rows))
+        held_out, train = rows[order[:n_held_out]], rows[order[n_held_out:]]
+        assert not warns_of_unlike(train, held_out)
+        assert not warns_of_unlike(csr_array(train), csr_array(held_out))
+        scaled = MinMaxScaler((-1, 1)).fit_transform(train)
+        if load is not load_diabetes:  # whose columns are about as small
+            assert warns_of_unlike(scaled, held_out) is (n_held_out >= 10)
+    assert not warns_of_unlike(rows[:-n_held_out], rows[-n_held_out:])
+
+
+def odd_rows():
+    """Return rows of which held-out ones are honest and look odd, by what they are."""
+    rng = np.random.default_rng(0)
+    text = rng.poisson(rng.pareto(1, 2000) / 200, (300, 2000)).astype(float)
+    tfidf = TfidfTransformer().fit_transform(text)
+    drift = rng.normal(size=(300, 6)) + np.linspace(0, 3, 300)[:, np.newaxis]
+    return {
+        "outliers": rng.standard_cauchy((300, 3)),
+        "a log-normal column": rng.lognormal(size=(300, 1)),
+        "sparse text": tfidf,
+        "dense text": text,
+        "one-hot": np.eye(20)[rng.integers(0, 20, 300)],
+        "rare ones": (rng.random((300, 30)) < 0.01).astype(float),
+        "constant columns": np.hstack([np.ones((300, 5)), rng.normal(size=(300, 1))]),
+        "only constant columns": np.ones((300, 2)),
+        "drift": drift,
+        "a column of time": np.hstack([np.arange(300)[:, np.newaxis], drift[:, :2]]),
+        "huge numbers": np.where(rng.random((300, 2)) < 0.5, 1e308, -1e308),
+    }
+
+
+@pytest.mark.parametrize(("name", "rows"), odd_rows().items(), ids=odd_rows())
+def test_honest_rows_are_not_told(name, rows):
+    """Neither at random nor in order, nor very few."""
+    for n_held_out in (1, 2, 10, 30, 100):
+        assert not warns_of_unlike(rows[:-n_held_out], rows[-n_held_out:])
+        for seed in range(5):
+            order = np.random.default_rng(seed).permutation(300)
+            held_out, train = rows[order[:n_held_out]], rows[order[n_held_out:]]
+            assert not warns_of_unlike(train, held_out)
+
+
+def test_a_warning_that_is_an_error_changes_nothing():
+    """The estimator is as it was."""
+    model = small(MiniBatchRegressor).fit(X, y)
+    before = fitted_state(model)
+    with pytest.raises(UserWarning, match=UNLIKE):
+        model.fit(X, y, X_val=100 * X + 50, y_val=y)
+    assert fitted_state(model) == before

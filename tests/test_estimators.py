@@ -31,6 +31,7 @@ from conftest import (
     fitted_state,
     frozen,
     layers_of,
+    real_devices,
     settled,
     small,
 )
@@ -288,6 +289,7 @@ MINIMA_OF_SQUARES = {
 }
 
 
+@real_devices
 @every_minimiser
 @pytest.mark.parametrize(
     ("params", "oracle"), MINIMA_OF_SQUARES.values(), ids=MINIMA_OF_SQUARES
@@ -308,6 +310,7 @@ def test_the_lasso_of_these_tests_has_zeros_and_others():
     assert not zero.all()
 
 
+@real_devices
 @pytest.mark.parametrize("fit_intercept", [True, False])
 @pytest.mark.parametrize("labels", [two_classes, three_classes], ids=["two", "three"])
 @every_minimiser
@@ -708,14 +711,29 @@ def test_only_a_fit_that_waits_for_tol_warns():
 
 @pytest.mark.parametrize("verbose", [True, 1, 2])
 def test_verbose_prints_a_line_an_epoch(verbose, capsys):
-    """Every epoch is a line with its number and its objective."""
+    """Every epoch is a line: its number of how many, its objective, and seconds."""
     model = small(MiniBatchRegressor, verbose=verbose).fit(X, y)
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 3
     for number, line in enumerate(lines):
-        epoch, objective = re.findall(r"\d+(?:\.\d+)?", line)
-        assert int(epoch) == number + 1
+        epoch, last, objective, _ = re.findall(r"\d+(?:\.\d+)?", line)
+        assert (int(epoch), int(last)) == (number + 1, 3)
         assert float(objective) == pytest.approx(model.loss_curve_[number], rel=1e-5)
+
+
+def test_the_lines_of_all_epochs_are_aligned(capsys):
+    """Every column ends where that of the line above does, of whatever size."""
+    model = small(MiniBatchRegressor, verbose=1, max_iter=12, lr=1.0, optimizer="sgd")
+    model.set_params(early_stopping=True).fit(X, y)
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 12
+    assert (
+        len({tuple(m.end() for m in re.finditer(",|s$", line)) for line in lines}) == 1
+    )
+    for line, loss, score in zip(
+        lines, model.validation_loss_curve_, model.validation_scores_, strict=True
+    ):
+        assert f"validation loss {loss:#10.6g}, validation score {score:#10.6g}" in line
 
 
 def test_silence_is_the_default(capsys):
@@ -1038,7 +1056,7 @@ def test_devices_agree(cls, y, hidden, device):
     there, here = clone(model).set_params(device=device).fit(X, y), model.fit(X, y)
     assert_same_layers(there, here, rtol=1e-9, atol=1e-12)
     best = "cuda" if torch.cuda.is_available() else "cpu"
-    if device == best:
+    if device.startswith(best):
         auto = clone(model).set_params(device="auto").fit(X, y)
         assert fitted_state(auto) == fitted_state(there)
 

@@ -9,6 +9,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from urllib.error import URLError
 
 import pytest
@@ -197,6 +198,19 @@ def test_hashed_text_is_sorted(run):
     assert numbers(printed, "Of")[0] == 2**18
     accuracy, _ = numbers(printed, "all")
     assert accuracy > numbers(printed, "Always the commonest package:")[0] + 0.1
+
+
+def test_hashed_text_reads_packages_wherever_they_are(tmp_path, monkeypatch):
+    """Tests are left out by their place in the package, not by that of the package."""
+    root = tmp_path / "latest" / "package"
+    (root / "tests").mkdir(parents=True)
+    for name in ("__init__.py", "module.py", "tests/test_module.py"):
+        (root / name).touch()
+    example = load("hashed_text")
+    found = SimpleNamespace(origin=root / "__init__.py")
+    monkeypatch.setattr(example, "find_spec", lambda package: found)
+    paths = [root / "__init__.py", root / "module.py"]
+    assert example.some_modules("package", 9) == paths
 
 
 def test_house_prices_reach_the_weights_of_linear_regression(run):

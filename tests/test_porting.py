@@ -1,7 +1,10 @@
 """docs/porting.md: its names are parameters, and its settings do what the peers do."""
 
+import pickle
 import re
 import warnings
+from copy import copy, deepcopy
+from inspect import signature
 from pathlib import Path
 
 import numpy as np
@@ -11,9 +14,11 @@ from sklearn.datasets import load_breast_cancer, load_diabetes
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import SGDClassifier, SGDRegressor
 from sklearn.neural_network import MLPClassifier, MLPRegressor
+from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import scale
 
 from skgd import MiniBatchClassifier, MiniBatchRegressor
+from skgd._peers import PEERS
 
 PAGE = (Path(__file__).parents[1] / "docs" / "porting.md").read_text()
 OURS = MiniBatchClassifier, MiniBatchRegressor
@@ -107,6 +112,101 @@ def test_all_of_our_parameters_have_a_row():
 def test_the_peers_parameters_are_all_there(column):
     """Who looks up a parameter of scikit-learn's finds it."""
     assert set(names(column)) == parameters(COLUMNS[column])
+
+
+def rows_of_peers():
+    """Return for each name that is not ours the names of ours in the rows it is in."""
+    ours = {}
+    for row in table():
+        for column in ("SGD", "MLP", "skorch", "cuML"):
+            for name in set(re.findall(r"`([^`]+)`", row[column])) - parameters(OURS):
+                ours.setdefault(name, []).append(re.findall(r"`([^`]+)`", row["skgd"]))
+    return ours
+
+
+def test_errors_know_the_names_of_the_page():
+    """All that are not ours as well, and those that the page names above its table."""
+    head = PAGE.split("\n|")[0]
+    above = {name for name in PEERS if f"`{name}`" in head}
+    assert above == {"C", "eval_set"}
+    assert PEERS.keys() == rows_of_peers().keys() | above
+
+
+@pytest.mark.parametrize("name", rows_of_peers())
+def test_errors_say_what_the_page_says(name):
+    """Of each row in which a name stands, they tell a parameter of ours."""
+    words = set(re.findall(r"\w+", PEERS[name].removeprefix(name)))
+    rows = [row for row in rows_of_peers()[name] if row]
+    assert all(words & set(row) for row in rows)
+    assert rows or "no counterpart" in PEERS[name]
+
+
+@pytest.mark.parametrize("name", PEERS)
+@pytest.mark.parametrize("cls", OURS)
+def test_a_name_of_a_peers_is_explained(cls, name):
+    """The constructor, set_params and fit say what it is called; nothing changes."""
+    model, peer = cls(lr=0.5), {name: 0.1}
+    message = f"takes no '{name}': {re.escape(PEERS[name])}[.]$"
+    with pytest.raises(TypeError, match=f"^{cls.__name__} {message}"):
+        cls(**peer)
+    with pytest.raises(ValueError, match=f"^{cls.__name__} {message}"):
+        make_pipeline(model).set_params(**{f"{cls.__name__.lower()}__{name}": 0.1})
+    with pytest.raises(ValueError, match=message):
+        model.set_params(lr=0.1, **peer)
+    with pytest.raises(TypeError, match=f"^{cls.__name__}.fit {message}"):
+        model.fit([[0.0]], [0.0], **peer)
+    assert model.get_params() == cls(lr=0.5).get_params()
+
+
+def test_several_names_are_explained_at_once():
+    """One error is enough for a line that was pasted."""
+    with pytest.raises(TypeError, match=r"no 'eta0' and no 'n_jobs': eta0 is lr here"):
+        MiniBatchClassifier(eta0=0.1, n_jobs=2)
+
+
+@pytest.mark.parametrize(
+    ("value", "word"), [("hinge", "loss"), ((10,), "hidden_layer_sizes")]
+)
+def test_a_parameter_without_its_name_is_told_one(value, word):
+    """SGDClassifier and MLPClassifier take their first one so."""
+    with pytest.raises(TypeError, match=re.escape(f"write, say, {word}={value!r}.")):
+        MiniBatchClassifier(value)
+
+
+def test_other_names_are_left_to_python_and_scikit_learn():
+    """Unknown ones get their usual sentences."""
+    with pytest.raises(TypeError, match="got an unexpected keyword argument 'learn'"):
+        MiniBatchRegressor(learn=0.1)
+    with pytest.raises(
+        TypeError, match=r"Regressor.fit\(\) got an unexpected .* 'learn'"
+    ):
+        MiniBatchRegressor().fit([[0.0]], [0.0], learn=0.1)
+    with pytest.raises(ValueError, match="Invalid parameter 'learn' for estimator"):
+        MiniBatchRegressor().set_params(learn=0.1)
+
+
+class Penalised(MiniBatchRegressor):
+    """A subclass with a parameter that a peer has, and one that may go unnamed."""
+
+    def __init__(self, penalty=1, *, lr=0.01):
+        super().__init__(lr=lr)
+        self.penalty = penalty
+
+
+def test_a_subclass_may_have_a_name_of_a_peers():
+    """Its own constructor says what it takes, for copies, clones and pickles too."""
+    model = Penalised(2, lr=0.5)
+    copies = (
+        clone(model),
+        copy(model),
+        deepcopy(model),
+        pickle.loads(pickle.dumps(model)),
+    )
+    for one in (*copies, Penalised(penalty=0, lr=0.5).set_params(penalty=2)):
+        assert (one.penalty, one.lr) == (2, 0.5)
+    assert list(signature(Penalised).parameters) == ["penalty", "lr"]
+    with pytest.raises(TypeError, match="eta0 is lr here"):
+        Penalised(eta0=1)
 
 
 def test_the_page_makes_an_estimator_for_every_peer():

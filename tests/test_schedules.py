@@ -22,8 +22,18 @@ SCHEDULE = Schedule(
     epoch_steps=EPOCH_STEPS,
     total_steps=50,
 )
-KINDS = [*SCHEDULES, lambda t: 1 / t]
+
+
+def harmonic(t):
+    return 1 / t
+
+
+KINDS = [*SCHEDULES, harmonic]
 changing_kinds = [kind for kind in KINDS if kind not in ("constant", "adaptive")]
+
+
+def name_of(kind):
+    return getattr(kind, "__name__", kind)
 
 
 def rates_of(n_steps, lr=LR, alpha=ALPHA, **changes):
@@ -122,7 +132,7 @@ def test_a_warm_up_is_torchs(kind, warmup_steps):
     np.testing.assert_allclose(rates, rates_of_torch(warming_up, 50), rtol=1e-12)
 
 
-@pytest.mark.parametrize("kind", KINDS, ids=str)
+@pytest.mark.parametrize("kind", KINDS, ids=name_of)
 def test_a_warm_up_ends(kind):
     """From its last step on, the rates are those of the schedule without it."""
     warmed = rates_of(50, kind=kind, warmup_steps=20)
@@ -171,7 +181,7 @@ def test_constant_rates_are_one_row(kind):
 
 
 @pytest.mark.parametrize("warmup_steps", [0, 10])
-@pytest.mark.parametrize("kind", changing_kinds, ids=str)
+@pytest.mark.parametrize("kind", changing_kinds, ids=name_of)
 def test_rates_of_many_steps_are_those_of_each(kind, warmup_steps):
     """A block of steps has the rates that its models and steps have alone."""
     schedule = SCHEDULE._replace(kind=kind, warmup_steps=warmup_steps)

@@ -14,7 +14,7 @@ import warnings
 import weakref
 from collections import Counter
 from copy import deepcopy
-from itertools import chain, pairwise
+from itertools import chain, count, pairwise
 
 import joblib
 import numpy as np
@@ -1997,32 +1997,65 @@ def test_silence_is_the_default(capsys):
 
 
 def test_verbose_tells_how_far_it_is(capsys):
-    """1 tells the number of fits, 2 the models that are done, 3 every epoch."""
+    """1 tells the number of fits, 2 the models that are done, 3 every stack."""
     space = {**SPACE, "batch_size": [8, 10]}
     first = "Fitting 2 folds for each of 8 candidates, totalling 16 fits"
     models = ["8 of 16 models trained", "16 of 16 models trained"]
-    epochs = [f"8 models, epoch {n} of 3, 8 in training" for n in (1, 2, 3)]
+    stack = "Stack of 8 models, epoch 3 of 3, done, # s"
     told = []
     for verbose in (1, 2, 3):
         search_of(REGRESSOR, space, verbose=verbose).fit(X, y)
-        told.append(capsys.readouterr().out.splitlines())
+        lines = capsys.readouterr().out.splitlines()
+        told.append([re.sub(r"\d+[.]\d s", "# s", line) for line in lines])
     assert told[0] == [first]
     assert told[1] == [first, *models]
-    assert told[2] == [first, *epochs, models[0], *epochs, models[1]]
+    assert told[2] == [first, stack, models[0], stack, models[1]]
 
 
-def test_verbose_tells_that_models_have_stopped(capsys):
-    """The count in training goes down as models stop."""
-    model = small(MiniBatchRegressor, tol=1e-1, n_iter_no_change=1, max_iter=40)
-    search = search_of(model, {"lr": [0.001, 0.3]}, verbose=3, refit=False)
+@pytest.mark.parametrize("watched", [False, True])
+def test_verbose_tells_every_few_seconds_how_many_are_in_training(
+    watched, capsys, monkeypatch
+):
+    """A line comes after so many seconds, not an epoch; models stop meanwhile."""
+    ticks = count()
+    monkeypatch.setattr("skgd._evaluation.perf_counter", lambda: float(next(ticks)))
+    model = small(MiniBatchRegressor, tol=1e-1, n_iter_no_change=10, max_iter=90)
+    search = search_of(model, {"lr": [0.02, 0.5]}, verbose=3, refit=False)
+    if watched:
+        search.set_callbacks(Recorder())
     search.fit(X, y)
     told = re.findall(
-        r"4 models, epoch (\d+) of 40, (\d) in training", capsys.readouterr().out
+        r"Stack of 4 models, epoch (\d+) of 90, (\d) of them in training, \d+[.]0 s",
+        capsys.readouterr().out,
     )
     epochs, going = zip(*[map(int, pair) for pair in told], strict=True)
-    assert list(epochs) == list(range(1, len(epochs) + 1))
+    n_epochs = max(map(len, chain.from_iterable(search.loss_curves_)))
+    assert 1 < len(epochs) <= n_epochs / 3
+    assert going[-1] < 4
     assert sorted(going, reverse=True) == list(going)
-    assert len(epochs) == max(map(len, chain.from_iterable(search.loss_curves_)))
+
+
+def test_an_estimator_that_tells_its_epochs_is_silent_in_a_stack(capsys):
+    """The search tells of it instead; the refit is a fit like any other."""
+    model = small(MiniBatchRegressor, verbose=True)
+    search_of(model, {"lr": [0.1]}).fit(X, y)
+    assert len(capsys.readouterr().out.splitlines()) == 3
+
+
+@pytest.mark.parametrize("path", ["", "minibatchregressor__"])
+def test_many_groups_are_told_beforehand(path, capsys):
+    """The sentence names what makes them; a few groups are not worth one."""
+    model = make_pipeline(REGRESSOR) if path else REGRESSOR
+    for sizes, expected in ([8, 9, 10, 11, 12], True), ([8, 9, 10, 11], False):
+        space = {f"{path}batch_size": sizes, f"{path}lr": [0.1]}
+        search_of(model, space, verbose=1, refit=False).fit(X, y)
+        assert (
+            f"The 5 candidates make 5 groups, each trained in turn, for they differ in "
+            f"{path}batch_size: a few values" in capsys.readouterr().out
+        ) is expected
+    space = {f"{path}batch_size": [8, 9, 10, 11, 12], f"{path}lr": [0.1, 0.2]}
+    search_of(model, space, verbose=1, refit=False).fit(X, y)
+    assert "groups" not in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("return_train_score", [True, False])
@@ -2062,6 +2095,40 @@ def test_a_progress_bar_shows_models_and_epochs(capsys, monkeypatch):
     lines = [line for line in told.splitlines() if " - " in line]
     assert all("100%" in line for line in lines), told
     assert not hasattr(search.best_estimator_, "_skl_callbacks")
+
+
+@pytest.mark.parametrize("in_pipeline", [False, True])
+def test_a_progress_bar_of_the_estimator_is_the_searchs(in_pipeline, capsys):
+    """It shows what one set on the search does, and stays where it was set."""
+    bar, plain = ProgressBar(), small(MiniBatchRegressor)
+    watched = small(MiniBatchRegressor).set_callbacks(bar)
+    path, of_two = "", [plain, watched]
+    if in_pipeline:
+        path, of_two = "minibatchregressor__", [make_pipeline(one) for one in of_two]
+    space = {f"{path}lr": [0.01, 0.1]}
+    expected, search = (search_of(one, space) for one in of_two)
+    expected.set_callbacks(ProgressBar()).fit(X, y)
+    told = re.sub(r"[\d:]+", "", capsys.readouterr().out)
+    search.fit(X, y)
+    assert re.sub(r"[\d:]+", "", capsys.readouterr().out) == told
+    assert "VectorizedGridSearchCV - search" in told
+    assert_trained(search, together=True)
+    assert_same_results(search, expected, rtol=0)
+    assert watched._skl_callbacks == [bar]
+    assert not hasattr(search, "_skl_callbacks")
+    search.fit(X, y)
+
+
+def test_a_progress_bar_and_a_recorder_of_the_estimator_both_work(capsys):
+    """The one watches the search, the other every fit."""
+    recorder = WeightTrajectory()
+    model = small(MiniBatchRegressor).set_callbacks(ProgressBar(), recorder)
+    search = search_of(model, {"lr": [0.01, 0.1]}).set_callbacks(ProgressBar())
+    search.fit(X, y)
+    assert len(recorder.trajectories_) == 2 * 2 + 1
+    assert "refit-with-best-params" in capsys.readouterr().out
+    assert search.best_estimator_._skl_callbacks == [recorder]
+    assert len(search._skl_callbacks) == 1
 
 
 class Recorder:
