@@ -162,7 +162,7 @@ def warn_of_unlike(X: Rows, X_val: Rows) -> None:
         'X_val like X if it is made with transform_input=["X_val"] and its last step '
         "asks for X_val and y_val by set_fit_request; without one, transform it like X."
     )
-    warn(msg, UserWarning, stacklevel=3)
+    warn(msg, UserWarning, stacklevel=5)  # fit and this have a decorator each
 
 
 def _compared(rows: Rows, sparse: bool) -> Array:

@@ -611,17 +611,18 @@ def test_how_numpy_takes_errors_changes_nothing(call):
 
 
 @pytest.mark.parametrize(
-    ("params", "kind"),
+    ("params", "given", "kind"),
     [
-        ({"batch_size": 1000, "tol": None}, UserWarning),
-        ({"tol": 1e-9}, ConvergenceWarning),
+        ({"batch_size": 1000, "tol": None}, {}, UserWarning),
+        ({"tol": 1e-9}, {}, ConvergenceWarning),
+        ({}, {"X_val": 1000 * X + 1e4, "y_val": y}, UserWarning),
     ],
-    ids=["a large batch", "not settled"],
+    ids=["a large batch", "not settled", "held-out rows unlike the others"],
 )
-def test_warnings_of_fit_are_about_the_line_that_calls_it(params, kind):
+def test_warnings_of_fit_are_about_the_line_that_calls_it(params, given, kind):
     """They name this file."""
     with pytest.warns(kind) as told:
-        small(MiniBatchRegressor, **params).fit(X, y)
+        small(MiniBatchRegressor, **params).fit(X, y, **given)
     assert {warning.filename for warning in told} == {__file__}
 
 
