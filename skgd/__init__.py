@@ -1,7 +1,5 @@
 """Mini-batch gradient descent for scikit-learn: linear models and neural networks."""
 
-from importlib.metadata import version as _version
-
 from skgd._callbacks import WeightTrajectory
 from skgd._displays import LossCurveDisplay, LossSurfaceDisplay
 from skgd._estimators import MiniBatchClassifier, MiniBatchRegressor
@@ -11,8 +9,9 @@ from skgd._search import (
     VectorizedHalvingRandomSearchCV,
     VectorizedRandomizedSearchCV,
 )
+from skgd._versions import VERSION as _VERSION
 
-__version__ = _version("skgd")
+__version__ = _VERSION
 
 __all__ = [
     "LossCurveDisplay",

@@ -10,10 +10,10 @@ from __future__ import annotations  # help() then shows ArrayLike, not all it st
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from copy import deepcopy
-from functools import partial, reduce
+from functools import partial, reduce, wraps
 from math import isfinite, nan
 from time import monotonic
-from typing import Any, NamedTuple, Never, Self
+from typing import Any, NamedTuple, Never, Self, TypeVar, cast
 from warnings import warn
 
 import numpy as np
@@ -48,7 +48,7 @@ from skgd._inputs import (
     on_host,
     take_rows,
     to_device,
-    warn_of_unlike,
+    unlikeness,
 )
 from skgd._losses import LOSSES, Loss
 from skgd._network import (
@@ -78,6 +78,7 @@ from skgd._tensors import (
     copied,
     modes_of_others,
     new_generator,
+    numpy_as_usual,
     to_numpy,
     to_tensor,
     unmoved_on_error,
@@ -91,6 +92,7 @@ from skgd._training import (
     train_on_chunk,
 )
 from skgd._validation import (
+    check_any_counts,
     check_cast,
     check_dtype_of_device,
     check_held_out,
@@ -100,11 +102,16 @@ from skgd._validation import (
     check_split,
     check_weights,
     check_wide,
+    errors_of_caller,
     in_the_words,
+    of_caller,
+    takes_weights,
 )
+from skgd._versions import of_this_version, with_version
 from skgd._weights import begin_, fill_, spread_, to_scale_, write_
 
 Array = npt.NDArray[Any]
+Method = TypeVar("Method", bound=Callable[..., Any])
 
 # Hyperparameters that may differ between models trained together.
 PER_MODEL = ("lr", "momentum", "beta_1", "beta_2", "epsilon", "alpha", "l1_ratio")
@@ -121,8 +128,35 @@ _CURVES = (
 )
 _KEPT_OF_A_STREAM = 1000
 
+# What training goes on from where the pickle of an older version lacks it.
+_UNKNOWN_TO_OLDER_VERSIONS = {
+    "_averaged_since_": 0,
+    "_laid_out_since_": 0,
+    "_since_": 0,
+    "_slowed_": 1.0,
+}
+
+# Frames from a warning of ``fit`` to its caller: those of a method, of fit, of its
+# decorator.
+_OF_THE_CALLER = 4
+
 # Numbers of a layer that are computed at once for the objectives of many weights.
 _NUMBERS_AT_ONCE = 2**20
+
+
+def of_one_state(method: Method) -> Method:
+    """Return a method that predicts, which reads the state of its estimator once.
+
+    Another thread may be learning: at the end of its call all of the state is swapped
+    for another one. Weights, intercepts and classes are then all old, or all new.
+    """
+
+    @numpy_as_usual
+    @wraps(method)
+    def on_a_snapshot(self: _MiniBatchBase, *args: Any, **kwargs: Any) -> Any:
+        return method(self._trainee(), *args, **kwargs)
+
+    return cast(Method, on_a_snapshot)
 
 
 class _Given(NamedTuple):
@@ -238,6 +272,7 @@ class _MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
     def _strata(self, targets: Array) -> Array | None:
         """Return the classes whose shares held-out rows are to keep, if any, (n,)."""
 
+    @numpy_as_usual
     def fit(
         self,
         X: ArrayLike,
@@ -255,8 +290,9 @@ class _MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
     ) -> Self:
         """Train on X and y for up to ``max_iter`` epochs.
 
-        Ctrl-C ends the training at a whole step, with a warning, and leaves a model
-        that predicts and goes on.
+        Ctrl-C ends the training at a whole step and leaves a model that predicts, and
+        goes on with ``warm_start=True``; then it raises KeyboardInterrupt. A second one
+        right after the first leaves the estimator as it was.
 
         Parameters
         ----------
@@ -297,6 +333,8 @@ class _MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
             diverges: ends far above the loss it began with, or grows and grows. The
             estimator is then as it was. With ``early_stopping``, training that diverges
             warns, and returns to the best weights it had.
+        KeyboardInterrupt
+            After Ctrl-C, when the model is stored.
         """
         check_no_others(f"{type(self).__name__}.fit", others)
         check_parameters(self, self._losses)
@@ -304,6 +342,8 @@ class _MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
         first = not (self.warm_start and self.__sklearn_is_fitted__())
         if first:
             trainee._forget()
+        elif self.lr_schedule in LAID_OUT:  # over the epochs of this call
+            trainee._laid_out_since_ = self.n_iter_
         dtypes = trainee._dtypes(first)
         examples = trainee._checked(X, y, sample_weight, dtypes=dtypes, first=first)
         check_held_out(X_val, y_val, sample_weight_val)
@@ -320,7 +360,7 @@ class _MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
                     training=examples,
                 )
                 check_outputs(len(examples.targets), len(held_out.targets))
-            warn_of_unlike(examples.rows, held_out.rows)
+            self._warn_of_unlike(examples, held_out)
         self._warn_of_batch_size(len(examples.labels))
         starts = {
             "coef_init": coef_init,
@@ -331,6 +371,8 @@ class _MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
         given = _Given(X, y, sample_weight)
         history = trainee._fit(examples, held_out, given, starts)
         self.__dict__ = trainee.__dict__
+        if history.ended == INTERRUPTED:
+            raise KeyboardInterrupt(self._interruption())
         self._warn_of(history)
         return self
 
@@ -353,11 +395,17 @@ class _MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
         sample_weight: ArrayLike | None,
     ) -> Self:
         trainee = self._trainee()
-        first = not self.__sklearn_is_fitted__()
         examples = trainee._checked(
-            X, y, sample_weight, classes, dtypes=trainee._dtypes(first), first=first
+            X,
+            y,
+            sample_weight,
+            classes,
+            dtypes=trainee._dtypes(not self.__sklearn_is_fitted__()),
+            first=not hasattr(self, "n_features_in_"),
+            of_stream=True,
         )
-        trainee._fit_once(examples, _Given(X, y, sample_weight))
+        if examples.weight is None or examples.weight.any():
+            trainee._fit_once(examples, _Given(X, y, sample_weight))
         self.__dict__ = trainee.__dict__
         return self
 
@@ -371,10 +419,23 @@ class _MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
         return hasattr(self, "t_")
 
     def _trainee(self) -> Self:
-        """Return an estimator of the same state, to be trained in place of this one."""
+        """Return an estimator of the same state, to be trained in place of this one.
+
+        The state is read at one moment, and written at another one: by ``fit`` and
+        ``partial_fit``, which swap all of ``__dict__``.
+        """
         trainee = type(self).__new__(type(self))
         trainee.__dict__.update(self.__dict__)
         return trainee
+
+    def __getstate__(self) -> dict[str, Any]:
+        return with_version(super().__getstate__())
+
+    def __setstate__(self, pickled: Mapping[str, Any]) -> None:
+        state = of_this_version(type(self), pickled)
+        if "t_" in state:
+            state = {**_UNKNOWN_TO_OLDER_VERSIONS, **state}
+        super().__setstate__(state)
 
     def __copy__(self) -> Self:
         other = self._trainee()
@@ -396,10 +457,12 @@ class _MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
         dtypes: list[Any],
         first: bool,
         training: _Examples | None = None,
+        of_stream: bool = False,
     ) -> _Examples:
         """Return rows, targets and weights, or raise ValueError.
 
-        They are to train on, unless there are others for ``training``.
+        They are to train on, unless there are others for ``training``. Those of a
+        stream may all have weight 0, for there are others to come.
         """
         rows, labels = checked_rows_and_targets(
             self,
@@ -416,7 +479,7 @@ class _MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
         counted = (labels, given)
         if training is not None:
             counted = (training.labels, training.sample_weight)
-        weight = self._weight(labels, given, *counted)
+        weight = self._weight(labels, given, *counted, of_stream=of_stream)
         return _Examples(rows, labels, targets, given, weight)
 
     def _weight(
@@ -425,16 +488,24 @@ class _MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
         given: Array | None,
         counted: Array,
         given_of_counted: Array | None,
+        *,
+        of_stream: bool = False,
     ) -> Array | None:
         """Return what rows count in the loss, (n,), by their labels and given weights.
 
         Where classes are balanced, it is in other rows that are ``counted``.
         """
-        weight = self._class_weights(labels, counted, given_of_counted)
-        if weight is None or given is None:
-            return given if weight is None else weight
-        product = weight * given
-        return check_weights("class_weight * sample_weight", product, len(labels))
+        if not of_stream:
+            check_any_counts("sample_weight", given)
+        weight, name = self._class_weights(labels, counted, given_of_counted), ""
+        if weight is None:
+            return given
+        if given is not None:
+            weight, name = weight * given, " * sample_weight"
+        weight = check_weights(f"class_weight{name}", weight, len(labels))
+        if not of_stream:
+            check_any_counts(f"class_weight{name}", weight)
+        return weight
 
     def _dtypes(self, first: bool) -> list[Any]:
         """Return the dtypes that X may have; it becomes the first one otherwise."""
@@ -480,7 +551,7 @@ class _MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
                     tol=self.tol,
                     over=self._with_clock(interrupted),
                 )
-                history.ended = history.ended or interrupted()
+            history.ended = interrupted() or history.ended
         return history
 
     def _fit_once(self, examples: _Examples, given: _Given) -> None:
@@ -549,14 +620,14 @@ class _MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
     ) -> None:
         """Store what was trained at a place of a stack, or raise ValueError."""
         if history.diverged and not (self.early_stopping and _has_best(history)):
-            raise ValueError(self._divergence(history))
+            raise of_caller(ValueError(self._divergence(history)))
         if history.score and not isfinite(history.best):
             msg = (
                 "scoring must give a finite number after some epoch. Got "
                 f"{history.score[-1]} after the last; use another, or more held-out "
                 "rows."
             )
-            raise ValueError(msg)
+            raise of_caller(ValueError(msg))
         self._tell(models, history, told)
         self.__dict__.update(self._fitted(models, place))
         if self.early_stopping:  # what is kept is of an earlier step
@@ -586,6 +657,7 @@ class _MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
                 n_batches=len(sizes),
             )
 
+    @errors_of_caller()
     def _device(self, rows: Rows) -> torch.device:
         """Return where to compute: on the device of a tensor, or on the given one."""
         device = device_of(rows, self.device)
@@ -678,9 +750,12 @@ class _MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
 
         It is given the place of the model, and what it predicts for them, (1, o, n).
         """
-        scorer = check_scoring(self, self.scoring)
+        with errors_of_caller():
+            scorer = check_scoring(self, self.scoring)
         weight = held_out.sample_weight
         weights = {} if weight is None else {"sample_weight": weight}
+        if not takes_weights(scorer):
+            weights = {}
         judged = self._trainee()
         for name in ("feature_names_in_", "coef_", "coefs_"):  # the rows are an array
             judged.__dict__.pop(name, None)
@@ -690,12 +765,14 @@ class _MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
             judged.__dict__.update(self._weights(network, place))
             judged._predicted_ = [(held_out.rows, z)]
             with (
+                errors_of_caller(),
                 in_the_words("scoring"),
                 modes_of_others(),
                 config_context(array_api_dispatch=False),  # the labels are NumPy's
             ):
                 value = scorer(judged, held_out.rows, held_out.labels, **weights)
-            return check_score(value)
+            with errors_of_caller():
+                return check_score(value)
 
         return judge
 
@@ -739,7 +816,8 @@ class _MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
         """Return models of zeros, as many as there are numbers for."""
         n_models, wide = len(per_model["lr"]), is_wide(data.x)
         if wide:
-            check_wide(self, data.x.shape[1])
+            with errors_of_caller():
+                check_wide(self, data.x.shape[1])
         hidden = np.atleast_1d(self.hidden_layer_sizes).tolist()
         sizes = (data.x.shape[1], *hidden, self._n_outputs(data.y))
         network = new_network(
@@ -775,6 +853,7 @@ class _MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
             raise ValueError(msg)
         fill_(models.parameters, layers, place)
         models.t, models.epochs, models.since = self.t_, self.n_iter_, self._since_
+        models.laid_out_since = self._laid_out_since_
         kept = dict(self._kept_)
         was_averaged = "parameters" in kept
         if models.average is not None:
@@ -831,6 +910,7 @@ class _MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
             "_kept_": kept,
             "_slowed_": 1.0 if models.slowed is None else float(models.slowed[place]),
             "_since_": models.since,
+            "_laid_out_since_": models.laid_out_since,
             "_averaged_since_": models.averaged_since,
             "_fit_intercept_": self.fit_intercept,
             "_generator_": models.generators[fold],
@@ -937,6 +1017,12 @@ class _MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
         """Return what to do about the scale of the targets, if anything is left."""
         return ""
 
+    def _interruption(self) -> str:
+        return (
+            f"Training was interrupted in epoch {self.n_iter_}, after {self.t_} steps. "
+            "The model predicts, and goes on with warm_start=True."
+        )
+
     def _warn_of_batch_size(self, n_rows: int) -> None:
         """Warn of batches that are larger than the training set."""
         if self.batch_size is not None and self.batch_size > n_rows:
@@ -944,21 +1030,19 @@ class _MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
                 f"batch_size={self.batch_size} is larger than the {n_rows} rows of X; "
                 "every batch is the whole training set, as with batch_size=None."
             )
-            warn(msg, UserWarning, stacklevel=3)
+            warn(msg, UserWarning, _OF_THE_CALLER)
+
+    def _warn_of_unlike(self, examples: _Examples, held_out: _Examples) -> None:
+        """Warn of held-out rows that were not transformed as the others were."""
+        sentence = unlikeness(examples.rows, held_out.rows)
+        if sentence:
+            warn(sentence, UserWarning, _OF_THE_CALLER)
 
     def _warn_of(self, history: History) -> None:
         """Warn of training that has ended otherwise than by settling."""
-        if history.ended == INTERRUPTED:
-            msg = (
-                f"Training was interrupted in epoch {self.n_iter_}, after {self.t_} "
-                "steps. The model predicts, and goes on with warm_start=True. A second "
-                "Ctrl-C right after the first raises KeyboardInterrupt."
-            )
-            warn(msg, UserWarning, 3)
-            return
         sentence = self._concern(history)
         if sentence:
-            warn(sentence, ConvergenceWarning, 3)
+            warn(sentence, ConvergenceWarning, _OF_THE_CALLER)
 
     def _concern(self, history: History) -> str:
         """Return what is to be said of training that has not settled well, if any."""
@@ -1003,6 +1087,7 @@ class _MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
             return f"{name} is {curve[-1]:.4g}"
         return f"{name} went from {curve[-1 - k]:.4g} to {curve[-1]:.4g} in {k} epochs"
 
+    @of_one_state
     def _objectives(
         self,
         X: ArrayLike,

@@ -8,6 +8,7 @@ matplotlib is imported when something is drawn, and not before.
 from __future__ import annotations  # help() then shows ArrayLike, not all it stands for
 
 from collections.abc import Mapping, Sequence
+from copy import copy
 from itertools import pairwise
 from numbers import Real
 from typing import Any, NamedTuple, Self
@@ -19,6 +20,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from skgd._callbacks import Trajectory, WeightTrajectory
 from skgd._estimators import MiniBatchClassifier, MiniBatchRegressor
+from skgd._tensors import numpy_as_usual
 from skgd._weights import flat_weights
 
 Array = npt.NDArray[Any]
@@ -136,6 +138,7 @@ class LossCurveDisplay:
         self.color_label = color_label
 
     @classmethod
+    @numpy_as_usual
     def from_estimator(
         cls,
         estimator: Any,
@@ -190,6 +193,7 @@ class LossCurveDisplay:
                 if not hasattr(model, attribute):
                     msg = f"x={x!r} needs an estimator with {attribute}. Got {model!r}."
                     raise ValueError(msg)
+        models = [copy(model) for model in models]  # which may be learning on
         validation = [
             getattr(model, "validation_loss_curve_", None) for model in models
         ]
@@ -213,6 +217,7 @@ class LossCurveDisplay:
         return display.plot(ax, log_scale=log_scale, line_kw=line_kw)
 
     @classmethod
+    @numpy_as_usual
     def from_search(
         cls,
         search: Any,
@@ -287,6 +292,7 @@ class LossCurveDisplay:
         )
         return display.plot(ax, log_scale=log_scale, line_kw=line_kw)
 
+    @numpy_as_usual
     def plot(
         self,
         ax: Any = None,
@@ -527,6 +533,7 @@ class LossSurfaceDisplay:
         self.labels = labels
 
     @classmethod
+    @numpy_as_usual
     def from_estimator(
         cls,
         estimator: Any,
@@ -588,6 +595,7 @@ class LossSurfaceDisplay:
             )
             raise TypeError(msg)
         check_is_fitted(model)
+        model = copy(model)  # which may be learning on
         weights = flat_weights(model).astype(float)
         path = None if trajectory is None else _checked_path(trajectory, weights)
         if path is not None and coefficients is None:
@@ -619,6 +627,7 @@ class LossSurfaceDisplay:
         )
         return display.plot(ax, plot_method=plot_method, surface_kw=surface_kw)
 
+    @numpy_as_usual
     def plot(
         self,
         ax: Any = None,

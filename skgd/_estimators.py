@@ -21,12 +21,13 @@ from sklearn.utils.class_weight import compute_class_weight, compute_sample_weig
 from sklearn.utils.multiclass import check_classification_targets, type_of_target
 from torch import Tensor
 
-from skgd._base import _Examples, _MiniBatchBase
+from skgd._base import _Examples, _MiniBatchBase, of_one_state
 from skgd._inputs import labels_like_input, like_input
 from skgd._losses import loss_named
 from skgd._targets import TargetScale, scale_of
-from skgd._tensors import to_numpy
+from skgd._tensors import numpy_as_usual, to_numpy
 from skgd._validation import (
+    check_any_counts,
     check_class_weight,
     check_classes,
     check_domain,
@@ -117,9 +118,12 @@ class MiniBatchRegressor(RegressorMixin, _MiniBatchBase):
         ``1 / (alpha * (t_0 + t - 1))``, whatever ``lr`` is. "adaptive" divides by 5
         when training would have stopped for want of progress, and stops at 1e-6.
         "cosine" falls to zero, and "one_cycle" rises to ``lr`` before it falls, over
-        ``max_iter`` epochs. "step" multiplies by ``decay`` every ``decay_every``
-        epochs. A callable gives for t what ``lr`` is multiplied by; it is called ahead
-        of the steps, and more than once.
+        ``max_iter`` epochs: every ``fit`` runs through the whole curve, a warm start
+        too, while the other schedules go on from the steps that there were. "step"
+        multiplies by ``decay`` every ``decay_every`` epochs. A call of ``partial_fit``
+        counts as an epoch, and goes on wherever the schedule is. A callable gives for t
+        what ``lr`` is multiplied by; it is called ahead of the steps, and more than
+        once.
     power_t : float >= 0, default=0.5
         Exponent of "invscaling"; a larger one slows down sooner.
     decay : float in (0, 1], default=0.1
@@ -155,7 +159,9 @@ class MiniBatchRegressor(RegressorMixin, _MiniBatchBase):
     l1_ratio : float in [0, 1], default=0.0
         Share of the L1 norm in the penalty: 0 is L2 alone, 1 is L1 alone, whose weights
         become exactly zero, more of them the larger ``alpha`` is. The noise of small
-        batches keeps many of them a little off zero; whole batches do not.
+        batches keeps many of them a little off zero; whole batches do not, but for some
+        with "absolute_error", "quantile" and "epsilon_insensitive": the gradient of
+        these jumps, whatever the batch.
     batch_size : int >= 1 or None, default=32
         Rows of a mini-batch. None is the whole training set (batch gradient descent), 1
         is stochastic gradient descent. A larger one makes fewer, less noisy steps an
@@ -189,7 +195,9 @@ class MiniBatchRegressor(RegressorMixin, _MiniBatchBase):
     scoring : str, callable or None, default=None
         What the held-out rows are judged by: any scorer of scikit-learn, the score of
         the estimator (None), or the loss ("loss"), which tells more on a few rows.
-        Equal scores are told apart by the loss.
+        Equal scores are told apart by the loss. A callable gets the estimator, rows and
+        targets, and their ``sample_weight`` if it has an argument of this name; what
+        takes no weights counts all rows alike.
     warm_start : bool, default=False
         Whether ``fit`` goes on from the last one: weights, optimizer state, step count,
         random stream, and the split of the rows. Otherwise it starts anew. Another
@@ -295,6 +303,8 @@ class MiniBatchRegressor(RegressorMixin, _MiniBatchBase):
     0.51
     """
 
+    score = numpy_as_usual(RegressorMixin.score)
+
     _losses = (
         "squared_error",
         "huber",
@@ -395,15 +405,22 @@ class MiniBatchRegressor(RegressorMixin, _MiniBatchBase):
         self.dtype = dtype
         self.verbose = verbose
 
+    @numpy_as_usual
     def partial_fit(
         self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None
     ) -> Self:
         """Pass once over the given rows, in mini-batches.
 
         Weights, optimizer state, step count and random stream go on from the last call.
-        Fewer rows than ``batch_size`` are one batch. ``max_time``, ``tol`` and
-        ``warm_start`` have no effect, nor has ``max_iter``, but that "cosine" and
-        "one_cycle" are laid out over so many calls.
+        Fewer rows than ``batch_size`` are one batch. To a schedule of the learning rate
+        a call counts as an epoch, however many rows it has: "cosine" and "one_cycle"
+        are laid out over ``max_iter`` calls, or what a ``fit`` has left of them, and
+        stay at their last rate, of about zero, from then on. ``max_iter`` has no other
+        effect, and ``max_time``, ``tol`` and ``warm_start`` have none.
+
+        Any number of threads may predict meanwhile, each by the model of before the
+        call or of after it. But only one at a time may learn: of several that do, the
+        last one to end leaves what it has learned, and the others leave nothing.
 
         Parameters
         ----------
@@ -413,7 +430,8 @@ class MiniBatchRegressor(RegressorMixin, _MiniBatchBase):
             Their targets.
         sample_weight : array-like of shape (n_samples,), default=None
             What each row counts, 0 or more, used as given: the mean over the whole
-            stream is unknown.
+            stream is unknown. Where no row counts, no step is taken; before the first
+            step, that notes no more than the columns of X.
 
         Returns
         -------
@@ -429,6 +447,7 @@ class MiniBatchRegressor(RegressorMixin, _MiniBatchBase):
         self._check_stream()
         return self._partial_fit(X, y, None, sample_weight)
 
+    @of_one_state
     def predict(self, X: ArrayLike) -> Array:
         """Predict the targets.
 
@@ -595,9 +614,12 @@ class MiniBatchClassifier(ClassifierMixin, _MiniBatchBase):
         ``1 / (alpha * (t_0 + t - 1))``, whatever ``lr`` is. "adaptive" divides by 5
         when training would have stopped for want of progress, and stops at 1e-6.
         "cosine" falls to zero, and "one_cycle" rises to ``lr`` before it falls, over
-        ``max_iter`` epochs. "step" multiplies by ``decay`` every ``decay_every``
-        epochs. A callable gives for t what ``lr`` is multiplied by; it is called ahead
-        of the steps, and more than once.
+        ``max_iter`` epochs: every ``fit`` runs through the whole curve, a warm start
+        too, while the other schedules go on from the steps that there were. "step"
+        multiplies by ``decay`` every ``decay_every`` epochs. A call of ``partial_fit``
+        counts as an epoch, and goes on wherever the schedule is. A callable gives for t
+        what ``lr`` is multiplied by; it is called ahead of the steps, and more than
+        once.
     power_t : float >= 0, default=0.5
         Exponent of "invscaling"; a larger one slows down sooner.
     decay : float in (0, 1], default=0.1
@@ -633,7 +655,8 @@ class MiniBatchClassifier(ClassifierMixin, _MiniBatchBase):
     l1_ratio : float in [0, 1], default=0.0
         Share of the L1 norm in the penalty: 0 is L2 alone, 1 is L1 alone, whose weights
         become exactly zero, more of them the larger ``alpha`` is. The noise of small
-        batches keeps many of them a little off zero; whole batches do not.
+        batches keeps many of them a little off zero; whole batches do not, but for some
+        with "hinge" and "perceptron": the gradient of these jumps, whatever the batch.
     class_weight : dict or "balanced", default=None
         What the rows of every class count, by label, times their sample weight. A
         larger one makes the class be predicted more. "balanced" makes all classes count
@@ -672,7 +695,9 @@ class MiniBatchClassifier(ClassifierMixin, _MiniBatchBase):
     scoring : str, callable or None, default=None
         What the held-out rows are judged by: any scorer of scikit-learn, the score of
         the estimator (None), or the loss ("loss"), which tells more on a few rows.
-        Equal scores are told apart by the loss.
+        Equal scores are told apart by the loss. A callable gets the estimator, rows and
+        targets, and their ``sample_weight`` if it has an argument of this name; what
+        takes no weights counts all rows alike.
     warm_start : bool, default=False
         Whether ``fit`` goes on from the last one: weights, optimizer state, step count,
         random stream, and the split of the rows. Otherwise it starts anew. Another
@@ -775,6 +800,8 @@ class MiniBatchClassifier(ClassifierMixin, _MiniBatchBase):
     0.9
     """
 
+    score = numpy_as_usual(ClassifierMixin.score)
+
     _multilabel_: bool
     _losses = ("log_loss", "hinge", "squared_hinge", "modified_huber", "perceptron")
 
@@ -863,6 +890,7 @@ class MiniBatchClassifier(ClassifierMixin, _MiniBatchBase):
         self.dtype = dtype
         self.verbose = verbose
 
+    @numpy_as_usual
     def partial_fit(
         self,
         X: ArrayLike,
@@ -873,9 +901,15 @@ class MiniBatchClassifier(ClassifierMixin, _MiniBatchBase):
         """Pass once over the given rows, in mini-batches.
 
         Weights, optimizer state, step count and random stream go on from the last call.
-        Fewer rows than ``batch_size`` are one batch. ``max_time``, ``tol`` and
-        ``warm_start`` have no effect, nor has ``max_iter``, but that "cosine" and
-        "one_cycle" are laid out over so many calls.
+        Fewer rows than ``batch_size`` are one batch. To a schedule of the learning rate
+        a call counts as an epoch, however many rows it has: "cosine" and "one_cycle"
+        are laid out over ``max_iter`` calls, or what a ``fit`` has left of them, and
+        stay at their last rate, of about zero, from then on. ``max_iter`` has no other
+        effect, and ``max_time``, ``tol`` and ``warm_start`` have none.
+
+        Any number of threads may predict meanwhile, each by the model of before the
+        call or of after it. But only one at a time may learn: of several that do, the
+        last one to end leaves what it has learned, and the others leave nothing.
 
         Parameters
         ----------
@@ -888,7 +922,8 @@ class MiniBatchClassifier(ClassifierMixin, _MiniBatchBase):
             in later ones if given again.
         sample_weight : array-like of shape (n_samples,), default=None
             What each row counts, 0 or more, used as given: the mean over the whole
-            stream is unknown.
+            stream is unknown. Where no row counts, no step is taken; before the first
+            step, that notes no more than the classes and the columns of X.
 
         Returns
         -------
@@ -912,10 +947,11 @@ class MiniBatchClassifier(ClassifierMixin, _MiniBatchBase):
             raise ValueError(msg)
         shape = getattr(y, "shape", None) or np.shape(y)
         several_labels = len(shape) == 2 and shape[1] > 1
-        if classes is None and not self.__sklearn_is_fitted__() and not several_labels:
+        if classes is None and not hasattr(self, "classes_") and not several_labels:
             raise ValueError("classes must be passed on the first call to partial_fit.")
         return self._partial_fit(X, y, classes, sample_weight)
 
+    @of_one_state
     def decision_function(self, X: ArrayLike) -> Array:
         """Return the raw predictions, before the sigmoid or softmax.
 
@@ -933,6 +969,7 @@ class MiniBatchClassifier(ClassifierMixin, _MiniBatchBase):
         z = like_input(self._raw_prediction(X)[0], X)
         return z[0] if self._has_one_score(z) else z.T
 
+    @of_one_state
     def predict(self, X: ArrayLike) -> Array:
         """Predict the labels.
 
@@ -954,6 +991,7 @@ class MiniBatchClassifier(ClassifierMixin, _MiniBatchBase):
         return labels_like_input(self.classes_[to_numpy(places).astype(np.intp)], X)
 
     @_OfProbabilities
+    @of_one_state
     def predict_proba(self, X: ArrayLike) -> Array:
         """Return the probability of every class, or of each of several labels.
 
@@ -972,6 +1010,7 @@ class MiniBatchClassifier(ClassifierMixin, _MiniBatchBase):
         return like_input(self._probabilities(self._class_predictions(X)).T, X)
 
     @_OfProbabilities
+    @of_one_state
     def predict_log_proba(self, X: ArrayLike) -> Array:
         """Return the logarithm of the probabilities, exact near 0 and 1.
 
@@ -1098,6 +1137,7 @@ class MiniBatchClassifier(ClassifierMixin, _MiniBatchBase):
                     y=counted,
                     sample_weight=sample_weight,
                 )
+                check_any_counts("class_weight", of_classes)
                 weights = of_classes[np.searchsorted(self.classes_, labels)]
             elif self.class_weight == "balanced":
                 both, places = np.concatenate([counted, labels]), range(len(counted))
@@ -1105,6 +1145,10 @@ class MiniBatchClassifier(ClassifierMixin, _MiniBatchBase):
                 weights = weights[len(counted) :]
             else:
                 weights = compute_sample_weight(self.class_weight, labels)
+                of_labels: Any = self.class_weight  # a list, a dict for each
+                for one in of_labels:
+                    of_label = np.array([one.get(label, 1) for label in (0, 1)])
+                    check_any_counts("class_weight", of_label)
             return check_weights("class_weight", weights, len(labels))
 
     def _strata(self, targets: Array) -> Array | None:

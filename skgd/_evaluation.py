@@ -2,8 +2,9 @@
 
 Candidates of a group (``_grouping``) are trained as a few stacks (``_stacks``). What
 cannot be stacked is left to scikit-learn's own function for one fit, and so is a group
-whose rows or parameters are refused: what GridSearchCV takes is taken, and the errors
-are its own.
+whose rows or parameters are refused, or for which a function of the user's raises: what
+GridSearchCV takes is taken, and the errors are its own. Any other error is a fault of
+this package, and is raised.
 
 The steps of a pipeline before its last are fitted once for each split and distinct
 setting of their own parameters. To find out what the last step would be given, it is
@@ -47,7 +48,7 @@ from sklearn.pipeline import Pipeline
 from sklearn.utils.metaestimators import _safe_split
 from sklearn.utils.parallel import Parallel, delayed
 from sklearn.utils.validation import _check_method_params, _num_samples
-from torch import Tensor
+from torch import OutOfMemoryError, Tensor
 
 from skgd._callbacks import subtask, task_of_search
 from skgd._estimators import MiniBatchClassifier
@@ -67,6 +68,7 @@ from skgd._schedules import LAID_OUT
 from skgd._stacks import BYTES_OF_ROWS, Split, Trained, fit_together, pieces
 from skgd._steps import Models
 from skgd._stopping import History
+from skgd._validation import errors_of_caller, is_of_caller
 
 Array = npt.NDArray[Any]
 Place = tuple[int, int]  # the numbers of a candidate and of a split
@@ -561,8 +563,10 @@ def _done(task: Task, job: _Job, context: Any) -> _Done:
     while True:
         try:
             trained = next(all_trained, None)
-        except Exception as error:  # one fit at a time will say it as scikit-learn does
-            return _Done([], _why(error))
+        except Exception as error:
+            if not (is_of_caller(error) or _is_out_of_memory(error)):
+                raise
+            return _Done([], _why(error))  # one fit at a time says it as scikit-learn
         if trained is None:
             return _Done(fits)
         split = job.splits[trained.split]
@@ -572,6 +576,12 @@ def _done(task: Task, job: _Job, context: Any) -> _Done:
         goes_on = job.keeps and trained.error is None
         place = job.candidates[trained.candidate], split.number
         fits.append((place, result, deepcopy(trained) if goes_on else None))
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    """Return whether memory has run out; one fit at a time takes less of it."""
+    of_torch = isinstance(error, RuntimeError) and "allocate memory" in str(error)
+    return of_torch or isinstance(error, MemoryError | OutOfMemoryError)
 
 
 def _split(
@@ -597,13 +607,15 @@ def _watching(
         progress.end()
         return
     stack = context.subcontext(f"epochs of {n_models} models", max_subtasks=n_epochs)
-    stack.call_on_fit_task_begin(estimator=task.caller)
+    with errors_of_caller():
+        stack.call_on_fit_task_begin(estimator=task.caller)
     try:
         progress = _Progress(task, stack, n_models, n_epochs)
         yield progress
         progress.end()
     finally:
-        stack.call_on_fit_task_end(estimator=task.caller)
+        with errors_of_caller():
+            stack.call_on_fit_task_end(estimator=task.caller)
 
 
 class _Progress:
@@ -616,6 +628,7 @@ class _Progress:
         self._n_models, self._n_epochs, self._epochs = n_models, n_epochs, 0
         self._began = self._told = perf_counter()
 
+    @errors_of_caller()
     def before_epoch(self) -> None:
         if self._stack is not None:
             self._epoch = self._stack.subcontext("epoch")
@@ -627,6 +640,7 @@ class _Progress:
     def after_step(self, models: Models, loss: Any) -> str:
         return ""
 
+    @errors_of_caller()
     def after_epoch(self, models: Models, histories: Sequence[History]) -> str:
         self._epochs += 1
         if perf_counter() - self._told > _BETWEEN_LINES:

@@ -2,8 +2,9 @@
 
 Steps t are counted from 1. The rates of many steps are worked out at once on the host,
 in float64, for all models: a schedule is shared, the ``lr`` and ``alpha`` that it
-starts from are each model's own. "cosine" and "one_cycle" run over ``total_steps``; the
-last rate stays for what comes after.
+starts from are each model's own. "cosine" and "one_cycle" are laid out over
+``total_steps``, from a step that need not be the first one of all; the last rate stays
+for what comes after.
 
 "adaptive" is constant here: when it divides by 5 depends on how training goes, which
 ``_training`` alone knows. What "one_cycle" does to the momentum in its paper, and in
@@ -26,6 +27,8 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from skgd._validation import errors_of_caller
+
 Floats = npt.NDArray[np.float64]
 Steps = npt.NDArray[np.int64]
 
@@ -44,11 +47,11 @@ class Schedule(NamedTuple):
     warmup_steps: int
     epoch_steps: int  # in an epoch
     total_steps: int  # in all
-    extra_steps: int = 0  # what earlier epochs would have had more, had they been alike
+    extra_steps: int = 0  # from a step to its place in the schedule, by epochs
 
 
-# Those that are laid out over total_steps, and all that go by epochs; t then counts as
-# if all epochs had had as many steps.
+# Those that are laid out over a number of epochs, and all that go by epochs: a step has
+# the place that it would have if all epochs had had as many steps.
 LAID_OUT = ("cosine", "one_cycle")
 _BY_EPOCHS = (*LAID_OUT, "step")
 
@@ -130,6 +133,7 @@ def learning_rates(
     return rates
 
 
+@errors_of_caller()
 def _factors(function: Callable[[int], float], steps: Steps) -> Floats:
     """Return what the function gives for each step, (steps, 1)."""
     factors = [function(t) for t in steps.tolist()]

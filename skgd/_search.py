@@ -6,6 +6,7 @@ What is searched, and how the best is chosen, is inherited from scikit-learn's c
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from inspect import signature
 from time import perf_counter
 from typing import Any, Self
@@ -37,7 +38,9 @@ from skgd._callbacks import (
 )
 from skgd._evaluation import Evaluation, Task
 from skgd._grouping import Group, last_step
+from skgd._tensors import numpy_as_usual
 from skgd._validation import check_max_bytes
+from skgd._versions import of_this_version, with_version
 
 
 class _VectorizedSearch(BaseSearchCV):
@@ -51,6 +54,7 @@ class _VectorizedSearch(BaseSearchCV):
     groups_: list[Group]
     loss_curves_: list[list[Any]]
 
+    @numpy_as_usual
     @_fit_context(prefer_skip_nested_validation=False)
     def fit(self, X: ArrayLike, y: ArrayLike | None = None, **params: Any) -> Self:
         """Train all candidates on all splits, and the best one on all of the data.
@@ -136,16 +140,22 @@ class _VectorizedSearch(BaseSearchCV):
                 means = results[f"mean_test_{refit_metric}"]
                 self.best_score_ = means[self.best_index_]
             self.best_params_ = results["params"][self.best_index_]
-        if self.refit:
-            self._refit(base, X, y, routed.estimator.fit, context, told)
         several = isinstance(scorers, _MultimetricScorer)
         self.scorer_ = scorers._scorers if several else scorers
         self.cv_results_ = results
         n, curves = self.n_splits_, [fit["loss_curve"] for fit in evaluation.fits]
         self.loss_curves_ = [curves[i : i + n] for i in range(0, len(curves), n)]
         self.groups_ = evaluation.groups
+        if self.refit:
+            self._refit(base, X, y, routed.estimator.fit, context, told)
         context.call_on_fit_task_end(**told)
         return self
+
+    def __getstate__(self) -> dict[str, Any]:
+        return with_version(super().__getstate__())
+
+    def __setstate__(self, pickled: Mapping[str, Any]) -> None:
+        super().__setstate__(of_this_version(type(self), pickled))
 
     def _refit(
         self,

@@ -41,7 +41,12 @@ from skgd._stopping import History
 from skgd._targets import TargetScale, on_scale, prediction_of_y
 from skgd._tensors import CPU, copied, new_generator, seed_of, to_tensor
 from skgd._training import Validation, Watch, train
-from skgd._validation import check_cast, check_weights
+from skgd._validation import (
+    check_cast,
+    check_weights,
+    errors_of_caller,
+    is_of_caller,
+)
 
 Array = npt.NDArray[Any]
 Places = npt.NDArray[np.int64]
@@ -125,7 +130,8 @@ def fit_together(
 
     ``so_far`` holds what was trained up to now, by split and candidate, to go on with.
     ``watching`` gives who looks on at a stack of so many models, for so many epochs. An
-    error of a candidate's own is handed over; one of the data is raised.
+    error of a candidate's own is handed over; one of the data is raised, and marked as
+    the caller's (``_validation.of_caller``).
     """
     alike: dict[Any, list[int]] = {}
     for number, candidate in enumerate(candidates):
@@ -175,7 +181,10 @@ def _meet(first: _MiniBatchBase, splits: Sequence[Split]) -> list[_Met]:
             knows = first._trainee()
             knows._forget()
             dtypes = knows._dtypes(first=True)
-            all_of_it = knows._checked(X, y, sample_weight, dtypes=dtypes, first=True)
+            with errors_of_caller():
+                all_of_it = knows._checked(
+                    X, y, sample_weight, dtypes=dtypes, first=True
+                )
             checked[whole] = _learnt(knows), all_of_it
         learnt, examples = checked[whole]
         if places is None:
@@ -184,6 +193,7 @@ def _meet(first: _MiniBatchBase, splits: Sequence[Split]) -> list[_Met]:
     return met
 
 
+@errors_of_caller()
 def _met(
     first: _MiniBatchBase,
     number: int,
@@ -236,7 +246,8 @@ def _folds(
         else:
             generator = new_generator(seed)
             if candidates[0].early_stopping:
-                rows, held_out = knows._split(examples, generator)
+                with errors_of_caller():
+                    rows, held_out = knows._split(examples, generator)
                 split_seed = knows._split_seed_
         scale = before or knows._scale_of(examples, rows, None)
         folds.append(
@@ -408,7 +419,8 @@ def _data_of(
         if weight is not None and of_fold is not None:
             weight[place, at] = of_fold / _mean_weight(fold.met.examples, fold.rows)
     if weight is not None:
-        weight = check_cast("sample_weight", weight, dtype)
+        with errors_of_caller():
+            weight = check_cast("sample_weight", weight, dtype)
     trained = [(fold.met, fold.rows) for fold in stack]
     rows, counts = _rows_of(trained, of_splits)
     data = Data(
@@ -568,7 +580,9 @@ def _hand_over(
                     with torch.inference_mode():
                         estimator._conclude(models, history, place)
                     estimator._warn_of(history)
-                except Exception as raised:
+                except Exception as raised:  # a warning, where warnings are errors
+                    if not (is_of_caller(raised) or isinstance(raised, Warning)):
+                        raise
                     error = raised
                 estimator._predicted_ = [(X, z[n][None]) for X, z in predicted]
                 yield Trained(met.split, number, estimator, history, error, seconds)

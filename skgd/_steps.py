@@ -50,13 +50,14 @@ from skgd._optimizers import (
     elastic_net,
     variant,
 )
-from skgd._schedules import Schedule, learning_rates
+from skgd._schedules import LAID_OUT, Schedule, learning_rates
 from skgd._sparse import Csr, WideLayer, WideUnit, first_output, is_wide, take_rows
 from skgd._targets import by_output
 from skgd._tensors import numbers_like
 
-# Held-out rows whose loss is computed at once: of one model, and of many at the least.
-_HELD_OUT_AT_ONCE, _AT_THE_LEAST = 4096, 64
+# Held-out rows whose loss is computed at once: of one model, and of many at the least;
+# fewer where the outputs of a model are more numbers than these.
+_HELD_OUT_AT_ONCE, _AT_THE_LEAST, _NUMBERS_AT_ONCE = 4096, 64, 2**18
 
 
 class Shared(NamedTuple):
@@ -107,6 +108,7 @@ class Models:
     average: Network | None = None  # the mean of the weights over steps
     averaged_since: int = 0  # steps taken before anyone asked for it
     slowed: Floats | None = None  # (m,), what an adaptive lr has been multiplied by
+    laid_out_since: int = 0  # epochs before the schedule was laid out
 
     @property
     def answer(self) -> Network:
@@ -116,6 +118,9 @@ class Models:
 
 def schedule_of(shared: Shared, models: Models, epoch_steps: int) -> Schedule:
     """Return how the learning rate changes, given the number of steps of an epoch."""
+    epochs = models.epochs
+    if shared.lr_schedule in LAID_OUT:
+        epochs -= models.laid_out_since
     return Schedule(
         kind=shared.lr_schedule,
         power_t=shared.power_t,
@@ -123,7 +128,7 @@ def schedule_of(shared: Shared, models: Models, epoch_steps: int) -> Schedule:
         decay_every=shared.decay_every,
         warmup_steps=shared.warmup_steps,
         epoch_steps=epoch_steps,
-        extra_steps=models.epochs * epoch_steps - models.t,
+        extra_steps=epochs * epoch_steps - models.t,
         total_steps=shared.horizon * epoch_steps,
     )
 
@@ -504,6 +509,7 @@ def bind_mean_loss(
     activation = ACTIVATIONS[shared.activation](shared.negative_slope)
     n_models = len(network.layers[0].w)
     at_once = max(_HELD_OUT_AT_ONCE // n_models, _AT_THE_LEAST)
+    at_once = max(1, min(at_once, _NUMBERS_AT_ONCE // n_outputs))
     sizes = batch_sizes(data.n_samples, at_once, "keep")
     rows = torch.from_numpy(all_rows(data)).to(data.y.device)
     batches = batches_of(rows, sizes[0])

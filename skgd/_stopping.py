@@ -208,15 +208,13 @@ def _only_grows(history: History) -> bool:
 def interruptible() -> Iterator[Callable[[], str]]:
     """Put off Ctrl-C: give the function that says whether it was pressed in the block.
 
-    Pressed once more, it interrupts as ever. So it does where it is not Python's own to
-    handle: outside the main thread, or where someone else has taken it over.
+    Who asked for the block raises KeyboardInterrupt as soon as all is stored, so that
+    what calls it ends as well. Where the block ends with an error, KeyboardInterrupt
+    takes its place. Pressed once more, Ctrl-C interrupts as ever. So it does where it
+    is not Python's own to handle: outside the main thread, or where someone else has
+    taken it over.
     """
-    pressed = told = False
-
-    def interrupted() -> str:
-        nonlocal told
-        told = pressed
-        return INTERRUPTED if told else ""
+    pressed = False
 
     def handle(number: int, frame: FrameType | None) -> None:
         nonlocal pressed
@@ -234,8 +232,10 @@ def interruptible() -> Iterator[Callable[[], str]]:
         return
     signal.signal(signal.SIGINT, handle)
     try:
-        yield interrupted
+        yield lambda: INTERRUPTED if pressed else ""
+    except Exception as error:
+        if pressed:
+            raise KeyboardInterrupt from error
+        raise
     finally:
         signal.signal(signal.SIGINT, before)
-    if pressed and not told:  # as if it had been pressed now
-        raise KeyboardInterrupt

@@ -21,6 +21,10 @@ Array = npt.NDArray[np.floating]
 
 CPU = torch.device("cpu")
 
+# What NumPy does about floating-point errors unless told otherwise, as a decorator of
+# all that a user calls: where a caller has it raise, even beta ** t would.
+numpy_as_usual = np.errstate(divide="warn", over="warn", under="ignore", invalid="warn")
+
 # A forward pass of fewer multiply-adds is faster on one thread than on several: torch
 # wakes the others even for products that are over before they have started. Nor do they
 # pay for gathering alone: where cores share no cache, rows that another one has fetched

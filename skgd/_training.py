@@ -487,6 +487,7 @@ def _take(models: Models, places: Places, folds: Sequence[int] | None = None) ->
         average=None if average is None else take(average, index),
         averaged_since=models.averaged_since,
         slowed=None if models.slowed is None else models.slowed[list(places)],
+        laid_out_since=models.laid_out_since,
     )
 
 

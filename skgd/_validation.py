@@ -10,9 +10,10 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache
+from inspect import Parameter, signature
 from math import inf
 from numbers import Integral, Real
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +21,7 @@ from sklearn.metrics import get_scorer_names
 from sklearn.utils.validation import _check_sample_weight
 
 Array = npt.NDArray[Any]
+Problem = TypeVar("Problem", bound=Exception)
 
 
 class Rule(NamedTuple):
@@ -278,7 +280,7 @@ def conversion_of(names: str) -> Iterator[None]:
 
 
 def check_weights(name: str, weights: Any, n_rows: int) -> Array | None:
-    """Return the weights as float64, or None; they are 0 or more, not all 0."""
+    """Return the weights as float64, or None; they are 0 or more."""
     if weights is None:
         return None
     with conversion_of(name):
@@ -287,6 +289,7 @@ def check_weights(name: str, weights: Any, n_rows: int) -> Array | None:
             np.empty((n_rows, 1)),
             dtype=np.float64,
             ensure_non_negative=True,
+            allow_all_zero_weights=True,
         )
         total = weight.sum()
     if not np.isfinite(total):
@@ -296,6 +299,16 @@ def check_weights(name: str, weights: Any, n_rows: int) -> Array | None:
         )
         raise ValueError(msg)
     return weight
+
+
+def check_any_counts(name: str, weights: Array | None) -> None:
+    """Refuse weights by which nothing counts."""
+    if weights is not None and not weights.any():
+        msg = (
+            f"{name} must hold at least one non-zero number. Got only zeros, by which "
+            "nothing would be learned; leave it out, or raise some."
+        )
+        raise ValueError(msg)
 
 
 def check_held_out(X_val: Any, y_val: Any, sample_weight_val: Any) -> None:
@@ -353,6 +366,32 @@ def in_the_words(names: str) -> Iterator[None]:
     except (TypeError, ValueError) as error:
         kind = TypeError if isinstance(error, TypeError) else ValueError
         raise kind(f"In {names}: {error}") from error
+
+
+def of_caller(error: Problem) -> Problem:
+    """Return an error, marked as the caller's: of data, parameters, or own functions.
+
+    A search goes on after these as scikit-learn's does; any other one is a fault of
+    this package, and must come out. The mark is no type, so that the error stays what
+    it is: a user's function may raise anything.
+    """
+    vars(error)["_skgd_of_caller"] = True
+    return error
+
+
+def is_of_caller(error: Exception) -> bool:
+    """Return whether an error was marked as the caller's."""
+    return hasattr(error, "_skgd_of_caller")
+
+
+@contextmanager
+def errors_of_caller() -> Iterator[None]:
+    """Mark errors of the block, which checks what is given or calls what is given."""
+    try:
+        yield
+    except Exception as error:
+        of_caller(error)
+        raise
 
 
 def check_cast(name: str, values: Array, dtype: npt.DTypeLike) -> Array:
@@ -436,6 +475,26 @@ def check_class_weight(given: Any, multilabel: bool) -> None:
                     f"Got {weight!r} for the class {label!r}."
                 )
                 raise ValueError(msg)
+
+
+def takes_weights(scorer: Any) -> bool:
+    """Return whether a scorer takes the weights of the rows: what it says of itself.
+
+    A scorer of scikit-learn takes them where its metric does. Any other function has an
+    argument of the name, or takes all that there are.
+    """
+    says: Callable[[], bool] | None = getattr(scorer, "_accept_sample_weight", None)
+    if says is not None:
+        return says()
+    try:
+        parameters = signature(scorer).parameters
+    except (TypeError, ValueError):  # not every function has one
+        return False
+    takes_all = any(one.kind is Parameter.VAR_KEYWORD for one in parameters.values())
+    named = parameters.get("sample_weight")
+    return takes_all or (
+        named is not None and named.kind is not Parameter.POSITIONAL_ONLY
+    )
 
 
 def check_score(score: Any) -> float:

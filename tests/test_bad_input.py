@@ -603,7 +603,8 @@ def test_bad_weights_are_refused(cls, weight, match):
     how = {"match": match, "error": (TypeError, ValueError)}
     assert_refused(new.fit, X, TARGET[cls], sample_weight=weight, **how)
     assert_refused(seen.fit, X, TARGET[cls], sample_weight=weight, **how)
-    assert_refused(seen.partial_fit, X, TARGET[cls], sample_weight=weight, **how)
+    if match != "non-zero":  # a stream has other rows to come
+        assert_refused(seen.partial_fit, X, TARGET[cls], sample_weight=weight, **how)
     held_out = {"X_val": X, "y_val": TARGET[cls], "sample_weight_val": weight}
     how["match"] = rf"(?s)sample_weight_val: .*({match})"
     assert_refused(seen.fit, X, TARGET[cls], **held_out, **how)

@@ -1,5 +1,7 @@
 """Training in parts is training in one go: streams and warm starts."""
 
+from copy import deepcopy
+
 import numpy as np
 import pytest
 from conftest import (
@@ -13,7 +15,9 @@ from conftest import (
     layers_of,
     small,
 )
+from scipy import sparse
 from sklearn.base import clone
+from sklearn.exceptions import NotFittedError
 
 from skgd import MiniBatchClassifier, MiniBatchRegressor
 
@@ -92,6 +96,88 @@ def test_two_warm_fits_are_one_to_the_bit(cls, y, hidden, params):
     assert fitted_state(warm) == fitted_state(whole)
 
 
+def fresh_from(model, **changes):
+    """Return an estimator that was never fitted, and the weights of one that was."""
+    coefs, intercepts = ("coef_", "intercept_"), ("coefs_", "intercepts_")
+    names = coefs if hasattr(model, "coef_") else intercepts
+    starts = {f"{name}init": getattr(model, name) for name in names}
+    return clone(model).set_params(**changes), starts
+
+
+@pytest.mark.parametrize("second", [3, 5], ids=["as long", "longer"])
+@pytest.mark.parametrize("early_stopping", [False, True])
+@pytest.mark.parametrize("params", OVER_MAX_ITER.values(), ids=OVER_MAX_ITER)
+@pytest.mark.parametrize(
+    ("cls", "y", "hidden"), list(KINDS.values())[1:3], ids=list(KINDS)[1:3]
+)
+def test_a_second_warm_fit_runs_through_the_whole_schedule(
+    cls, y, hidden, params, early_stopping, second
+):
+    """From the weights of the first one it goes where a new fit from them goes."""
+    model = small(cls, hidden_layer_sizes=hidden, optimizer="sgd", lr=0.1, **params)
+    model.set_params(shuffle=False, warm_start=True, batch_size=25).fit(X, y)
+    model.set_params(early_stopping=early_stopping, scoring="loss", max_iter=second)
+    held_out = {"X_val": X[:20], "y_val": y[:20]} if early_stopping else {}
+    fresh, starts = fresh_from(model)
+    fresh.fit(X, y, **starts, **held_out)
+    model.fit(X, y, **held_out)
+    assert_same_layers(model, fresh, rtol=1e-12)
+    assert model.loss_curve_[3:] == pytest.approx(fresh.loss_curve_, rel=1e-12)
+
+
+@pytest.mark.parametrize("params", OVER_MAX_ITER.values(), ids=OVER_MAX_ITER)
+@pytest.mark.parametrize("before", ["a stream", "another schedule", "other batches"])
+def test_a_warm_fit_begins_its_schedule_whatever_there_was(before, params):
+    """Neither calls of partial_fit nor epochs of another kind have used it up."""
+    model = small(MiniBatchRegressor, optimizer="sgd", lr=0.1, shuffle=False)
+    if before == "a stream":
+        model = stream_of(model, y, 4, **params)
+    elif before == "another schedule":
+        model.fit(X, y)
+    else:
+        model.set_params(**params, batch_size=7).fit(X, y)
+    model.set_params(**params, warm_start=True, batch_size=8)
+    fresh, starts = fresh_from(model)
+    fresh.fit(X, y, **starts)
+    assert_same_layers(model.fit(X, y), fresh, rtol=1e-12)
+
+
+class StopAfter:
+    """Callback that ends a fit after some epochs."""
+
+    def __init__(self, n_epochs):
+        self.n_epochs = n_epochs
+
+    def setup(self, estimator, context):
+        self.left = self.n_epochs
+
+    def on_fit_task_begin(self, estimator, context):
+        pass
+
+    def on_fit_task_end(self, estimator, context):
+        self.left -= context.task_name == "epoch"
+        return self.left == 0
+
+    def teardown(self, estimator, context):
+        pass
+
+
+@pytest.mark.parametrize("params", OVER_MAX_ITER.values(), ids=OVER_MAX_ITER)
+@every_kind
+def test_a_stream_takes_up_the_schedule_of_a_warm_fit_to_the_bit(
+    cls, y, hidden, params
+):
+    """A second fit that was ended, and calls of partial_fit, are the whole of it."""
+    model = small(cls, hidden_layer_sizes=hidden, warm_start=True, **params)
+    whole = clone(model).fit(X, y).set_params(max_iter=6).fit(X, y)
+    model.fit(X, y).set_params(max_iter=6).set_callbacks(StopAfter(2)).fit(X, y)
+    assert model.n_iter_ == 3 + 2
+    model.set_callbacks()
+    for _ in range(4):
+        model.partial_fit(X, y)
+    assert fitted_state(model) == fitted_state(whole)
+
+
 @pytest.mark.parametrize("params", [*SETTINGS.values(), *OVER_MAX_ITER.values()])
 @every_optimizer
 def test_a_stream_of_single_steps_is_a_fit_for_any_optimizer(optimizer, params):
@@ -132,6 +218,74 @@ def test_dropout_is_seeded_and_predicts_with_all_units(hidden):
     everything = clone(dropped).set_params(dropout=0)
     everything.__dict__.update({**vars(dropped), "dropout": 0.0})
     assert np.array_equal(prediction, everything.predict(X))
+
+
+# Rows that do not count
+
+COUNTS_NOT = {
+    "linear": {},
+    "network": {"hidden_layer_sizes": (5,), "dropout": 0.3},
+    "averaging": {"average": True, "record_batch_loss": True},
+    "cosine": {"lr_schedule": "cosine", "max_iter": 5},
+    "adaptive": {"lr_schedule": "adaptive", "hidden_layer_sizes": 3},
+    "momentum": {"optimizer": "sgd", "momentum": 0.9, "lr": 0.01, "warmup_steps": 9},
+    "a RandomState": {"random_state": np.random.RandomState(3)},
+}
+
+
+@pytest.mark.parametrize("rows", [X, sparse.csr_array(X), X.astype(np.float32)])
+@pytest.mark.parametrize("params", COUNTS_NOT.values(), ids=COUNTS_NOT)
+@pytest.mark.parametrize("kind", ["numbers", "weights", "classes", "both", "several"])
+def test_a_chunk_that_does_not_count_changes_no_bit(kind, params, rows):
+    """Rows of weight 0 are taken, anywhere in a stream, and no step with them."""
+    cls = MiniBatchRegressor if kind == "numbers" else MiniBatchClassifier
+    model = small(cls, **deepcopy(params))
+    target, weights = {
+        "numbers": (y, [None, 0 * y]),
+        "weights": (labels, [None, 0]),
+        "classes": (labels, [None, None]),
+        "both": (labels, [y**2, np.where(labels == 1, 1.0, 0.0)]),
+        "several": ((Y > 3).astype(int), [None, 0 * y]),
+    }[kind]
+    counts, some = np.full(len(X), True), np.full(len(X), True)
+    if kind in ("classes", "both"):
+        model.set_params(class_weight={1: 0, -1: 2})
+        counts, some = labels != 1, labels == 1
+    classes = {"classes": np.unique(labels)} if target is labels else {}
+    plain, mixed = clone(model), model
+
+    def take(model, which, weight):
+        known = {} if hasattr(model, "n_features_in_") else classes
+        if np.ndim(weight):
+            weight = weight[which]
+        model.partial_fit(rows[which], target[which], sample_weight=weight, **known)
+
+    for call in range(4):
+        take(mixed, some, weights[1])
+        assert getattr(mixed, "t_", 0) == getattr(plain, "t_", 0)
+        take(mixed, counts, weights[0])
+        take(plain, counts, weights[0])
+        assert fitted_state(mixed) == fitted_state(plain)
+        assert mixed.n_iter_ == call + 1
+
+
+def test_a_stream_may_begin_with_rows_that_do_not_count():
+    """Their call notes classes and columns, and there is no model yet."""
+    model = small(MiniBatchClassifier)
+    model.partial_fit(X, labels, classes=[-1, 0, 1, 5], sample_weight=0 * y)
+    assert model.classes_.tolist() == [-1, 0, 1, 5]
+    assert model.n_features_in_ == 4
+    for method in (model.predict, model.predict_proba, model.decision_function):
+        with pytest.raises(NotFittedError):
+            method(X)
+    with pytest.raises(ValueError, match="features"):
+        model.partial_fit(X[:, :2], labels)
+    with pytest.raises(ValueError, match="not among the classes"):
+        model.partial_fit(X, labels + 1)
+    assert model.partial_fit(X, labels).predict_proba(X).shape == (len(X), 4)
+    begun = small(MiniBatchClassifier).partial_fit(X, labels, [-1, 0, 1], 0)
+    begun.fit(X[:, :2], Y[:, 0] > 3)  # which begins anew
+    assert begun.classes_.tolist() == [False, True]
 
 
 # Averages that are switched on and off

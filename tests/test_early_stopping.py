@@ -2,6 +2,7 @@
 
 import re
 import warnings
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -34,12 +35,13 @@ from sklearn.datasets import (
 )
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.feature_extraction.text import TfidfTransformer
+from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import MinMaxScaler, StandardScaler
 from sklearn.utils.class_weight import compute_class_weight
 
-from skgd import MiniBatchClassifier, MiniBatchRegressor
-from skgd._inputs import warn_of_unlike
+from skgd import MiniBatchClassifier, MiniBatchRegressor, VectorizedGridSearchCV
+from skgd._inputs import unlikeness
 
 y = Y[:, 0]
 two_classes, three_classes = TASKS["two classes"][1], TASKS["three classes"][1]
@@ -468,12 +470,75 @@ def test_a_score_that_is_no_number_once_is_never_the_best():
     assert model.best_validation_score_ == 0.7
 
 
-def test_a_scorer_that_takes_no_weights_is_named():
-    """The error of a scorer says that it is one."""
-    model = small(MiniBatchRegressor, early_stopping=True)
-    model.set_params(scoring=lambda model, rows, y: 0.0)
-    with pytest.raises(TypeError, match=r"In scoring:.*sample_weight"):
-        model.fit(X, y, sample_weight=WEIGHT)
+def error_of(model, rows, y):
+    return -np.abs(model.predict(rows) - y).max()
+
+
+class WithoutSignature:
+    """A scorer of which no one can tell what it takes."""
+
+    __signature__ = "none"
+
+    def __call__(self, model, rows, y):
+        return error_of(model, rows, y)
+
+
+TAKE_NONE = {
+    "a function": error_of,
+    "a lambda": lambda model, rows, y: error_of(model, rows, y),
+    "a partial function": partial(lambda bias, *given: error_of(*given) + bias, 1),
+    "an object": WithoutSignature(),
+    "by position only": lambda m, rows, y, sample_weight=None, /: error_of(m, rows, y),
+    "a metric of scikit-learn": "neg_max_error",
+    "a metric of one's own": metrics.make_scorer(lambda y, z: -abs(y - z).max()),
+}
+
+
+@pytest.mark.parametrize("scoring", TAKE_NONE.values(), ids=TAKE_NONE)
+def test_what_takes_no_weights_counts_held_out_rows_alike(scoring):
+    """It scores weighted fits all the same, from rows of X and from given ones."""
+    model = small(MiniBatchRegressor, early_stopping=True, scoring=scoring)
+    given = {"X_val": X[:9], "y_val": y[:9], "sample_weight_val": WEIGHT[:9]}
+    model.fit(X, y, sample_weight=WEIGHT, **given)
+    expected = metrics.check_scoring(model, scoring)(model, X[:9], y[:9])
+    assert model.best_validation_score_ == pytest.approx(expected, rel=1e-12)
+    model.fit(X, y, sample_weight=WEIGHT)
+    assert len(model.validation_scores_) == 3
+
+
+def test_what_takes_weights_gets_them():
+    """By name or as whatever there is; a metric of scikit-learn's by its own rule."""
+    seen = []
+
+    def named(model, rows, y, *, sample_weight=None):
+        seen.append(sample_weight)
+        return 0.0
+
+    def whatever(model, rows, y, **params):
+        seen.append(params["sample_weight"])
+        return 0.0
+
+    def metric(y, z, sample_weight=None):
+        seen.append(sample_weight)
+        return 0.0
+
+    given = {"X_val": X[:9], "y_val": y[:9], "sample_weight_val": WEIGHT[:9]}
+    for scoring in (named, whatever, metrics.make_scorer(metric)):
+        small(MiniBatchRegressor, early_stopping=True, scoring=scoring).fit(
+            X, y, **given
+        )
+    assert len(seen) == 9
+    assert all(np.array_equal(weight, WEIGHT[:9]) for weight in seen)
+
+
+@pytest.mark.parametrize("search", [GridSearchCV, VectorizedGridSearchCV])
+def test_candidates_are_scored_without_weights_alike(search):
+    """Trained alone or together, whether or not the scorer takes weights."""
+    model = small(MiniBatchRegressor, early_stopping=True, scoring=error_of)
+    searching = search(model, {"lr": [0.1, 0.01]}, cv=2, scoring="r2")
+    searching.fit(X, y, sample_weight=WEIGHT)
+    assert np.isfinite(searching.cv_results_["mean_test_score"]).all()
+    assert all(group.together for group in getattr(searching, "groups_", []))
 
 
 @pytest.mark.parametrize(("targets", "others"), [(y, Y), (Y, y)])
@@ -504,14 +569,6 @@ LOADERS = {
 UNLIKE = r"X_val must be like X\. Got .* far from there"
 
 
-def warns_of_unlike(rows, others):
-    """Return whether there is a warning of held-out rows."""
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        warn_of_unlike(rows, others)
-    return bool(caught)
-
-
 def as_sparse(rows):
     return csr_array(rows)
 
@@ -526,8 +583,9 @@ def test_rows_that_only_the_training_rows_scaler_has_seen_are_told(kind):
     rows, labels = load_breast_cancer(return_X_y=True)
     model = small(MiniBatchClassifier, early_stopping=True)
     scaled = kind(StandardScaler().fit_transform(rows[:400]))
-    with pytest.warns(UserWarning, match=UNLIKE):
+    with pytest.warns(UserWarning, match=UNLIKE) as record:
         model.fit(scaled, labels[:400], X_val=kind(rows[400:]), y_val=labels[400:])
+    assert record[0].filename == __file__
     pipeline = make_pipeline(StandardScaler(), model)
     held_out = {"X_val": rows[400:], "y_val": labels[400:]}
     held_out = {f"minibatchclassifier__{name}": some for name, some in held_out.items()}
@@ -556,12 +614,12 @@ def test_unscaled_rows_are_told_from_scaled_ones(load, n_held_out):
     for seed in range(5):
         order = np.random.default_rng(seed).permutation(len(rows))
         held_out, train = rows[order[:n_held_out]], rows[order[n_held_out:]]
-        assert not warns_of_unlike(train, held_out)
-        assert not warns_of_unlike(csr_array(train), csr_array(held_out))
+        assert not unlikeness(train, held_out)
+        assert not unlikeness(csr_array(train), csr_array(held_out))
         scaled = MinMaxScaler((-1, 1)).fit_transform(train)
         if load is not load_diabetes:  # whose columns are about as small
-            assert warns_of_unlike(scaled, held_out) is (n_held_out >= 10)
-    assert not warns_of_unlike(rows[:-n_held_out], rows[-n_held_out:])
+            assert bool(unlikeness(scaled, held_out)) is (n_held_out >= 10)
+    assert not unlikeness(rows[:-n_held_out], rows[-n_held_out:])
 
 
 def odd_rows():
@@ -589,11 +647,11 @@ def odd_rows():
 def test_honest_rows_are_not_told(name, rows):
     """Neither at random nor in order, nor very few."""
     for n_held_out in (1, 2, 10, 30, 100):
-        assert not warns_of_unlike(rows[:-n_held_out], rows[-n_held_out:])
+        assert not unlikeness(rows[:-n_held_out], rows[-n_held_out:])
         for seed in range(5):
             order = np.random.default_rng(seed).permutation(300)
             held_out, train = rows[order[:n_held_out]], rows[order[n_held_out:]]
-            assert not warns_of_unlike(train, held_out)
+            assert not unlikeness(train, held_out)
 
 
 def test_a_warning_that_is_an_error_changes_nothing():

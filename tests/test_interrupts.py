@@ -4,7 +4,6 @@ import os
 import signal
 import sys
 import threading
-import warnings
 from contextlib import contextmanager
 from copy import copy
 from itertools import count
@@ -23,9 +22,12 @@ from conftest import (
     small,
 )
 from sklearn.base import clone
+from sklearn.model_selection import GridSearchCV, cross_val_score
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
 import skgd
-from skgd import MiniBatchClassifier, MiniBatchRegressor
+from skgd import MiniBatchClassifier, MiniBatchRegressor, VectorizedGridSearchCV
 
 y = Y[:, 0]
 labels = TASKS["two classes"][1] == "yes"
@@ -132,17 +134,14 @@ def interrupted_at(*moments):
 
 def fit_interrupted(model, *moments, method="fit", **kwargs):
     """Call fit and return how it ended, and the number of calls it made."""
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        total = []
-        try:
-            with interrupted_at(*moments) as total:
-                getattr(model, method)(X, kwargs.pop("y", y), **kwargs)
-        except KeyboardInterrupt:
-            return "raised", total
-    texts = [str(warning.message) for warning in caught]
-    assert all("was interrupted in epoch" in text for text in texts), texts
-    return ("warned" if texts else "ended"), total
+    total = []
+    try:
+        with interrupted_at(*moments) as total:
+            getattr(model, method)(X, kwargs.pop("y", y), **kwargs)
+    except KeyboardInterrupt as error:
+        told = "was interrupted in epoch" in str(error)
+        return ("stored" if told else "raised"), total
+    return "ended", total
 
 
 def some_moments(total, n_moments):
@@ -179,7 +178,7 @@ def test_an_interrupt_at_any_moment_is_told(fitted, early_stopping, hidden):
         ends.append(how)
         assert torch.get_num_threads() == threads
         assert not torch.is_inference_mode_enabled()
-        if how == "warned":
+        if how == "stored":
             if not early_stopping:
                 assert_consistent(one)
                 assert_steps_of_a_stream(one, y)
@@ -189,35 +188,129 @@ def test_an_interrupt_at_any_moment_is_told(fitted, early_stopping, hidden):
         else:
             assert how == "raised"
             assert fitted_state(one) in (before, after)
-    assert ends.count("warned") > 5
+    assert ends.count("stored") > 5
 
 
-def test_the_warning_says_where_it_was():
-    """It names the epoch and the steps that the estimator counts."""
-    presses = count()
+def presses_at(n_calls):
+    """Return a scorer that presses Ctrl-C in the given call."""
+    calls = count(1)
 
     def scorer(model, rows, targets):
-        if next(presses) == 2:
+        if next(calls) == n_calls:
             signal.raise_signal(signal.SIGINT)
         return 0.0
 
-    model = small(MiniBatchRegressor, early_stopping=True, scoring=scorer, max_iter=50)
+    return scorer
+
+
+def test_the_interrupt_says_where_it_was():
+    """It names the epoch and the steps that the estimator counts."""
+    model = small(MiniBatchRegressor, early_stopping=True, max_iter=50)
+    model.set_params(scoring=presses_at(3))
     message = r"interrupted in epoch 3, after 21 steps.*warm_start=True"
-    with pytest.warns(UserWarning, match=message):
+    with pytest.raises(KeyboardInterrupt, match=message):
         model.fit(X, y)
     assert (model.n_iter_, model.t_) == (3, 21)
 
 
 def test_an_interrupt_in_the_last_moment_is_told():
     """Pressed while the last epoch is judged, it is not swallowed."""
-
-    def scorer(model, rows, targets):
-        signal.raise_signal(signal.SIGINT)
-        return 0.0
-
-    model = small(MiniBatchRegressor, early_stopping=True, scoring=scorer, max_iter=1)
-    with pytest.warns(UserWarning, match="interrupted in epoch 1"):
+    model = small(MiniBatchRegressor, early_stopping=True, max_iter=1)
+    model.set_params(scoring=presses_at(1))
+    with pytest.raises(KeyboardInterrupt, match="interrupted in epoch 1"):
         model.fit(X, y)
+    assert model.n_iter_ == 1
+
+
+def test_an_interrupt_of_a_fit_that_fails_is_told():
+    """A fit that diverges after Ctrl-C leaves the estimator as it was, and says so."""
+
+    def presses(t):
+        if t == 2:
+            signal.raise_signal(signal.SIGINT)
+        return 1.0
+
+    model = small(MiniBatchRegressor, optimizer="sgd", lr=1e300, lr_schedule=presses)
+    with pytest.raises(KeyboardInterrupt) as raised:
+        model.fit(X, y)
+    assert "Training diverged" in str(raised.value.__cause__)
+    assert not fitted_state(model)
+
+
+def one_by_one(model, **space):
+    return VectorizedGridSearchCV(model, {"max_time": [1e9], **space}, cv=2)
+
+
+CALLERS = {
+    "a pipeline": lambda model: make_pipeline(StandardScaler(), model).fit(X, y),
+    "cross_val_score": lambda model: cross_val_score(model, X, y, cv=2),
+    "GridSearchCV": lambda model: GridSearchCV(model, {"lr": [0.1, 1]}, cv=2).fit(X, y),
+    "a search one by one": lambda model: one_by_one(model, lr=[0.1, 1]).fit(X, y),
+    "a search": lambda model: VectorizedGridSearchCV(model, {"lr": [0.1]}).fit(X, y),
+}
+
+
+@pytest.mark.parametrize("n_epochs", [2, 4], ids=["first fit", "second fit"])
+@pytest.mark.parametrize("call", CALLERS.values(), ids=CALLERS)
+def test_an_interrupt_ends_whoever_called_fit(call, n_epochs):
+    """No search goes on with the score of a fit that was cut short."""
+    fits = count()
+    scorer = presses_at(n_epochs)
+
+    def counting(model, rows, targets):
+        next(fits)
+        return scorer(model, rows, targets)
+
+    model = small(MiniBatchRegressor, early_stopping=True, scoring=counting)
+    if call is CALLERS["a pipeline"]:
+        n_epochs = min(n_epochs, 3)
+        scorer = presses_at(n_epochs)
+    with pytest.raises(KeyboardInterrupt):
+        call(model)
+    assert next(fits) == n_epochs
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+@pytest.mark.parametrize("search", [GridSearchCV, VectorizedGridSearchCV])
+def test_an_interrupt_of_a_refit_leaves_the_best_as_far_as_it_came(search):
+    """Then the search ends; ours has its results by then."""
+    model = small(MiniBatchRegressor, early_stopping=True)
+    model.set_params(scoring=presses_at(4 * 2 * 3 + 2))
+    space = {"lr": [0.1, 0.2], "alpha": [0.1, 0.2]}
+    searching = search(model, space, cv=2, scoring="r2")
+    with pytest.raises(KeyboardInterrupt, match="interrupted in epoch 2"):
+        searching.fit(X, y)
+    assert searching.best_estimator_.n_iter_ == 2
+    assert np.isfinite(searching.best_estimator_.predict(X)).all()
+    if search is VectorizedGridSearchCV:
+        assert len(searching.cv_results_["params"]) == 4
+
+
+def test_callbacks_are_torn_down_before_an_interrupt_is_raised():
+    """They see the fit end, and find the model as it is stored."""
+    seen = []
+
+    class Looks:
+        def setup(self, estimator, context):
+            seen.append("setup")
+
+        def on_fit_task_begin(self, estimator, context):
+            pass
+
+        def on_fit_task_end(self, estimator, context):
+            if context.task_name == "epoch" and estimator.n_iter_ == 2:
+                signal.raise_signal(signal.SIGINT)
+            seen.append((context.task_name, estimator.n_iter_))
+
+        def teardown(self, estimator, context):
+            seen.append("teardown")
+
+    model = small(MiniBatchRegressor).set_callbacks(Looks())
+    with pytest.raises(KeyboardInterrupt, match="interrupted in epoch 2"):
+        model.fit(X, y)
+    assert seen == ["setup", ("epoch", 1), ("epoch", 2), ("fit", 2), "teardown"]
+    assert not hasattr(model, "_callback_fit_ctx")
+    assert model.n_iter_ == 2
 
 
 @pytest.mark.parametrize("fitted", [False, True], ids=["first fit", "fitted before"])

@@ -8,7 +8,7 @@ optimizer minimises, are in ``test_estimators``.
 import numpy as np
 import pytest
 from conftest import N_FEATURES, N_ROWS, OPTIMIZERS, TASKS, WEIGHT, X, Y, settled
-from scipy.optimize import minimize
+from scipy.optimize import linprog, minimize
 from sklearn.linear_model import (
     GammaRegressor,
     HuberRegressor,
@@ -279,3 +279,45 @@ def test_an_intercept_of_liblinear_is_a_column_of_ones():
     peer.fit(X, two_classes)
     np.testing.assert_allclose(model.coef_[:, :N_FEATURES], peer.coef_, rtol=1e-7)
     np.testing.assert_allclose(model.coef_[:, N_FEATURES], peer.intercept_, rtol=1e-7)
+
+
+def l1_data():
+    """Return rows of which most columns say nothing, and labels of -1 and 1."""
+    rng = np.random.default_rng(0)
+    rows = rng.normal(size=(200, 20))
+    noisy = rows[:, :4] @ [1, -1, 0.5, 2] + rng.normal(size=200)
+    return rows, np.where(noisy > 0, 1, -1)
+
+
+def by_linear_programming(rows, signs, alpha):
+    """Return the weights that minimise the hinge loss with an L1 penalty."""
+    n, d = rows.shape
+    costs = np.concatenate([np.full(2 * d, alpha), np.full(n, 1 / n)])
+    signed = signs[:, np.newaxis] * rows
+    margins = np.column_stack([signed, -signed, np.eye(n)])
+    found = linprog(costs, -margins, -np.ones(n), method="highs-ds").x
+    return found[:d] - found[d : 2 * d]
+
+
+def by_coordinate_descent(rows, signs, alpha):
+    """Return the weights for the squared hinge loss, by liblinear."""
+    params = {"C": 1 / (alpha * len(rows)), "tol": 1e-6, "max_iter": 100_000}
+    model = LinearSVC(penalty="l1", dual=False, fit_intercept=False, **params)
+    return model.fit(rows, signs).coef_[0]
+
+
+@pytest.mark.parametrize(
+    ("loss", "solve", "missed"),
+    [("squared_hinge", by_coordinate_descent, 0), ("hinge", by_linear_programming, 2)],
+    ids=["smooth", "kinked"],
+)
+def test_whole_batches_find_the_weights_that_l1_makes_zero(loss, solve, missed):
+    """All of them for a smooth loss, most for one with a kink, and no others."""
+    rows, signs = l1_data()
+    zeros = solve(rows, signs, alpha=0.04) == 0
+    model = settled(MiniBatchClassifier, loss=loss, alpha=0.04, l1_ratio=1, lr=0.02)
+    model.set_params(lr_schedule="cosine", fit_intercept=False).fit(rows, signs)
+    found = model.coef_[0] == 0
+    assert zeros.sum() >= 7
+    assert not (found & ~zeros).any()
+    assert (zeros & ~found).sum() <= missed

@@ -2495,24 +2495,6 @@ def test_an_interrupt_at_any_moment_ends_the_search():
         assert_same_results(one.fit(X, y), expected, rtol=0)
 
 
-def test_an_interrupt_of_the_refit_ends_that_fit():
-    """The search is then done, with a warning and the best as far as it came."""
-    calls = []
-
-    def scoring(model, rows, targets):
-        calls.append(len(rows))
-        if len(calls) == 4 * 2 * 3 + 2:  # in the second epoch of the refit
-            signal.raise_signal(signal.SIGINT)
-        return float(len(calls))
-
-    model = small(MiniBatchRegressor, early_stopping=True, scoring=scoring)
-    search = search_of(model)
-    with pytest.warns(UserWarning, match="was interrupted in epoch 2"):
-        search.fit(X, y)
-    assert search.best_estimator_.n_iter_ == 2
-    assert_trained(search, together=True)
-
-
 # Odd scorers, schedules and steps
 
 

@@ -32,12 +32,21 @@ from conftest import (
 from joblib.externals.loky import get_reusable_executor
 from sklearn import config_context
 from sklearn.base import clone
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import StandardScaler
 
+import skgd
 import skgd._base
-from skgd import MiniBatchClassifier, MiniBatchRegressor
+from skgd import (
+    LossCurveDisplay,
+    LossSurfaceDisplay,
+    MiniBatchClassifier,
+    MiniBatchRegressor,
+    VectorizedGridSearchCV,
+    VectorizedHalvingGridSearchCV,
+)
 
 y = Y[:, 0]
 two_classes, labels = TASKS["two classes"][1], TASKS["three classes"][1]
@@ -424,6 +433,194 @@ def test_callers_with_several_jobs_keep_their_threads(backend):
     finally:
         torch.set_num_threads(threads)
         get_reusable_executor().shutdown(wait=True)
+
+
+# Other versions
+
+
+def unpickled(model, *without):
+    """Return what an older version would have pickled, without some attributes."""
+    state = model.__getstate__()
+    assert state.pop("_skgd_version") == skgd.__version__
+    for name in without:
+        del state[name]
+    other = type(model).__new__(type(model))
+    with pytest.warns(UserWarning, match=r"by an older version of skgd, and is read"):
+        other.__setstate__(state)
+    return other
+
+
+@every_class
+@every_depth
+def test_a_pickle_of_an_older_version_has_the_defaults_of_what_it_lacks(cls, hidden):
+    """It predicts, is shown, trains on and is cloned like one of this version."""
+    model = small(cls, hidden_layer_sizes=hidden).fit(X, TARGET[cls])
+    lacks = ["max_grad_norm", "dropout", "lr_schedule", "warmup_steps"]
+    lacks += ["_since_", "_slowed_", "_averaged_since_", "_laid_out_since_"]
+    other = unpickled(model, *lacks)
+    assert frozen(vars(other)).keys() == frozen(vars(model)).keys()
+    assert other.get_params() == model.get_params()
+    assert repr(other) == repr(model)
+    assert frozen(other.predict(X)) == frozen(model.predict(X))
+    other.partial_fit(X, TARGET[cls])
+    assert fitted_state(other) == fitted_state(model.partial_fit(X, TARGET[cls]))
+    assert fitted_state(clone(other).fit(X, TARGET[cls])) == fitted_state(
+        clone(model).fit(X, TARGET[cls])
+    )
+
+
+@every_class
+def test_one_that_was_never_fitted_is_none_the_less_unfitted(cls):
+    """Nothing of a fitted state is made up."""
+    other = unpickled(small(cls), "dropout")
+    assert not fitted_state(other)
+    assert other.dropout == 0
+
+
+def test_a_pickle_of_another_version_is_told_once(monkeypatch):
+    """With both versions; what was pickled by this one is read without a word."""
+    data = pickle.dumps([small(MiniBatchRegressor).fit(X, y)] * 2)
+    [model, _] = pickle.loads(data)
+    monkeypatch.setattr("skgd._versions.VERSION", "99.1")
+    message = rf"pickled by version {skgd.__version__} of skgd.* read by version 99\.1"
+    with pytest.warns(UserWarning, match=message) as told:
+        [other, same] = pickle.loads(data)
+    assert len(told) == 1
+    assert told[0].filename == __file__
+    assert other is same
+    assert frozen(vars(other)) == frozen(vars(model))
+
+
+def test_the_version_is_no_attribute():
+    """It stands in the pickled state alone, whatever becomes of it."""
+    model = small(MiniBatchRegressor).fit(X, y)
+    for other in (
+        copy.copy(model),
+        copy.deepcopy(model),
+        pickle.loads(pickle.dumps(model)),
+        clone(model),
+    ):
+        assert not [name for name in vars(other) if "version" in name]
+    assert model.__getstate__()["_skgd_version"] == skgd.__version__
+
+
+def test_a_search_of_an_older_version_is_read_likewise():
+    """It takes the default of what it lacks."""
+    search = VectorizedGridSearchCV(small(MiniBatchRegressor), {"lr": [0.1]}, cv=2)
+    search.fit(X, y)
+    other = unpickled(search, "max_bytes", "return_train_score")
+    assert repr(other) == repr(search)
+    assert frozen(other.predict(X)) == frozen(search.predict(X))
+    assert frozen(pickle.loads(pickle.dumps(other)).predict(X)) == frozen(
+        search.predict(X)
+    )
+
+
+# Floating-point errors
+
+
+def searched(search, **params):
+    """Return what a search finds, but for its times."""
+    model = small(MiniBatchRegressor, max_iter=4, **params)
+    found = search.set_params(estimator=model, cv=2, refit=True).fit(X, y)
+    scores = found.cv_results_["mean_test_score"]
+    return scores, found.predict(X), found.score(X, y)
+
+
+def drawn(display):
+    return display.loss if hasattr(display, "loss") else display.losses
+
+
+def error_of(call):
+    with pytest.raises(ValueError) as error:  # noqa: PT011
+        call()
+    return str(error.value)
+
+
+LONG = {"max_iter": 1000, "batch_size": None, "beta_2": 0.4}  # 0.4 ** 1000 is 0
+TINY = 1e-320 * X
+FITTED = small(MiniBatchRegressor, early_stopping=True).fit(X, y)
+CLASSIFIED = small(MiniBatchClassifier).fit(X, labels)
+STEP = {"lr_schedule": "step", "decay": 0.1, "decay_every": 1}
+ROUNDED = {
+    **{
+        name: lambda name=name: fitted_state(
+            small(MiniBatchRegressor, optimizer=name, **LONG).fit(X, y)
+        )
+        for name in ("adam", "adamw", "adagrad", "rmsprop")
+    },
+    "sgd": lambda: fitted_state(
+        small(MiniBatchClassifier, optimizer="sgd", **LONG, **STEP).fit(X, labels)
+    ),
+    "a network": lambda: fitted_state(
+        small(MiniBatchClassifier, hidden_layer_sizes=(3,), beta_1=1e-200).fit(
+            X, labels
+        )
+    ),
+    "tiny weights of rows": lambda: fitted_state(
+        small(MiniBatchRegressor, early_stopping=True).fit(X, y, 1e-300 * WEIGHT)
+    ),
+    "a stream": lambda: fitted_state(
+        small(MiniBatchRegressor, beta_1=1e-200, batch_size=None)
+        .partial_fit(X, y)
+        .partial_fit(X, y)
+    ),
+    "all that predicts": lambda: [
+        [method(TINY), method(1e4 * X)]
+        for model in (FITTED, CLASSIFIED)
+        for method in methods_of(model)
+    ],
+    "a score": lambda: FITTED.score(X, 1e-200 * y),
+    "rows that are refused": lambda: error_of(
+        lambda: FITTED.predict(np.full((2, 4), [[np.inf], [-np.inf]]))
+    ),
+    "a search": lambda: searched(
+        VectorizedGridSearchCV(None, {"lr": [0.1, 0.01]}, scoring="r2"), beta_1=1e-200
+    ),
+    "a search one by one": lambda: searched(
+        VectorizedGridSearchCV(None, {"max_time": [1e9]}), beta_1=1e-200
+    ),
+    "scikit-learn's search": lambda: searched(
+        GridSearchCV(None, {"lr": [0.1, 0.01]}), beta_1=1e-200
+    ),
+    "a halving search": lambda: searched(
+        VectorizedHalvingGridSearchCV(
+            None, {"lr": [0.1, 0.01, 1.0]}, resource="max_iter", max_resources=9
+        ),
+        beta_1=1e-200,
+    ),
+    "loss curves": lambda: drawn(LossCurveDisplay.from_estimator(FITTED)),
+    "a loss surface": lambda: drawn(
+        LossSurfaceDisplay.from_estimator(FITTED, X, 1e-200 * y, grid_resolution=3)
+    ),
+}
+
+
+@pytest.mark.parametrize("call", ROUNDED.values(), ids=ROUNDED)
+def test_how_numpy_takes_errors_changes_nothing(call):
+    """A caller may have it raise what it ignores otherwise."""
+    plt = pytest.importorskip("matplotlib.pyplot")
+    plt.switch_backend("agg")
+    expected = frozen(call())
+    with np.errstate(all="raise"):
+        assert frozen(call()) == expected
+        assert set(np.geterr().values()) == {"raise"}
+    plt.close("all")
+
+
+@pytest.mark.parametrize(
+    ("params", "kind"),
+    [
+        ({"batch_size": 1000, "tol": None}, UserWarning),
+        ({"tol": 1e-9}, ConvergenceWarning),
+    ],
+    ids=["a large batch", "not settled"],
+)
+def test_warnings_of_fit_are_about_the_line_that_calls_it(params, kind):
+    """They name this file."""
+    with pytest.warns(kind) as told:
+        small(MiniBatchRegressor, **params).fit(X, y)
+    assert {warning.filename for warning in told} == {__file__}
 
 
 # Memory

@@ -122,19 +122,22 @@ def test_an_interrupt_is_put_off():
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
-def test_an_interrupt_that_no_one_asked_for_comes_after_the_block():
-    """Pressed too late to be told, it is not swallowed."""
-    with pytest.raises(KeyboardInterrupt), interruptible() as interrupted:  # noqa: PT012
+def test_an_interrupt_is_told_after_the_block_as_well():
+    """Pressed too late for anyone in the block, it is not lost."""
+    with interruptible() as interrupted:
         assert interrupted() == ""
         signal.raise_signal(signal.SIGINT)
+    assert interrupted() == INTERRUPTED
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
-def test_an_error_of_the_block_is_not_hidden_by_an_interrupt():
-    """What the block raises comes out, whether or not Ctrl-C was pressed."""
-    with pytest.raises(ZeroDivisionError), interruptible():  # noqa: PT012
+def test_an_interrupt_is_not_lost_in_an_error_of_the_block():
+    """Who goes on after the error, as a search does, would not hear of it."""
+    with pytest.raises(KeyboardInterrupt) as raised, interruptible():  # noqa: PT012
         signal.raise_signal(signal.SIGINT)
         _ = 1 / 0
+    assert isinstance(raised.value.__cause__, ZeroDivisionError)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
 def test_a_second_interrupt_interrupts():

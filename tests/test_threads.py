@@ -1,0 +1,184 @@
+"""One thread learns while others predict: what they read is of one moment.
+
+A thread may be stopped between any two reads of an attribute, and go on when another
+one has learned. Here every such moment is tried in turn, without a thread.
+"""
+
+import inspect
+from itertools import count
+from threading import Thread
+
+import numpy as np
+import pytest
+import scipy.sparse
+import torch
+from conftest import TASKS, X, Y, every_depth, frozen, small
+
+from skgd import (
+    LossCurveDisplay,
+    LossSurfaceDisplay,
+    MiniBatchClassifier,
+    MiniBatchRegressor,
+)
+
+several = (Y > 3).astype(int)
+TARGETS = {
+    **TASKS,
+    "counts": (MiniBatchRegressor, np.round(abs(Y[:, 0])), {"loss": "poisson"}),
+    "several labels": (MiniBatchClassifier, several),
+    "one against rest": (*TASKS["three classes"], {"loss": "modified_huber"}),
+}
+PREDICT = ("predict", "decision_function", "predict_proba", "predict_log_proba")
+
+
+def watched(model, moment, learned):
+    """Return a model like it, and the list of reads of its attributes.
+
+    Before the read of that number, another thread has learned.
+    """
+    reads = count()
+
+    class Watched(type(model)):
+        def __getattribute__(self, name):
+            if self is other and next(reads) == moment:
+                object.__setattr__(self, "__dict__", dict(learned))
+            return super().__getattribute__(name)
+
+    Watched.__name__ = type(model).__name__
+    other = Watched.__new__(Watched)
+    object.__setattr__(other, "__dict__", dict(vars(model)))
+    return other, reads
+
+
+def outcomes(call, before, after):
+    """Return what a call gives if another thread learns before any of its reads."""
+    found, n_reads = [], 1
+    while len(found) < n_reads + 1:  # after the last one it is too late
+        model, reads = watched(before, len(found), vars(after))
+        found.append(frozen(call(model)))
+        n_reads = next(reads)
+    return found
+
+
+def two_moments(cls, y, params=None, hidden=()):
+    """Return a model, and what it is after another call of partial_fit or of fit."""
+    model = small(cls, hidden_layer_sizes=hidden, optimizer="sgd", lr=0.1)
+    model.set_params(**params or {}).fit(X, y)
+    later = small(cls).set_params(**model.get_params()).fit(-X, y[::-1])
+    return model, later
+
+
+@every_depth
+@pytest.mark.parametrize("task", TARGETS.values(), ids=TARGETS)
+def test_a_prediction_is_of_one_moment(task, hidden):
+    """Whenever another thread has learned, it is that of before, or of after."""
+    before, after = two_moments(*task, hidden=hidden)
+    for name in PREDICT:
+        if hasattr(before, name):
+            old, new = (frozen(getattr(model, name)(X)) for model in (before, after))
+            found = outcomes(
+                lambda model, name=name: getattr(model, name)(X), before, after
+            )
+            assert old != new or name == "predict"
+            assert all(one in (old, new) for one in found)
+            assert found[0] == new
+            assert found[-1] == old
+    y = task[1]
+    scores = outcomes(lambda model: float(model.score(X, y)), before, after)
+    assert set(scores) <= {before.score(X, y), after.score(X, y)}
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [scipy.sparse.csr_array(X), torch.tensor(X), X.astype(np.float32), X[:1]],
+    ids=["sparse", "tensor", "float32", "one row"],
+)
+def test_a_prediction_of_any_rows_is_of_one_moment(rows):
+    """So it is for every way in."""
+    before, after = two_moments(*TASKS["two targets"])
+    old, new = (frozen(model.predict(rows)) for model in (before, after))
+    found = outcomes(lambda model: model.predict(rows), before, after)
+    assert set(map(repr, found)) == {repr(old), repr(new)}
+
+
+def test_labels_are_those_of_the_weights():
+    """A model that was fitted anew to other classes names none of the old ones."""
+    cls, y = TASKS["two classes"]
+    before, _ = two_moments(cls, y)
+    after, _ = two_moments(*TASKS["three classes"])
+    old, new = (frozen(model.predict(X)) for model in (before, after))
+    found = outcomes(lambda model: model.predict(X), before, after)
+    assert all(one in (old, new) for one in found)
+
+
+def test_a_surface_is_of_one_moment():
+    """It is drawn around the weights whose loss it is."""
+    figure = pytest.importorskip("matplotlib.figure").Figure()
+    cls, y = TASKS["regression"]
+    before, after = two_moments(cls, y)
+
+    def surface(model):
+        figure.clear()
+        display = LossSurfaceDisplay.from_estimator(
+            model, X, y, grid_resolution=3, ax=figure.add_subplot()
+        )
+        return display.loss, display.fitted
+
+    old, new = (frozen(surface(model)) for model in (before, after))
+    assert all(one in (old, new) for one in outcomes(surface, before, after))
+
+
+@pytest.mark.parametrize("x", ["epoch", "step", "time"])
+def test_a_curve_is_of_one_moment(x):
+    """It has as many places as losses."""
+    figure = pytest.importorskip("matplotlib.figure").Figure()
+    cls, y = TASKS["regression"]
+    before, after = two_moments(cls, y)
+    after.partial_fit(X, y)
+
+    def curve(model):
+        figure.clear()
+        display = LossCurveDisplay.from_estimator(model, x=x, ax=figure.add_subplot())
+        return display.x, display.losses
+
+    old, new = (frozen(curve(model)) for model in (before, after))
+    assert all(one in (old, new) for one in outcomes(curve, before, after))
+
+
+def public_methods_that_predict():
+    """Return the methods of the estimators that take X alone."""
+    for cls in (MiniBatchRegressor, MiniBatchClassifier):
+        for name, method in inspect.getmembers(cls, callable):
+            if name.startswith("_") or method.__module__.split(".")[0] != "skgd":
+                continue
+            if list(inspect.signature(method).parameters) == ["self", "X"]:
+                yield name
+
+
+def test_no_method_that_predicts_is_left_out():
+    """A new one has its test here."""
+    assert set(public_methods_that_predict()) <= set(PREDICT)
+    assert "predict" in set(public_methods_that_predict())
+
+
+def test_threads_predict_while_one_learns():
+    """In earnest: every prediction is that of a model after some call."""
+    cls, y = TASKS["two targets"]
+    model = small(cls, optimizer="sgd", lr=0.3, batch_size=None).partial_fit(X, y)
+    known, seen = {frozen(model.predict(X[:1]))[2]}, set()
+    twin = small(cls).set_params(**model.get_params()).partial_fit(X, y)
+    for _ in range(100):
+        known.add(frozen(twin.partial_fit(X, y).predict(X[:1]))[2])
+
+    def predict():
+        while model.t_ < 101:
+            seen.add(frozen(model.predict(X[:1]))[2])
+
+    threads = [Thread(target=predict) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for _ in range(100):
+        model.partial_fit(X, y)
+    for thread in threads:
+        thread.join()
+    assert seen <= known
