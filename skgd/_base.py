@@ -10,7 +10,7 @@ from __future__ import annotations  # help() then shows ArrayLike, not all it st
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from copy import deepcopy
-from functools import partial, reduce, wraps
+from functools import partial, wraps
 from math import isfinite, nan
 from time import monotonic
 from typing import Any, NamedTuple, Never, Self, TypeVar, cast
@@ -46,6 +46,7 @@ from skgd._inputs import (
     device_of,
     dtype_of,
     on_host,
+    starts_on_host,
     take_rows,
     to_device,
     unlikeness,
@@ -369,7 +370,7 @@ class _MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
             "intercepts_init": intercepts_init,
         }
         given = _Given(X, y, sample_weight)
-        history = trainee._fit(examples, held_out, given, starts)
+        history = trainee._fit(examples, held_out, given, starts_on_host(starts))
         self.__dict__ = trainee.__dict__
         if history.ended == INTERRUPTED:
             raise KeyboardInterrupt(self._interruption())
@@ -923,7 +924,10 @@ class _MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
         those that there are belong to the estimator as well.
         """
         self.t_ = history.t[-1] if history.t else models.t
-        self._stream_ = tuple(reduce(Stream.then, history.loss[told:], self._stream()))
+        stream = self._stream()
+        for loss in history.loss[told:]:
+            stream = stream.then(loss)
+        self._stream_ = tuple(stream)
         self.n_iter_ = getattr(self, "n_iter_", 0) + len(history.objective) - told
         times = getattr(self, "time_curve_", [])
         spent = times[-told - 1] if len(times) > told else 0.0

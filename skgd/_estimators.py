@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from numpy.typing import ArrayLike
+from sklearn import config_context
 from sklearn.base import ClassifierMixin, RegressorMixin
 from sklearn.utils import Tags, column_or_1d
 from sklearn.utils.class_weight import compute_class_weight, compute_sample_weight
@@ -22,7 +23,7 @@ from sklearn.utils.multiclass import check_classification_targets, type_of_targe
 from torch import Tensor
 
 from skgd._base import _Examples, _MiniBatchBase, of_one_state
-from skgd._inputs import labels_like_input, like_input
+from skgd._inputs import labels_like_input, like_input, on_host
 from skgd._losses import loss_named
 from skgd._targets import TargetScale, scale_of
 from skgd._tensors import numpy_as_usual, to_numpy
@@ -303,8 +304,6 @@ class MiniBatchRegressor(RegressorMixin, _MiniBatchBase):
     0.51
     """
 
-    score = numpy_as_usual(RegressorMixin.score)
-
     _losses = (
         "squared_error",
         "huber",
@@ -465,6 +464,31 @@ class MiniBatchRegressor(RegressorMixin, _MiniBatchBase):
         assert inverse_link is not None  # every loss of numbers has one
         y = like_input(inverse_link(self._raw_prediction(X))[0], X)
         return y[0] if self._y_ndim_ == 1 else y.T
+
+    @numpy_as_usual
+    def score(
+        self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None
+    ) -> float:
+        """Return the R2 of the predictions.
+
+        Parameters
+        ----------
+        X : array-like, sparse matrix or tensor of shape (n_samples, n_features)
+            Rows to predict.
+        y : array-like of shape (n_samples,) or (n_samples, n_targets)
+            Their targets.
+        sample_weight : array-like of shape (n_samples,), default=None
+            What each row counts.
+
+        Returns
+        -------
+        score : float
+            1 for targets that are predicted exactly, 0 for predictions as good as the
+            mean, and below 0 for worse ones. Of several targets, the mean.
+        """
+        weight = on_host("sample_weight", sample_weight)
+        with config_context(array_api_dispatch=False):  # y lies on the host
+            return float(super().score(X, on_host("y", y), weight))
 
     def _encode(
         self, y: Array, classes: ArrayLike | None, dtype: Any
@@ -800,8 +824,6 @@ class MiniBatchClassifier(ClassifierMixin, _MiniBatchBase):
     0.9
     """
 
-    score = numpy_as_usual(ClassifierMixin.score)
-
     _multilabel_: bool
     _losses = ("log_loss", "hinge", "squared_hinge", "modified_huber", "perceptron")
 
@@ -949,6 +971,7 @@ class MiniBatchClassifier(ClassifierMixin, _MiniBatchBase):
         several_labels = len(shape) == 2 and shape[1] > 1
         if classes is None and not hasattr(self, "classes_") and not several_labels:
             raise ValueError("classes must be passed on the first call to partial_fit.")
+        classes = on_host("classes", classes)
         return self._partial_fit(X, y, classes, sample_weight)
 
     @of_one_state
@@ -989,6 +1012,30 @@ class MiniBatchClassifier(ClassifierMixin, _MiniBatchBase):
             return labels_like_input(to_numpy(z.T > 0).astype(np.int64), X)
         places = z[0] > 0 if self._has_one_score(z) else z.argmax(dim=0)
         return labels_like_input(self.classes_[to_numpy(places).astype(np.intp)], X)
+
+    @numpy_as_usual
+    def score(
+        self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None
+    ) -> float:
+        """Return the accuracy of the predictions.
+
+        Parameters
+        ----------
+        X : array-like, sparse matrix or tensor of shape (n_samples, n_features)
+            Rows to predict.
+        y : array-like of shape (n_samples,) or (n_samples, n_labels)
+            Their labels.
+        sample_weight : array-like of shape (n_samples,), default=None
+            What each row counts.
+
+        Returns
+        -------
+        score : float
+            The share of rows whose label, or all of whose labels, are predicted.
+        """
+        weight = on_host("sample_weight", sample_weight)
+        with config_context(array_api_dispatch=False):  # y lies on the host
+            return float(super().score(X, on_host("y", y), weight))
 
     @_OfProbabilities
     @of_one_state

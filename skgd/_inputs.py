@@ -5,6 +5,7 @@ or a torch tensor on any device. What leaves this room is an array, a CSR matrix
 tensor of finite floats, not copied where it need not be, and targets on the host.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,13 @@ from torch import Tensor
 
 from skgd._sparse import csr
 from skgd._tensors import device_named, to_numpy, to_tensor
-from skgd._validation import check_numeric, check_unmasked, conversion_of
+from skgd._validation import (
+    check_numeric,
+    check_places,
+    check_unmasked,
+    columns_of,
+    conversion_of,
+)
 
 Array = npt.NDArray[Any]
 Rows = Any  # Array | csr_array | csr_matrix | Tensor
@@ -31,7 +38,7 @@ def checked_rows(estimator: Any, X: Any, dtypes: list[Any]) -> Rows:
     with conversion_of("X"):
         if _is_like_first(estimator, X, dtypes) and _is_plain(X):
             return X
-        X = check_numeric("X", X)
+        X = check_numeric("X", in_its_shape("X", X))
         rows = validate_data(
             estimator, X, dtype=dtypes, accept_sparse="csr", reset=False
         )
@@ -46,7 +53,7 @@ def checked_rows_and_targets(
     The first call of an estimator notes the number of features and their names, later
     ones are held against them.
     """
-    y = on_host("y", y)
+    y = in_its_shape("y", on_host("y", y))
     check_unmasked("y", y)
     checks = {"multi_output": True, "y_numeric": numeric}
     if isinstance(X, Tensor):
@@ -59,11 +66,21 @@ def checked_rows_and_targets(
             column = type(y) is np.ndarray and y.shape == X.shape[:1]
             if column and _is_plain(X) and _is_plain(y):
                 return X, y
-        X, dtypes = check_numeric("X", X), _dtypes_of_frame(X, dtypes)
+        X = check_numeric("X", in_its_shape("X", X))
+        dtypes = _dtypes_of_frame(X, dtypes)
         rows, targets = validate_data(
             estimator, X, y, dtype=dtypes, accept_sparse="csr", reset=first, **checks
         )
     return _native(rows), _dense(targets)
+
+
+def in_its_shape(name: str, values: Any) -> Any:
+    """Return a sparse matrix whose entries lie in its shape, and all else as it is."""
+    if not issparse(values):
+        return values
+    matrix = values.tocsr() if values.format == "lil" else values  # it says where
+    check_places(name, matrix)
+    return matrix
 
 
 def _is_plain(array: Array) -> bool:
@@ -89,12 +106,12 @@ def _is_like_first(estimator: Any, X: Any, dtypes: list[Any]) -> bool:
 def _dtypes_of_frame(X: Any, dtypes: list[Any]) -> list[Any]:
     """Return float32 alone, if it will do and all columns of a frame are of it.
 
-    scikit-learn sees no dtype of NumPy in the frames of polars and in the nullable
-    columns of pandas, and would turn them into the first one.
+    scikit-learn sees no dtype of NumPy in the frames of polars, the tables of pyarrow
+    and the nullable columns of pandas, and would turn them into the first one.
     """
-    columns = {str(dtype) for dtype in X.dtypes} if hasattr(X, "columns") else set()
-    float32 = np.dtype(np.float32)
-    return [float32] if columns == {"Float32"} and float32 in dtypes else dtypes
+    columns, float32 = {str(dtype) for _, dtype in columns_of(X)}, np.dtype(np.float32)
+    of_float32 = columns in ({"Float32"}, {"float"}, {"float[pyarrow]"})
+    return [float32] if of_float32 and float32 in dtypes else dtypes
 
 
 # Held-out rows are compared by so many of each, evenly spread, at the most.
@@ -222,6 +239,21 @@ def on_host(name: str, values: Any) -> Any:
     _check_dense(name, values)
     known = values.double() if values.dtype == torch.bfloat16 else values  # to NumPy
     return known.numpy(force=True)
+
+
+def for_scikit_learn(name: str, values: Any) -> Any:
+    """Return a tensor as an array, unless scikit-learn is to compute with tensors."""
+    return values if get_config()["array_api_dispatch"] else on_host(name, values)
+
+
+def starts_on_host(starts: Mapping[str, Any]) -> dict[str, Any]:
+    """Return starting weights likewise, those of a network layer by layer."""
+    return {
+        name: [on_host(name, one) for one in start]
+        if isinstance(start, list | tuple)
+        else on_host(name, start)
+        for name, start in starts.items()
+    }
 
 
 def _check_dense(name: str, values: Tensor) -> None:

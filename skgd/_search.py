@@ -38,6 +38,7 @@ from skgd._callbacks import (
 )
 from skgd._evaluation import Evaluation, Task
 from skgd._grouping import Group, last_step
+from skgd._inputs import for_scikit_learn, in_its_shape
 from skgd._tensors import numpy_as_usual
 from skgd._validation import check_max_bytes
 from skgd._versions import of_this_version, with_version
@@ -83,8 +84,9 @@ class _VectorizedSearch(BaseSearchCV):
         """
         check_max_bytes(self.max_bytes)
         scorers, refit_metric = self._get_scorers()
-        X, y = indexable(X, y)
-        params = _check_method_params(X, params=params)
+        y = for_scikit_learn("y", in_its_shape("y", y))
+        X, y = indexable(in_its_shape("X", X), y)
+        params = _check_method_params(X, params=_without_tensors(params))
         routed = self._get_routed_params_for_fit(params)
         split_params = routed.splitter.split
         weight = params.get("sample_weight")
@@ -151,6 +153,27 @@ class _VectorizedSearch(BaseSearchCV):
         context.call_on_fit_task_end(**told)
         return self
 
+    def score(self, X: ArrayLike, y: ArrayLike | None = None, **params: Any) -> float:
+        """Return the score of the best estimator, by the scorer that chose it.
+
+        Parameters
+        ----------
+        X : array-like, sparse matrix or tensor of shape (n_samples, n_features)
+            Rows to predict.
+        y : array-like of shape (n_samples,) or (n_samples, n_outputs), default=None
+            Their targets, or labels of classes.
+        **params : dict
+            Passed on to the scorer, if metadata routing is enabled.
+
+        Returns
+        -------
+        score : float
+            The score.
+        """
+        y, params = for_scikit_learn("y", y), _without_tensors(params)
+        score: float = super().score(X, y, **params)
+        return score
+
     def __getstate__(self) -> dict[str, Any]:
         return with_version(super().__getstate__())
 
@@ -179,6 +202,14 @@ class _VectorizedSearch(BaseSearchCV):
         if hasattr(best, "feature_names_in_"):
             self.feature_names_in_ = best.feature_names_in_
         refit.call_on_fit_task_end(**told)
+
+
+def _without_tensors(params: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what comes with X and y for scikit-learn; rows stay where they lie."""
+    return {
+        name: value if name == "X_val" else for_scikit_learn(name, value)
+        for name, value in params.items()
+    }
 
 
 class VectorizedGridSearchCV(_VectorizedSearch, GridSearchCV):

@@ -242,15 +242,30 @@ def check_numeric(name: str, values: Any) -> Any:
 
     Dates, records and masks are refused: they would turn into numbers in silence.
     """
-    values = np.asarray(values) if isinstance(values, list | tuple) else values
+    of_arrow = hasattr(values, "to_pylist") and not hasattr(values, "schema")
+    if isinstance(values, list | tuple) or of_arrow:
+        values = np.asarray(values)
     check_unmasked(name, values)
-    a_column_each = not hasattr(values, "dtype") and hasattr(values, "dtypes")
-    for dtype in values.dtypes if a_column_each else [getattr(values, "dtype", None)]:
+    columns = columns_of(values) or [(None, getattr(values, "dtype", None))]
+    for _, dtype in columns:
         temporal = getattr(dtype, "is_temporal", bool)()  # the word of polars
+        temporal = temporal or str(dtype).startswith(("date", "time", "duration"))
         if temporal or getattr(dtype, "kind", "f") in "mMV":
             msg = f"{name} must hold numbers. Got dtype {dtype}; turn it into numbers."
             raise ValueError(msg)
     return values
+
+
+def columns_of(frame: Any) -> list[tuple[Any, Any]]:
+    """Return the names and dtypes of the columns of a data frame, none of what is none.
+
+    Frames of pandas and polars, and tables of pyarrow, have them.
+    """
+    if hasattr(frame, "columns") and hasattr(frame, "dtypes"):
+        return list(zip(frame.columns, frame.dtypes, strict=True))
+    if hasattr(frame, "column_names") and hasattr(frame, "schema"):
+        return list(zip(frame.column_names, frame.schema.types, strict=True))
+    return []
 
 
 def check_unmasked(name: str, values: Any) -> None:
@@ -260,6 +275,45 @@ def check_unmasked(name: str, values: Any) -> None:
         msg = (
             f"{name} must have no masked entries. Got {n_masked} of them; fill them, "
             "or leave their rows out."
+        )
+        raise ValueError(msg)
+
+
+def check_places(name: str, matrix: Any) -> None:
+    """Refuse a sparse matrix that has entries outside of its shape.
+
+    What it says of itself is believed by SciPy and scikit-learn, which then read and
+    write elsewhere in memory.
+    """
+    if matrix.format == "coo":
+        places = list(enumerate(matrix.coords))
+    elif matrix.format in ("csr", "csc", "bsr"):
+        check_starts(name, matrix)
+        along = 0 if matrix.format == "csc" else 1
+        places = [(along, matrix.indices[: matrix.indptr[-1]])]
+    else:  # the others hold no places, or SciPy has looked at them
+        return
+    for axis, indices in places:
+        # A negative number is a large one without its sign: one pass finds both.
+        unsigned = indices.view(indices.dtype.str.replace("i", "u"))
+        block = matrix.blocksize[axis] if matrix.format == "bsr" else 1
+        if len(indices) and unsigned.max() >= matrix.shape[axis] // block:
+            place = int(indices[unsigned.argmax()]) * block
+            msg = (
+                f"{name} must have its entries in its shape, {matrix.shape}. Got one "
+                f"in {('row', 'column')[axis]} {place}."
+            )
+            raise ValueError(msg)
+
+
+def check_starts(name: str, matrix: Any) -> None:
+    """Refuse a sparse matrix whose rows, or columns, are no pieces of its entries."""
+    starts = matrix.indptr
+    n_entries = min(len(matrix.indices), len(matrix.data))
+    if starts[0] != 0 or starts[-1] > n_entries or (starts[1:] < starts[:-1]).any():
+        msg = (
+            f"{name} must have an indptr that rises from 0 to at most the {n_entries} "
+            f"entries. Got {_listed(starts)}."
         )
         raise ValueError(msg)
 

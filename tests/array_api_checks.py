@@ -28,23 +28,25 @@ def test_every_check_of_scikit_learn_passes(cls):
 
 
 @every_class
+@pytest.mark.parametrize("device", ["cpu", "pretended"], indirect=True)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("targets", ["one", "several"])
-def test_tensors_give_tensors_where_dispatch_is_on(cls, dtype, targets):
+def test_tensors_give_tensors_where_dispatch_is_on(cls, dtype, targets, device):
     """Predictions are tensors under dispatch and arrays otherwise, of equal numbers."""
     target = TARGET[cls] if targets == "one" else (Y > 3).astype(int)
-    rows = torch.tensor(X, dtype=dtype)
-    model = small(cls).fit(rows, torch.tensor(target))
+    rows = torch.tensor(X, dtype=dtype).to(device)
+    model = small(cls).fit(rows, torch.tensor(target).to(device))
     for name in METHODS if cls is MiniBatchClassifier else METHODS[:1]:
         array = getattr(model, name)(rows)
         with config_context(array_api_dispatch=True):
             tensor = getattr(model, name)(rows)
             assert type(getattr(model, name)(X)) is np.ndarray
-        assert (type(array), type(tensor)) == (np.ndarray, torch.Tensor)
+        assert type(array) is np.ndarray
+        assert isinstance(tensor, torch.Tensor)
         assert not tensor.requires_grad
         assert not tensor.is_inference()
         assert tensor.device == rows.device
-        assert np.array_equal(tensor.numpy(), array)
+        assert np.array_equal(tensor.cpu().numpy(), array)
 
 
 def test_labels_that_are_text_stay_an_array():

@@ -15,6 +15,7 @@ import sklearn
 import torch
 import torch.nn.functional as F
 from hypothesis import settings
+from pretended_cuda import pretended_cuda
 
 from skgd import MiniBatchClassifier, MiniBatchRegressor
 
@@ -87,12 +88,24 @@ def pytest_itemcollected(item):
         raise pytest.UsageError(f"give this parameter an id of its own: {item.nodeid}")
 
 
-@pytest.fixture(params=["cpu", "cuda"])
+# A pretended device takes a tenth of a millisecond for each operation, too long for
+# descents of thousands of steps.
+real_devices = pytest.mark.parametrize("device", ["cpu", "cuda"], indirect=True)
+
+
+@pytest.fixture(params=["cpu", "cuda", "pretended"])
 def device(request):
-    """Give every device of this machine, and skip with a word what it lacks."""
-    if request.param == "cuda" and not torch.cuda.is_available():
+    """Give every device of this machine, and skip with a word what it lacks.
+
+    "pretended" is "cuda" on every machine, see ``pretended_cuda``.
+    """
+    if request.param == "pretended":
+        with pretended_cuda():
+            yield "cuda:0"
+    elif request.param == "cuda" and not torch.cuda.is_available():
         pytest.skip("no CUDA device on this machine")
-    return request.param
+    else:
+        yield request.param
 
 
 @pytest.fixture(autouse=True, scope="session")

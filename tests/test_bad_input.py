@@ -35,7 +35,7 @@ from sklearn.exceptions import ConvergenceWarning, NotFittedError
 from sklearn.metrics import log_loss
 from sklearn.utils.class_weight import compute_class_weight
 
-from skgd import MiniBatchClassifier, MiniBatchRegressor
+from skgd import MiniBatchClassifier, MiniBatchRegressor, VectorizedGridSearchCV
 
 y = Y[:, 0]
 labels = TASKS["three classes"][1]
@@ -317,6 +317,72 @@ DIFFERENT_WIDTH = {
     "wider": (np.hstack([X, X]), "8 features"),
 }
 SPARSE = {"sparse array": sparse.csr_array(X), "sparse matrix": sparse.csr_matrix(X)}
+
+
+def broken(kind, place, n_columns=4):
+    """Return rows of a sparse format with an entry in a column that is not there.
+
+    SciPy checks what it is given, and not what is changed later.
+    """
+    rows = sparse.csr_array(X)
+    rows.resize(len(X), n_columns)
+    rows = rows.asformat(kind)
+    if kind == "lil":
+        rows.rows[3][1] = place
+    elif kind == "coo":
+        rows.coords[1][7] = place
+    elif kind == "csc":  # its indices are rows
+        rows.indices[7] = place if place < 0 else len(X)
+    else:
+        rows.indices[7] = place
+    return rows
+
+
+@pytest.mark.parametrize("n_columns", [4, 5000], ids=["narrow", "wide"])
+@pytest.mark.parametrize("place", [-1, 5000, 2**30])
+@pytest.mark.parametrize("kind", ["csr", "csc", "coo", "bsr", "lil"])
+@every_class
+def test_entries_outside_of_a_sparse_matrix_are_refused(cls, kind, place, n_columns):
+    """They would be taken for entries of other rows, or of other arrays."""
+    rows, match = broken(kind, place, n_columns), "X must have its entries in its shape"
+    empty, y = rows.__class__(rows.shape), TARGET[cls]
+    new, seen = small(cls), small(cls).fit(empty, y)
+    assert_refused(new.fit, rows, y, match=match)
+    assert_refused(seen.fit, rows, y, match=match)
+    assert_refused(seen.partial_fit, rows, y, match=match)
+    assert_refused(seen.predict, rows, match=match)
+    assert_refused(new.fit, empty, y, X_val=rows, y_val=y, match=f"In X_val.*{match}")
+    search = VectorizedGridSearchCV(small(cls), {"lr": [0.1]}, cv=2)
+    assert_refused(search.fit, rows, y, match=match)
+
+
+@pytest.mark.parametrize("starts", [{3: 1000}, {3: 0}, {-1: 1000}, {0: 1}], ids=str)
+def test_rows_that_are_no_pieces_of_the_entries_are_refused(starts):
+    """So is a sparse matrix whose rows begin elsewhere."""
+    rows = sparse.csr_array(X)
+    for row, start in starts.items():
+        rows.indptr[row] = start
+    model, match = stream(MiniBatchRegressor), "X must have an indptr that rises from 0"
+    assert_refused(model.fit, rows, y, match=match)
+    assert_refused(model.partial_fit, rows, y, match=match)
+    assert_refused(model.predict, rows, match=match)
+
+
+def test_labels_outside_of_a_sparse_matrix_are_refused():
+    """Several labels a row may come sparse as well."""
+    several = sparse.csr_array(SEVERAL)
+    several.indices[0] = 2
+    model, match = small(MiniBatchClassifier), "y must have its entries in its shape"
+    assert_refused(model.fit, X, several, match=match)
+
+
+def test_spare_entries_of_a_sparse_matrix_are_not_looked_at():
+    """What lies behind the last row belongs to none."""
+    rows = sparse.csr_array(X)
+    rows.indices = np.append(rows.indices, 99)
+    rows.data = np.append(rows.data, 99.0)
+    spared = small(MiniBatchRegressor).fit(rows, y)
+    assert np.array_equal(spared.coef_, small(MiniBatchRegressor).fit(X, y).coef_)
 
 
 # Names of columns that the stream has not seen are another matter.

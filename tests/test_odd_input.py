@@ -9,6 +9,7 @@ from fractions import Fraction
 import numpy as np
 import pandas as pd
 import polars as pl
+import pyarrow as pa
 import pytest
 import torch
 from conftest import WEIGHT, X, Y, every_class, fitted_state, frozen
@@ -16,7 +17,7 @@ from conftest import small as small_of_three_epochs
 from sklearn.base import clone
 from sklearn.exceptions import DataConversionWarning
 
-from skgd import MiniBatchClassifier, MiniBatchRegressor
+from skgd import MiniBatchClassifier, MiniBatchRegressor, VectorizedGridSearchCV
 
 y = Y[:, 0]
 whole = np.round(4 * X)
@@ -137,6 +138,12 @@ FRAMES = {
     "polars, several dtypes": lambda a, tmp_path: pl.DataFrame(a).cast(
         {"column_0": pl.UInt8, "column_1": pl.Float32}
     ),
+    "pyarrow": lambda a, tmp_path: arrow_table(a),
+    "pyarrow of ints": lambda a, tmp_path: arrow_table(a.astype("int16")),
+    "pyarrow in pieces": lambda a, tmp_path: pa.concat_tables(
+        [arrow_table(a[:7]), arrow_table(a[7:])]
+    ),
+    "pyarrow in pandas": lambda a, tmp_path: pd.DataFrame(a).astype("double[pyarrow]"),
 }
 ROWS = {
     "columns backwards": lambda a, tmp_path: a[:, ::-1].copy()[:, ::-1],
@@ -156,7 +163,21 @@ VECTORS = {
     "series of float32": lambda a, tmp_path: pd.Series(a).astype("float32"),
     "series of polars": lambda a, tmp_path: pl.Series(a),
     "series of polars of ints": lambda a, tmp_path: pl.Series(a.astype("int32")),
+    "pyarrow array": lambda a, tmp_path: pa.array(a),
+    "pyarrow array in pieces": lambda a, tmp_path: pa.chunked_array([a[:7], a[7:]]),
 }
+
+
+def arrow_table(array):
+    """Return the columns of an array as those of a table of pyarrow."""
+    return pa.table(dict(zip("abcd", array.T, strict=True)))
+
+
+def names_of(odd):
+    """Return the names of the columns, if they have names."""
+    names = getattr(odd, "column_names", getattr(odd, "columns", None))
+    named = names is not None and all(isinstance(name, str) for name in names)
+    return list(names) if named else None
 
 
 def inference_tensor(array):
@@ -208,9 +229,8 @@ def test_odd_rows_are_learned_like_plain_ones(cls, kind, tmp_path):
 def test_odd_rows_of_a_stream_are_learned_like_plain_ones(cls, kind, tmp_path):
     """So it is with partial_fit, after a batch of another kind."""
     odd = kind(whole, tmp_path)
-    names = getattr(odd, "columns", None)
-    named = names is not None and all(isinstance(name, str) for name in names)
-    first = pd.DataFrame(X, columns=list(names)) if named else X
+    names = names_of(odd)
+    first = X if names is None else pd.DataFrame(X, columns=names)
     seen, same = small(cls), small(cls)
     classes = {} if cls is MiniBatchRegressor else {"classes": [0, 1]}
     seen.partial_fit(first, labels, **classes).partial_fit(odd, labels)
@@ -229,11 +249,35 @@ def test_what_is_plain_is_what_scikit_learns_checks_let_pass(
     for plain in (True, False):
         if not plain:
             monkeypatch.setattr("skgd._inputs._is_like_first", lambda *_: False)
-        names = getattr(odd, "columns", None)
+        names = names_of(odd)
         seen = small(cls).partial_fit(odd, labels, **classes)
         seen.partial_fit(odd, labels)
         states.append((fitted_bytes(seen), frozen(seen.predict(odd)), names is None))
     assert states[0] == states[1]
+
+
+@every_class
+@pytest.mark.parametrize("kind", ["pandas", "polars", "pyarrow", "pyarrow in pieces"])
+def test_frames_are_searched_scored_and_predicted_with_their_names(cls, kind, tmp_path):
+    """The names of the columns are known after a fit, and asked for by what follows."""
+    target = y if cls is MiniBatchRegressor else labels
+    frame = FRAMES[kind](whole, tmp_path)
+    model = small(cls, early_stopping=True)
+    model.fit(frame, target, X_val=frame, y_val=target)
+    assert model.feature_names_in_.tolist() == list("abcd")
+    assert np.isfinite(model.score(frame, target))
+    search = VectorizedGridSearchCV(small(cls), {"lr": [0.01, 0.1]}, cv=3)
+    plain = clone(search).fit(whole, target)
+    assert search.fit(frame, target).feature_names_in_.tolist() == list("abcd")
+    assert all(group.together for group in search.groups_)
+    scores = [one.cv_results_["mean_test_score"] for one in (search, plain)]
+    np.testing.assert_allclose(*scores, rtol=1e-12)
+    for fitted in (model, search):
+        with pytest.warns(UserWarning, match="does not have valid feature names"):
+            predicted = fitted.predict(whole)
+        np.testing.assert_allclose(fitted.predict(frame), predicted, rtol=1e-12)
+        with pytest.raises(ValueError, match="feature names should match"):
+            fitted.predict(pd.DataFrame(whole, columns=list("abdc")))
 
 
 FLOAT32 = {
@@ -244,6 +288,8 @@ FLOAT32 = {
     "pandas": lambda a: pd.DataFrame(a).astype("float32"),
     "pandas nullable": lambda a: pd.DataFrame(a).astype("Float32"),
     "polars": lambda a: pl.DataFrame(a).cast(pl.Float32),
+    "pyarrow": lambda a: arrow_table(a.astype("float32")),
+    "pyarrow in pandas": lambda a: pd.DataFrame(a).astype("float[pyarrow]"),
 }
 
 
@@ -264,6 +310,7 @@ def test_bits_are_numbers():
         pd.DataFrame(bits),
         pd.DataFrame(bits).astype("boolean"),
         pl.DataFrame(bits),
+        arrow_table(bits),
     ]
     for odd in kinds:
         assert_same_fit(small(MiniBatchRegressor), (odd, y), (numbers, y))
@@ -316,11 +363,16 @@ CONTAINERS = {
     "series": pd.Series,
     "categories": lambda a: pd.Series(a, dtype="category"),
     "polars": lambda a: pl.Series(a.tolist()),
+    "pyarrow": lambda a: pa.array(a.tolist()),
 }
 
 
 # What the containers themselves do not take.
-NOT_IN = {"categories": {"float16", "big-endian"}, "polars": {"float16", "uint64"}}
+NOT_IN = {
+    "categories": {"float16", "big-endian"},
+    "polars": {"float16", "uint64"},
+    "pyarrow": {"float16", "uint64"},
+}
 
 
 @pytest.mark.parametrize(

@@ -26,14 +26,7 @@ ROWS = [
     ["_targets"],
     ["_network", "_losses", "_optimizers", "_schedules", "_batches", "_stopping"],
     ["_sparse"],
-    [
-        "_activations",
-        "_contraction",
-        "_peers",
-        "_tensors",
-        "_validation",
-        "_versions",
-    ],
+    ["_activations", "_contraction", "_peers", "_tensors", "_validation", "_versions"],
 ]
 KNOW_SCIKIT_LEARN = {
     "_search",

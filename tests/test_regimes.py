@@ -16,6 +16,7 @@ from conftest import (
     TORCH_ACTIVATIONS,
     fitted_state,
     layers_of,
+    real_devices,
     small,
 )
 from sklearn.base import clone
@@ -265,6 +266,7 @@ def test_every_regime_takes_the_steps_of_torch(
     assert_trained_as_by_torch("squared error", hidden, optimizer, sizes, **regime)
 
 
+@real_devices
 @pytest.mark.parametrize("kind", LOSSES)
 @pytest.mark.parametrize("hidden", [(), (4,), (4, 3, 2)], ids=str)
 @pytest.mark.parametrize("optimizer", TORCH_OPTIMIZERS)

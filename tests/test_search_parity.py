@@ -25,6 +25,7 @@ from conftest import (
     every_depth,
     every_optimizer,
     every_task,
+    real_devices,
     small,
 )
 from scipy import sparse
@@ -1847,6 +1848,7 @@ def test_halving_of_candidates_that_are_drawn(options):
 # Devices
 
 
+@real_devices
 @pytest.mark.parametrize("early_stopping", [False, True])
 @pytest.mark.parametrize("as_tensor", [False, True], ids=["array", "tensor"])
 def test_a_search_on_every_device(device, as_tensor, early_stopping):

@@ -2,7 +2,13 @@
 
 import numpy as np
 import pytest
-from conftest import assert_same_layers, every_class, every_optimizer, small
+from conftest import (
+    assert_same_layers,
+    every_class,
+    every_optimizer,
+    real_devices,
+    small,
+)
 from scipy import sparse
 
 import skgd._sparse
@@ -56,6 +62,7 @@ SETTINGS = {
 }
 
 
+@real_devices
 @every_class
 @pytest.mark.parametrize("params", SETTINGS.values(), ids=SETTINGS)
 def test_plain_descent_is_that_of_the_array(cls, params, width, device):

@@ -27,6 +27,7 @@ from conftest import (
     fitted_state,
     frozen,
     global_state,
+    real_devices,
     small,
 )
 from joblib.externals.loky import get_reusable_executor
@@ -199,6 +200,7 @@ for model, X, expected in pickle.load(sys.stdin.buffer):
 """
 
 
+@real_devices
 def test_a_model_loads_where_no_gpu_is_seen(device):
     """Wherever it was trained, it predicts and goes on on the CPU."""
     models = [

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from conftest import frozen
+from conftest import frozen, real_devices
 
 import skgd._steps
 from skgd._activations import ACTIVATIONS
@@ -150,6 +150,7 @@ def assert_together_equals_apart(
     return histories
 
 
+@real_devices
 @pytest.mark.parametrize("own", [False, True], ids=["same rows", "rows of their own"])
 @pytest.mark.parametrize("kind", SIZES)
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
