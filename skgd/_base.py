@@ -331,9 +331,11 @@ class _MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
         ------
         ValueError
             If a parameter or the data are not what they must be, or if training
-            diverges: ends far above the loss it began with, or grows and grows. The
+            diverges: its loss is no longer a number, or grows while it is 100 times
+            that of the best constant prediction, and of the weights it began with. The
             estimator is then as it was. With ``early_stopping``, training that diverges
-            warns, and returns to the best weights it had.
+            warns, and returns to the best weights it had, if an epoch had better ones
+            than the start.
         KeyboardInterrupt
             After Ctrl-C, when the model is stored.
         """
@@ -1004,6 +1006,9 @@ class _MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
         return [*layers[:-1], last]
 
     def _divergence(self, history: History) -> str:
+        kept = ""
+        if self.early_stopping and _has_best(history):
+            kept = " The weights kept are those that did best on the held-out rows."
         times = history.times_constant
         grown = (
             f"the loss grew to {times:.3g} times that of the best constant prediction"
@@ -1014,7 +1019,7 @@ class _MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
             f"Training diverged in epoch {len(history.objective)}: {grown} "
             f"(lr={self.lr!r}, optimizer={self.optimizer!r}). Either (a) lr is too "
             "large for these data: lower it; or (b) a feature has a large scale: "
-            f"standardise X first.{self._advice_on_targets()}"
+            f"standardise X first.{self._advice_on_targets()}{kept}"
         )
 
     def _advice_on_targets(self) -> str:
@@ -1044,38 +1049,41 @@ class _MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
 
     def _warn_of(self, history: History) -> None:
         """Warn of training that has ended otherwise than by settling."""
-        sentence = self._concern(history)
-        if sentence:
-            warn(sentence, ConvergenceWarning, _OF_THE_CALLER)
+        sentences = {
+            Ending.DIVERGED: self._divergence,
+            Ending.WORSE_THAN_CONSTANT: self._worse_than_constant,
+            Ending.LED_AWAY: self._led_away,
+            Ending.UNSETTLED: self._unsettled,
+        }
+        ending = self._ending(history)
+        if ending in sentences:
+            warn(sentences[ending](history), ConvergenceWarning, _OF_THE_CALLER)
 
-    def _concern(self, history: History) -> str:
-        """Return what is to be said of training that has not settled well, if any."""
-        ending = ending_of(history)
-        kept_start = history.begun_anew and isfinite(history.best)
-        if ending == Ending.DIVERGED:
-            best = "The weights kept are those that did best on the held-out rows."
-            return f"{self._divergence(history)} {best}"
-        if ending == Ending.WORSE_THAN_CONSTANT:
-            return (
-                f"Training ended with a loss {history.times_constant:.3g} times that "
-                "of the best constant prediction, which would serve better (lr="
-                f"{self.lr!r}, optimizer={self.optimizer!r}). Lower lr, or raise "
-                "max_iter if the loss still falls, and standardise X."
-                f"{self._advice_on_targets()}"
-            )
-        if kept_start:
-            return (
-                "No epoch did better on the held-out rows than the weights that "
-                "training began with, which are kept. Try another lr, or more "
-                "held-out rows."
-            )
-        settles = self.tol is None or history.converged or bool(history.ended)
-        if settles or self.lr_schedule in LAID_OUT:
-            return ""
+    def _ending(self, history: History) -> Ending:
+        """Return how training ended; schedules that are laid out end as they should."""
+        settles = self.tol is not None and self.lr_schedule not in LAID_OUT
+        return ending_of(history, settles=settles)
+
+    def _worse_than_constant(self, history: History) -> str:
+        return (
+            f"Training ended with a loss {history.times_constant:.3g} times that of "
+            f"the best constant prediction, which would serve better (lr={self.lr!r}, "
+            f"optimizer={self.optimizer!r}). Lower lr, or raise max_iter if the loss "
+            f"still falls, and standardise X.{self._advice_on_targets()}"
+        )
+
+    def _led_away(self, history: History) -> str:
+        return (
+            "No epoch did better on the held-out rows than the weights that training "
+            f"began with, which are kept (lr={self.lr!r}, optimizer="
+            f"{self.optimizer!r}). Try another lr, or hold out more rows."
+        )
+
+    def _unsettled(self, history: History) -> str:
         return (
             f"Training stopped after max_iter={self.max_iter} epochs before it had "
             f"settled: {self._progress(history)}. Raise max_iter, or lr; tol=None "
-            f"trains for max_iter epochs without this warning."
+            "trains for max_iter epochs without this warning."
             f"{self._advice_on_targets()}"
         )
 

@@ -106,10 +106,10 @@ class MiniBatchRegressor(RegressorMixin, _MiniBatchBase):
         mini-batch gradient descent, and with ``momentum`` its accelerated form. The
         others give every weight a step of its own, whatever the scale of its feature:
         "adam" one of about ``lr`` at the most, "rmsprop" likewise after a few longer
-        ones, "adagrad" a shorter one the longer it trains. They need many steps to
-        reach targets far from zero. "adamw" is Adam with weights that shrink by
-        ``lr * alpha`` a step instead of descending the penalty; it stays where a
-        network fits every row, from where Adam with a penalty jumps away at times.
+        ones, "adagrad" a shorter one the longer it trains. "adamw" is Adam with weights
+        that shrink by ``lr * alpha`` a step instead of descending the penalty; it stays
+        where a network fits every row, from where Adam with a penalty jumps away at
+        times.
     lr : float > 0, default=0.01
         Learning rate, the size of a step. A larger one learns faster; too large a one
         diverges with "sgd" and wavers around the minimum with "adam".
@@ -180,10 +180,10 @@ class MiniBatchRegressor(RegressorMixin, _MiniBatchBase):
         Seconds after which ``fit`` ends, at a whole step; with more of them it trains
         for longer. None sets no limit.
     tol : float >= 0 or None, default=1e-4
-        Training stops when the objective has not fallen by more than this, in the units
-        of the loss, for ``n_iter_no_change`` epochs in a row; with ``early_stopping``,
-        when the held-out rows do no better. A larger one stops sooner. None trains for
-        ``max_iter`` epochs.
+        Training stops when the objective has not fallen by more than this, on the scale
+        that training sees, for ``n_iter_no_change`` epochs in a row; with
+        ``early_stopping``, when the held-out rows do no better. A larger one stops
+        sooner. None trains for ``max_iter`` epochs.
     n_iter_no_change : int >= 1, default=10
         Epochs without improvement to wait for; a larger one is more patient.
     early_stopping : bool, default=False
@@ -625,10 +625,10 @@ class MiniBatchClassifier(ClassifierMixin, _MiniBatchBase):
         mini-batch gradient descent, and with ``momentum`` its accelerated form. The
         others give every weight a step of its own, whatever the scale of its feature:
         "adam" one of about ``lr`` at the most, "rmsprop" likewise after a few longer
-        ones, "adagrad" a shorter one the longer it trains. They need many steps to
-        reach targets far from zero. "adamw" is Adam with weights that shrink by
-        ``lr * alpha`` a step instead of descending the penalty; it stays where a
-        network fits every row, from where Adam with a penalty jumps away at times.
+        ones, "adagrad" a shorter one the longer it trains. "adamw" is Adam with weights
+        that shrink by ``lr * alpha`` a step instead of descending the penalty; it stays
+        where a network fits every row, from where Adam with a penalty jumps away at
+        times.
     lr : float > 0, default=0.01
         Learning rate, the size of a step. A larger one learns faster; too large a one
         diverges with "sgd" and wavers around the minimum with "adam".
@@ -703,10 +703,10 @@ class MiniBatchClassifier(ClassifierMixin, _MiniBatchBase):
         Seconds after which ``fit`` ends, at a whole step; with more of them it trains
         for longer. None sets no limit.
     tol : float >= 0 or None, default=1e-4
-        Training stops when the objective has not fallen by more than this, in the units
-        of the loss, for ``n_iter_no_change`` epochs in a row; with ``early_stopping``,
-        when the held-out rows do no better. A larger one stops sooner. None trains for
-        ``max_iter`` epochs.
+        Training stops when the objective has not fallen by more than this, on the scale
+        that training sees, for ``n_iter_no_change`` epochs in a row; with
+        ``early_stopping``, when the held-out rows do no better. A larger one stops
+        sooner. None trains for ``max_iter`` epochs.
     n_iter_no_change : int >= 1, default=10
         Epochs without improvement to wait for; a larger one is more patient.
     early_stopping : bool, default=False

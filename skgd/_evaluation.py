@@ -16,7 +16,7 @@ and in ``_search``, and nowhere else.
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import copy, deepcopy
@@ -67,7 +67,7 @@ from skgd._inputs import device_of
 from skgd._schedules import LAID_OUT
 from skgd._stacks import BYTES_OF_ROWS, Split, Trained, fit_together, pieces
 from skgd._steps import Models
-from skgd._stopping import History
+from skgd._stopping import Ending, History
 from skgd._validation import errors_of_caller, is_of_caller
 
 Array = npt.NDArray[Any]
@@ -154,6 +154,7 @@ class Evaluation:
         self.candidates: list[dict[str, Any]] = []
         self.fits: list[Result] = []  # split by split for each candidate
         self.groups: list[Group] = []
+        self.endings: Counter[Ending | None] = Counter()  # of the models of a call
         self.results: dict[str, Any] = {}
 
     def __call__(
@@ -253,7 +254,22 @@ class Evaluation:
             self.groups += _as_evaluated(
                 plan.group, fits, reasons, len(self.candidates)
             )
+        self.endings = Counter(fit.pop("ending", None) for few in fits for fit in few)
         return fits
+
+    def endings_in_words(self) -> str:
+        """Return how many models of the last call ended in a way to know of, if any."""
+        told = [
+            f"{self.endings[ending]} {ending.value}"
+            for ending in Ending
+            if ending != Ending.UNREMARKABLE and self.endings[ending]
+        ]
+        if not told:
+            return ""
+        return (
+            f"Of {self.endings.total()} models, {'; '.join(told)}. A fit of such a "
+            "candidate says what to do; tol=None trains for max_iter epochs."
+        )
 
     def _jobs(
         self,
@@ -675,6 +691,8 @@ def _result(
         "loss_curve": np.array(trained.history.loss_curve),
         "together": True,
     }
+    if trained.error is None:
+        result["ending"] = trained.estimator._ending(trained.history)
     if trained.error is not None:
         if task.error_score == "raise":
             raise trained.error

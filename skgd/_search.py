@@ -10,10 +10,12 @@ from collections.abc import Mapping
 from inspect import signature
 from time import perf_counter
 from typing import Any, Self
+from warnings import warn
 
 import numpy as np
 from numpy.typing import ArrayLike
 from sklearn.base import _fit_context, clone, is_classifier
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics._scorer import _MultimetricScorer
 from sklearn.model_selection import (
     GridSearchCV,
@@ -128,6 +130,9 @@ class _VectorizedSearch(BaseSearchCV):
         )
         tells = "callback_ctx" in signature(self._run_search).parameters
         self._run_search(evaluation, **({"callback_ctx": context} if tells else {}))
+        concern = evaluation.endings_in_words()
+        if concern:
+            warn(concern, ConvergenceWarning, stacklevel=4)
         results = evaluation.results
         scores = evaluation.fits[0]["test_scores"]
         self.multimetric_ = isinstance(scores, dict)

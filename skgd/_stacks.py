@@ -579,7 +579,6 @@ def _hand_over(
                     estimator._warn_of_batch_size(len(met.places))
                     with torch.inference_mode():
                         estimator._conclude(models, history, place)
-                    estimator._warn_of(history)
                 except Exception as raised:  # a warning, where warnings are errors
                     if not (is_of_caller(raised) or isinstance(raised, Warning)):
                         raise

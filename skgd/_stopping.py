@@ -75,7 +75,7 @@ class History:
     best_loss: float = inf  # of the held-out rows, where a score is watched
     best_t: int = 0  # the steps taken until then
     best_epoch: int = 0  # the epochs trained until then
-    begun_anew: bool = False  # whether the best so far has not been trained
+    begun_anew: bool = False  # whether the best so far are weights never trained
     improved: bool = False  # in the last epoch
     waiting: int = 0  # epochs without improvement, in a row
     growing: int = 0  # epochs of growth of the objective, in a row
@@ -170,20 +170,26 @@ def judge_end(history: History, loss: float) -> None:
 
 
 class Ending(Enum):
-    """How training ended, in so far as its user should know."""
+    """How training ended that was not refused, in so far as its user should know."""
 
     DIVERGED = "diverged, and keep the weights that did best on held-out rows"
     WORSE_THAN_CONSTANT = "ended well above the loss of the best constant prediction"
-    UNREMARKABLE = ""
+    LED_AWAY = "did no better on held-out rows than the weights they began with"
+    UNSETTLED = "stopped after max_iter epochs before they had settled"
+    UNREMARKABLE = "need no remark"
 
 
-def ending_of(history: History) -> Ending:
-    """Return how the training of a model ended that was not refused."""
+def ending_of(history: History, *, settles: bool) -> Ending:
+    """Return how the training of a model ended, which ``settles`` if it is to."""
     if history.diverged:
         return Ending.DIVERGED
     well_above = WELL_ABOVE * history.constant
     if well_above > 0 and history.end > max(well_above, history.reference):
         return Ending.WORSE_THAN_CONSTANT
+    if history.begun_anew:
+        return Ending.LED_AWAY
+    if settles and not (history.converged or history.ended):
+        return Ending.UNSETTLED
     return Ending.UNREMARKABLE
 
 

@@ -181,27 +181,27 @@ def train_on_chunk(
     """
     sizes = batch_sizes(data.n_samples, shared.batch_size, shared.last_batch)
     with threads_for(max(sizes) * _multiply_adds(data, models.parameters)):
-        [history] = _new_histories(data, models, shared)
+        history = History()
         epoch = _train(data, models, shared, per_model, sizes, [history], None, watch)
         assert epoch is not None
         [history.end], [is_finite] = history.loss, finite(models.answer)
-        exploded = _explodes(history, epoch, stream.then(history.end))
-        history.diverged |= not is_finite or exploded
+        history.diverged |= not is_finite
+        peak = _peak_of_growth(epoch, stream.then(history.end))
+        if peak > 0:  # next to never: what it is held against is computed now
+            [known] = _new_histories(data, models, shared)
+            history.constant = known.constant
+            history.diverged |= peak > FAR_ABOVE * known.reference
     return history
 
 
-def _explodes(history: History, epoch: _Epoch, stream: Stream) -> bool:
-    """Return whether the loss of a stream is far above all, and grows."""
+def _peak_of_growth(epoch: _Epoch, stream: Stream) -> float:
+    """Return the highest loss of a stream that is far above what it was, or 0."""
     losses = epoch.batch_loss.sum((1, 2))
-    grown = []  # losses, and what they have grown from
-    if len(losses) > 1:
-        first, second = np.array_split(losses, 2)
-        grown.append((first.mean(), second.mean()))
-    if stream.growing >= EPOCHS_OF_GROWTH:
-        grown.append((stream.lowest, history.end))
-    return any(
-        after > FAR_ABOVE * max(history.reference, before) for before, after in grown
-    )
+    first, second = np.array_split(losses, 2)
+    pairs = [(stream.lowest, stream.last)] if stream.growing >= EPOCHS_OF_GROWTH else []
+    if len(second):
+        pairs.append((first.mean(), second.mean()))
+    return max((after for low, after in pairs if after > FAR_ABOVE * low), default=0.0)
 
 
 def _goes_on(models: Models) -> bool:
