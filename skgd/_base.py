@@ -49,7 +49,7 @@ from skgd._inputs import (
     starts_on_host,
     take_rows,
     to_device,
-    warn_of_unlike,
+    unlikeness,
 )
 from skgd._losses import LOSSES, Loss
 from skgd._network import (
@@ -363,7 +363,7 @@ class _MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
                     training=examples,
                 )
                 check_outputs(len(examples.targets), len(held_out.targets))
-            warn_of_unlike(examples.rows, held_out.rows)
+            self._warn_of_unlike(examples, held_out)
         self._warn_of_batch_size(len(examples.labels))
         starts = {
             "coef_init": coef_init,
@@ -1040,6 +1040,12 @@ class _MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
                 "every batch is the whole training set, as with batch_size=None."
             )
             warn(msg, UserWarning, _OF_THE_CALLER)
+
+    def _warn_of_unlike(self, examples: _Examples, held_out: _Examples) -> None:
+        """Warn of held-out rows that were not transformed as the others were."""
+        sentence = unlikeness(examples.rows, held_out.rows)
+        if sentence:
+            warn(sentence, UserWarning, _OF_THE_CALLER)
 
     def _warn_of(self, history: History) -> None:
         """Warn of training that has ended otherwise than by settling."""

@@ -7,7 +7,6 @@ tensor of finite floats, not copied where it need not be, and targets on the hos
 
 from collections.abc import Mapping
 from typing import Any
-from warnings import warn
 
 import numpy as np
 import numpy.typing as npt
@@ -127,8 +126,8 @@ _FEWEST_COMPARED = 10
 
 
 @np.errstate(all="ignore")  # numbers may be as large as their dtype lets them
-def warn_of_unlike(X: Rows, X_val: Rows) -> None:
-    """Warn of held-out rows that lie elsewhere than those trained on.
+def unlikeness(X: Rows, X_val: Rows) -> str:
+    """Return what is to be said of held-out rows that lie far from X, if they do.
 
     A Pipeline that scales X and passes X_val on as it is makes such rows. Outliers, a
     drift of some columns, and few rows do not: medians and quartiles are compared, and
@@ -137,7 +136,7 @@ def warn_of_unlike(X: Rows, X_val: Rows) -> None:
     """
     some, held_out = _compared(X, issparse(X)), _compared(X_val, issparse(X))
     if min(len(some), len(held_out)) < _FEWEST_COMPARED:
-        return
+        return ""
     q1, median, q3 = np.quantile(some, [0.25, 0.5, 0.75], axis=0)
     q1_val, median_val, q3_val = np.quantile(held_out, [0.25, 0.5, 0.75], axis=0)
     width, width_val = q3 - q1, q3_val - q1_val
@@ -153,16 +152,15 @@ def warn_of_unlike(X: Rows, X_val: Rows) -> None:
     far &= tells
     n_far = int(far.sum())
     if n_far < max(1, min(2, n_tell), n_tell / 3):
-        return
+        return ""
     first = int(np.argmax(far))
     what = "its stored values" if issparse(X) else f"{n_far} of {n_tell} columns"
-    msg = (
+    return (
         f"X_val must be like X. Got {what} far from there, the first with a median of "
         f"{median_val[first]:.3g}, and {median[first]:.3g} in X. A Pipeline transforms "
         'X_val like X if it is made with transform_input=["X_val"] and its last step '
         "asks for X_val and y_val by set_fit_request; without one, transform it like X."
     )
-    warn(msg, UserWarning, stacklevel=5)  # fit and this have a decorator each
 
 
 def _compared(rows: Rows, sparse: bool) -> Array:

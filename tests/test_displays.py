@@ -144,7 +144,9 @@ def test_candidates_of_a_search_have_a_mean_and_a_band():
 
     assert (first, second) == ([5, 3, 2], [4, 2])
     assert (corners[:, 1].min(), corners[:, 1].max()) == (0, 6)
-    assert texts(display.ax_.get_legend()) == ["best: lr=1.0", "lr=0.1"]
+    names = ["lr=0.1", "lr=1.0"]
+    best = names.pop(search.best_index_)
+    assert texts(display.ax_.get_legend()) == [f"best: {best}", *names]
 
 
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.FitFailedWarning")
@@ -163,7 +165,7 @@ def test_the_curves_of_a_search_are_those_of_its_fits():
 
     for line, curves in zip(display.lines_, apart, strict=True):
         np.testing.assert_allclose(line.get_ydata(), np.mean(curves, axis=0))
-    assert texts(display.ax_.get_legend()) == ["best: lr=1.0", "lr=0.1"]
+    assert sorted(display.names) == ["lr=0.1", "lr=1.0"]
 
 
 def test_many_curves_are_told_apart_by_colour():

@@ -42,7 +42,7 @@ from sklearn.preprocessing import MinMaxScaler, StandardScaler
 from sklearn.utils.class_weight import compute_class_weight
 
 from skgd import MiniBatchClassifier, MiniBatchRegressor, VectorizedGridSearchCV
-from skgd._inputs import warn_of_unlike
+from skgd._inputs import unlikeness
 
 y = Y[:, 0]
 two_classes, three_classes = TASKS["two classes"][1], TASKS["three classes"][1]
@@ -569,14 +569,6 @@ LOADERS = {
 UNLIKE = r"X_val must be like X\. Got .* far from there"
 
 
-def warns_of_unlike(rows, others):
-    """Return whether there is a warning of held-out rows."""
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        warn_of_unlike(rows, others)
-    return bool(caught)
-
-
 def as_sparse(rows):
     return csr_array(rows)
 
@@ -591,8 +583,9 @@ def test_rows_that_only_the_training_rows_scaler_has_seen_are_told(kind):
     rows, labels = load_breast_cancer(return_X_y=True)
     model = small(MiniBatchClassifier, early_stopping=True)
     scaled = kind(StandardScaler().fit_transform(rows[:400]))
-    with pytest.warns(UserWarning, match=UNLIKE):
+    with pytest.warns(UserWarning, match=UNLIKE) as record:
         model.fit(scaled, labels[:400], X_val=kind(rows[400:]), y_val=labels[400:])
+    assert record[0].filename == __file__
     pipeline = make_pipeline(StandardScaler(), model)
     held_out = {"X_val": rows[400:], "y_val": labels[400:]}
     held_out = {f"minibatchclassifier__{name}": some for name, some in held_out.items()}
@@ -621,12 +614,12 @@ def test_unscaled_rows_are_told_from_scaled_ones(load, n_held_out):
     for seed in range(5):
         order = np.random.default_rng(seed).permutation(len(rows))
         held_out, train = rows[order[:n_held_out]], rows[order[n_held_out:]]
-        assert not warns_of_unlike(train, held_out)
-        assert not warns_of_unlike(csr_array(train), csr_array(held_out))
+        assert not unlikeness(train, held_out)
+        assert not unlikeness(csr_array(train), csr_array(held_out))
         scaled = MinMaxScaler((-1, 1)).fit_transform(train)
         if load is not load_diabetes:  # whose columns are about as small
-            assert warns_of_unlike(scaled, held_out) is (n_held_out >= 10)
-    assert not warns_of_unlike(rows[:-n_held_out], rows[-n_held_out:])
+            assert bool(unlikeness(scaled, held_out)) is (n_held_out >= 10)
+    assert not unlikeness(rows[:-n_held_out], rows[-n_held_out:])
 
 
 def odd_rows():
@@ -654,11 +647,11 @@ def odd_rows():
 def test_honest_rows_are_not_told(name, rows):
     """Neither at random nor in order, nor very few."""
     for n_held_out in (1, 2, 10, 30, 100):
-        assert not warns_of_unlike(rows[:-n_held_out], rows[-n_held_out:])
+        assert not unlikeness(rows[:-n_held_out], rows[-n_held_out:])
         for seed in range(5):
             order = np.random.default_rng(seed).permutation(300)
             held_out, train = rows[order[:n_held_out]], rows[order[n_held_out:]]
-            assert not warns_of_unlike(train, held_out)
+            assert not unlikeness(train, held_out)
 
 
 def test_a_warning_that_is_an_error_changes_nothing():
