@@ -10,6 +10,7 @@ from __future__ import annotations  # help() then shows ArrayLike, not all it st
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from copy import deepcopy
+from functools import partial
 from math import isfinite, nan
 from time import monotonic
 from typing import Any, NamedTuple, Self
@@ -66,6 +67,7 @@ from skgd._steps import Models, Shared
 from skgd._stopping import INTERRUPTED, History, interruptible
 from skgd._tensors import (
     copied,
+    memory_for,
     modes_of_others,
     new_generator,
     to_numpy,
@@ -89,6 +91,7 @@ from skgd._validation import (
     check_weights,
     check_wide,
     in_the_words,
+    too_large,
 )
 from skgd._weights import begin_, fill_, spread_, write_
 
@@ -158,7 +161,7 @@ class _MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
         """Return the labels, and them as numbers, (o, n), or class numbers, (1, n)."""
 
     @abstractmethod
-    def _n_outputs(self, targets: Tensor) -> int:
+    def _n_outputs(self, targets: Tensor | Array) -> int:
         """Return the number of outputs that the targets ask for."""
 
     @abstractmethod
@@ -238,6 +241,9 @@ class _MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
 
         Raises
         ------
+        MemoryError
+            If training needs more memory than there is; the parameter to lower is
+            named. The estimator is then as it was.
         ValueError
             If a parameter or the data are not what they must be, or if training
             diverges: ends far above the loss it began with, or grows and grows. The
@@ -273,7 +279,8 @@ class _MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
             "intercepts_init": intercepts_init,
         }
         given = _Given(X, y, sample_weight)
-        history = trainee._fit(examples, held_out, given, starts_on_host(starts))
+        with memory_for(partial(trainee._too_large, examples)):
+            history = trainee._fit(examples, held_out, given, starts_on_host(starts))
         self.__dict__ = trainee.__dict__
         self._warn_of(history)
         return self
@@ -301,7 +308,8 @@ class _MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
         examples = trainee._checked(
             X, y, sample_weight, classes, dtypes=trainee._dtypes(first), first=first
         )
-        trainee._fit_once(examples, _Given(X, y, sample_weight))
+        with memory_for(partial(trainee._too_large, examples)):
+            trainee._fit_once(examples, _Given(X, y, sample_weight))
         self.__dict__ = trainee.__dict__
         return self
 
@@ -811,6 +819,11 @@ class _MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
             "large for these data: lower it; or (b) a feature or the target has a "
             "large scale: standardise X, and y of a regressor, first."
         )
+
+    def _too_large(self, examples: _Examples) -> str:
+        """Return the sentence about training on examples that runs out of memory."""
+        n_rows, n_features = examples.rows.shape
+        return too_large(self, n_rows, n_features, self._n_outputs(examples.targets))
 
     def _warn_of_batch_size(self, n_rows: int) -> None:
         """Warn of batches that are larger than the training set."""

@@ -462,7 +462,7 @@ class MiniBatchRegressor(RegressorMixin, _MiniBatchBase):
         self._y_ndim_ = getattr(self, "_y_ndim_", y.ndim)
         return y, np.ascontiguousarray(targets.reshape(len(y), -1).T)
 
-    def _n_outputs(self, targets: Tensor) -> int:
+    def _n_outputs(self, targets: Tensor | Array) -> int:
         return len(targets)
 
     def _loss_entry(self, n_outputs: int) -> str:
@@ -1043,7 +1043,7 @@ class MiniBatchClassifier(ClassifierMixin, _MiniBatchBase):
             targets = np.searchsorted(self.classes_, labels)[np.newaxis]
         return labels, np.ascontiguousarray(targets, dtype)
 
-    def _n_outputs(self, targets: Tensor) -> int:
+    def _n_outputs(self, targets: Tensor | Array) -> int:
         if self._multilabel_ or len(self.classes_) > 2:
             return len(self.classes_)
         return 1

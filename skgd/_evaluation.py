@@ -552,6 +552,8 @@ def _done(task: Task, job: _Job, context: Any) -> _Done:
     while True:
         try:
             trained = next(all_trained, None)
+        except MemoryError:  # of several models; one alone is handed over with it
+            raise
         except Exception as error:  # one fit at a time will say it as scikit-learn does
             return _Done([], _why(error))
         if trained is None:

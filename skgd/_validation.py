@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache
+from itertools import pairwise
 from math import inf
 from numbers import Integral, Real
 from typing import Any, NamedTuple
@@ -202,6 +203,9 @@ RULES: Mapping[str, Rule] = {
     "warm_start": _BOOL,
     "warmup_steps": _count(0),
 }
+
+# A batch of so few rows is not what a fit runs out of memory for.
+_FEW_ROWS = 1024
 
 # What the targets must be for the losses that do not take every number.
 TARGETS: Mapping[str, Rule] = {
@@ -458,6 +462,42 @@ def check_held_out(X_val: Any, y_val: Any, sample_weight_val: Any) -> None:
             "; give both, or neither and no sample_weight_val."
         )
         raise ValueError(msg)
+
+
+def too_large(estimator: Any, n_rows: int, n_features: int, n_outputs: int) -> str:
+    """Return the sentence about training that needs more memory than there is.
+
+    It names the parameter that most of the memory goes by.
+    """
+    hidden = np.atleast_1d(estimator.hidden_layer_sizes).tolist()
+    units = [*hidden, n_outputs]
+    n_weights = sum(i * o for i, o in pairwise([n_features, *units]))
+    n_of_batch = min(estimator.batch_size or n_rows, n_rows)
+    if n_of_batch > _FEW_ROWS and n_of_batch * sum(units) > n_weights:
+        return (
+            f"batch_size={_shown(estimator.batch_size)} must be so small that a batch "
+            f"fits into memory. Got {n_of_batch} rows of {sum(units)} units; use a "
+            "smaller batch_size."
+        )
+    if hidden:
+        return (
+            "hidden_layer_sizes must be so small that the weights fit into memory. Got "
+            f"{_shown(estimator.hidden_layer_sizes)}, of {n_weights} weights; lower "
+            "hidden_layer_sizes."
+        )
+    return (
+        f"X must have so few features that their weights fit into memory. Got "
+        f"{n_features} features; hash or select fewer of them."
+    )
+
+
+def stack_too_large(max_bytes: int | None, n_models: int) -> str:
+    """Return the sentence about models that need more memory together than there is."""
+    return (
+        "max_bytes must be so small that the models trained together fit into memory. "
+        f"Got {_shown(max_bytes)}, for {n_models} models; "
+        f"{'pass max_bytes' if max_bytes is None else 'lower max_bytes'}."
+    )
 
 
 def check_wide(estimator: Any, n_features: int) -> None:
