@@ -189,16 +189,15 @@ class _VectorizedSearch(BaseSearchCV):
 def _check_given(estimator: Any, X: Any, y: Any) -> None:
     """Refuse what no fit of ours takes, where a splitter would say it without a name.
 
-    Numbers are left to the fits: not every split need have all of them.
+    Numbers are left to the fits, for not every split need have all of them.
     """
     check_given("X", X)
     _, last = last_step(estimator)
     if y is None or not isinstance(last, MiniBatchClassifier | MiniBatchRegressor):
         return
-    n_rows = _num_samples(X)
     numbers = getattr(getattr(y, "dtype", None), "kind", "O") in "biuf"
-    if not (numbers and len(y) == n_rows):
-        checked_targets(y, n_rows, numeric=False)
+    if not numbers and _num_samples(y) == _num_samples(X) > 0:
+        checked_targets(y, _num_samples(X), numeric=False)
 
 
 def _without_tensors(params: Mapping[str, Any]) -> dict[str, Any]:
