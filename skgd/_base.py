@@ -77,6 +77,7 @@ from skgd._targets import (
 )
 from skgd._tensors import (
     copied,
+    memory_for,
     modes_of_others,
     new_generator,
     numpy_as_usual,
@@ -107,6 +108,7 @@ from skgd._validation import (
     in_the_words,
     of_caller,
     takes_weights,
+    too_large,
 )
 from skgd._versions import of_this_version, with_version
 from skgd._weights import begin_, fill_, spread_, to_scale_, write_
@@ -235,7 +237,7 @@ class _MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
         """Return the labels, and them as numbers, (o, n), or class numbers, (1, n)."""
 
     @abstractmethod
-    def _n_outputs(self, targets: Tensor) -> int:
+    def _n_outputs(self, targets: Tensor | Array) -> int:
         """Return the number of outputs that the targets ask for."""
 
     @abstractmethod
@@ -329,6 +331,9 @@ class _MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
 
         Raises
         ------
+        MemoryError
+            If training needs more memory than there is; the parameter to lower is
+            named. The estimator is then as it was.
         ValueError
             If a parameter or the data are not what they must be, or if training
             diverges: its loss is no longer a number, or grows while it is 100 times
@@ -372,7 +377,8 @@ class _MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
             "intercepts_init": intercepts_init,
         }
         given = _Given(X, y, sample_weight)
-        history = trainee._fit(examples, held_out, given, starts_on_host(starts))
+        with memory_for(partial(trainee._too_large, examples)):
+            history = trainee._fit(examples, held_out, given, starts_on_host(starts))
         self.__dict__ = trainee.__dict__
         if history.ended == INTERRUPTED:
             raise KeyboardInterrupt(self._interruption())
@@ -408,7 +414,8 @@ class _MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
             of_stream=True,
         )
         if examples.weight is None or examples.weight.any():
-            trainee._fit_once(examples, _Given(X, y, sample_weight))
+            with memory_for(partial(trainee._too_large, examples)):
+                trainee._fit_once(examples, _Given(X, y, sample_weight))
         self.__dict__ = trainee.__dict__
         return self
 
@@ -1031,6 +1038,11 @@ class _MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
             f"Training was interrupted in epoch {self.n_iter_}, after {self.t_} steps. "
             "The model predicts, and goes on with warm_start=True."
         )
+
+    def _too_large(self, examples: _Examples) -> str:
+        """Return the sentence about training on examples that runs out of memory."""
+        n_rows, n_features = examples.rows.shape
+        return too_large(self, n_rows, n_features, self._n_outputs(examples.targets))
 
     def _warn_of_batch_size(self, n_rows: int) -> None:
         """Warn of batches that are larger than the training set."""

@@ -498,7 +498,7 @@ class MiniBatchRegressor(RegressorMixin, _MiniBatchBase):
         targets = y.reshape(len(y), -1).T
         return y, np.ascontiguousarray(targets, dtype=np.float64)
 
-    def _n_outputs(self, targets: Tensor) -> int:
+    def _n_outputs(self, targets: Tensor | Array) -> int:
         return targets.shape[-2]
 
     def _loss_entry(self, n_outputs: int) -> str:
@@ -1151,7 +1151,7 @@ class MiniBatchClassifier(ClassifierMixin, _MiniBatchBase):
             targets = np.searchsorted(self.classes_, labels)[np.newaxis]
         return labels, np.ascontiguousarray(targets, dtype)
 
-    def _n_outputs(self, targets: Tensor) -> int:
+    def _n_outputs(self, targets: Tensor | Array) -> int:
         if self._multilabel_ or len(self.classes_) > 2:
             return len(self.classes_)
         return 1

@@ -48,7 +48,7 @@ from sklearn.pipeline import Pipeline
 from sklearn.utils.metaestimators import _safe_split
 from sklearn.utils.parallel import Parallel, delayed
 from sklearn.utils.validation import _check_method_params, _num_samples
-from torch import OutOfMemoryError, Tensor
+from torch import Tensor
 
 from skgd._callbacks import subtask, task_of_search
 from skgd._estimators import MiniBatchClassifier
@@ -580,7 +580,7 @@ def _done(task: Task, job: _Job, context: Any) -> _Done:
         try:
             trained = next(all_trained, None)
         except Exception as error:
-            if not (is_of_caller(error) or _is_out_of_memory(error)):
+            if not is_of_caller(error):  # memory, of one model, is handed over with it
                 raise
             return _Done([], _why(error))  # one fit at a time says it as scikit-learn
         if trained is None:
@@ -592,12 +592,6 @@ def _done(task: Task, job: _Job, context: Any) -> _Done:
         goes_on = job.keeps and trained.error is None
         place = job.candidates[trained.candidate], split.number
         fits.append((place, result, deepcopy(trained) if goes_on else None))
-
-
-def _is_out_of_memory(error: Exception) -> bool:
-    """Return whether memory has run out; one fit at a time takes less of it."""
-    of_torch = isinstance(error, RuntimeError) and "allocate memory" in str(error)
-    return of_torch or isinstance(error, MemoryError | OutOfMemoryError)
 
 
 def _split(

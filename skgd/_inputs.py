@@ -13,7 +13,6 @@ import numpy.typing as npt
 import torch
 from scipy.sparse import issparse
 from sklearn import get_config
-from sklearn.utils import check_X_y
 from sklearn.utils.validation import validate_data
 from torch import Tensor
 
@@ -23,6 +22,7 @@ from skgd._validation import (
     check_numeric,
     check_places,
     check_unmasked,
+    checked_targets,
     columns_of,
     conversion_of,
 )
@@ -35,7 +35,7 @@ def checked_rows(estimator: Any, X: Any, dtypes: list[Any]) -> Rows:
     """Return the rows to predict, of one of the dtypes, or raise ValueError."""
     if isinstance(X, Tensor):
         return _checked_tensor(estimator, X, dtypes, first=False)
-    with conversion_of("X"):
+    with conversion_of("X", X):
         if _is_like_first(estimator, X, dtypes) and _is_plain(X):
             return X
         X = check_numeric("X", in_its_shape("X", X))
@@ -55,23 +55,21 @@ def checked_rows_and_targets(
     """
     y = in_its_shape("y", on_host("y", y))
     check_unmasked("y", y)
-    checks = {"multi_output": True, "y_numeric": numeric}
     if isinstance(X, Tensor):
         rows = _checked_tensor(estimator, X, dtypes, first=first)
-        with conversion_of("y"):
-            _, targets = check_X_y(np.zeros((len(rows), 1)), y, **checks)
-        return rows, _dense(targets)
-    with conversion_of("X and y"):
-        if not first and _is_like_first(estimator, X, dtypes):
-            column = type(y) is np.ndarray and y.shape == X.shape[:1]
-            if column and _is_plain(X) and _is_plain(y):
-                return X, y
-        X = check_numeric("X", in_its_shape("X", X))
-        dtypes = _dtypes_of_frame(X, dtypes)
-        rows, targets = validate_data(
-            estimator, X, y, dtype=dtypes, accept_sparse="csr", reset=first, **checks
-        )
-    return _native(rows), _dense(targets)
+    else:
+        with conversion_of("X", X):
+            if not first and _is_like_first(estimator, X, dtypes):
+                column = type(y) is np.ndarray and y.shape == X.shape[:1]
+                if column and _is_plain(X) and _is_plain(y):
+                    return X, y
+            X = check_numeric("X", in_its_shape("X", X))
+            dtypes = _dtypes_of_frame(X, dtypes)
+            rows = validate_data(
+                estimator, X, dtype=dtypes, accept_sparse="csr", reset=first
+            )
+    targets = checked_targets(y, rows.shape[0], numeric=numeric)
+    return rows if isinstance(rows, Tensor) else _native(rows), _dense(targets)
 
 
 def in_its_shape(name: str, values: Any) -> Any:

@@ -30,7 +30,7 @@ from sklearn.model_selection._search_successive_halving import (
     HalvingRandomSearchCV,
 )
 from sklearn.utils import indexable
-from sklearn.utils.validation import _check_method_params
+from sklearn.utils.validation import _check_method_params, _num_samples
 
 from skgd._callbacks import (
     has_callbacks,
@@ -38,11 +38,12 @@ from skgd._callbacks import (
     with_more_callbacks,
     without_callbacks_,
 )
+from skgd._estimators import MiniBatchClassifier, MiniBatchRegressor
 from skgd._evaluation import Evaluation, Task
 from skgd._grouping import Group, last_step
 from skgd._inputs import for_scikit_learn, in_its_shape
 from skgd._tensors import numpy_as_usual
-from skgd._validation import check_max_bytes
+from skgd._validation import check_given, check_max_bytes, checked_targets
 from skgd._versions import of_this_version, with_version
 
 
@@ -87,6 +88,7 @@ class _VectorizedSearch(BaseSearchCV):
         check_max_bytes(self.max_bytes)
         scorers, refit_metric = self._get_scorers()
         y = for_scikit_learn("y", in_its_shape("y", y))
+        _check_given(self.estimator, X, y)
         X, y = indexable(in_its_shape("X", X), y)
         params = _check_method_params(X, params=_without_tensors(params))
         routed = self._get_routed_params_for_fit(params)
@@ -207,6 +209,20 @@ class _VectorizedSearch(BaseSearchCV):
         if hasattr(best, "feature_names_in_"):
             self.feature_names_in_ = best.feature_names_in_
         refit.call_on_fit_task_end(**told)
+
+
+def _check_given(estimator: Any, X: Any, y: Any) -> None:
+    """Refuse what no fit of ours takes, where a splitter would say it without a name.
+
+    Numbers are left to the fits, for not every split need have all of them.
+    """
+    check_given("X", X)
+    _, last = last_step(estimator)
+    if y is None or not isinstance(last, MiniBatchClassifier | MiniBatchRegressor):
+        return
+    numbers = getattr(getattr(y, "dtype", None), "kind", "O") in "biuf"
+    if not numbers and _num_samples(y) == _num_samples(X) > 0:
+        checked_targets(y, _num_samples(X), numeric=False)
 
 
 def _without_tensors(params: Mapping[str, Any]) -> dict[str, Any]:

@@ -16,9 +16,10 @@ which depends on the place in a stack, would tell them apart.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from copy import deepcopy
+from functools import partial
 from itertools import pairwise, product
 from time import perf_counter
 from typing import Any, NamedTuple
@@ -39,13 +40,21 @@ from skgd._sparse import csr, is_wide
 from skgd._steps import Models
 from skgd._stopping import History
 from skgd._targets import TargetScale, on_scale, prediction_of_y
-from skgd._tensors import CPU, copied, new_generator, seed_of, to_tensor
+from skgd._tensors import (
+    CPU,
+    copied,
+    memory_for,
+    new_generator,
+    seed_of,
+    to_tensor,
+)
 from skgd._training import Validation, Watch, train
 from skgd._validation import (
     check_cast,
     check_weights,
     errors_of_caller,
     is_of_caller,
+    stack_too_large,
 )
 
 Array = npt.NDArray[Any]
@@ -139,14 +148,23 @@ def fit_together(
     twins = {numbers[0]: numbers for numbers in alike.values()}
     met = _meet(candidates[0], splits)
     folds = _folds(candidates, list(twins), met, so_far)
-    for stack in _stacks(candidates[0], folds, max_bytes):
+    first = candidates[0]
+    for stack in _stacks(first, folds, max_bytes):
         began = perf_counter()
-        with torch.inference_mode():
-            models, histories = _train(candidates, stack, so_far, watching)
-        seconds = (perf_counter() - began) / len(histories)
-        for trained in _hand_over(
-            candidates, splits, stack, models, histories, seconds
-        ):
+        try:
+            with (
+                torch.inference_mode(),
+                memory_for(_too_large(first, stack, max_bytes)),
+            ):
+                models, histories = _train(candidates, stack, so_far, watching)
+        except MemoryError as error:
+            if len(_members(stack)) > 1:
+                raise
+            handed: Iterable[Trained] = [_failed(candidates, stack[0], error)]
+        else:
+            seconds = (perf_counter() - began) / len(histories)
+            handed = _hand_over(candidates, splits, stack, models, histories, seconds)
+        for trained in handed:
             learnt, numbers = _learnt(trained.estimator), twins[trained.candidate]
             trained = trained._replace(seconds=trained.seconds / len(numbers))
             yield trained
@@ -386,6 +404,27 @@ def _train(
         )
     with watching(len(members), shared.max_iter) as watch:
         return models, train(data, models, shared, per_model, validation, watch)
+
+
+def _too_large(
+    first: _MiniBatchBase, stack: Sequence[_Fold], max_bytes: int | None
+) -> Callable[[], str]:
+    """Return what gives the sentence about a stack that runs out of memory."""
+    n_models = len(_members(stack))
+    if n_models > 1:
+        return partial(stack_too_large, max_bytes, n_models)
+    alone = first._trainee()
+    alone.__dict__.update(stack[0].met.learnt)
+    return partial(alone._too_large, stack[0].met.examples)
+
+
+def _failed(
+    candidates: Sequence[_MiniBatchBase], fold: _Fold, error: Exception
+) -> Trained:
+    """Return the only candidate of a fold, which could not be trained."""
+    [number] = fold.candidates
+    untrained = candidates[number]._trainee()
+    return Trained(fold.met.split, number, untrained, History(), error, 0.0)
 
 
 def _members(stack: Sequence[_Fold]) -> list[tuple[_Fold, int]]:

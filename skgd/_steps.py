@@ -348,7 +348,7 @@ def _clip(gradients: Network, max_norm: float | None) -> list[Call]:
     calls += [
         partial(norm.sqrt_),
         partial(norm.add_, flat.new_full((1,), 1e-6)),
-        partial(torch.div, flat.new_full((1,), max_norm), norm, out=factor),
+        partial(torch.div, flat.new_full((1,), float(max_norm)), norm, out=factor),
         partial(factor.clamp_, max=1.0),
     ]
     if n_models == 1:

@@ -5,7 +5,8 @@ neither X nor the weights are copied on their way in or out.
 """
 
 import os
-from collections.abc import Iterator
+import re
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
@@ -30,6 +31,13 @@ numpy_as_usual = np.errstate(divide="warn", over="warn", under="ignore", invalid
 # pay for gathering alone: where cores share no cache, rows that another one has fetched
 # are far away.
 _SEVERAL_THREADS_PAY = 4_000_000
+
+# What is said of memory that is not there: by torch on the CPU, on CUDA and on MPS; of
+# more numbers than can be counted; and of more bytes than that.
+_OUT_OF_MEMORY = re.compile(
+    "DefaultCPUAllocator|bad_alloc|out of memory|ALLOC_FAILED|"
+    "Overflow when unpacking|Storage size calculation overflowed"
+)
 
 # After a product on several threads, one in a forked child would wait for ever for the
 # threads that the fork did not copy.
@@ -134,6 +142,17 @@ def _openmp_of_torch() -> list[LibController]:
     loaded = ThreadpoolController().select(user_api="openmp").lib_controllers
     of_torch = [one for one in loaded if "torch" in Path(one.filepath).parts]
     return of_torch or loaded
+
+
+@contextmanager
+def memory_for(sentence: Callable[[], str]) -> Iterator[None]:
+    """Raise MemoryError with that sentence where the block asks for too much memory."""
+    try:
+        yield
+    except (MemoryError, RuntimeError, TypeError) as error:
+        if not (isinstance(error, MemoryError) or _OUT_OF_MEMORY.search(str(error))):
+            raise
+        raise MemoryError(sentence()) from error
 
 
 @contextmanager

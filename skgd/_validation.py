@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache
 from inspect import Parameter, signature
+from itertools import pairwise
 from math import inf
 from numbers import Integral, Real
 from typing import Any, NamedTuple, TypeVar
@@ -18,7 +19,7 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 import numpy.typing as npt
 from sklearn.metrics import get_scorer_names
-from sklearn.utils.validation import _check_sample_weight
+from sklearn.utils.validation import _check_sample_weight, _check_y
 
 Array = npt.NDArray[Any]
 Problem = TypeVar("Problem", bound=Exception)
@@ -54,6 +55,7 @@ def _real(low: float, high: float, brackets: str) -> Rule:
             _is_real(value)
             and (low < value or (brackets[0] == "[" and low == value))
             and (value < high or (brackets[1] == "]" and high == value))
+            and _fits_a_float(value)
         )
 
     return Rule(holds, f"a float in the range {brackets[0]}{low}, {high}{brackets[1]}")
@@ -61,6 +63,18 @@ def _real(low: float, high: float, brackets: str) -> Rule:
 
 def _integer(low: int) -> Rule:
     return Rule(lambda v: _is_int(v) and v >= low, f"an int of at least {low}")
+
+
+def _counts(value: Any, low: int) -> bool:
+    """Return whether a number of steps, or of units, is one that NumPy and torch know.
+
+    Python's ints are as large as one likes.
+    """
+    return _is_int(value) and low <= value < 2**63
+
+
+def _count(low: int) -> Rule:
+    return Rule(lambda v: _counts(v, low), f"an int in the range [{low}, 2**63)")
 
 
 def _one_of(*values: str) -> Rule:
@@ -79,7 +93,7 @@ def _is_layer_sizes(value: object) -> bool:
     if isinstance(sizes, np.ndarray) and sizes.ndim != 1:
         return False
     return isinstance(sizes, list | tuple | np.ndarray) and all(
-        _is_int(size) and size > 0 for size in sizes
+        _counts(size, 1) for size in sizes
     )
 
 
@@ -113,8 +127,8 @@ RULES: Mapping[str, Rule] = {
     ),
     "alpha": _real(0, inf, "[)"),
     "average": Rule(
-        lambda v: _BOOL.holds(v) or (_is_int(v) and v >= 0),
-        "a bool or an int of at least 0",
+        lambda v: _BOOL.holds(v) or _counts(v, 0),
+        "a bool or an int in the range [0, 2**63)",
     ),
     "batch_size": _or_none(_integer(1)),
     "beta_1": _real(0, 1, "[)"),
@@ -129,7 +143,7 @@ RULES: Mapping[str, Rule] = {
         "a dict of class and weight, a list of such dicts, 'balanced', or None",
     ),
     "decay": _real(0, 1, "(]"),
-    "decay_every": _integer(1),
+    "decay_every": _count(1),
     "delta": _real(0, inf, "()"),
     "device": Rule(
         lambda v: (
@@ -143,7 +157,8 @@ RULES: Mapping[str, Rule] = {
     "epsilon": _real(0, inf, "()"),
     "fit_intercept": _BOOL,
     "hidden_layer_sizes": Rule(
-        _is_layer_sizes, "a tuple of ints of at least 1, one for each hidden layer"
+        _is_layer_sizes,
+        "a tuple of ints in the range [1, 2**63), one for each hidden layer",
     ),
     "init": _one_of(
         "auto",
@@ -162,10 +177,10 @@ RULES: Mapping[str, Rule] = {
         f"{_LR_SCHEDULE.words}, or a callable",
     ),
     "max_grad_norm": _or_none(_real(0, inf, "()")),
-    "max_iter": _integer(1),
+    "max_iter": _count(1),
     "max_time": _or_none(_real(0, inf, "()")),
     "momentum": _real(0, 1, "[)"),
-    "n_iter_no_change": _integer(1),
+    "n_iter_no_change": _count(1),
     "negative_slope": _real(0, 1, "[]"),
     "nesterov": _BOOL,
     "normalize_y": _BOOL,
@@ -189,8 +204,11 @@ RULES: Mapping[str, Rule] = {
         "a bool or an int of at least 0",
     ),
     "warm_start": _BOOL,
-    "warmup_steps": _integer(0),
+    "warmup_steps": _count(0),
 }
+
+# A batch of so few rows is not what a fit runs out of memory for.
+_FEW_ROWS = 1024
 
 # What the targets must be for the losses that do not take every number.
 TARGETS: Mapping[str, Rule] = {
@@ -215,7 +233,7 @@ def check_parameters(estimator: Any, losses: tuple[str, ...]) -> None:
         if name in given and not rule.holds(given[name]):
             msg = (
                 f"The {name!r} parameter of {type(estimator).__name__} must be "
-                f"{rule.words}. Got {given[name]!r} instead."
+                f"{rule.words}. Got {_shown(given[name])} instead."
             )
             raise ValueError(msg)
     if given.get("lr_schedule") == "optimal" and given["alpha"] == 0:
@@ -224,6 +242,14 @@ def check_parameters(estimator: Any, losses: tuple[str, ...]) -> None:
             "Got 0; use a small alpha, or lr_schedule='invscaling'."
         )
         raise ValueError(msg)
+
+
+def _shown(value: object) -> str:
+    """Return how Python writes a value."""
+    try:
+        return repr(value)
+    except ValueError:  # more digits than it writes
+        return "an int too long to write"
 
 
 def check_max_bytes(max_bytes: Any) -> None:
@@ -242,6 +268,7 @@ def check_numeric(name: str, values: Any) -> Any:
 
     Dates, records and masks are refused: they would turn into numbers in silence.
     """
+    check_given(name, values)
     of_arrow = hasattr(values, "to_pylist") and not hasattr(values, "schema")
     if isinstance(values, list | tuple) or of_arrow:
         values = np.asarray(values)
@@ -254,6 +281,13 @@ def check_numeric(name: str, values: Any) -> Any:
             msg = f"{name} must hold numbers. Got dtype {dtype}; turn it into numbers."
             raise ValueError(msg)
     return values
+
+
+def check_given(name: str, rows: Any) -> None:
+    """Refuse None, which would be taken for a number that is missing."""
+    if rows is None:
+        msg = f"{name} must hold numbers, a row for each sample. Got None."
+        raise ValueError(msg)
 
 
 def columns_of(frame: Any) -> list[tuple[Any, Any]]:
@@ -319,8 +353,8 @@ def check_starts(name: str, matrix: Any) -> None:
 
 
 @contextmanager
-def conversion_of(names: str) -> Iterator[None]:
-    """Say in errors of the block what did not become numbers.
+def conversion_of(name: str, values: Any = None) -> Iterator[None]:
+    """Say in errors of the block which argument did not become numbers, and why.
 
     Numbers that are too large become infinite, and are then refused as such.
     """
@@ -328,9 +362,76 @@ def conversion_of(names: str) -> Iterator[None]:
         with np.errstate(all="ignore"):
             yield
     except OverflowError as error:  # of an int
-        raise ValueError(f"{names} must hold numbers. Got: {error}.") from error
-    except TypeError as error:
-        raise TypeError(f"{names} must hold numbers. Got: {error}") from error
+        raise ValueError(f"{name} must hold numbers. Got: {error}.") from error
+    except (TypeError, ValueError) as error:
+        sentence = _sentence_about(name, values, str(error))
+        if sentence:
+            raise ValueError(sentence) from error
+        if isinstance(error, TypeError):
+            raise TypeError(f"{name} must hold numbers. Got: {error}") from error
+        if name != "X" and name not in str(error):
+            raise ValueError(f"In {name}: {error}") from error
+        raise
+
+
+def _sentence_about(name: str, values: Any, said: str) -> str:
+    """Return what is wrong with an argument, or '' where what was said will do.
+
+    NumPy, pandas and scikit-learn do not know the argument's name, or show all of it.
+    """
+    text = re.search(r"could not convert string to float: (?:np\.\w+\()?(.*)", said)
+    if text:
+        got = text[1].removesuffix(")")[:60]
+        if name == "X":
+            got += f"{_column_of_text(values)}; use sklearn.preprocessing.OneHotEncoder"
+        return f"{name} must hold numbers. Got the text {got}."
+    if "Complex data not supported" in said:
+        return f"Complex data not supported: {name} must hold real numbers."
+    if "NAType" in said or "NA is ambiguous" in said:
+        return f"{name} must have no missing values. Got <NA>; fill or drop them."
+    if "at least 1 dimension" in said:
+        got = _shown(values)[:60]
+        return f"{name} must have an entry for every row of X. Got {got}."
+    if said == "Input contains NaN":  # among objects
+        return f"{name} must have no missing values. Got NaN; fill or drop them."
+    shape = re.match(r"Found array with 0 .*?\(shape=(\(.*?\))\)", said)
+    if shape and name != "X":
+        return f"{name} must have an entry for every row of X. Got shape {shape[1]}."
+    return ""
+
+
+def _column_of_text(values: Any) -> str:
+    """Return words that tell the first column that does not become numbers."""
+    names = [column for column, _ in columns_of(values)]
+    if not names:
+        values = np.asarray(values)
+        names = [*range(values.shape[1])] if values.ndim == 2 else []
+    for column in names:
+        part = values[:, column] if isinstance(values, np.ndarray) else values[column]
+        try:
+            np.asarray(part).astype(float)
+        except (TypeError, ValueError):
+            return f" in column {column!r}"
+    return ""
+
+
+def checked_targets(y: Any, n_rows: int, *, numeric: bool) -> Any:
+    """Return the targets of so many rows as an array, or a sparse matrix."""
+    if y is None:
+        msg = (
+            "fit requires y to be passed, but the target y is None; pass the targets, "
+            "one for each row of X."
+        )
+        raise ValueError(msg)
+    with conversion_of("y", y):
+        targets = _check_y(y, multi_output=True, y_numeric=numeric)
+    if targets.shape[0] != n_rows:
+        msg = (
+            f"y must have a target for each of the {n_rows} rows of X. Got "
+            f"{targets.shape[0]}, inconsistent numbers of samples."
+        )
+        raise ValueError(msg)
+    return targets
 
 
 def check_weights(name: str, weights: Any, n_rows: int) -> Array | None:
@@ -375,6 +476,42 @@ def check_held_out(X_val: Any, y_val: Any, sample_weight_val: Any) -> None:
             "; give both, or neither and no sample_weight_val."
         )
         raise ValueError(msg)
+
+
+def too_large(estimator: Any, n_rows: int, n_features: int, n_outputs: int) -> str:
+    """Return the sentence about training that needs more memory than there is.
+
+    It names the parameter that most of the memory goes by.
+    """
+    hidden = np.atleast_1d(estimator.hidden_layer_sizes).tolist()
+    units = [*hidden, n_outputs]
+    n_weights = sum(i * o for i, o in pairwise([n_features, *units]))
+    n_of_batch = min(estimator.batch_size or n_rows, n_rows)
+    if n_of_batch > _FEW_ROWS and n_of_batch * sum(units) > n_weights:
+        return (
+            f"batch_size={_shown(estimator.batch_size)} must be so small that a batch "
+            f"fits into memory. Got {n_of_batch} rows of {sum(units)} units; use a "
+            "smaller batch_size."
+        )
+    if hidden:
+        return (
+            "hidden_layer_sizes must be so small that the weights fit into memory. Got "
+            f"{_shown(estimator.hidden_layer_sizes)}, of {n_weights} weights; lower "
+            "hidden_layer_sizes."
+        )
+    return (
+        f"X must have so few features that their weights fit into memory. Got "
+        f"{n_features} features; hash or select fewer of them."
+    )
+
+
+def stack_too_large(max_bytes: int | None, n_models: int) -> str:
+    """Return the sentence about models that need more memory together than there is."""
+    return (
+        "max_bytes must be so small that the models trained together fit into memory. "
+        f"Got {_shown(max_bytes)}, for {n_models} models; "
+        f"{'pass max_bytes' if max_bytes is None else 'lower max_bytes'}."
+    )
 
 
 def check_wide(estimator: Any, n_features: int) -> None:
@@ -484,8 +621,9 @@ def distinct_labels(name: str, labels: Any) -> Array:
         raise ValueError(
             f"{name} must be a 1d array of labels. Got shape {labels.shape}."
         )
-    if labels.dtype.kind == "f" and np.isnan(labels).any():
-        raise ValueError(f"{name} must hold labels. Got NaN.")
+    missing = {"f": "NaN", "m": "NaT", "M": "NaT"}.get(labels.dtype.kind)
+    if missing and (labels != labels).any():
+        raise ValueError(f"{name} must hold labels. Got {missing}.")
     try:
         return np.unique(labels)
     except TypeError:

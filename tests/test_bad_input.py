@@ -10,6 +10,7 @@ from itertools import product
 import numpy as np
 import pandas as pd
 import polars as pl
+import pyarrow as pa
 import pytest
 import torch
 from conftest import (
@@ -19,6 +20,7 @@ from conftest import (
     WEIGHT,
     X,
     Y,
+    assert_same_layers,
     every_class,
     every_depth,
     every_minimiser,
@@ -31,8 +33,13 @@ from conftest import (
 )
 from scipy import sparse
 from sklearn.base import clone
-from sklearn.exceptions import ConvergenceWarning, NotFittedError
+from sklearn.exceptions import (
+    ConvergenceWarning,
+    FitFailedWarning,
+    NotFittedError,
+)
 from sklearn.metrics import log_loss
+from sklearn.pipeline import make_pipeline
 from sklearn.utils.class_weight import compute_class_weight
 
 from skgd import MiniBatchClassifier, MiniBatchRegressor, VectorizedGridSearchCV
@@ -67,6 +74,8 @@ NOT_A_NUMBER = [None, "0.1", True, 1j, [0.1], np.array([0.1, 0.2]), decimal.Deci
 NOT_AN_INT = ["3", 2.0, True, 1j, [3], np.float64(3)]
 NOT_A_CHOICE = ["", "nonsense", 1, True, ["adam"], b"adam"]
 NOT_FINITE = [float("nan"), float("inf"), -float("inf"), np.float32("nan")]
+BEYOND_FLOAT = [10**400, Fraction(10**400)]
+BEYOND_INT64 = [2**63, 10**30, 10**400]
 
 BAD_PARAMETERS = {
     "loss": [None, *NOT_A_CHOICE],
@@ -74,6 +83,7 @@ BAD_PARAMETERS = {
         *(None, 0, -1, 2.0, True, "8", {8}, {8: 8}),
         *((8, 0), (8, -1), (2.5,), (True,), (None,), ("8",), ((8,),), [[8, 8]]),
         *(np.array([2.0]), np.array([[3]]), float("inf")),
+        *(10**30, [10**30], (3, 2**63), (10**400,)),
     ],
     "activation": [None, "RELU", *NOT_A_CHOICE],
     "negative_slope": [-0.1, 1.1, *NOT_A_NUMBER, *NOT_FINITE],
@@ -81,28 +91,28 @@ BAD_PARAMETERS = {
     "dropout": [-0.1, 1, 1.0, *NOT_A_NUMBER, *NOT_FINITE],
     "fit_intercept": NOT_A_BOOL,
     "optimizer": [None, "Adam", "momentum", *NOT_A_CHOICE],
-    "lr": [0, 0.0, -0.1, *NOT_A_NUMBER, *NOT_FINITE],
+    "lr": [0, 0.0, -0.1, *NOT_A_NUMBER, *NOT_FINITE, *BEYOND_FLOAT],
     "lr_schedule": [None, "Cosine", "plateau", *NOT_A_CHOICE],
-    "power_t": [-0.5, *NOT_A_NUMBER, *NOT_FINITE],
+    "power_t": [-0.5, *NOT_A_NUMBER, *NOT_FINITE, *BEYOND_FLOAT],
     "decay": [0, -0.1, 1.1, *NOT_A_NUMBER, *NOT_FINITE],
-    "decay_every": [None, 0, -1, *NOT_AN_INT, *NOT_FINITE],
-    "warmup_steps": [None, -1, *NOT_AN_INT, *NOT_FINITE],
+    "decay_every": [None, 0, -1, *NOT_AN_INT, *NOT_FINITE, *BEYOND_INT64],
+    "warmup_steps": [None, -1, *NOT_AN_INT, *NOT_FINITE, *BEYOND_INT64],
     "momentum": [-0.1, 1, 1.0, 2, *NOT_A_NUMBER, *NOT_FINITE],
     "nesterov": NOT_A_BOOL,
     "beta_1": [-0.1, 1, 1.0, *NOT_A_NUMBER, *NOT_FINITE],
     "beta_2": [-0.1, 1, 1.0, *NOT_A_NUMBER, *NOT_FINITE],
-    "epsilon": [0, -1e-8, *NOT_A_NUMBER, *NOT_FINITE],
-    "max_grad_norm": [0, -1.0, *NOT_A_NUMBER[1:], *NOT_FINITE],
-    "average": [None, -1, 1.0, "yes", [True]],
-    "alpha": [-1e-4, *NOT_A_NUMBER, *NOT_FINITE],
+    "epsilon": [0, -1e-8, *NOT_A_NUMBER, *NOT_FINITE, *BEYOND_FLOAT],
+    "max_grad_norm": [0, -1.0, *NOT_A_NUMBER[1:], *NOT_FINITE, *BEYOND_FLOAT],
+    "average": [None, -1, 1.0, "yes", [True], *BEYOND_INT64],
+    "alpha": [-1e-4, *NOT_A_NUMBER, *NOT_FINITE, *BEYOND_FLOAT],
     "l1_ratio": [-0.1, 1.1, *NOT_A_NUMBER, *NOT_FINITE],
     "batch_size": [0, -1, 0.5, "auto", *NOT_AN_INT, *NOT_FINITE],
     "last_batch": [None, "Keep", *NOT_A_CHOICE],
     "shuffle": NOT_A_BOOL,
-    "max_iter": [None, 0, -1, *NOT_AN_INT, *NOT_FINITE],
-    "max_time": [0, -1.0, *NOT_A_NUMBER[1:], *NOT_FINITE],
-    "tol": [-1e-9, *NOT_A_NUMBER[1:], *NOT_FINITE],
-    "n_iter_no_change": [None, 0, -1, *NOT_AN_INT, *NOT_FINITE],
+    "max_iter": [None, 0, -1, *NOT_AN_INT, *NOT_FINITE, *BEYOND_INT64],
+    "max_time": [0, -1.0, *NOT_A_NUMBER[1:], *NOT_FINITE, *BEYOND_FLOAT],
+    "tol": [-1e-9, *NOT_A_NUMBER[1:], *NOT_FINITE, *BEYOND_FLOAT],
+    "n_iter_no_change": [None, 0, -1, *NOT_AN_INT, *NOT_FINITE, *BEYOND_INT64],
     "early_stopping": NOT_A_BOOL,
     "validation_fraction": [0, 1, 1.0, -0.1, *NOT_A_NUMBER, *NOT_FINITE],
     "scoring": [
@@ -123,7 +133,7 @@ BAD_PARAMETERS = {
 }
 BAD_OF_ONE_CLASS = {
     MiniBatchRegressor: {
-        "delta": [0, -0.1, *NOT_A_NUMBER, *NOT_FINITE],
+        "delta": [0, -0.1, *NOT_A_NUMBER, *NOT_FINITE, *BEYOND_FLOAT],
         "quantile": [0, 1, 1.0, -0.1, *NOT_A_NUMBER, *NOT_FINITE],
     },
     MiniBatchClassifier: {
@@ -131,13 +141,17 @@ BAD_OF_ONE_CLASS = {
     },
 }
 EACH_BAD_PARAMETER_OF_ONE_CLASS = [
-    pytest.param(cls, name, value, id=f"{name}={value!r}")
+    pytest.param(cls, name, value, id=f"{name}={value!r}"[:60])
     for cls, parameters in BAD_OF_ONE_CLASS.items()
     for name, values in parameters.items()
     for value in values
 ]
 EACH_BAD_PARAMETER = [
-    pytest.param(name, value, id=re.sub(r"\s+(at 0x\w+)?", " ", f"{name}={value!r}"))
+    pytest.param(
+        name,
+        value,
+        id=re.sub(r"\s+(at 0x\w+)?", " ", f"{name}={value!r}")[:60],
+    )
     for name, values in BAD_PARAMETERS.items()
     for value in values
 ]
@@ -182,6 +196,7 @@ GOOD_PARAMETERS = {
     "negative_slope": [0, 1, 0.5],
     "fit_intercept": [False, np.bool_(True)],
     "lr": [1, np.float32(0.1), 1e-300],
+    "max_grad_norm": [10**300],
     "momentum": [0, 0.999],
     "beta_1": [0, 0.5],
     "epsilon": [1, 1e-300],
@@ -189,6 +204,10 @@ GOOD_PARAMETERS = {
     "l1_ratio": [0, 1],
     "batch_size": [None, 1, np.int32(7)],
     "max_iter": [1, np.int64(2)],
+    "n_iter_no_change": [2**63 - 1],
+    "decay_every": [2**63 - 1],
+    "warmup_steps": [2**63 - 1],
+    "average": [2**63 - 1],
     "tol": [None],
     "random_state": [None, 0, 2**32 - 1, np.int64(3), np.random.RandomState(0)],
     "verbose": [False, np.bool_(False), 0],
@@ -205,6 +224,33 @@ def test_numbers_of_any_kind_and_the_bounds_themselves_are_taken(cls, name, valu
     """What is inside the ranges is trained with, whatever library it comes from."""
     model = small(cls, **{name: value}).fit(X, TARGET[cls])
     assert np.isfinite(model.loss_)
+
+
+@every_class
+@pytest.mark.parametrize("kind", ["constant", "cosine", "one_cycle", "step"])
+def test_a_training_without_end_is_ended_by_the_clock(cls, kind):
+    """Schedules are laid out over the largest number of epochs as over others."""
+    model = small(cls, max_iter=2**63 - 1, max_time=0.01, lr_schedule=kind)
+    assert np.isfinite(model.fit(X, TARGET[cls]).loss_)
+
+
+@every_class
+@pytest.mark.parametrize("size", [61, 10**30, 10**400], ids=["61", "1e30", "1e400"])
+def test_a_batch_of_more_rows_than_there_are_is_all_of_them(cls, size):
+    """However many more: fit says so, and a stream, whose chunks vary, does not."""
+    model, y = small(cls, batch_size=size), TARGET[cls]
+    with pytest.warns(UserWarning, match="is larger than the 60 rows of X"):
+        model.fit(X, y)
+    assert_same_layers(model, small(cls, batch_size=None).fit(X, y), rtol=0)
+    model.partial_fit(X, y)
+
+
+@every_class
+def test_an_int_that_python_does_not_write_is_refused_as_well(cls):
+    """More than 4300 digits are no text."""
+    model = small(cls, max_iter=10**5000)
+    match = "'max_iter' parameter .* Got an int too long to write instead"
+    assert_refused(model.fit, X, TARGET[cls], match=match)
 
 
 # Devices
@@ -250,7 +296,15 @@ def tensor(array):
 FRAME = pd.DataFrame(X, columns=list("abcd"))
 DATES = pd.date_range("2020-01-01", periods=len(X))
 CATEGORIES = pd.Categorical(["u", "v"] * 30)
-NUMBERS_WANTED = "could not convert string|must hold numbers|not .*numeric"
+
+
+def text(shown, column=None):
+    """Return the pattern of the sentence about text in X."""
+    where = "" if column is None else f" in column {column!r}"
+    got = re.escape(f"Got the text {shown}{where}; use sklearn.preprocessing.OneHot")
+    return f"X must hold numbers. {got}"
+
+
 BAD_ROWS = {
     "nan": (with_one(np.nan), "NaN"),
     "inf": (with_one(np.inf), "infinity"),
@@ -264,11 +318,14 @@ BAD_ROWS = {
     "1-D": (X[:, 0], "Expected 2D array, got 1D"),
     "3-D": (X[np.newaxis], "dim 3|3D"),
     "a number": (1.0, "Expected 2D array, got scalar"),
-    "nothing": (None, "Expected 2D array"),
-    "text": (np.full(X.shape, "a"), NUMBERS_WANTED),
-    "text among numbers": (with_one("a", dtype=object), NUMBERS_WANTED),
-    "bytes": (np.full(X.shape, b"a"), NUMBERS_WANTED),
-    "complex": (X + 1j, "Complex data"),
+    "nothing": (None, "X must hold numbers, a row for each sample. Got None"),
+    "text": (np.full(X.shape, "a"), text("'a'", 0)),
+    "text in a list": ([["1", "b"]] * 60, text("'b'", 1)),
+    "text among numbers": (with_one("a", dtype=object), text("'a'", 1)),
+    "long text": (np.full(X.shape, "a" * 99), text("'" + "a" * 59, 0)),
+    "bytes": (np.full(X.shape, b"a"), text("b'a'", 0)),
+    "<NA>": (with_one(pd.NA, dtype=object), "X must have no missing values. Got <NA>"),
+    "complex": (X + 1j, "Complex data not supported: X must hold real numbers"),
     "dates": (np.full(X.shape, np.datetime64("2020-01-01")), "datetime64|numbers"),
     "durations": (np.full(X.shape, np.timedelta64(1, "D")), "timedelta64|numbers"),
     "longdouble beyond float64": (X * np.longdouble("1e400"), "infinity|too large"),
@@ -283,7 +340,7 @@ BAD_ROWS = {
     "a set": ({1, 2}, "must hold numbers"),
     "a function": (len, "must hold numbers"),
     "an iterator": (iter(X), "must hold numbers"),
-    "a word": ("X", "could not convert string"),
+    "a word": ("X", text("'X'")),
     "a table of vectors": ([[[1, 2]] * 4] * len(X), "dim 3"),
     "nan of fractions": (
         with_one(np.nan, with_one(Fraction(1), dtype=object), object),
@@ -293,14 +350,28 @@ BAD_ROWS = {
     "a frame with dates": (FRAME.assign(b=DATES), "X must hold numbers"),
     "a frame with durations": (FRAME.assign(b=DATES - DATES[0]), "X must hold number"),
     "a frame with periods": (FRAME.assign(b=DATES.to_period("D")), "must hold number"),
-    "a frame with text": (FRAME.assign(b="text"), "could not convert string"),
+    "a frame with text": (FRAME.assign(b="text"), text("'text'", "b")),
     "a frame with a gap": (FRAME.assign(b=pd.array([1, None] * 30)), "NaN"),
-    "a frame of categories": (FRAME.assign(b=CATEGORIES), "could not convert string"),
+    "a frame of categories": (FRAME.assign(b=CATEGORIES), text("'u'", "b")),
     "complex in a frame": (FRAME.assign(b=1j), "Complex data"),
     "polars with dates": (pl.DataFrame({"a": DATES}), "X must hold numbers"),
     "polars with a gap": (pl.DataFrame({"a": [1, None] * 30}), "NaN"),
-    "polars with text": (pl.DataFrame({"a": ["u"] * 60}), "could not convert string"),
+    "polars with text": (pl.DataFrame({"a": ["u"] * 60}), text("'u'", "a")),
     "polars with lists": (pl.DataFrame({"a": [[1, 2]] * 60}), "sequence"),
+    "polars of categories": (
+        pl.DataFrame({"a": ["u"] * 60}).cast(pl.Categorical),
+        text("'u'", "a"),
+    ),
+    "pyarrow with dates": (pa.table({"a": DATES}), "X must hold numbers. Got dtype ti"),
+    "pyarrow with a gap": (pa.table({"a": [1, None] * 30}), "NaN"),
+    "pyarrow with text": (
+        pa.table({"a": ["1"] * 60, "b": ["u"] * 60}),
+        text("'u'", "b"),
+    ),
+    "pyarrow of categories": (
+        pa.table({"a": pa.array(["u"] * 60).dictionary_encode()}),
+        text("'u'", "a"),
+    ),
     "a tensor of nan": (tensor(with_one(np.nan)), "NaN or infinity"),
     "a tensor of inf": (tensor(with_one(-np.inf)), "NaN or infinity"),
     "a tensor without rows": (tensor(X)[:0], "0 sample"),
@@ -441,31 +512,44 @@ BAD_TARGETS = {
     "none": (None, "requires y|y cannot be None"),
     "nan": (with_one(np.nan, y), "NaN"),
     "inf": (with_one(np.inf, y), "infinity"),
-    "complex": (y + 1j, "Complex data"),
+    "<NA>": (with_one(pd.NA, y, object), "y must have no missing values. Got <NA>"),
+    "<NA> and text": (pd.Series(["a", pd.NA] * 30), "y must have no missing|NaN"),
+    "nan among objects": (with_one(np.nan, y, object), "y must have no missing value"),
+    "NaT among objects": ([pd.NaT, DATES[0]] * 30, "y must have no missing values"),
+    "complex": (y + 1j, "Complex data not supported: y must hold real numbers"),
+    "a word": ("text", "y must have an entry for every row of X. Got 'text'"),
+    "empty": ([], r"y must have an entry for every row of X. Got shape \(0,\)"),
+    "an empty array": (y[:0], "y must have an entry for every row of X"),
     "3-D": (np.ones((len(X), 2, 2)), "dim 3|1d array"),
-    "no columns": (np.empty((len(X), 0)), "0 feature|1d array"),
+    "no columns": (
+        np.empty((len(X), 0)),
+        r"y must have an entry .* Got shape \(60, 0\)",
+    ),
     "ragged": ([[1, 2], [3]] * 30, "inhomogeneous"),
     "a row": (y[np.newaxis], "inconsistent numbers of samples"),
     "vectors of several lengths": ([np.ones(2), np.ones(3)] * 30, "inhomogeneous"),
-    "a set": (set(range(60)), "must hold numbers"),
-    "a dict": (dict.fromkeys(range(60)), "must hold numbers"),
-    "a function": (len, "must hold numbers"),
-    "an iterator": (iter(y), "must hold numbers"),
+    "a set": (set(range(60)), "y must have an entry for every row of X"),
+    "a dict": (dict.fromkeys(range(60)), "y must have an entry for every row of X"),
+    "a function": (len, "y must have an entry for every row of X"),
+    "an iterator": (iter(y), "y must have an entry for every row of X"),
     "masked": (np.ma.masked_greater(labels, 0), "y must have no masked entries"),
     "a series with a gap": (pd.Series(pd.array([1, None] * 30)), "NaN"),
     "infinity among ints": ([1, np.inf] * 30, "infinity"),
     "a tensor too short": (tensor(labels)[1:], "inconsistent numbers of samples"),
     "a tensor of nan": (tensor(with_one(np.nan, y)), "NaN"),
     "a complex tensor": (tensor(y + 1j), "Complex data"),
-    "a tensor of 0 axes": (tensor(1), "must hold numbers"),
+    "a tensor of 0 axes": (tensor(1), "y must have an entry for every row of X"),
     "a tensor of 3 axes": (tensor(labels)[:, None, None], "dim 3"),
     "a sparse tensor": (tensor(Y).to_sparse(), "y must be a dense tensor"),
     "a meta tensor": (tensor(labels).to("meta"), "y must be a dense tensor"),
 }
 BAD_NUMBERS = {
-    "text": (np.full(len(X), "a"), NUMBERS_WANTED),
-    "text objects": (np.full(len(X), "a", dtype=object), NUMBERS_WANTED),
-    "dates": (np.full(len(X), np.datetime64("2020-01-01")), NUMBERS_WANTED),
+    "text": (np.full(len(X), "a"), "y must hold numbers"),
+    "text objects": (
+        np.full(len(X), "a", dtype=object),
+        "y must hold numbers. Got the text 'a'",
+    ),
+    "dates": (np.full(len(X), np.datetime64("2020-01-01")), "y must hold numbers"),
     "longdouble beyond float64": (y * np.longdouble("1e400"), "too large for float64"),
     "ints beyond float64": ([10**400] * 60, "int too large"),
     "None": ([None] * 60, "y holds .* NaN"),
@@ -476,7 +560,7 @@ BAD_NUMBERS = {
     "dates as objects": ([datetime.date(2020, 1, 1)] * 60, "must hold numbers"),
     "dates in a series": (pd.Series(DATES), "y must hold numbers"),
     "dates in polars": (pl.Series(DATES), "y must hold numbers"),
-    "categories": (pd.Series(CATEGORIES), NUMBERS_WANTED),
+    "categories": (pd.Series(CATEGORIES), "y must hold numbers. Got the text 'u'"),
 }
 BAD_LABELS = {
     "continuous": (y, "Unknown label type: continuous"),
@@ -487,6 +571,16 @@ BAD_LABELS = {
     "None": ([None] * 60, "labels of one kind"),
     "text and None": (["a", None] * 30, "labels of one kind"),
     "bytes": ([b"a", b"b"] * 30, "labels represented as bytes"),
+    "NaT": (np.where(labels > 0, DATES, np.datetime64("NaT")), "y must hold lab.* NaT"),
+    "NaT in a series": (
+        pd.Series([pd.NaT, DATES[0]] * 30),
+        "y must hold labels. G.* NaT",
+    ),
+    "NaT in polars": (pl.Series([None, DATES[0]] * 30), "y must hold labels. Got NaT"),
+    "a duration of NaT": (
+        np.array([1, "NaT"] * 30, "m8[s]"),
+        "y must hold labels. Got N",
+    ),
     "decimals": ([decimal.Decimal(1), decimal.Decimal(2)] * 30, "Unknown label type"),
     "2 and 0, several a row": ((Y > 3) * 2, "y must hold 0 and 1|one label"),
     "1 and -1, several a row": ((Y > 3) * 2 - 1, "y must hold 0 and 1|one label"),
@@ -629,17 +723,29 @@ BAD_WEIGHTS = {
     "inf": (with_one(np.inf, ONES), "infinity"),
     "too few": (ONES[1:], "sample_weight.*shape|1D array"),
     "too many": (np.append(ONES, 1), "sample_weight.*shape|1D array"),
-    "2-D": (ONES[:, np.newaxis], "1D array"),
-    "text": (["a"] * len(X), "could not convert string"),
-    "complex": (ONES * 1j, "Complex data"),
-    "ragged": ([[1, 2], [3]] * 30, "inhomogeneous"),
+    "2-D": (ONES[:, np.newaxis], "In sample_weight: .* 1D array"),
+    "none": (
+        [],
+        r"sample_weight must have an entry for every row of X. Got shape \(0,",
+    ),
+    "text": (["a"] * len(X), "sample_weight must hold numbers. Got the text 'a'"),
+    "text among numbers": (
+        with_one("a", ONES, object),
+        "sample_weight must hold numbers. Got the text 'a'",
+    ),
+    "<NA>": (
+        with_one(pd.NA, ONES, object),
+        "sample_weight must have no missing values",
+    ),
+    "complex": (ONES * 1j, "Complex data not supported: sample_weight must"),
+    "ragged": ([[1, 2], [3]] * 30, "In sample_weight: .* inhomogeneous"),
     "a sum beyond float64": (ONES * 1e308, "sample_weight must have a finite sum"),
     "a number that is none": (np.nan, "sample_weight must have a finite sum"),
     "a negative number": (-1, "Negative values .*sample_weight"),
     "ints beyond float64": ([10**400] * 60, "sample_weight .*int too large"),
     "False for all": ([False] * 60, "non-zero"),
     "None for all": ([None] * 60, "sample_weight contains NaN"),
-    "a word": ("balanced", "could not convert string"),
+    "a word": ("balanced", "sample_weight must hold numbers. Got the text 'balanced'"),
     "a dict": ({0: 1, 1: 2}, "sample_weight must hold numbers"),
     "a set": ({0, 1}, "sample_weight must hold numbers"),
     "a function": (len, "sample_weight must hold numbers"),
@@ -648,6 +754,7 @@ BAD_WEIGHTS = {
     "durations": (np.full(60, np.timedelta64(1, "D")), "sample_weight must hold numbe"),
     "dates in a series": (pd.Series(DATES), "sample_weight must hold numbers"),
     "dates in polars": (pl.Series(DATES), "sample_weight must hold numbers"),
+    "dates in pyarrow": (pa.array(DATES), "sample_weight must hold numbers"),
     "a series with a gap": (pd.Series(pd.array([1, None] * 30)), "sample_weight .*NaN"),
     "masked": (np.ma.masked_equal(WEIGHT, 1), "sample_weight must have no masked"),
     "sparse": (sparse.csr_array(ONES[np.newaxis]), "Sparse data .* sample_weight"),
@@ -1156,6 +1263,160 @@ def test_biases_that_are_left_out_have_no_start(hidden, start):
     """fit_intercept=False and starting intercepts contradict each other."""
     model = small(MiniBatchRegressor, hidden_layer_sizes=hidden, fit_intercept=False)
     assert_refused(model.fit, X, y, match="fit_intercept=False", **start)
+
+
+# Searches
+
+BAD_FOR_A_SEARCH = {
+    "None": ({"X": None}, "X must hold numbers, a row for each sample. Got None"),
+    "text": ({"X": FRAME.assign(b="text")}, text("'text'", "b")),
+    "complex": ({"y": labels + 1j}, "Complex data not supported: y must hold real num"),
+    "<NA>": ({"y": pd.Series([1, pd.NA] * 30, dtype=object)}, "y must have no missing"),
+    "<NA> and text": (
+        {"y": with_one(pd.NA, labels.astype(str), object)},
+        "y must have",
+    ),
+    "NaT": ({"y": np.array(["NaT", 1] * 30, "m8[s]")}, "labels. Got NaT|hold numbers"),
+    "text weights": (
+        {"sample_weight": ["a"] * 60},
+        "sample_weight must hold numbers. Got the text 'a'",
+    ),
+    "a parameter": (
+        {"grid": {"max_iter": [10**30]}},
+        "'max_iter' parameter .* 2[*][*]",
+    ),
+}
+
+
+@every_class
+@pytest.mark.parametrize("piped", [False, True], ids=["alone", "in a pipeline"])
+@pytest.mark.parametrize(
+    ("given", "match"), BAD_FOR_A_SEARCH.values(), ids=BAD_FOR_A_SEARCH
+)
+def test_a_search_says_what_no_fit_takes(cls, piped, given, match):
+    """In the sentences of a fit, whoever meets it first."""
+    model, step = small(cls), f"{cls.__name__.lower()}__" if piped else ""
+    given = {"X": X, "y": TARGET[cls], "grid": {"lr": [0.1]}, **given}
+    rows, y, grid = given.pop("X"), given.pop("y"), given.pop("grid")
+    search = VectorizedGridSearchCV(
+        make_pipeline("passthrough", model) if piped else model,
+        {f"{step}{name}": values for name, values in grid.items()},
+        cv=2,
+    )
+    given = {f"{step}{name}": value for name, value in given.items()}
+    with pytest.raises(ValueError, match=f"(?s){match}"):
+        search.fit(rows, y, **given)
+
+
+# Memory
+
+NO_MEMORY = {
+    "CPU": RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to ..."),
+    "CUDA": torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."),
+    "NumPy": MemoryError("Unable to allocate 7.28 TiB for an array"),
+}
+TOO_LARGE = {
+    "units": (
+        {"hidden_layer_sizes": (50, 5)},
+        1,
+        "hidden_layer_sizes must be so small",
+    ),
+    "a whole batch": (
+        {"hidden_layer_sizes": (9,), "batch_size": None},
+        20,
+        "batch_size=None must be so small .* Got 1200 rows of 10",
+    ),
+    "a large batch": (
+        {"batch_size": 1100},
+        20,
+        "batch_size=1100 must .* Got 1100 rows",
+    ),
+    "features": ({}, 1, "X must have so few features .* Got 4 features"),
+}
+
+
+@every_class
+@pytest.mark.parametrize("error", NO_MEMORY.values(), ids=NO_MEMORY)
+@pytest.mark.parametrize(
+    ("params", "n_times", "match"), TOO_LARGE.values(), ids=TOO_LARGE
+)
+def test_training_without_memory_names_what_to_lower(
+    cls, error, params, n_times, match, monkeypatch
+):
+    """It is a MemoryError, wherever the memory is, and nothing has changed."""
+
+    def train(*args):
+        raise error
+
+    rows, y = np.tile(X, (n_times, 1)), np.tile(two_of(TARGET[cls]), n_times)
+    new = small(cls, **params)
+    classes = {} if cls is MiniBatchRegressor else {"classes": [0, 1]}
+    seen = clone(new).partial_fit(rows, y, **classes)
+    for name in ("train", "train_on_chunk"):
+        monkeypatch.setattr(f"skgd._base.{name}", train)
+    how = {"match": match, "error": MemoryError}
+    assert_refused(new.fit, rows, y, **how)
+    assert_refused(seen.fit, rows, y, **how)
+    assert_refused(seen.partial_fit, rows, y, **how)
+
+
+def two_of(target):
+    """Return targets of one output: numbers, or two classes."""
+    return (target > 0).astype(int) if target.dtype.kind == "i" else target
+
+
+@every_class
+@pytest.mark.parametrize(
+    "sizes", [(10**15,), (2**62,), (2**40, 2**40)], ids=["bytes", "one", "two"]
+)
+def test_more_units_than_any_memory_holds_are_refused(cls, sizes):
+    """So many weights, or so many bytes of them, cannot even be counted."""
+    new, seen = small(cls, hidden_layer_sizes=sizes), stream(cls, warm_start=True)
+    seen.set_params(hidden_layer_sizes=sizes)
+    how = {"match": "hidden_layer_sizes must be so small", "error": MemoryError}
+    assert_refused(new.fit, X, TARGET[cls], **how)
+    assert_refused(seen.fit, X, TARGET[cls], **how)
+    assert_refused(seen.partial_fit, X, TARGET[cls], **how)
+
+
+def test_another_error_of_torch_is_told_as_it_is(monkeypatch):
+    """Only what is said of memory is said in other words."""
+
+    def train(*args):
+        raise RuntimeError("an error of ours")
+
+    monkeypatch.setattr("skgd._base.train", train)
+    model = small(MiniBatchRegressor)
+    assert_refused(model.fit, X, y, match="^an error of ours$", error=RuntimeError)
+
+
+@every_class
+@pytest.mark.parametrize("max_bytes", [None, 10**12])
+def test_a_stack_without_memory_names_max_bytes(cls, max_bytes, monkeypatch):
+    """The search ends: one fit at a time would be another search."""
+
+    def train(*args):
+        raise NO_MEMORY["CPU"]
+
+    monkeypatch.setattr("skgd._stacks.train", train)
+    grid = {"lr": [0.01, 0.1]}
+    search = VectorizedGridSearchCV(small(cls), grid, cv=2, max_bytes=max_bytes)
+    match = f"max_bytes must be so small .* Got {max_bytes}, for 4 models"
+    with pytest.raises(MemoryError, match=match):
+        search.fit(X, TARGET[cls])
+
+
+@pytest.mark.filterwarnings("ignore:One or more of the test scores are non-finite")
+@every_class
+def test_a_candidate_without_memory_gets_the_error_score(cls):
+    """It fails alone, as it would in a search of scikit-learn, and says what it was."""
+    grid = {"hidden_layer_sizes": [(3,), (10**15,)], "lr": [0.1]}
+    search = VectorizedGridSearchCV(small(cls), grid, cv=2, refit=False)
+    with pytest.warns(FitFailedWarning, match=r"MemoryError: hidden_layer_sizes must"):
+        search.fit(X, TARGET[cls])
+    assert np.isfinite(search.cv_results_["mean_test_score"]).tolist() == [True, False]
+    with pytest.raises(MemoryError, match="hidden_layer_sizes must be so small"):
+        search.set_params(error_score="raise").fit(X, TARGET[cls])
 
 
 # What a refused call leaves behind
