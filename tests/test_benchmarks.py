@@ -74,3 +74,22 @@ def test_growth_and_quality_are_drawn(tmp_path):
     curves = [Curve(task, "skgd", [0.1, 0.2], [0.5, 0.99]) for task in TASKS]
     draw(points, curves, tmp_path / "results.png")
     assert imread(tmp_path / "results.png").std() > 0.01
+
+
+def test_defaults_are_set_beside_the_peers_on_the_data_that_are_there(
+    tmp_path, monkeypatch, capsys
+):
+    """Text and gaps are taken, every contest is summed up, and what lacks is said."""
+    from benchmarks import out_of_the_box
+
+    monkeypatch.setattr(out_of_the_box, "BUNDLED", {})
+    (tmp_path / "tabular").mkdir()
+    rows = [f"{n % 7},{'a' if n % 2 else ''},{n % 2}" for n in range(60)]
+    for kind in ("class", "reg"):
+        path = tmp_path / "tabular" / f"parity.{kind}.csv"
+        path.write_text("\n".join(["f0,f1,target", *rows]))
+    out_of_the_box.main(["--data", str(tmp_path)])
+    told = capsys.readouterr().out
+    assert "Without california_housing.csv" in told
+    assert [told.count(f"parity ({kind})") for kind in ("accuracy", "R2")] == [2, 3]
+    assert told.count("skgd is better by") == len(out_of_the_box.CONTESTS)
