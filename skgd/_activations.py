@@ -49,7 +49,7 @@ IDENTITY = Activation(
 RELU = Activation(
     value=lambda z, h: [partial(torch.relu_, h)],
     derivative=lambda z, h, d: [partial(torch.gt, h, _number(0.0, h), out=d)],
-    init="he_uniform",
+    init="glorot_uniform",
 )
 TANH = Activation(  # 1 - h^2
     value=lambda z, h: [partial(torch.tanh_, h)],
@@ -69,7 +69,7 @@ ELU = Activation(  # z above zero and exp(z) - 1 below; the derivative is min(h 
         partial(torch.add, h, _number(1.0, h), out=d),
         partial(torch.clamp_max, d, _number(1.0, h), out=d),
     ],
-    init="he_uniform",
+    init="glorot_uniform",
 )
 
 
@@ -86,7 +86,7 @@ def leaky_relu(negative_slope: float) -> Activation:
             partial(torch.clamp_min, d, slope, out=d),  # slope, slope or 1
         ]
 
-    return Activation(value, derivative, init="he_uniform")
+    return Activation(value, derivative, init="glorot_uniform")
 
 
 # Klambauer et al. (2017): the numbers at which SELU keeps mean 0 and variance 1.
@@ -123,7 +123,7 @@ def _softplus(z: Tensor, out: Tensor) -> Call:
 SOFTPLUS = Activation(  # the derivative is sigmoid(z)
     value=lambda z, h: [_softplus(z, h)],
     derivative=lambda z, h, d: [partial(torch.sigmoid, z, out=d)],
-    init="he_uniform",
+    init="glorot_uniform",
     keeps_sum=True,
 )
 SILU = Activation(  # s z for s = sigmoid(z); the derivative is h + s (1 - h)
@@ -132,7 +132,7 @@ SILU = Activation(  # s z for s = sigmoid(z); the derivative is h + s (1 - h)
         partial(torch.sigmoid, z, out=d),
         partial(torch.lerp, h, _number(1.0, h), d, out=d),
     ],
-    init="he_uniform",
+    init="glorot_uniform",
     keeps_sum=True,
 )
 
@@ -160,7 +160,7 @@ def _gelu_derivative(z: Tensor, h: Tensor, d: Tensor) -> list[Call]:
     ]
 
 
-GELU = Activation(_gelu, _gelu_derivative, init="he_uniform", keeps_sum=True)
+GELU = Activation(_gelu, _gelu_derivative, init="glorot_uniform", keeps_sum=True)
 
 
 def _mish(z: Tensor, h: Tensor) -> list[Call]:
@@ -181,7 +181,7 @@ def _mish_derivative(z: Tensor, h: Tensor, d: Tensor) -> list[Call]:
     ]
 
 
-MISH = Activation(_mish, _mish_derivative, init="he_uniform", keeps_sum=True)
+MISH = Activation(_mish, _mish_derivative, init="glorot_uniform", keeps_sum=True)
 
 
 ACTIVATIONS: dict[str, Callable[[float], Activation]] = {

@@ -601,7 +601,7 @@ class _MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
     ) -> History:
         """Train one model and store the fitted state, or raise ValueError."""
         shared = self._shared(self._n_outputs(data.y), max_iter, tol)
-        per_model = {name: np.array([getattr(self, name)], float) for name in PER_MODEL}
+        per_model = {name: np.array([self._number(name)]) for name in PER_MODEL}
         models = self._models(data, shared, per_model, [generator])
         if self.__sklearn_is_fitted__():
             self._go_on_(models)
@@ -640,6 +640,8 @@ class _MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
             raise of_caller(ValueError(msg))
         self._tell(models, history, told)
         self.__dict__.update(self._fitted(models, place))
+        if history.converged:  # what comes next is learned at the full rate again
+            self._slowed_ = 1.0
         if self.early_stopping:  # what is kept is of an earlier step
             begun = self.n_iter_ - len(history.objective)
             if history.best_epoch:
@@ -785,6 +787,18 @@ class _MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
                 return check_score(value)
 
         return judge
+
+    def _number(self, name: str) -> float:
+        """Return a hyperparameter of ``PER_MODEL``.
+
+        The minimum of a linear model is the same after longer steps, and reached
+        sooner; a network ends elsewhere. Plain descent diverges on long ones.
+        """
+        value = getattr(self, name)
+        if name == "lr" and isinstance(value, str):  # "auto"
+            linear = np.size(self.hidden_layer_sizes) == 0
+            return 0.05 if linear and self.optimizer != "sgd" else 0.01
+        return float(value)
 
     def _shared(self, n_outputs: int, max_iter: int, tol: float | None) -> Shared:
         """Return the hyperparameters that models trained together have in common."""
@@ -1024,7 +1038,7 @@ class _MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
         )
         return (
             f"Training diverged in epoch {len(history.objective)}: {grown} "
-            f"(lr={self.lr!r}, optimizer={self.optimizer!r}). Either (a) lr is too "
+            f"(lr={self._number('lr')!r}, optimizer={self.optimizer!r}). Either (a) lr is too "
             "large for these data: lower it; or (b) a feature has a large scale: "
             f"standardise X first.{self._advice_on_targets()}{kept}"
         )
@@ -1079,7 +1093,7 @@ class _MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
     def _worse_than_constant(self, history: History) -> str:
         return (
             f"Training ended with a loss {history.times_constant:.3g} times that of "
-            f"the best constant prediction, which would serve better (lr={self.lr!r}, "
+            f"the best constant prediction, which would serve better (lr={self._number('lr')!r}, "
             f"optimizer={self.optimizer!r}). Lower lr, or raise max_iter if the loss "
             f"still falls, and standardise X.{self._advice_on_targets()}"
         )
@@ -1087,7 +1101,7 @@ class _MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
     def _led_away(self, history: History) -> str:
         return (
             "No epoch did better on the held-out rows than the weights that training "
-            f"began with, which are kept (lr={self.lr!r}, optimizer="
+            f"began with, which are kept (lr={self._number('lr')!r}, optimizer="
             f"{self.optimizer!r}). Try another lr, or hold out more rows."
         )
 
@@ -1153,8 +1167,7 @@ class _MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
                 if scale is not None:
                     to_scale_(network, scale)
                 per_model = {
-                    name: np.full(len(some), getattr(self, name), float)
-                    for name in PER_MODEL
+                    name: np.full(len(some), self._number(name)) for name in PER_MODEL
                 }
                 values.append(objectives(data, network, shared, per_model))
         return np.concatenate(values)

@@ -91,10 +91,9 @@ class MiniBatchRegressor(RegressorMixin, _MiniBatchBase):
     init : str, default="auto"
         How the weights of a network are drawn: with variance 2 / (in + out), "glorot",
         2 / in, "he", or 1 / in, "lecun", for a layer of so many units, each followed by
-        "_uniform" or "_normal". "auto" suits the activation: "lecun_normal" for "selu",
-        "glorot_uniform" for "identity", "logistic" and "tanh", "he_uniform" for the
-        others, and "glorot_uniform" for the output layer. A linear model starts at
-        zero.
+        "_uniform" or "_normal". "auto" is "lecun_normal" for the hidden layers of
+        "selu", and "glorot_uniform" for all others. A linear model starts at zero, or
+        for numbers at their mean.
     dropout : float in [0, 1), default=0.0
         Share of the hidden units that sit out a step, drawn at random, while the others
         count for more. A larger one keeps a network from relying on single units.
@@ -110,10 +109,11 @@ class MiniBatchRegressor(RegressorMixin, _MiniBatchBase):
         that shrink by ``lr * alpha`` a step instead of descending the penalty; it stays
         where a network fits every row, from where Adam with a penalty jumps away at
         times.
-    lr : float > 0, default=0.01
+    lr : float > 0 or "auto", default="auto"
         Learning rate, the size of a step. A larger one learns faster; too large a one
-        diverges with "sgd" and wavers around the minimum with "adam".
-    lr_schedule : str or callable, default="constant"
+        diverges with "sgd" and wavers around the minimum with "adam". "auto" is 0.05
+        for a linear model, unless it is trained by "sgd", and 0.01 otherwise.
+    lr_schedule : str or callable, default="adaptive"
         How the learning rate changes with the steps t = 1, 2, ... "constant" does not.
         "invscaling" is ``lr / t ** power_t``. "optimal" is Bottou's
         ``1 / (alpha * (t_0 + t - 1))``, whatever ``lr`` is. "adaptive" divides by 5
@@ -179,12 +179,12 @@ class MiniBatchRegressor(RegressorMixin, _MiniBatchBase):
     max_time : float > 0 or None, default=None
         Seconds after which ``fit`` ends, at a whole step; with more of them it trains
         for longer. None sets no limit.
-    tol : float >= 0 or None, default=1e-4
+    tol : float >= 0 or None, default=1e-3
         Training stops when the objective has not fallen by more than this, on the scale
         that training sees, for ``n_iter_no_change`` epochs in a row; with
         ``early_stopping``, when the held-out rows do no better. A larger one stops
         sooner. None trains for ``max_iter`` epochs.
-    n_iter_no_change : int >= 1, default=10
+    n_iter_no_change : int >= 1, default=5
         Epochs without improvement to wait for; a larger one is more patient.
     early_stopping : bool, default=False
         Whether rows are held out, the model is judged by them after every epoch, and
@@ -329,8 +329,8 @@ class MiniBatchRegressor(RegressorMixin, _MiniBatchBase):
         dropout: float = 0.0,
         fit_intercept: bool = True,
         optimizer: str = "adam",
-        lr: float = 0.01,
-        lr_schedule: str | Callable[[int], float] = "constant",
+        lr: float | str = "auto",
+        lr_schedule: str | Callable[[int], float] = "adaptive",
         power_t: float = 0.5,
         decay: float = 0.1,
         decay_every: int = 30,
@@ -349,8 +349,8 @@ class MiniBatchRegressor(RegressorMixin, _MiniBatchBase):
         shuffle: bool = True,
         max_iter: int = 200,
         max_time: float | None = None,
-        tol: float | None = 1e-4,
-        n_iter_no_change: int = 10,
+        tol: float | None = 1e-3,
+        n_iter_no_change: int = 5,
         early_stopping: bool = False,
         validation_fraction: float = 0.1,
         scoring: str | Callable[..., float] | None = None,
@@ -610,10 +610,9 @@ class MiniBatchClassifier(ClassifierMixin, _MiniBatchBase):
     init : str, default="auto"
         How the weights of a network are drawn: with variance 2 / (in + out), "glorot",
         2 / in, "he", or 1 / in, "lecun", for a layer of so many units, each followed by
-        "_uniform" or "_normal". "auto" suits the activation: "lecun_normal" for "selu",
-        "glorot_uniform" for "identity", "logistic" and "tanh", "he_uniform" for the
-        others, and "glorot_uniform" for the output layer. A linear model starts at
-        zero.
+        "_uniform" or "_normal". "auto" is "lecun_normal" for the hidden layers of
+        "selu", and "glorot_uniform" for all others. A linear model starts at zero, or
+        for numbers at their mean.
     dropout : float in [0, 1), default=0.0
         Share of the hidden units that sit out a step, drawn at random, while the others
         count for more. A larger one keeps a network from relying on single units.
@@ -629,10 +628,11 @@ class MiniBatchClassifier(ClassifierMixin, _MiniBatchBase):
         that shrink by ``lr * alpha`` a step instead of descending the penalty; it stays
         where a network fits every row, from where Adam with a penalty jumps away at
         times.
-    lr : float > 0, default=0.01
+    lr : float > 0 or "auto", default="auto"
         Learning rate, the size of a step. A larger one learns faster; too large a one
-        diverges with "sgd" and wavers around the minimum with "adam".
-    lr_schedule : str or callable, default="constant"
+        diverges with "sgd" and wavers around the minimum with "adam". "auto" is 0.05
+        for a linear model, unless it is trained by "sgd", and 0.01 otherwise.
+    lr_schedule : str or callable, default="adaptive"
         How the learning rate changes with the steps t = 1, 2, ... "constant" does not.
         "invscaling" is ``lr / t ** power_t``. "optimal" is Bottou's
         ``1 / (alpha * (t_0 + t - 1))``, whatever ``lr`` is. "adaptive" divides by 5
@@ -702,12 +702,12 @@ class MiniBatchClassifier(ClassifierMixin, _MiniBatchBase):
     max_time : float > 0 or None, default=None
         Seconds after which ``fit`` ends, at a whole step; with more of them it trains
         for longer. None sets no limit.
-    tol : float >= 0 or None, default=1e-4
+    tol : float >= 0 or None, default=1e-3
         Training stops when the objective has not fallen by more than this, on the scale
         that training sees, for ``n_iter_no_change`` epochs in a row; with
         ``early_stopping``, when the held-out rows do no better. A larger one stops
         sooner. None trains for ``max_iter`` epochs.
-    n_iter_no_change : int >= 1, default=10
+    n_iter_no_change : int >= 1, default=5
         Epochs without improvement to wait for; a larger one is more patient.
     early_stopping : bool, default=False
         Whether rows are held out, the model is judged by them after every epoch, and
@@ -838,8 +838,8 @@ class MiniBatchClassifier(ClassifierMixin, _MiniBatchBase):
         dropout: float = 0.0,
         fit_intercept: bool = True,
         optimizer: str = "adam",
-        lr: float = 0.01,
-        lr_schedule: str | Callable[[int], float] = "constant",
+        lr: float | str = "auto",
+        lr_schedule: str | Callable[[int], float] = "adaptive",
         power_t: float = 0.5,
         decay: float = 0.1,
         decay_every: int = 30,
@@ -859,8 +859,8 @@ class MiniBatchClassifier(ClassifierMixin, _MiniBatchBase):
         shuffle: bool = True,
         max_iter: int = 200,
         max_time: float | None = None,
-        tol: float | None = 1e-4,
-        n_iter_no_change: int = 10,
+        tol: float | None = 1e-3,
+        n_iter_no_change: int = 5,
         early_stopping: bool = False,
         validation_fraction: float = 0.1,
         scoring: str | Callable[..., float] | None = None,

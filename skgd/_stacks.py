@@ -182,7 +182,7 @@ def _effect(candidate: _MiniBatchBase) -> tuple[Any, ...]:
         names = tuple(name for name in names if name != "lr")
     if candidate.alpha > 0:
         names = (*names, "l1_ratio")
-    numbers = (getattr(candidate, name) for name in names)
+    numbers = (candidate._number(name) for name in names)
     return (*numbers, candidate.alpha, seed_of(deepcopy(candidate.random_state)))
 
 
@@ -376,7 +376,7 @@ def _train(
     shared = first._shared(first._n_outputs(data.y), first.max_iter, first.tol)
     shared = shared._replace(verbose=False)  # who looks on tells of the stack
     per_model = {
-        name: np.array([getattr(candidates[n], name) for _, n in members], float)
+        name: np.array([candidates[n]._number(name) for _, n in members])
         for name in PER_MODEL
     }
     models = first._models(data, shared, per_model, [fold.generator for fold in stack])

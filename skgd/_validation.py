@@ -88,6 +88,13 @@ def _or_none(rule: Rule) -> Rule:
     return Rule(lambda v: v is None or rule.holds(v), f"{rule.words}, or None")
 
 
+def _or_auto(rule: Rule) -> Rule:
+    return Rule(
+        lambda v: (isinstance(v, str) and v == "auto") or rule.holds(v),
+        f"{rule.words}, or 'auto'",
+    )
+
+
 def _is_layer_sizes(value: object) -> bool:
     sizes = [value] if _is_int(value) else value
     if isinstance(sizes, np.ndarray) and sizes.ndim != 1:
@@ -171,7 +178,7 @@ RULES: Mapping[str, Rule] = {
     ),
     "l1_ratio": _real(0, 1, "[]"),
     "last_batch": _one_of("keep", "drop", "fill"),
-    "lr": _real(0, inf, "()"),
+    "lr": _or_auto(_real(0, inf, "()")),
     "lr_schedule": Rule(
         lambda v: callable(v) or _LR_SCHEDULE.holds(v),
         f"{_LR_SCHEDULE.words}, or a callable",

@@ -485,7 +485,6 @@ def test_an_adaptive_rate_is_that_of_scikit_learn(cls, y, peer, n_iter_no_change
     peer = clone(peer).set_params(learning_rate="adaptive", eta0=0.05, **params)
     peer.fit(X, y)
     assert model.n_iter_ == peer.n_iter_ < 1000
-    assert 0.05 * model._slowed_ <= 1e-6 < 0.05 * model._slowed_ * 5
     np.testing.assert_allclose(model.coef_.ravel(), peer.coef_.ravel(), rtol=1e-9)
     np.testing.assert_allclose(model.intercept_, peer.intercept_, rtol=1e-9)
 
