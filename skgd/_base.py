@@ -1038,10 +1038,14 @@ class _MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
         )
         return (
             f"Training diverged in epoch {len(history.objective)}: {grown} "
-            f"(lr={self._number('lr')!r}, optimizer={self.optimizer!r}). Either (a) lr is too "
+            f"({self._pace()}). Either (a) lr is too "
             "large for these data: lower it; or (b) a feature has a large scale: "
             f"standardise X first.{self._advice_on_targets()}{kept}"
         )
+
+    def _pace(self) -> str:
+        """Return in words what the size of steps depends on."""
+        return f"lr={self._number('lr')!r}, optimizer={self.optimizer!r}"
 
     def _advice_on_targets(self) -> str:
         """Return what to do about the scale of the targets, if anything is left."""
@@ -1093,16 +1097,16 @@ class _MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
     def _worse_than_constant(self, history: History) -> str:
         return (
             f"Training ended with a loss {history.times_constant:.3g} times that of "
-            f"the best constant prediction, which would serve better (lr={self._number('lr')!r}, "
-            f"optimizer={self.optimizer!r}). Lower lr, or raise max_iter if the loss "
+            f"the best constant prediction, which would serve better ({self._pace()}). "
+            "Lower lr, or raise max_iter if the loss "
             f"still falls, and standardise X.{self._advice_on_targets()}"
         )
 
     def _led_away(self, history: History) -> str:
         return (
             "No epoch did better on the held-out rows than the weights that training "
-            f"began with, which are kept (lr={self._number('lr')!r}, optimizer="
-            f"{self.optimizer!r}). Try another lr, or hold out more rows."
+            f"began with, which are kept ({self._pace()}). Try another lr, or hold out "
+            "more rows."
         )
 
     def _unsettled(self, history: History) -> str:

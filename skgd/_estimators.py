@@ -514,6 +514,8 @@ class MiniBatchRegressor(RegressorMixin, _MiniBatchBase):
         if before is None:
             if not self.normalize_y or self.__sklearn_is_fitted__():
                 return None
+        elif len(before.scale) != len(examples.targets):
+            return None  # training will not go on with other layers
         elif before.log_link != log_link:  # another loss than before
             before = None
         targets, weight = examples.targets, examples.weight

@@ -75,6 +75,8 @@ def scale_of(
     """
     if weight is not None:
         targets, weight = targets[:, weight > 0], weight[weight > 0]
+        if weight.size and weight.min() == weight.max():
+            weight = None  # as alike as without any, to the last bit
     n_outputs = len(targets)
     last: list[float | None] = [None] * n_outputs
     if before is None:

@@ -135,6 +135,7 @@ BAD_OF_ONE_CLASS = {
     MiniBatchRegressor: {
         "delta": [0, -0.1, *NOT_A_NUMBER, *NOT_FINITE, *BEYOND_FLOAT],
         "quantile": [0, 1, 1.0, -0.1, *NOT_A_NUMBER, *NOT_FINITE],
+        "normalize_y": NOT_A_BOOL,
     },
     MiniBatchClassifier: {
         "class_weight": [1, True, "even", (1, 2), 0.5, ONES, [1, 2], [None], {1}],

@@ -17,8 +17,7 @@ from conftest import (
 )
 from scipy import sparse
 from sklearn.base import clone
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.exceptions import NotFittedError
+from sklearn.exceptions import ConvergenceWarning, NotFittedError
 
 from skgd import MiniBatchClassifier, MiniBatchRegressor
 
