@@ -54,6 +54,7 @@ def network(quantile, epochs):
         quantile=quantile,
         hidden_layer_sizes=(64, 64),
         activation="silu",
+        init="he_uniform",  # of one feature, Glorot's weights are small
         lr=0.005,
         lr_schedule="cosine",
         batch_size=64,

@@ -29,7 +29,7 @@ import numpy.typing as npt
 # objective has for so many epochs in a row, or at once by such a factor.
 FAR_ABOVE = 100.0
 EPOCHS_OF_GROWTH = 3
-GROWTH_AT_ONCE = 2.0
+GROWTH_AT_ONCE = 10.0
 
 # So many times the loss of the best constant, a model had better be one.
 WELL_ABOVE = 10.0
@@ -87,15 +87,18 @@ class History:
 
     @property
     def reference(self) -> float:
-        """The loss that could be had without training."""
-        return max(self.constant, self.at_zero, self.before)
+        """The loss that could be had without training.
+
+        Where a constant is exact, for all targets are alike, nothing can be said of the
+        size of a loss.
+        """
+        return max(self.constant, self.at_zero, self.before) or inf
 
     @property
     def times_constant(self) -> float:
-        """How many times the loss of the best constant the last loss is."""
-        last = self.loss[-1] if self.loss else nan
-        worst = self.end if self.end > last else last
-        return worst / self.constant if self.constant > 0 else nan
+        """How many times the loss of the best constant the last one is, or nan."""
+        last = max(self.loss[-1], self.end) if isfinite(self.end) else self.end
+        return last / self.constant if self.constant > 0 else nan
 
 
 def judge(

@@ -417,10 +417,11 @@ def _add_epoch(
     loss, objective = epoch.loss[place], epoch.loss[place] + epoch.penalty[place]
     history.loss.append(float(loss.sum()))
     history.objective.append(float(objective.sum()))
-    history.loss_curve.append(float(objective @ units))
+    history.loss_curve.append(float((objective * units).sum()))
     if held_out.loss is not None:
         history.validation_loss.append(float(held_out.loss[place].sum()))
-        history.validation_loss_curve.append(float(held_out.loss[place] @ units))
+        told = float((held_out.loss[place] * units).sum())
+        history.validation_loss_curve.append(told)
     if held_out.score is not None:
         history.score.append(held_out.score[place])
 

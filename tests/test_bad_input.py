@@ -1478,6 +1478,7 @@ def diverged(lr):
 
 @pytest.mark.parametrize("batch_size", [None, 1, 8])
 @pytest.mark.parametrize("lr", [0.1, 1.0, 10, 1e4])
+@pytest.mark.filterwarnings("ignore:Training ended with a loss")  # at lr=1e-9
 @every_depth
 def test_divergence_ends_fit(lr, batch_size, hidden):
     """On raw features the error names lr, the epoch and scaling; nothing is kept."""
@@ -1514,10 +1515,17 @@ def test_divergence_ends_fit_on_scaled_features_too(params, tol, hidden):
     assert_refused(model.fit, X, y, match=diverged(params["lr"]))
 
 
+# What else is said of an end that is not refused.
+OTHERWISE = "times that of the best constant prediction|weights that training began"
+
+
 def still(cls, hidden, rows, y, **starts):
     """Return an estimator whose steps have no size, and so the loss of its start."""
     model = small(cls, hidden_layer_sizes=hidden, optimizer="sgd", lr=1e-300, alpha=0)
-    return model.set_params(batch_size=None, max_iter=1).fit(rows, y, **starts)
+    model.set_params(batch_size=None, max_iter=1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        return model.fit(rows, y, **starts)
 
 
 def words_of_fit(model, rows, y):
@@ -1536,7 +1544,7 @@ def words_of_fit(model, rows, y):
 @every_depth
 @every_optimizer
 def test_every_divergence_is_told(optimizer, hidden, rows, early_stopping):
-    """What ends not finite, or 1000 times above the loss at its start, has said so."""
+    """What ends not finite, or 10 times above the loss of a constant, has said so."""
     n_told = 0
     for cls, lr, (batch_size, max_iter) in product(
         (MiniBatchRegressor, MiniBatchClassifier),
@@ -1548,7 +1556,7 @@ def test_every_divergence_is_told(optimizer, hidden, rows, early_stopping):
         model = small(cls, **params, hidden_layer_sizes=hidden)
         model.set_params(early_stopping=early_stopping)
         words, raised = words_of_fit(model, rows, y)
-        told = [bool(re.search(diverged(lr), text)) for text in words]
+        told = [bool(re.search(f"{diverged(lr)}|{OTHERWISE}", text)) for text in words]
         assert all(told), words
         n_told += any(told)
         if raised:
@@ -1559,7 +1567,8 @@ def test_every_divergence_is_told(optimizer, hidden, rows, early_stopping):
             names = ["coefs_", "intercepts_"] if hidden else ["coef_", "intercept_"]
             fitted = {f"{name}init": getattr(model, name) for name in names}
             end = still(cls, hidden, rows, y, **fitted).loss_
-            assert end <= 1e3 * still(cls, hidden, rows, y).loss_, params
+            # (it was judged without the rows held out)
+            assert end <= 20 * still(cls, (), rows, y).loss_, params
     assert n_told > 0
 
 
@@ -1580,7 +1589,7 @@ def test_rows_in_the_order_of_their_targets_are_no_divergence():
         np.sort(np.exp(3 * rng.normal(size=5000))),
     )
     model = small(MiniBatchRegressor, batch_size=100).fit(rows, amounts)
-    assert model.loss_ < model.loss_curve_[0]
+    assert model.loss_ < 1.1 * model.loss_curve_[0]
     for order in (slice(None), slice(None, None, -1)):
         model.set_params(optimizer="sgd", lr=100.0)
         with pytest.raises(ValueError, match=diverged(100.0)):
@@ -1664,7 +1673,7 @@ def test_a_settled_model_that_trains_on_does_not_diverge(optimizer, n_iter_no_ch
 def test_a_linear_regression_far_from_zero_is_no_divergence():
     """An objective that starts high and falls is no error."""
     model = small(MiniBatchRegressor, optimizer="sgd", lr=0.1, max_iter=100)
-    model.fit(X, 1e6 * y)
+    model.set_params(normalize_y=False).fit(X, 1e6 * y)
     assert model.loss_ < 0.2 * model.loss_curve_[0]
 
 
@@ -1680,6 +1689,7 @@ OVERLAPPING = np.where(Y[:, 0] + 2 * np.sin(50 * X[:, 0]) > 3, "yes", "no")
 def test_classes_that_overlap_are_no_divergence(loss, optimizer, lr, hidden):
     """Also not by a perceptron, whose loss is 0 before it knows anything."""
     model = MiniBatchClassifier(loss=loss, optimizer=optimizer, lr=lr / 4)
+    model.set_params(lr_schedule="constant", tol=1e-4, n_iter_no_change=10)
     model.set_params(hidden_layer_sizes=hidden, random_state=0)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)

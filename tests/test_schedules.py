@@ -161,6 +161,8 @@ def test_stochastic_descent_is_scikit_learns(kind, cls, task, peer, params, powe
     rates = rates_of(3 * len(X), lr, alpha, kind=kind, power_t=power_t)
     # Without a penalty: it would shrink by another factor. alpha sets the rate only.
     model = small(cls, optimizer="sgd", alpha=0)
+    if cls is MiniBatchRegressor:
+        model.set_params(normalize_y=False)
     classes = {"classes": np.unique(y)} if cls is MiniBatchClassifier else {}
     for n, (rate,) in enumerate(np.broadcast_to(rates, (3 * len(X), 1))):
         row = slice(n % len(X), n % len(X) + 1)

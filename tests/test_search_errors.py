@@ -197,14 +197,12 @@ def test_warnings_that_are_errors_fail_the_fit_that_warns():
 @pytest.mark.parametrize(
     "error", [MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory")]
 )
-def test_a_stack_without_memory_is_left_to_single_fits(error, monkeypatch):
-    """They take less of it."""
-    expected = search_of(REGRESSOR).fit(X, y)
+def test_a_stack_without_memory_names_what_to_lower(error, monkeypatch):
+    """It is the caller's to say how much memory a stack may take."""
 
     def exhausted(*args, **kwargs):
         raise error
 
     monkeypatch.setattr("skgd._stacks.train", exhausted)
-    search = search_of(REGRESSOR).fit(X, y)
-    assert_same_results(search, expected)
-    assert not search.groups_[0].together
+    with pytest.raises(MemoryError, match="max_bytes"):
+        search_of(REGRESSOR).fit(X, y)
