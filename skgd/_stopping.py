@@ -159,15 +159,17 @@ def begin_with(
 def judge_end(history: History, loss: float) -> None:
     """Judge a model whose training has ended, by the loss of the weights it ends with.
 
-    The loss of the last epoch counts too: where held-out rows are watched, the weights
-    may be earlier ones.
+    It has grown in the last steps, or in the epoch before and not fallen since. A first
+    epoch may be rough, and so may the batches of one that was cut short: by these the
+    bar is higher.
     """
     history.end = loss
     last, *before = history.loss[:-3:-1]
-    highest = FAR_ABOVE * history.reference
+    rough = not before or history.cut_short
+    highest = history.reference * (FAR_ABOVE**3 if rough else FAR_ABOVE)
     history.diverged |= not (isfinite(history.objective[-1]) and isfinite(loss))
     history.diverged |= loss > max(highest, GROWTH_AT_ONCE * last)
-    if before and not history.cut_short:
+    if not rough and loss >= last:  # else it has begun to fall
         history.diverged |= last > max(highest, GROWTH_AT_ONCE * before[0])
     history.converged &= not history.diverged
 

@@ -97,6 +97,8 @@ def scale_of(
             shift[o] = _mean(y, weight) if fit_intercept else 0.0
             found = _deviation(y, shift[o], weight, last[o])
             known[o], scale[o] = found is not None, found or 1.0
+    if np.array_equal(shift, before.shift) and np.array_equal(known, before.known):
+        return before  # nothing new, so training goes on as it was
     return TargetScale(shift, scale, known, log_link)
 
 

@@ -155,7 +155,7 @@ def compared(
     _, expected = caught(lambda: theirs.fit(X, y, **fit_params))
     _, got = caught(lambda: ours.fit(X, y, **fit_params))
     assert without_convergence(got) == without_convergence(expected)
-    assert {kind for kind, _ in got} <= set(warns)
+    assert {kind for kind, _ in without_convergence(got)} <= set(warns)
     if "Halving" not in search.__name__:  # which warns of its last iteration
         settled = without_convergence(got) == got
         assert settled == (without_convergence(expected) == expected)
@@ -675,7 +675,7 @@ def test_models_stop_each_at_its_own_epoch(name, hidden):
     found = compared(model, grid, X, y, cv=UNEQUAL, warns={ConvergenceWarning})
     assert len(found.groups_) == 1
     lengths = {len(curve) for curves in found.loss_curves_ for curve in curves}
-    assert len(lengths) > 5
+    assert len(lengths) > 3
     for place in (0, 3, 6):
         candidate = clone(model).set_params(**found.cv_results_["params"][place])
         for curve, (rows, _) in zip(found.loss_curves_[place], UNEQUAL, strict=True):
@@ -965,7 +965,10 @@ def test_scores_in_float32(name, hidden):
 
 def test_float32_asked_for():
     """The dtype is searched like any other parameter."""
-    grid = {"dtype": ["float32", "float64"], **LR}
+    grid = [  # in both, the same rate would score alike
+        {"dtype": ["float32"], "lr": [0.01, 0.05]},
+        {"dtype": ["float64"], "lr": [0.02, 0.1]},
+    ]
     found = compared(regressor(), grid, X, y, tolerance=FLOAT32)
     assert len(found.groups_) == 2
 

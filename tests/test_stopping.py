@@ -57,8 +57,11 @@ def test_an_epoch_cut_short_with_no_number_has_diverged(bad):
 
 
 ENDS = {  # the losses of the epochs, that of the weights at the end, and how it is told
-    "grows in the last steps": ([1.0], 3 * FAR, "diverged"),
-    "has grown in the last epoch": ([1.0, 3 * FAR], 0.0, "diverged"),
+    "grows in the last steps": ([1.0, 1.0], 3 * FAR, "diverged"),
+    "grows beyond all bounds at once": ([1.0], 2 * FAR_ABOVE**3, "diverged"),
+    "a rough beginning": ([1.0], 3 * FAR, Ending.WORSE_THAN_CONSTANT),
+    "has grown in the last epoch": ([1.0, 3 * FAR], 3 * FAR, "diverged"),
+    "has grown, and fallen": ([1.0, 3 * FAR], FAR, Ending.WORSE_THAN_CONSTANT),
     "no number": ([1.0], nan, "diverged"),
     "far above, but at rest": ([FAR, FAR], FAR, Ending.WORSE_THAN_CONSTANT),
     "far above, and falling": ([9 * FAR, FAR], FAR, Ending.WORSE_THAN_CONSTANT),
@@ -82,7 +85,7 @@ def test_the_rule_has_no_scale(scale):
     """A loss is held against what else could have been had, in the same units."""
     history = History(constant=scale, at_zero=scale, loss=[scale, 3 * FAR * scale])
     history.objective = history.loss
-    judge_end(history, 0.0)
+    judge_end(history, 4 * FAR * scale)
 
     assert history.diverged
 

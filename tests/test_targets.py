@@ -250,6 +250,16 @@ def test_a_stream_takes_the_first_scale_that_it_meets():
     assert np.array_equal(model._scale_[1], scale)
 
 
+@pytest.mark.parametrize("loss", ["squared_error", "poisson"])
+def test_a_stream_of_targets_all_alike_is_a_fit_to_the_bit(loss):
+    """What the optimizer keeps is kept from call to call, scale or none."""
+    model = small(MiniBatchRegressor, loss=loss, hidden_layer_sizes=(5,), max_iter=4)
+    whole, stream = clone(model).fit(X, np.zeros(N)), clone(model)
+    for _ in range(4):
+        stream.partial_fit(X, np.zeros(N))
+    assert fitted_state(stream) == fitted_state(whole)
+
+
 @pytest.mark.parametrize("hidden", SIZES.values(), ids=SIZES)
 @pytest.mark.parametrize("average", [False, True])
 def test_a_scale_that_is_found_late_changes_no_prediction(hidden, average):
