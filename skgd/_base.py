@@ -70,6 +70,7 @@ from skgd._steps import Models, Shared
 from skgd._stopping import INTERRUPTED, Ending, History, ending_of, interruptible
 from skgd._targets import (
     TargetScale,
+    is_same,
     layer_of_y,
     layer_on_scale,
     on_scale,
@@ -317,10 +318,12 @@ class _MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
             What each held-out row counts.
         coef_init, intercept_init : array-like, default=None
             Starting weights of a linear model, of the shapes of ``coef_`` and
-            ``intercept_``. None starts at zero.
+            ``intercept_``. None starts at zero; the intercept of numbers that are
+            normalised, at their mean.
         coefs_init, intercepts_init : list of array-like, default=None
             Starting weights of a network, of the shapes of ``coefs_`` and
-            ``intercepts_``. None draws the former and starts the latter at zero.
+            ``intercepts_``. None draws the former, and starts the latter as those of a
+            linear model.
         **others : Never
             There must be none; the error says what another library's names are here.
 
@@ -383,6 +386,7 @@ class _MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
         if history.ended == INTERRUPTED:
             raise KeyboardInterrupt(self._interruption())
         self._warn_of(history)
+        self._warn_of_penalty()
         return self
 
     def _check_stream(self) -> None:
@@ -570,6 +574,7 @@ class _MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
             scale = self._take_scale(examples)
             data = _data(examples, self._device(examples.rows), scale=scale)
             generator = self._next_generator()
+            self._slowed_ = 1.0  # a stream is learned at the full rate
             self._train(
                 data,
                 None,
@@ -650,6 +655,8 @@ class _MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
                 self.best_iter_ = begun
             self._since_ += self.t_ - history.best_t
             self._averaged_since_ += self.t_ - history.best_t
+        else:  # what was kept has been trained further
+            self.__dict__.pop("best_iter_", None)
         if self.record_batch_loss:
             earlier = getattr(self, "batch_loss_curve_", np.empty(0))
             self.batch_loss_curve_ = np.concatenate([earlier, *history.batch_loss])
@@ -993,9 +1000,10 @@ class _MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
         """
         before = self._target_scale()
         scale = self._scale_of(examples, rows, before)
-        if scale is None or before is scale:
-            return scale
-        if before is not None and self.__sklearn_is_fitted__():
+        if scale is None:
+            return None
+        moves = before is not None and not is_same(before, scale)
+        if moves and self.__sklearn_is_fitted__():
             self._last_layer_ = layer_on_scale(self._layers()[-1], scale)
             self._kept_: dict[str, list[Array]] = {}
             self.__dict__.pop("_stream_", None)
@@ -1030,18 +1038,23 @@ class _MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
         kept = ""
         if self.early_stopping and _has_best(history):
             kept = " The weights kept are those that did best on the held-out rows."
-        times = history.times_constant
-        grown = (
-            f"the loss grew to {times:.3g} times that of the best constant prediction"
-            if isfinite(times)
-            else "the loss is no longer a finite number"
-        )
+        grown = "the loss is no longer a finite number"
+        if isfinite(history.times_constant):
+            grown = (
+                f"the loss grew to {history.times_constant:.3g} times that of the best "
+                "constant prediction"
+            )
+        elif isfinite(history.loss[-1] + history.end):  # which is exact
+            grown = "the loss grew far above that of predicting zero"
         return (
             f"Training diverged in epoch {len(history.objective)}: {grown} "
             f"({self._pace()}). Either (a) lr is too "
             "large for these data: lower it; or (b) a feature has a large scale: "
             f"standardise X first.{self._advice_on_targets()}{kept}"
         )
+
+    def _warn_of_penalty(self) -> None:
+        """Warn of a penalty that the scale of the targets has made overwhelming."""
 
     def _pace(self) -> str:
         """Return in words what the size of steps depends on."""

@@ -26,7 +26,7 @@ from scipy.special import entr
 from torch import Tensor
 
 from skgd._batches import Data, Floats, Rows, all_rows
-from skgd._losses import LOSSES
+from skgd._losses import LOSSES, loss_named
 from skgd._steps import Shared
 from skgd._tensors import numbers_like
 
@@ -87,8 +87,7 @@ def _losses(
     delta: float | Tensor = shared.delta
     if data.scales is not None and shared.delta > 0:
         delta = numbers_like(shared.delta / data.scales[fold], y).unsqueeze(1)
-    some = rows[:: max(1, len(rows) // _ROWS_OF_A_CENTRE)]
-    centre = numbers_like(_centre(shared, _of_rows(y, some)), y).unsqueeze(1)
+    centre = numbers_like(_centre(shared, y, weight, rows), y).unsqueeze(1)
     best, at_zero = np.sum(
         [
             _summed(shared, y, weight, few, (centre, torch.zeros_like(centre)), delta)
@@ -121,16 +120,31 @@ def _shares(
     return float(weights.mean()), np.clip(in_classes / total, 0, 1)
 
 
-def _centre(shared: Shared, y: Floats) -> Floats:
-    """Return the best constant for targets (o, n), before the inverse link, (o,)."""
+def _centre(shared: Shared, y: Tensor, weight: Tensor | None, rows: Rows) -> Floats:
+    """Return the best constant for some rows, before the inverse link, (o,).
+
+    A part of very many rows is enough to find it.
+    """
+    some = rows[:: max(1, len(rows) // _ROWS_OF_A_CENTRE)]
+    targets = _of_rows(y, some)
+    weights = np.ones(len(some)) if weight is None else _of_rows(weight, some)
+    if not weights.any():
+        return np.zeros(len(targets))
     if shared.loss in _MEDIAN:
         q = shared.quantile if shared.loss == "quantile" else 0.5
-        quantiles: Floats = np.quantile(y, q, axis=1)
-        return quantiles
-    mean: Floats = y.mean(1)
-    if LOSSES[shared.loss](1.0, 0.5).log_link:
+        return np.array([_quantile(one, q, weights) for one in targets])
+    mean: Floats = np.average(targets, axis=1, weights=weights)
+    if loss_named(shared.loss).log_link:
         return np.log(mean, where=mean > 0, out=np.zeros_like(mean))
     return mean
+
+
+def _quantile(values: Floats, q: float, weights: Floats) -> float:
+    """Return the value below which lies a share q of the weights."""
+    order = np.argsort(values)
+    below = np.cumsum(weights[order])
+    place = np.searchsorted(below, q * below[-1])
+    return float(values[order[place]])
 
 
 def _summed(

@@ -10,6 +10,7 @@ from functools import wraps
 from math import nan
 from types import MethodType
 from typing import Any, Self
+from warnings import warn
 
 import numpy as np
 import numpy.typing as npt
@@ -25,7 +26,7 @@ from torch import Tensor
 from skgd._base import _Examples, _MiniBatchBase, of_one_state
 from skgd._inputs import labels_like_input, like_input, on_host
 from skgd._losses import loss_named
-from skgd._targets import TargetScale, scale_of
+from skgd._targets import TargetScale, on_scales, scale_of
 from skgd._tensors import numpy_as_usual, to_numpy
 from skgd._validation import (
     check_any_counts,
@@ -77,7 +78,9 @@ class MiniBatchRegressor(RegressorMixin, _MiniBatchBase):
         and "gamma", of mean 1), each target by itself, so that ``lr``, ``tol`` and
         ``max_grad_norm`` mean the same in whatever units y is. All that is told is in
         the units of y, and the objective of a linear model is the one above, but the
-        penalty of a network counts for its weights as they are trained. A stream of
+        penalty of a network counts for its weights as they are trained. (Losses that
+        grow like the error, and not its square, need a smaller ``alpha`` the larger y
+        is.) The first call decides, until a fit begins anew: a stream of
         ``partial_fit`` takes the scale of the first targets that differ, and stays with
         it. Without ``fit_intercept`` the targets are scaled, and not shifted.
     hidden_layer_sizes : tuple of int, or int, default=()
@@ -530,10 +533,32 @@ class MiniBatchRegressor(RegressorMixin, _MiniBatchBase):
             before=before,
         )
 
+    def _warn_of_penalty(self) -> None:
+        scale, linear = self._target_scale(), hasattr(self, "coef_")
+        if scale is None or not linear or self.optimizer == "adamw":
+            return
+        on_scale = on_scales(
+            {"alpha": np.array([self.alpha]), "l1_ratio": np.array([self.l1_ratio])},
+            scale.scale[np.newaxis],
+            self.loss,
+        )
+        times = float(on_scale["alpha"].max()) / (self.alpha or 1.0)
+        if times * self.alpha * (1 - self.l1_ratio) >= 1 > self.alpha:
+            msg = (
+                f"alpha={self.alpha!r} counts {times:.3g} times as much as for targets "
+                f"of standard deviation 1, and leaves next to nothing of the weights: "
+                f"loss={self.loss!r} grows with y, and the penalty with its square. "
+                f"Divide alpha by {times:.3g}."
+            )
+            warn(msg, UserWarning, stacklevel=5)
+
     def _advice_on_targets(self) -> str:
-        if self.normalize_y:
+        if self._target_scale() is not None:
             return ""
-        return " The targets are trained on as they are; normalize_y=True scales them."
+        return (
+            " The targets are trained on as they are; a new fit with normalize_y=True "
+            "scales them."
+        )
 
     def _class_weights(
         self, labels: Array, counted: Array, sample_weight: Array | None

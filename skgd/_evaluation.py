@@ -266,8 +266,9 @@ class Evaluation:
         ]
         if not told:
             return ""
+        n_models = sum(self.endings[ending] for ending in Ending)
         return (
-            f"Of {self.endings.total()} models, {'; '.join(told)}. A fit of such a "
+            f"Of {n_models} models, {'; '.join(told)}. A fit of such a "
             "candidate says what to do; tol=None trains for max_iter epochs."
         )
 

@@ -104,7 +104,6 @@ class Models:
     t: int = 0  # steps taken
     epochs: int = 0  # in so many epochs
     since: int = 0  # of these, before the optimizer began to keep what it keeps
-    start: float | None = None  # the loss that a stream began with
     average: Network | None = None  # the mean of the weights over steps
     averaged_since: int = 0  # steps taken before anyone asked for it
     slowed: Floats | None = None  # (m,), what an adaptive lr has been multiplied by
@@ -161,9 +160,7 @@ def bind_update(
     optimizer = OPTIMIZERS[variant(shared.optimizer, shared.nesterov, per_model)]
     parameters = models.parameters
     per_model = by_output(per_model)
-    n_models = len(
-        per_model["lr"]
-    )  # or all of their outputs, each with its own numbers
+    n_owners = len(per_model["lr"])  # of numbers: models, or each of their outputs
     start = first_segment(parameters) if is_wide(x) else 0
     flat = parameters.flat[start:]
 
@@ -172,7 +169,7 @@ def bind_update(
     def table(numbers: Numbers) -> Tensor:
         """Return them as one tensor, (steps, numbers, m); one step if all are alike."""
         rows = list(numbers.values())
-        stacked = np.empty((max(map(len, rows)), len(rows), n_models))
+        stacked = np.empty((max(map(len, rows)), len(rows), n_owners))
         for n, row in enumerate(rows):
             stacked[:, n] = row
         return numbers_like(stacked, flat)
@@ -180,11 +177,11 @@ def bind_update(
     given = callable(schedule.kind)  # it may fail at steps that are never taken
     first_numbers = numbers(models.t, 1 if given else 2)
     names, first = list(first_numbers), table(first_numbers)
-    laid = flat.new_ones(len(names), 1 if n_models == 1 else len(flat))
-    places = [laid.unsqueeze(2)]  # of the models, (numbers, m, elements)
-    if n_models > 1:
+    laid = flat.new_ones(len(names), 1 if n_owners == 1 else len(flat))
+    places = [laid.unsqueeze(2)]  # of the owners, (numbers, owners, elements)
+    if n_owners > 1:
         places = [
-            laid[:, at : at + array.numel()].view(len(names), n_models, -1)
+            laid[:, at : at + array.numel()].view(len(names), n_owners, -1)
             for array in arrays(parameters)
             if (at := int(array.storage_offset()) - start) >= 0
         ]
@@ -193,14 +190,15 @@ def bind_update(
     wide: WideLayer | WideUnit | None = None
     numbers_of_wide: dict[str, Tensor] = {}
     if isinstance(x, Csr) and start:
-        owner_of_wide = _owner_of_units(parameters.layers[0].w, n_models)
+        owner_of_wide = _owner_of_units(parameters.layers[0].w, n_owners)
         laid_wide = flat.new_empty(len(names), len(owner_of_wide))
         numbers_of_wide = {
             name: row[None]
             for name, row in zip(names, laid_wide, strict=True)
             if optimizer.keeps or name not in ("shrink", "threshold")
         }
-        wide = _bind_wide(x, models, optimizer, with_lasso="threshold" in names)
+        with_lasso = "threshold" in names
+        wide = _bind_wide(x, models, optimizer, n_owners, with_lasso=with_lasso)
 
     def lay(numbers: Tensor) -> None:
         for place in places:
@@ -210,7 +208,7 @@ def bind_update(
 
     def begin(t: int, n_steps: int) -> Sequence[Tensor | None]:
         if wide is not None and not optimizer.keeps:
-            wide.owe(*_owed(numbers(t, n_steps), n_steps, n_models))
+            wide.owe(*_owed(numbers(t, n_steps), n_steps, n_owners))
         if not constant:
             return table(numbers(t, n_steps)).unbind()
         changed = table(numbers(t, 1))[0] if shared.adaptive else None
@@ -257,18 +255,18 @@ def _numbers_of_steps(
     return numbers
 
 
-def _owner_of_units(w: Tensor, n_models: int) -> Tensor:
-    """Return the model of each unit of a layer, all models' units as one axis."""
+def _owner_of_units(w: Tensor, n_owners: int) -> Tensor:
+    """Return whose numbers each unit of a layer has, all models' units as one axis."""
     n_units = w[:, :, 0].numel()
-    owner = torch.arange(n_models, device=w.device)
-    return owner if n_models == 1 else owner.repeat_interleave(n_units // n_models)
+    owner = torch.arange(n_owners, device=w.device)
+    return owner if n_owners == 1 else owner.repeat_interleave(n_units // n_owners)
 
 
 def _owed(
-    numbers: Numbers, n_steps: int, n_models: int
+    numbers: Numbers, n_steps: int, n_owners: int
 ) -> tuple[Floats | None, Floats | None]:
-    """Return the shrink factors and thresholds of all steps, (steps, m), if any."""
-    shape = (n_steps, n_models)
+    """Return shrink factors and thresholds of all steps, (steps, owners), if any."""
+    shape = (n_steps, n_owners)
     shrink, threshold = numbers.get("shrink"), numbers.get("threshold")
     return (
         None if shrink is None else np.broadcast_to(shrink, shape),
@@ -277,9 +275,12 @@ def _owed(
 
 
 def _bind_wide(
-    x: Csr, models: Models, optimizer: Optimizer, *, with_lasso: bool
+    x: Csr, models: Models, optimizer: Optimizer, n_owners: int, *, with_lasso: bool
 ) -> WideLayer | WideUnit:
-    """Return the first layer, to train on wide sparse rows."""
+    """Return the first layer, to train on wide sparse rows.
+
+    Where each output has its own numbers, it is a model to the layer.
+    """
     w = models.parameters.layers[0].w
     if w[:, :, 0].numel() == 1 and not optimizer.keeps and not with_lasso:
         return WideUnit(x, w)
@@ -293,6 +294,9 @@ def _bind_wide(
         return optimizer.calls(Vectors(w, w, gradient, kept), number)
 
     kept = {name: network.layers[0].w for name, network in models.kept.items()}
+    if n_owners > len(w):
+        w = w.flatten(0, 1).unsqueeze(1)
+        kept = {name: one.flatten(0, 1).unsqueeze(1) for name, one in kept.items()}
     return WideLayer(x, w, kept, bind)
 
 

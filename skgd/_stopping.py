@@ -89,8 +89,8 @@ class History:
     def reference(self) -> float:
         """The loss that could be had without training.
 
-        Where a constant is exact, for all targets are alike, nothing can be said of the
-        size of a loss.
+        Where all of them are 0, as with targets that are all alike, nothing can be said
+        of the size of a loss.
         """
         return max(self.constant, self.at_zero, self.before) or inf
 
@@ -115,6 +115,7 @@ def judge(
     nothing but whether it is a number. A model that ``adapts`` is slowed down where
     another one would end.
     """
+    history.slowed = False
     objective, *before = history.objective[:-3:-1]
     value = _watched(history) if held_out else objective
     history.diverged = not isfinite(objective)
@@ -209,7 +210,7 @@ def _only_grows(history: History) -> bool:
     That is no rest: the objective may yet come down again, or go on up to divergence.
     """
     lost = history.objective[-1] - history.best
-    gained = history.reference - history.best
+    gained = history.reference - history.best if isfinite(history.reference) else 0.0
     return history.growing >= max(history.waiting, EPOCHS_OF_GROWTH) and (
         lost > 0.01 * max(gained, 0.0)
     )

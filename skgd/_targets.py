@@ -50,12 +50,17 @@ Array = npt.NDArray[Any]
 LastLayer = tuple[Array, Array]  # w (o, i) and bias (o,)
 
 
+# A stream of targets that come one by one has a scale after so many.
+_FEWEST_ROWS = 10
+
+
 class TargetScale(NamedTuple):
     """How the targets of every output are moved and scaled for training."""
 
     shift: Floats  # (o,)
     scale: Floats  # (o,)
     known: npt.NDArray[np.bool_]  # (o,), False until targets have differed
+    seen: Floats  # (o, 3), before: how many, the sum of y - shift, that of its squares
     log_link: bool
 
 
@@ -70,36 +75,53 @@ def scale_of(
     """Return the scale of targets (o, n), of rows of some weights (n,).
 
     What was known ``before`` stays. Targets that are all alike have no scale of their
-    own: it is 1, and unknown, until some differ from each other or from the last ones.
-    Without an intercept nothing can be shifted, and nothing scaled by a log link.
+    own: it is 1, and unknown, until some differ from each other, or ten of several
+    calls have differed. Without an intercept nothing can be shifted, and nothing scaled
+    by a log link.
     """
     if weight is not None:
         targets, weight = targets[:, weight > 0], weight[weight > 0]
         if weight.size and weight.min() == weight.max():
             weight = None  # as alike as without any, to the last bit
-    n_outputs = len(targets)
-    last: list[float | None] = [None] * n_outputs
     if before is None:
-        unknown = np.zeros(n_outputs, bool)
-        before = TargetScale(np.zeros(n_outputs), np.ones(n_outputs), unknown, log_link)
-    else:
-        last = before.shift.tolist()
+        before = _unknown(len(targets), log_link)
     if not targets.size or before.known.all():
         return before
-    shift, scale, known = before.shift.copy(), before.scale.copy(), before.known.copy()
-    for o in np.flatnonzero(~before.known):
+    shift, scale = before.shift.copy(), before.scale.copy()
+    known, seen = before.known.copy(), before.seen.copy()
+    for o in np.flatnonzero(~known):
         y = targets[o]
         if log_link:
             mean = _mean(y, weight)
             known[o] = fit_intercept and mean > 0
             scale[o] = mean if known[o] else 1.0
-        else:
+        elif y.min() < y.max():
             shift[o] = _mean(y, weight) if fit_intercept else 0.0
-            found = _deviation(y, shift[o], weight, last[o])
-            known[o], scale[o] = found is not None, found or 1.0
-    if np.array_equal(shift, before.shift) and np.array_equal(known, before.known):
-        return before  # nothing new, so training goes on as it was
-    return TargetScale(shift, scale, known, log_link)
+            scale[o], known[o] = _deviation(y - shift[o], weight), True
+        else:
+            if fit_intercept and not seen[o, 0]:
+                shift[o] = y[0]
+            seen[o] += len(y) * (y[0] - shift[o]) ** np.arange(3)
+            n, total, squares = seen[o]
+            mean = total / n if fit_intercept else 0.0
+            variance = squares / n - mean**2
+            if n >= _FEWEST_ROWS and 0 < variance < np.inf:
+                shift[o], scale[o], known[o] = shift[o] + mean, np.sqrt(variance), True
+    return TargetScale(shift, scale, known, seen, log_link)
+
+
+def _unknown(n_outputs: int, log_link: bool) -> TargetScale:
+    """Return what is known before any target."""
+    zeros, ones = np.zeros(n_outputs), np.ones(n_outputs)
+    unknown, seen = np.zeros(n_outputs, bool), np.zeros((n_outputs, 3))
+    return TargetScale(zeros, ones, unknown, seen, log_link)
+
+
+def is_same(scale: TargetScale, other: TargetScale) -> bool:
+    """Return whether training sees targets alike on both."""
+    pairs = zip(scale[:2], other[:2], strict=True)
+    alike = all(np.array_equal(one, another) for one, another in pairs)
+    return alike and scale.log_link == other.log_link
 
 
 def _mean(y: Floats, weight: Floats | None) -> float:
@@ -110,16 +132,8 @@ def _mean(y: Floats, weight: Floats | None) -> float:
     return float(np.average(y / largest, weights=weight)) * largest
 
 
-def _deviation(
-    y: Floats, centre: float, weight: Floats | None, last: float | None
-) -> float | None:
-    """Return the standard deviation about a centre, likewise, or None if it is unknown.
-
-    Targets that are all alike deviate from the last ones, if these were others.
-    """
-    if y.min() == y.max():
-        return None if last is None or last == centre else abs(centre - last)
-    deviations = y - centre
+def _deviation(deviations: Floats, weight: Floats | None) -> float:
+    """Return the root of their mean square, likewise."""
     largest = float(np.abs(deviations).max())
     squares = np.square(deviations / largest)
     return float(np.sqrt(np.average(squares, weights=weight))) * largest

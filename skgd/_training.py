@@ -126,14 +126,15 @@ class Stream(NamedTuple):
     """What is remembered of the losses of a stream, from call to call."""
 
     last: float = inf
-    lowest: float = inf  # before they began to grow
+    highest: float = 0.0  # before they began to grow
     growing: int = 0  # calls in a row
 
     def then(self, loss: float) -> "Stream":
         """Return what is remembered after the next call."""
         if loss > self.last:
-            return Stream(loss, self.lowest, self.growing + 1)
-        return Stream(loss, loss)
+            return Stream(loss, self.highest, self.growing + 1)
+        before = self.last if self.last < inf else 0.0
+        return Stream(loss, max(self.highest, before))
 
 
 def train(
@@ -153,7 +154,7 @@ def train(
     with threads_for(max(sizes) * _multiply_adds(data, models.parameters)):
         some = _some_rows(data)
         if histories is None:
-            histories = _new_histories(data, models, shared)
+            histories = _new_histories(data, models, shared, some)
             if _goes_on(models):
                 begun = _losses(some, models.parameters, shared)
                 for history, loss in zip(histories, begun, strict=True):
@@ -175,17 +176,17 @@ def train_on_chunk(
     """Train one model in place on the next rows of a stream.
 
     Of a stream nothing is known but what has come. Its loss may jump when its targets
-    do, so a model has diverged only if its loss is no number, or is far above those of
-    constants, and far above what it was before it grew: from the first half of the
-    batches to the second, or for some calls in a row.
+    do, and that of a single row says little, so a model has diverged only if its loss
+    is no number, or is far above those of constants, and far above all it was before it
+    grew: from the first half of the batches to the second, or for some calls in a row.
     """
     sizes = batch_sizes(data.n_samples, shared.batch_size, shared.last_batch)
     with threads_for(max(sizes) * _multiply_adds(data, models.parameters)):
         history = History()
         epoch = _train(data, models, shared, per_model, sizes, [history], None, watch)
         assert epoch is not None
-        [history.end], [is_finite] = history.loss, finite(models.answer)
-        history.diverged |= not is_finite
+        [history.end] = history.loss if all(finite(models.answer)) else [nan]
+        history.diverged |= not isfinite(history.end)
         peak = _peak_of_growth(epoch, stream.then(history.end))
         if peak > 0:  # next to never: what it is held against is computed now
             [known] = _new_histories(data, models, shared)
@@ -195,13 +196,13 @@ def train_on_chunk(
 
 
 def _peak_of_growth(epoch: _Epoch, stream: Stream) -> float:
-    """Return the highest loss of a stream that is far above what it was, or 0."""
+    """Return the highest loss of a stream that is far above all before it, or 0."""
     losses = epoch.batch_loss.sum((1, 2))
     first, second = np.array_split(losses, 2)
-    pairs = [(stream.lowest, stream.last)] if stream.growing >= EPOCHS_OF_GROWTH else []
-    if len(second):
-        pairs.append((first.mean(), second.mean()))
-    return max((after for low, after in pairs if after > FAR_ABOVE * low), default=0.0)
+    peaks = [stream.last] if stream.growing >= EPOCHS_OF_GROWTH else []
+    if len(second) and second.mean() > FAR_ABOVE * first.mean():
+        peaks.append(second.mean())
+    return max((peak for peak in peaks if peak > FAR_ABOVE * stream.highest), default=0)
 
 
 def _goes_on(models: Models) -> bool:
@@ -210,13 +211,19 @@ def _goes_on(models: Models) -> bool:
     return not drawn and bool(models.parameters.flat.any())
 
 
-def _new_histories(data: Data, models: Models, shared: Shared) -> list[History]:
-    """Return histories that know what losses are held against."""
+def _new_histories(
+    data: Data, models: Models, shared: Shared, some: Data | None = None
+) -> list[History]:
+    """Return histories that know what losses are held against.
+
+    Losses are those of all rows, or at the end of ``some``. A few rows may make most of
+    either, so they are held against what is larger.
+    """
     n_models, n_outputs, _ = models.parameters.layers[-1].w.shape
-    best, at_zero = (
-        losses.repeat(n_models // len(losses)).tolist()
-        for losses in losses_of_constants(data, shared, n_outputs)
-    )
+    losses = np.array(losses_of_constants(data, shared, n_outputs))
+    if some is not None and some.n_samples < data.n_samples:
+        losses = np.maximum(losses, losses_of_constants(some, shared, n_outputs))
+    best, at_zero = (one.repeat(n_models // len(one)).tolist() for one in losses)
     pairs = zip(best, at_zero, strict=True)
     return [History(constant=one, at_zero=other) for one, other in pairs]
 
@@ -307,7 +314,6 @@ def _train(
 
     Returns the last epoch.
     """
-    per_model = _on_scales(data, models.parameters, shared, per_model)
     spent = max((h.seconds[-1] for h in histories if h.seconds), default=0.0)
     began = monotonic() - spent
     members = list(range(len(histories)))  # the models by their places in the stack
@@ -527,8 +533,11 @@ def _bind_epoch(
     n_samples, n_models = data.n_samples, len(per_model["lr"])
     n_folds = len(models.generators)
     schedule = schedule_of(shared, models, epoch_steps=len(sizes))
-    update = bind_update(models, shared, per_model, schedule, data.x)
-    penalty = bind_penalty(models.parameters, per_model, n_parts(data.scales))
+    on_scale = _on_scales(data, models.parameters, shared, per_model)
+    decays = shared.optimizer == "adamw"  # weights, by lr * alpha on any scale
+    numbers = per_model if decays else on_scale
+    update = bind_update(models, shared, numbers, schedule, data.x)
+    penalty = bind_penalty(models.parameters, on_scale, n_parts(data.scales))
     whole = sizes == [n_samples]  # the whole set is not gathered
     counts = counts_in_batches(data, sizes)
     if shared.last_batch == "fill" and not whole:  # all batches of all folds are full
