@@ -21,7 +21,8 @@ from skgd import MiniBatchClassifier
 
 SETTINGS = {
     "default parameters": {},
-    "average=True": {"average": True},
+    "constant rate": {"lr_schedule": "constant"},
+    "constant rate, average=True": {"lr_schedule": "constant", "average": True},
     "cosine, 20 epochs": {"lr_schedule": "cosine", "max_iter": 20, "tol": None},
     "batch_size=1024": {"batch_size": 1024},
     'optimizer="sgd"': {"optimizer": "sgd"},

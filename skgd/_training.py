@@ -152,7 +152,7 @@ def train(
     """
     sizes = batch_sizes(data.n_samples, shared.batch_size, shared.last_batch)
     with threads_for(max(sizes) * _multiply_adds(data, models.parameters)):
-        some = _some_rows(data)
+        some = _some_rows(data, models.parameters)
         if histories is None:
             histories = _new_histories(data, models, shared, some)
             if _goes_on(models):
@@ -236,13 +236,14 @@ def _judge_ends(
         judge_end(history, loss if is_finite else nan)
 
 
-def _some_rows(data: Data) -> Data:
-    """Return some rows of the data, far from each other.
+def _some_rows(data: Data, network: Network) -> Data:
+    """Return some rows of the data, far from each other: fewer of wide ones.
 
     How far is the same for all folds, so those of unlike length may be judged by a few
     rows more than alone.
     """
-    n_rows = _NUMBERS_JUDGED // data.x.shape[1]
+    n_outputs = network.layers[-1].w.shape[1]
+    n_rows = _NUMBERS_JUDGED // max(data.x.shape[1], n_outputs)
     n_rows = max(_FEWEST_JUDGED, min(n_rows, _MOST_JUDGED))
     step = max(1, data.n_samples // n_rows)
     some, counts = all_rows(data)[..., ::step].copy(), data.counts
