@@ -26,7 +26,7 @@ from torch import Tensor
 from skgd._base import _Examples, _MiniBatchBase, of_one_state
 from skgd._inputs import labels_like_input, like_input, on_host
 from skgd._losses import loss_named
-from skgd._targets import TargetScale, on_scales, scale_of
+from skgd._targets import TargetScale, scale_of, weight_of_penalty
 from skgd._tensors import numpy_as_usual, to_numpy
 from skgd._validation import (
     check_any_counts,
@@ -78,11 +78,12 @@ class MiniBatchRegressor(RegressorMixin, _MiniBatchBase):
         and "gamma", of mean 1), each target by itself, so that ``lr``, ``tol`` and
         ``max_grad_norm`` mean the same in whatever units y is. All that is told is in
         the units of y, and the objective of a linear model is the one above, but the
-        penalty of a network counts for its weights as they are trained. (Losses that
-        grow like the error, and not its square, need a smaller ``alpha`` the larger y
-        is.) The first call decides, until a fit begins anew: a stream of
-        ``partial_fit`` takes the scale of the first targets that differ, and stays with
-        it. Without ``fit_intercept`` the targets are scaled, and not shifted.
+        penalty of a network counts for its weights as they are trained. ("huber",
+        "absolute_error", "quantile" and "epsilon_insensitive" grow like the error, and
+        need a smaller ``alpha`` the larger y is.) The first call decides, until a fit
+        begins anew: a stream of ``partial_fit`` takes the scale of the first targets
+        that differ, or of ten that come one by one, and stays with it. Without
+        ``fit_intercept`` the targets are scaled, and not shifted.
     hidden_layer_sizes : tuple of int, or int, default=()
         Units of each hidden layer, each at least 1. Empty, the model is linear; more
         and larger layers fit more complicated functions.
@@ -537,18 +538,13 @@ class MiniBatchRegressor(RegressorMixin, _MiniBatchBase):
         scale, linear = self._target_scale(), hasattr(self, "coef_")
         if scale is None or not linear or self.optimizer == "adamw":
             return
-        on_scale = on_scales(
-            {"alpha": np.array([self.alpha]), "l1_ratio": np.array([self.l1_ratio])},
-            scale.scale[np.newaxis],
-            self.loss,
-        )
-        times = float(on_scale["alpha"].max()) / (self.alpha or 1.0)
-        if times * self.alpha * (1 - self.l1_ratio) >= 1 > self.alpha:
+        times = weight_of_penalty(self.loss, scale, self.delta)
+        if times >= 10 and times * self.alpha * (1 - self.l1_ratio) >= 0.1:
             msg = (
-                f"alpha={self.alpha!r} counts {times:.3g} times as much as for targets "
-                f"of standard deviation 1, and leaves next to nothing of the weights: "
-                f"loss={self.loss!r} grows with y, and the penalty with its square. "
-                f"Divide alpha by {times:.3g}."
+                f"alpha={self.alpha!r} leaves little of the weights: with loss="
+                f"{self.loss!r} it counts {times:.3g} times as much as for targets of "
+                "standard deviation 1, for the loss grows with y and the penalty with "
+                f"its square. Divide alpha by {times:.3g}."
             )
             warn(msg, UserWarning, stacklevel=5)
 

@@ -204,6 +204,20 @@ def on_scales(per_model: PerModel, scales: Floats, loss: str) -> PerModel:
     return {**per_model, "alpha": alpha, "factor": factor}
 
 
+def weight_of_penalty(loss: str, scale: TargetScale, delta: float) -> float:
+    """Return how many times as much L2 counts as with targets of deviation 1.
+
+    Losses that grow like the error, and Huber's beyond ``delta``, grow with the scale,
+    and the penalty of a linear model with its square.
+    """
+    if scale.log_link:
+        return 1.0
+    scales = scale.scale
+    if loss == "huber":
+        return float(np.maximum(1.0, scales / max(delta, 1.0)).max())
+    return float((scales ** (2 - loss_named(loss).degree)).max())
+
+
 def _alike(numbers: Floats) -> bool:
     """Return whether the outputs of each model have the same number, (m, o)."""
     return bool((numbers == numbers[:, :1]).all())

@@ -1825,19 +1825,24 @@ def test_halving_of_what_fails():
     assert found.best_params_["lr"] < 1
 
 
+def leaps(t):
+    """Return what leads far away in the second step, and back from the third on."""
+    return 1e3 if t == 2 else 1.0
+
+
 def test_survivors_that_have_failed_begin_anew():
     """A rung that has failed is no place to go on from, nor is the one before it.
 
     Candidates with an error score better than the others' scores survive.
     """
-    model = regressor(loss="quantile", optimizer="adagrad", batch_size=None)
-    grid = {"lr": [0.1, 0.2, 0.5, 1.0, 2.0, 4.0]}
+    model = regressor(optimizer="sgd", batch_size=None, lr_schedule=leaps)
+    grid = {"lr": [0.3, 0.02, 0.01, 1e-3, 1e-4, 1e-5]}
     rungs = {"factor": 2, "min_resources": 1, "max_resources": 8}
-    params = {"error_score": 0.0, "refit": False, **rungs}
-    found = halved(model, grid, RAW, y, warns=FAILED, **params)
+    params = {"error_score": 1.0, "refit": False, **rungs}
+    found = halved(model, grid, X, y, warns=FAILED, **params)
     means = found.cv_results_["mean_test_score"]
-    assert 0 in means[6:9]
-    assert 0 not in means[9:]
+    assert 1 in means[6:9]
+    assert 1 not in means[9:]
 
 
 def test_most_of_the_candidates_fail():

@@ -33,8 +33,10 @@ DEGREE = {
 LOG_LINK = ("poisson", "gamma")
 SIZES = {"linear": (), "network": (5,)}
 
-# Three epochs from random weights may well end far off.
-pytestmark = pytest.mark.filterwarnings("ignore:Training ended with a loss")
+pytestmark = [  # three epochs from random weights may well end far off
+    pytest.mark.filterwarnings("ignore:Training ended with a loss"),
+    pytest.mark.filterwarnings("ignore:alpha=.* leaves little of the weights"),
+]
 
 
 def in_units(model, c):
