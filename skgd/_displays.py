@@ -41,6 +41,9 @@ _MOST_INSIDE = 4
 # A log scale helps from here on, as the ratio of the largest number to the smallest.
 _DECADE = 10.0
 
+# A curve is cut off that goes so many times so many beyond where most begin.
+_FAR_UP = 30.0
+
 # What the curves are: the objective is of the batches before their steps.
 _TRAINING, _HELD_OUT = "training, with penalty", "held out, without"
 
@@ -357,6 +360,7 @@ class LossCurveDisplay:
         if log_scale is True or (log_scale == "auto" and self._spans_a_decade()):
             self.ax_.set_yscale("log")
             _thin_ticks(self.ax_)
+        self._cut_off_what_diverged()
         if all(np.issubdtype(np.asarray(x).dtype, np.integer) for x in self.x):
             self.ax_.xaxis.get_major_locator().set_params(integer=True)
         y_label = "loss" if drawn else "training objective"
@@ -388,6 +392,15 @@ class LossCurveDisplay:
         dot |= {"linestyle": "none", "color": line.get_color(), "zorder": 4}
         [mark] = self.ax_.plot(*place, label="weights kept", **dot)
         return mark
+
+    def _cut_off_what_diverged(self) -> None:
+        """Let curves that go far beyond where most begin leave the axes at the top."""
+        begun = [losses[0] for losses in self.losses if len(losses)]
+        highest = _FAR_UP * np.median(begun) if len(begun) > 1 else np.inf
+        ends = [np.nanmax(losses) for losses in self.losses if len(losses)]
+        if highest > 0 and max(ends, default=0.0) > _FAR_UP * highest:
+            lowest = min(np.nanmin(losses) for losses in self.losses if len(losses))
+            self.ax_.set_ylim(bottom=lowest / 1.5 if lowest > 0 else None, top=highest)
 
     def _spans_a_decade(self) -> bool:
         """Return whether all losses are above zero, and far apart."""

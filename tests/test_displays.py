@@ -168,6 +168,16 @@ def test_the_curves_of_a_search_are_those_of_its_fits():
     assert sorted(display.names) == ["lr=0.1", "lr=1.0"]
 
 
+def test_a_candidate_that_diverged_leaves_the_others_to_be_read():
+    """Its curve goes on beyond the upper edge."""
+    curves = [np.array([1.0, 0.5, 0.3]), np.array([1.0, 0.6, 0.4])]
+    diverged = np.array([1.0, 1e50, 1e200])
+    x = [np.arange(1, 4)] * 3
+    display = LossCurveDisplay(x=x, losses=[*curves, diverged]).plot()
+    assert display.ax_.get_ylim()[1] < 100
+    assert LossCurveDisplay(x=x[:2], losses=curves).plot().ax_.get_ylim()[1] < 1.2
+
+
 def test_many_curves_are_told_apart_by_colour():
     """No two of them have the same."""
     curves = [np.ones(2)] * 12
