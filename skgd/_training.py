@@ -197,11 +197,12 @@ def train_on_chunk(
 
 def _peak_of_growth(epoch: _Epoch, stream: Stream) -> float:
     """Return the highest loss of a stream that is far above all before it, or 0."""
-    losses = epoch.batch_loss.sum((1, 2))
-    first, second = np.array_split(losses, 2)
     peaks = [stream.last] if stream.growing >= EPOCHS_OF_GROWTH else []
-    if len(second) and second.mean() > FAR_ABOVE * first.mean():
-        peaks.append(second.mean())
+    half = -(-len(epoch.batch_loss) // 2)
+    if half < len(epoch.batch_loss):
+        losses = epoch.batch_loss.sum((1, 2))
+        first, second = losses[:half].mean(), losses[half:].mean()
+        peaks += [second] if second > FAR_ABOVE * first else []
     return max((peak for peak in peaks if peak > FAR_ABOVE * stream.highest), default=0)
 
 
