@@ -340,10 +340,10 @@ class _MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
         ValueError
             If a parameter or the data are not what they must be, or if training
             diverges: its loss is no longer a number, or grows while it is 100 times
-            that of the best constant prediction, and of the weights it began with. The
-            estimator is then as it was. With ``early_stopping``, training that diverges
-            warns, and returns to the best weights it had, if an epoch had better ones
-            than the start.
+            that of the best constant prediction, of z = 0, and of the weights it began
+            with. The estimator is then as it was. With ``early_stopping``, training
+            that diverges warns, and returns to the best weights it had, if an epoch had
+            better ones than the start.
         KeyboardInterrupt
             After Ctrl-C, when the model is stored.
         """

@@ -71,7 +71,8 @@ def optimal(t: Floats, lr: Floats, alpha: Floats, schedule: Schedule) -> Floats:
 
     So the first rate is the size of a typical weight, alpha^(-1/4) by scikit-learn's
     heuristic. That would divide it by the derivative of the loss, for a target of 1 at
-    minus a typical weight, if this were above 1; no loss has it above 0.
+    minus a typical weight, if this were above 1; no loss has it above 0. (Of a linear
+    model of numbers, alpha is that on the scale of the targets: see ``_targets``.)
     """
     typical_weight = alpha ** (-1 / 4)
     return 1 / (alpha * (1 / (alpha * typical_weight) + t - 1))
