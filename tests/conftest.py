@@ -82,6 +82,12 @@ every_minimiser = pytest.mark.parametrize(
 )
 
 
+def pytest_configure(config):
+    """Compute on one thread in each of the workers of ``-n``, which share the cores."""
+    if hasattr(config, "workerinput"):
+        torch.set_num_threads(1)
+
+
 def pytest_itemcollected(item):
     """Refuse an id with an address in it: the workers of ``-n 2`` would not agree."""
     if " at 0x" in item.nodeid.lower():
