@@ -112,6 +112,7 @@ class _Epoch(NamedTuple):
     batch_loss: Floats  # (steps, m, r)
     loss: Floats  # (m, r)
     penalty: Floats  # (m, r)
+    units: Floats  # (m, r), what all of these count in the units of y
     ended: str  # who ended it from outside, if anyone
 
 
@@ -295,11 +296,16 @@ def _on_scales(
 
 def in_units_of_y(parts: Floats, data: Data, shared: Shared) -> Floats:
     """Return losses of all models (m, r) in the units of y, (m,)."""
-    if data.scales is None:
-        return parts[:, 0]
-    units = units_of(data.scales, shared.loss)
-    told: Floats = (parts * units.repeat(len(parts) // len(units), 0)).sum(1)
+    told: Floats = (parts * _units(data, shared, len(parts))).sum(1)
     return told
+
+
+def _units(data: Data, shared: Shared, n_models: int) -> Floats:
+    """Return what the parts of the losses of all models count in units of y, (m, r)."""
+    if data.scales is None:
+        return np.ones((n_models, 1))
+    units = units_of(data.scales, shared.loss)
+    return units.repeat(n_models // len(units), 0)
 
 
 def _train(
@@ -339,7 +345,7 @@ def _train(
             history = histories[model]
             history.t.append(stack.t)
             history.seconds.append(monotonic() - began)
-            _add_epoch(history, epoch, held_out, place, shared, data, len(sizes))
+            _add_epoch(history, epoch, held_out, place, shared, len(sizes))
             adapts = shared.adaptive and _slows_down(stack, per_model, place)
             judge(history, stops_early, shared.tol, shared.n_iter_no_change, adapts)
             if history.slowed:
@@ -414,11 +420,10 @@ def _add_epoch(
     held_out: _HeldOut,
     place: int,
     shared: Shared,
-    data: Data,
     n_steps: int,
 ) -> None:
     """Add an epoch to the history of the model at one place of the stack."""
-    units = _units_at(data, shared, place, epoch.loss)
+    units = epoch.units[place]
     if shared.record_batch_loss:
         history.batch_loss.append((epoch.batch_loss[:, place] * units).sum(1))
     history.cut_short = len(epoch.batch_loss) < n_steps
@@ -432,14 +437,6 @@ def _add_epoch(
         history.validation_loss_curve.append(told)
     if held_out.score is not None:
         history.score.append(held_out.score[place])
-
-
-def _units_at(data: Data, shared: Shared, place: int, loss: Floats) -> Floats:
-    """Return what the parts of a loss (m, r) count in the units of y, at a place."""
-    if data.scales is None:
-        return np.ones(1)
-    fold = place * len(data.scales) // len(loss)
-    return units_of(data.scales[fold], shared.loss)
 
 
 def _begin_with(
@@ -534,6 +531,7 @@ def _bind_epoch(
     """
     n_samples, n_models = data.n_samples, len(per_model["lr"])
     n_folds = len(models.generators)
+    units = _units(data, shared, n_models)
     schedule = schedule_of(shared, models, epoch_steps=len(sizes))
     on_scale = _on_scales(data, models.parameters, shared, per_model)
     decays = shared.optimizer == "adamw"  # weights, by lr * alpha on any scale
@@ -588,7 +586,8 @@ def _bind_epoch(
         of_folds = losses.reshape(n_steps, n_folds, -1)
         mean = np.einsum("tf,tfc->fc", shares, of_folds)  # t: steps, c: (models, parts)
         loss = mean.reshape(losses.shape[1:])
-        return _Epoch(losses, loss, penalties.cpu().numpy().astype(float), ended)
+        penalty_parts = penalties.cpu().numpy().astype(float)
+        return _Epoch(losses, loss, penalty_parts, units, ended)
 
     return run_epoch
 
