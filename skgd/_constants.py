@@ -28,6 +28,7 @@ from torch import Tensor
 from skgd._batches import Data, Floats, Rows, all_rows
 from skgd._losses import LOSSES, loss_named
 from skgd._steps import Shared
+from skgd._targets import delta_on_scales
 from skgd._tensors import numbers_like
 
 # Rows by which a constant is found, and numbers of a loss that are computed at once.
@@ -84,9 +85,8 @@ def _losses(
         in_all, shares = _shares(y, weight, n_outputs, rows)
         best = float(_OF_SHARES[shared.loss](shares).sum())
         return in_all * best, in_all * _AT_ZERO[shared.loss](n_outputs)
-    delta: float | Tensor = shared.delta
-    if data.scales is not None and shared.delta > 0:
-        delta = numbers_like(shared.delta / data.scales[fold], y).unsqueeze(1)
+    scales = None if data.scales is None else data.scales[fold]
+    delta = delta_on_scales(shared.delta, scales, y)
     centre = numbers_like(_centre(shared, y, weight, rows), y).unsqueeze(1)
     best, at_zero = np.sum(
         [

@@ -52,7 +52,7 @@ from skgd._optimizers import (
 )
 from skgd._schedules import LAID_OUT, Schedule, learning_rates
 from skgd._sparse import Csr, WideLayer, WideUnit, first_output, is_wide, take_rows
-from skgd._targets import by_output
+from skgd._targets import by_output, delta_on_scales
 from skgd._tensors import numbers_like
 
 # Held-out rows whose loss is computed at once: of one model, and of many at the least;
@@ -447,9 +447,7 @@ def _bind_loss(
     value, dz = torch.empty_like(z), torch.empty_like(z)
     loss = z.new_empty(len(z), n_parts(scales))
     y, share, of_fold, values, mean = batch.y, batch.share, dz, value, loss[:, 0]
-    delta: float | Tensor = shared.delta
-    if scales is not None and shared.delta > 0:
-        delta = numbers_like(shared.delta / scales, z).unsqueeze(2)  # (fo1)
+    delta = delta_on_scales(shared.delta, scales, z)  # (fo1), if there are scales
     if y.ndim == 3:  # the targets of a fold are those of all its models
         z, values, of_fold, mean = (
             by_fold(array, len(y)) for array in (z, value, dz, mean)

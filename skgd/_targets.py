@@ -188,6 +188,15 @@ def units_of(scales: Floats, loss: str) -> Floats:
     return units
 
 
+def delta_on_scales(
+    delta: float, scales: Floats | None, like: Tensor
+) -> float | Tensor:
+    """Return ``delta`` on scales (..., o), to be laid over predictions (..., o, b)."""
+    if scales is None:
+        return delta
+    return numbers_like(delta / scales, like).unsqueeze(-1)
+
+
 def on_scales(per_model: PerModel, scales: Floats, loss: str) -> PerModel:
     """Return hyperparameters of linear models on the scales of their targets, (m, o).
 

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from torch import Tensor
 
 from skgd._network import Network, arrays
-from skgd._targets import TargetScale, layer_on_scale, link_of
+from skgd._targets import TargetScale, link_of
 from skgd._tensors import CPU, numbers_like, to_numpy, to_tensor
 from skgd._validation import check_initial, check_layers
 
@@ -108,9 +108,9 @@ def begin_(
 
 def _on_scale(name: str, initial: Array, linear: bool, scale: TargetScale) -> Array:
     """Return weights or biases of a last layer as training sees them."""
-    zeros = np.zeros(len(scale.scale), initial.dtype)
+    offset, factor = link_of(scale)
     if name.startswith("intercept"):
-        return layer_on_scale((zeros[:, np.newaxis], initial), scale)[1]
-    w = initial if linear else initial.T
-    w, _ = layer_on_scale((w, zeros), scale)
-    return w if linear else w.T
+        on_scale: Array = (initial - offset) / factor
+    else:  # scikit-learn's coef_ is (out, in), its coefs_ are (in, out)
+        on_scale = initial / (factor[:, np.newaxis] if linear else factor)
+    return on_scale.astype(initial.dtype, copy=False)
