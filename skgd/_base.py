@@ -142,7 +142,7 @@ _UNKNOWN_TO_OLDER_VERSIONS = {
 
 # Frames from a warning of ``fit`` to its caller: those of a method, of fit, of its
 # decorator.
-_OF_THE_CALLER = 4
+OF_THE_CALLER = 4
 
 # Numbers of a layer that are computed at once for the objectives of many weights.
 _NUMBERS_AT_ONCE = 2**20
@@ -1082,13 +1082,13 @@ class _MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
                 f"batch_size={self.batch_size} is larger than the {n_rows} rows of X; "
                 "every batch is the whole training set, as with batch_size=None."
             )
-            warn(msg, UserWarning, _OF_THE_CALLER)
+            warn(msg, UserWarning, OF_THE_CALLER)
 
     def _warn_of_unlike(self, examples: _Examples, held_out: _Examples) -> None:
         """Warn of held-out rows that were not transformed as the others were."""
         sentence = unlikeness(examples.rows, held_out.rows)
         if sentence:
-            warn(sentence, UserWarning, _OF_THE_CALLER)
+            warn(sentence, UserWarning, OF_THE_CALLER)
 
     def _warn_of(self, history: History) -> None:
         """Warn of training that has ended otherwise than by settling."""
@@ -1100,7 +1100,7 @@ class _MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
         }
         ending = self._ending(history)
         if ending in sentences:
-            warn(sentences[ending](history), ConvergenceWarning, _OF_THE_CALLER)
+            warn(sentences[ending](history), ConvergenceWarning, OF_THE_CALLER)
 
     def _ending(self, history: History) -> Ending:
         """Return how training ended; schedules that are laid out end as they should."""
@@ -1188,6 +1188,19 @@ class _MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
                 }
                 values.append(objectives(data, network, shared, per_model))
         return np.concatenate(values)
+
+    @numpy_as_usual
+    def _score_by(
+        self,
+        score: Callable[..., float],
+        X: ArrayLike,
+        y: ArrayLike,
+        sample_weight: ArrayLike | None,
+    ) -> float:
+        """Return a score of scikit-learn's, of targets that may lie on a device."""
+        weight = on_host("sample_weight", sample_weight)
+        with config_context(array_api_dispatch=False):  # y lies on the host
+            return float(score(X, on_host("y", y), weight))
 
     def _raw_prediction(self, X: ArrayLike) -> Tensor:
         """Return the prediction before the inverse link, of shape (1, o, n)."""

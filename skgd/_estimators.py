@@ -16,14 +16,13 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from numpy.typing import ArrayLike
-from sklearn import config_context
 from sklearn.base import ClassifierMixin, RegressorMixin
 from sklearn.utils import Tags, column_or_1d
 from sklearn.utils.class_weight import compute_class_weight, compute_sample_weight
 from sklearn.utils.multiclass import check_classification_targets, type_of_target
 from torch import Tensor
 
-from skgd._base import _Examples, _MiniBatchBase, of_one_state
+from skgd._base import OF_THE_CALLER, _Examples, _MiniBatchBase, of_one_state
 from skgd._inputs import labels_like_input, like_input, on_host
 from skgd._losses import loss_named
 from skgd._targets import TargetScale, scale_of, weight_of_penalty
@@ -469,7 +468,6 @@ class MiniBatchRegressor(RegressorMixin, _MiniBatchBase):
         y = like_input(inverse_link(self._raw_prediction(X))[0], X)
         return y[0] if self._y_ndim_ == 1 else y.T
 
-    @numpy_as_usual
     def score(
         self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None
     ) -> float:
@@ -490,9 +488,7 @@ class MiniBatchRegressor(RegressorMixin, _MiniBatchBase):
             1 for targets that are predicted exactly, 0 for predictions as good as the
             mean, and below 0 for worse ones. Of several targets, the mean.
         """
-        weight = on_host("sample_weight", sample_weight)
-        with config_context(array_api_dispatch=False):  # y lies on the host
-            return float(super().score(X, on_host("y", y), weight))
+        return self._score_by(super().score, X, y, sample_weight)
 
     def _encode(
         self, y: Array, classes: ArrayLike | None, dtype: Any
@@ -546,7 +542,7 @@ class MiniBatchRegressor(RegressorMixin, _MiniBatchBase):
                 "standard deviation 1, for the loss grows with y and the penalty with "
                 f"its square. Divide alpha by {times:.3g}."
             )
-            warn(msg, UserWarning, stacklevel=5)
+            warn(msg, UserWarning, OF_THE_CALLER)
 
     def _advice_on_targets(self) -> str:
         if self._target_scale() is not None:
@@ -1036,7 +1032,6 @@ class MiniBatchClassifier(ClassifierMixin, _MiniBatchBase):
         places = z[0] > 0 if self._has_one_score(z) else z.argmax(dim=0)
         return labels_like_input(self.classes_[to_numpy(places).astype(np.intp)], X)
 
-    @numpy_as_usual
     def score(
         self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None
     ) -> float:
@@ -1056,9 +1051,7 @@ class MiniBatchClassifier(ClassifierMixin, _MiniBatchBase):
         score : float
             The share of rows whose label, or all of whose labels, are predicted.
         """
-        weight = on_host("sample_weight", sample_weight)
-        with config_context(array_api_dispatch=False):  # y lies on the host
-            return float(super().score(X, on_host("y", y), weight))
+        return self._score_by(super().score, X, y, sample_weight)
 
     @_OfProbabilities
     @of_one_state

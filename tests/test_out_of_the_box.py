@@ -235,6 +235,7 @@ def test_a_penalty_that_leaves_nothing_is_told(loss):
     model = MiniBatchRegressor(loss=loss, random_state=0)
     with pytest.warns(UserWarning, match=r"Divide alpha by \d") as caught:
         model.fit(X, 1e6 * y)
+    assert caught[0].filename == __file__
     factor = float(re.search("Divide alpha by (.*)[.]", str(caught[0].message))[1])
     better = clone(model).set_params(alpha=model.alpha / factor).fit(X, 1e6 * y)
     assert better.score(X, 1e6 * y) > 0.85
