@@ -62,6 +62,7 @@ class TargetScale(NamedTuple):
     known: npt.NDArray[np.bool_]  # (o,), False until targets have differed
     seen: Floats  # (o, 3), before: how many, the sum of y - shift, that of its squares
     log_link: bool
+    rest: Floats  # (o,), of the shift, below its last digit
 
 
 def scale_of(
@@ -87,7 +88,7 @@ def scale_of(
         before = _unknown(len(targets), log_link)
     if not targets.size or before.known.all():
         return before
-    shift, scale = before.shift.copy(), before.scale.copy()
+    shift, scale, rest = before.shift.copy(), before.scale.copy(), before.rest.copy()
     known, seen = before.known.copy(), before.seen.copy()
     for o in np.flatnonzero(~known):
         y = targets[o]
@@ -98,6 +99,7 @@ def scale_of(
         elif y.min() < y.max():
             shift[o] = _mean(y, weight) if fit_intercept else 0.0
             scale[o], known[o] = _deviation(y - shift[o], weight), True
+            rest[o] = _mean(y - shift[o], weight) if fit_intercept else 0.0
         else:
             if fit_intercept and not seen[o, 0]:
                 shift[o] = y[0]
@@ -107,14 +109,14 @@ def scale_of(
             variance = squares / n - mean**2
             if n >= _FEWEST_ROWS and 0 < variance < np.inf:
                 shift[o], scale[o], known[o] = shift[o] + mean, np.sqrt(variance), True
-    return TargetScale(shift, scale, known, seen, log_link)
+    return TargetScale(shift, scale, known, seen, log_link, rest)
 
 
 def _unknown(n_outputs: int, log_link: bool) -> TargetScale:
     """Return what is known before any target."""
     zeros, ones = np.zeros(n_outputs), np.ones(n_outputs)
     unknown, seen = np.zeros(n_outputs, bool), np.zeros((n_outputs, 3))
-    return TargetScale(zeros, ones, unknown, seen, log_link)
+    return TargetScale(zeros, ones, unknown, seen, log_link, zeros.copy())
 
 
 def is_same(scale: TargetScale, other: TargetScale) -> bool:
@@ -140,10 +142,15 @@ def _deviation(deviations: Floats, weight: Floats | None) -> float:
 
 
 def on_scale(targets: Floats, scale: TargetScale | None) -> Floats:
-    """Return targets (o, n) as training sees them."""
+    """Return targets (o, n) as training sees them.
+
+    Their mean is 0 to the last digit, however far away they are: a bias whose gradient
+    is nothing but rounding is moved by Adam all the same.
+    """
     if scale is None:
         return targets
     shifted: Floats = targets - scale.shift[:, np.newaxis]
+    shifted -= scale.rest[:, np.newaxis]
     shifted /= scale.scale[:, np.newaxis]
     return shifted
 

@@ -159,6 +159,16 @@ def test_every_way_to_train_is_the_same_in_other_units(way, hidden):
         assert_same_in_units(model, other, c, shift)
 
 
+@pytest.mark.parametrize("optimizer", ["adam", "rmsprop", "adagrad"])
+def test_whole_batches_do_not_follow_rounding(optimizer):
+    """With the default epsilon, an intercept that need not move does not."""
+    params = {"optimizer": optimizer, "batch_size": None, "max_iter": 100}
+    model = small(MiniBatchRegressor, **params).fit(X, y)
+    for c, shift in UNITS:
+        other = clone(model).fit(X, c * y + shift)
+        assert_same_in_units(model, other, c, shift)
+
+
 @pytest.mark.parametrize("hidden", SIZES.values(), ids=SIZES)
 def test_a_search_is_the_same_in_other_units(hidden):
     """Each fold of a stack has a scale of its own, and scores are those of the fits."""
