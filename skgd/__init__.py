@@ -1,15 +1,17 @@
 """Mini-batch gradient descent for scikit-learn: linear models and neural networks."""
 
-from skgd._callbacks import WeightTrajectory
-from skgd._displays import LossCurveDisplay, LossSurfaceDisplay
-from skgd._estimators import MiniBatchClassifier, MiniBatchRegressor
-from skgd._search import (
+from skgd._displays.curves import LossCurveDisplay
+from skgd._displays.surface import LossSurfaceDisplay
+from skgd._estimators.callbacks import WeightTrajectory
+from skgd._estimators.classifier import MiniBatchClassifier
+from skgd._estimators.regressor import MiniBatchRegressor
+from skgd._estimators.versions import VERSION as _VERSION
+from skgd._search.searches import (
     VectorizedGridSearchCV,
     VectorizedHalvingGridSearchCV,
     VectorizedHalvingRandomSearchCV,
     VectorizedRandomizedSearchCV,
 )
-from skgd._versions import VERSION as _VERSION
 
 __version__ = _VERSION
 

@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from conftest import NEGATIVE_SLOPE, TORCH_ACTIVATIONS
 
-from skgd._activations import ACTIVATIONS
+from skgd._equations.activations import ACTIVATIONS
 
 MAGNITUDES = [1e-8, 1e-3, 0.1, 0.5, 1, 2, 3.5, 5, 8, 12, 22, 30, 100, 1e4]
 ARGUMENTS = [-z for z in reversed(MAGNITUDES)] + [0.0] + MAGNITUDES

@@ -6,11 +6,11 @@ import torch
 from conftest import assert_same_layers, small
 from test_training import SHARED, new_models, per_model_of, torch_loss
 
-import skgd._affine
+import skgd._training.composed
 from skgd import MiniBatchRegressor
-from skgd._batches import Data
-from skgd._network import arrays
-from skgd._training import Validation, train
+from skgd._equations.network import arrays
+from skgd._training.batches import Data
+from skgd._training.loop import Validation, train
 
 N_ROWS, N_FEATURES = 400, 4
 PLAIN = {"momentum": [0.0] * 5, "l1_ratio": [0.0] * 5}
@@ -20,14 +20,14 @@ PLAIN = {"momentum": [0.0] * 5, "l1_ratio": [0.0] * 5}
 def composed(monkeypatch):
     """Compose all steps that can be, however few; list the lengths of blocks taken."""
     taken = []
-    bind = skgd._affine._bind_block
+    bind = skgd._training.composed._bind_block
 
     def spied(data, models, n_steps, *sizes):
         taken.append(n_steps)
         return bind(data, models, n_steps, *sizes)
 
-    monkeypatch.setattr(skgd._affine, "_pays", lambda *sizes: True)
-    monkeypatch.setattr(skgd._affine, "_bind_block", spied)
+    monkeypatch.setattr(skgd._training.composed, "_pays", lambda *sizes: True)
+    monkeypatch.setattr(skgd._training.composed, "_bind_block", spied)
     return taken
 
 
@@ -231,7 +231,9 @@ def test_a_stream_goes_on(batch_size, composed, monkeypatch):
     x, y = data.x.numpy(), data.y[0].numpy()
     pair = []
     for pays in (True, False):
-        monkeypatch.setattr(skgd._affine, "_pays", lambda *_, pays=pays: pays)
+        monkeypatch.setattr(
+            skgd._training.composed, "_pays", lambda *_, pays=pays: pays
+        )
         model = small(MiniBatchRegressor, optimizer="sgd", batch_size=batch_size)
         for start in range(0, N_ROWS, 100):
             model.partial_fit(x[start : start + 100], y[start : start + 100])
@@ -244,7 +246,7 @@ def test_a_stream_goes_on(batch_size, composed, monkeypatch):
 
 def test_who_looks_on_is_asked_after_each_block(composed, monkeypatch):
     """Blocks are short in memory; training ends after the one that is said to."""
-    monkeypatch.setattr(skgd._affine, "_NUMBERS_OF_A_BLOCK", 10_000)
+    monkeypatch.setattr(skgd._training.composed, "_NUMBERS_OF_A_BLOCK", 10_000)
     shared = SHARED._replace(batch_size=1, max_iter=3)
     data, watch = data_of(1), Blocks(ends_after=500)
     per_model = per_model_of([0], **{**PLAIN, "lr": [0.02] * 5})

@@ -5,13 +5,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from skgd._batches import (
-    Data,
-    batch_sizes,
-    bind_batch,
-    bind_batch_ahead,
-    rows_of_epoch,
-)
+from skgd._training.batches import Data, batch_sizes, rows_of_epoch
+from skgd._training.sources import bind_batch, bind_batch_ahead
 
 
 @pytest.mark.parametrize("n_samples", [1, 7, 10, 12])

@@ -10,9 +10,9 @@ import torch
 from scipy.optimize import minimize
 from test_training import SHARED
 
-from skgd._batches import Data
-from skgd._constants import losses_of_constants
-from skgd._losses import LOSSES
+from skgd._equations.losses import LOSSES
+from skgd._training.batches import Data
+from skgd._training.constants import losses_of_constants
 
 OF_CLASSES = ["log_loss", "hinge", "squared_hinge", "modified_huber"]
 OF_NUMBERS = [
@@ -99,7 +99,7 @@ def test_judging_many_classes_takes_little_memory():
     code = """
         import resource, numpy as np
         from skgd import MiniBatchClassifier
-        import skgd._training as training
+        import skgd._training.loop as training
         X = np.random.default_rng(0).normal(size=(6000, 20)).astype(np.float32)
         y = np.arange(6000)
         model = MiniBatchClassifier(batch_size=64, max_iter=1, tol=None)

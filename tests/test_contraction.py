@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import skgd
-from skgd._contraction import contraction
+from skgd._equations.contraction import contraction
 
 SIZES = {"m": 3, "f": 2, "c": 3, "o": 4, "i": 5, "b": 6, "t": 7, "j": 4, "k": 3}
 
@@ -16,7 +16,7 @@ SIZES = {"m": 3, "f": 2, "c": 3, "o": 4, "i": 5, "b": 6, "t": 7, "j": 4, "k": 3}
 def equations_of_the_package():
     """Return every einsum equation that stands in the code of the package."""
     found = set()
-    for path in Path(skgd.__file__).parent.glob("*.py"):
+    for path in Path(skgd.__file__).parent.rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Constant) and isinstance(node.value, str):
                 found.update(re.findall(r"^[a-z]+,[a-z]+->[a-z]*$", node.value))

@@ -42,7 +42,7 @@ from sklearn.preprocessing import MinMaxScaler, StandardScaler
 from sklearn.utils.class_weight import compute_class_weight
 
 from skgd import MiniBatchClassifier, MiniBatchRegressor, VectorizedGridSearchCV
-from skgd._inputs import unlikeness
+from skgd._estimators.inputs import unlikeness
 
 y = Y[:, 0]
 two_classes, three_classes = TASKS["two classes"][1], TASKS["three classes"][1]

@@ -51,9 +51,9 @@ from sklearn.linear_model import (
 from sklearn.neural_network import MLPClassifier, MLPRegressor
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-import skgd._optimizers
+import skgd._equations.optimizers
 from skgd import MiniBatchClassifier, MiniBatchRegressor
-from skgd._validation import RULES
+from skgd._estimators.parameters import RULES
 
 y = Y[:, 0]
 two_classes, three_classes = TASKS["two classes"][1], TASKS["three classes"][1]
@@ -165,7 +165,7 @@ def test_fitted_attributes_are_the_documented_ones(cls, y, hidden):
 
 def test_every_optimizer_is_tried_here():
     """The table of optimizers of these tests has every entry of the package's."""
-    assert OPTIMIZERS.keys() == skgd._optimizers.OPTIMIZERS.keys()
+    assert OPTIMIZERS.keys() == skgd._equations.optimizers.OPTIMIZERS.keys()
 
 
 # Fitted attributes: shapes and types

@@ -16,8 +16,8 @@ from sklearn._loss.tests.test_loss import test_loss_on_specific_values as specif
 from sklearn.linear_model import SGDClassifier, _sgd_fast
 from torch.distributions import Exponential, Poisson
 
-from skgd._losses import LOSSES
-from skgd._validation import TARGETS, check_domain
+from skgd._equations.losses import LOSSES
+from skgd._estimators.checks import TARGETS, check_domain
 
 DELTA, QUANTILE = 0.25, 0.75
 CLASSES = {

@@ -10,14 +10,13 @@ from conftest import NEGATIVE_SLOPE, TORCH_ACTIVATIONS
 from scipy import sparse, stats
 from torch import nn
 
-from skgd._activations import ACTIVATIONS
-from skgd._network import (
-    INITIALISERS,
+from skgd._equations.activations import ACTIVATIONS
+from skgd._equations.initialisers import INITIALISERS, initialise_
+from skgd._equations.network import (
     Layer,
     arrays,
     backward,
     forward,
-    initialise_,
     new_like,
     new_network,
     put_,

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from skgd._optimizers import OPTIMIZERS, Vectors, variant
+from skgd._equations.optimizers import OPTIMIZERS, Vectors, variant
 
 N_WEIGHTS = 6
 PER_MODEL = {  # three models at once

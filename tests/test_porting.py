@@ -18,7 +18,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import scale
 
 from skgd import MiniBatchClassifier, MiniBatchRegressor
-from skgd._peers import PEERS
+from skgd._estimators.peers import PEERS
 
 PAGE = (Path(__file__).parents[1] / "docs" / "porting.md").read_text()
 OURS = MiniBatchClassifier, MiniBatchRegressor

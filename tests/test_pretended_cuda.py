@@ -22,9 +22,9 @@ from pretended_cuda import CUDA, pretended_cuda
 from scipy import sparse
 from sklearn.base import clone
 
-import skgd._activations
-import skgd._optimizers
-import skgd._schedules
+import skgd._equations.activations
+import skgd._equations.optimizers
+import skgd._equations.schedules
 from skgd import (
     MiniBatchClassifier,
     MiniBatchRegressor,
@@ -72,7 +72,7 @@ FITS = {
     },
     **{
         f"lr_schedule={kind}": (R, "dense", {"lr_schedule": kind, "max_iter": 5})
-        for kind in ["adaptive", *skgd._schedules.SCHEDULES]
+        for kind in ["adaptive", *skgd._equations.schedules.SCHEDULES]
     },
     "lr_schedule=a function": (R, "dense", {"lr_schedule": half}),
     **{
@@ -82,7 +82,7 @@ FITS = {
     },
     **{
         f"activation={name}": (R, "dense", {"activation": name, **NETWORK})
-        for name in skgd._activations.ACTIVATIONS
+        for name in skgd._equations.activations.ACTIVATIONS
     },
     "lasso": (R, "dense", {"alpha": 0.01, "l1_ratio": 0.5}),
     "wide lasso": (C, "wide", {**SGD, "alpha": 0.01, "l1_ratio": 0.5}),

@@ -23,8 +23,8 @@ from sklearn.base import clone
 from sklearn.model_selection import GridSearchCV, cross_val_score
 from torch.nn import functional
 
-import skgd._activations
-import skgd._optimizers
+import skgd._equations.activations
+import skgd._equations.optimizers
 from skgd import MiniBatchClassifier, MiniBatchRegressor
 
 # Three epochs from random weights may well end far off.
@@ -285,8 +285,8 @@ def test_every_activation_takes_the_steps_of_torch(activation):
 
 def test_the_tables_of_torch_are_complete():
     """What the package offers has its counterpart of torch here."""
-    assert TORCH_OPTIMIZERS.keys() == skgd._optimizers.OPTIMIZERS.keys()
-    assert TORCH_ACTIVATIONS.keys() == skgd._activations.ACTIVATIONS.keys()
+    assert TORCH_OPTIMIZERS.keys() == skgd._equations.optimizers.OPTIMIZERS.keys()
+    assert TORCH_ACTIVATIONS.keys() == skgd._equations.activations.ACTIVATIONS.keys()
 
 
 # Searches over the regimes

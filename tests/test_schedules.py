@@ -8,7 +8,7 @@ from sklearn.linear_model import SGDClassifier, SGDRegressor
 from torch.optim import lr_scheduler
 
 from skgd import MiniBatchClassifier, MiniBatchRegressor
-from skgd._schedules import SCHEDULES, Schedule, learning_rates
+from skgd._equations.schedules import SCHEDULES, Schedule, learning_rates
 
 LR = np.array([0.1, 0.01, 3.0])  # of three models
 ALPHA = np.array([1e-4, 0.1, 2.0])

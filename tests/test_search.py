@@ -99,7 +99,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 from test_interrupts import interrupted_at, some_moments
 from torch.utils._python_dispatch import TorchDispatchMode
 
-import skgd._stacks
+import skgd._search.stacks
 from skgd import (
     MiniBatchClassifier,
     MiniBatchRegressor,
@@ -2019,7 +2019,9 @@ def test_verbose_tells_every_few_seconds_how_many_are_in_training(
 ):
     """A line comes after so many seconds, not an epoch; models stop meanwhile."""
     ticks = count()
-    monkeypatch.setattr("skgd._evaluation.perf_counter", lambda: float(next(ticks)))
+    monkeypatch.setattr(
+        "skgd._search.evaluation.perf_counter", lambda: float(next(ticks))
+    )
     model = small(MiniBatchRegressor, tol=1e-1, n_iter_no_change=10, max_iter=90)
     model.set_params(lr_schedule="constant")
     search = search_of(model, {"lr": [0.02, 0.5]}, verbose=3, refit=False)
@@ -2574,13 +2576,13 @@ def test_any_error_of_a_candidate_is_its_own():
 def test_rows_are_checked_once_for_all_splits(container, monkeypatch):
     """No split gets a copy of X, whatever holds it."""
     joined = []
-    from_engine = skgd._stacks.train
+    from_engine = skgd._search.stacks.train
 
     def noting(data, *args):
         joined.append(data.x.shape[0])
         return from_engine(data, *args)
 
-    monkeypatch.setattr("skgd._stacks.train", noting)
+    monkeypatch.setattr("skgd._search.stacks.train", noting)
     search, _ = both("grid", REGRESSOR, SPACE, refit=False, cv=KFold(4))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # ints are not standardised
@@ -2636,6 +2638,9 @@ def test_all_tasks_end_where_nothing_is_left_to_train():
 def test_our_fit_is_the_one_that_counts():
     """It is found before any that scikit-learn's searches may get."""
     for ours, _, _ in SEARCHES.values():
-        assert ours.fit.__module__ in ("skgd._search", HalvingGridSearchCV.__module__)
+        assert ours.fit.__module__ in (
+            "skgd._search.searches",
+            HalvingGridSearchCV.__module__,
+        )
         bases = [base.__name__ for base in ours.__mro__]
         assert bases.index("_VectorizedSearch") < bases.index("BaseSearchCV")

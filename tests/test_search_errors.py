@@ -46,19 +46,19 @@ SEARCHED = {
     "two workers": lambda: search_of(REGRESSOR, n_jobs=2),
 }
 INNER = [
-    "skgd._stacks._effect",
-    "skgd._stacks._shape",
-    "skgd._stacks._data_of",
-    "skgd._stacks.train",
-    "skgd._stacks._hand_over",
-    "skgd._training._bind_epoch",
-    "skgd._training.judge",
-    "skgd._steps.forward",
-    "skgd._steps.learning_rates",
-    "skgd._base._MiniBatchBase._fitted",
-    "skgd._base._MiniBatchBase._raw_predictions",
-    "skgd._base._MiniBatchBase._tell",
-    "skgd._base._MiniBatchBase._warn_of",
+    "skgd._search.stacks._effect",
+    "skgd._search.stacks._shape",
+    "skgd._search.stacks._data_of",
+    "skgd._search.stacks.train",
+    "skgd._search.stacks._hand_over",
+    "skgd._training.loop._bind_epoch",
+    "skgd._training.loop.judge",
+    "skgd._training.steps.forward",
+    "skgd._training.steps.learning_rates",
+    "skgd._estimators.base._MiniBatchBase._fitted",
+    "skgd._estimators.base._MiniBatchBase._raw_predictions",
+    "skgd._estimators.base._MiniBatchBase._tell",
+    "skgd._estimators.base._MiniBatchBase._warn_of",
 ]
 
 
@@ -75,7 +75,9 @@ def test_an_error_of_ours_is_raised(inner, kind, monkeypatch):
 
 
 @pytest.mark.parametrize("searched", SEARCHED.values(), ids=SEARCHED)
-@pytest.mark.parametrize("inner", ["skgd._stacks.train", "skgd._stacks._hand_over"])
+@pytest.mark.parametrize(
+    "inner", ["skgd._search.stacks.train", "skgd._search.stacks._hand_over"]
+)
 def test_an_error_of_ours_is_raised_whatever_is_searched(inner, searched, monkeypatch):
     """In any kind of search, from its workers as well."""
 
@@ -209,6 +211,6 @@ def test_a_stack_without_memory_names_what_to_lower(error, monkeypatch):
     def exhausted(*args, **kwargs):
         raise error
 
-    monkeypatch.setattr("skgd._stacks.train", exhausted)
+    monkeypatch.setattr("skgd._search.stacks.train", exhausted)
     with pytest.raises(MemoryError, match="max_bytes"):
         search_of(REGRESSOR).fit(X, y)

@@ -61,8 +61,8 @@ from sklearn.preprocessing import (
     TargetEncoder,
 )
 
-import skgd._sparse
-import skgd._training
+import skgd._training.csr
+import skgd._training.loop
 from skgd import (
     MiniBatchClassifier,
     MiniBatchRegressor,
@@ -261,7 +261,7 @@ def _one_thread():
 def epochs(monkeypatch):
     """Give a list that gets the number of models of every epoch that is trained."""
     trained = []
-    bind_epoch = skgd._training._bind_epoch
+    bind_epoch = skgd._training.loop._bind_epoch
 
     def bind(data, models, shared, per_model, *args):
         run_epoch = bind_epoch(data, models, shared, per_model, *args)
@@ -272,7 +272,7 @@ def epochs(monkeypatch):
 
         return run
 
-    monkeypatch.setattr(skgd._training, "_bind_epoch", bind)
+    monkeypatch.setattr(skgd._training.loop, "_bind_epoch", bind)
     return trained
 
 
@@ -925,7 +925,7 @@ def test_wide_sparse_rows(name, epochs):
 @every_optimizer
 def test_any_optimizer_on_wide_sparse_rows(optimizer, monkeypatch):
     """Every optimizer updates the columns of a wide layer as it does alone."""
-    monkeypatch.setattr(skgd._sparse, "NARROW", 5)
+    monkeypatch.setattr(skgd._training.csr, "NARROW", 5)
     params = {**optimizer, "lr": optimizer["lr"] / 10}
     model = regressor(**params, lr_schedule="invscaling")
     compared(model, {"alpha": [0.01, 0.1], "random_state": [0, 1]}, COUNTS, y, cv=PAIR)

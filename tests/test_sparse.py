@@ -7,12 +7,9 @@ import torch
 import torch.nn.functional as F
 from torch import einsum
 
-from skgd._optimizers import OPTIMIZERS, Vectors
-from skgd._sparse import (
-    WideLayer,
-    WideUnit,
+from skgd._equations.optimizers import OPTIMIZERS, Vectors
+from skgd._training.csr import (
     csr,
-    debts,
     fill_dense_,
     over_touched,
     product,
@@ -22,6 +19,7 @@ from skgd._sparse import (
     take_rows,
     transposed_product,
 )
+from skgd._training.first_layer import WideLayer, WideUnit, debts
 
 CPU = torch.device("cpu")
 N_ROWS, N_FEATURES = 30, 50
@@ -110,7 +108,7 @@ def test_batches_taken_at_once_are_those_taken_alone(
     wide_integers, at_once, monkeypatch
 ):
     """However many are taken at once, each is the rows of the dense matrix."""
-    monkeypatch.setattr("skgd._sparse._ENTRIES_AT_ONCE", at_once)
+    monkeypatch.setattr("skgd._training.csr._ENTRIES_AT_ONCE", at_once)
     batches = [torch.tensor(rows, dtype=torch.int64) for rows in ROWS]
     taken = list(take_batches(sparse_x(wide_integers), batches))
 
@@ -148,7 +146,7 @@ def test_products_are_einsums(rows, n_units, dtype):
 @pytest.mark.parametrize(("m", "o"), MODELS_AND_UNITS)
 def test_a_prediction_is_that_of_the_dense_matrix(m, o, monkeypatch):
     """Chunk by chunk, the product with all weights is einsum's."""
-    monkeypatch.setattr("skgd._sparse._ROWS_AT_ONCE", 7)
+    monkeypatch.setattr("skgd._training.csr._ROWS_AT_ONCE", 7)
     w = random(m, o, N_FEATURES)
 
     torch.testing.assert_close(

@@ -11,7 +11,7 @@ from conftest import (
 )
 from scipy import sparse
 
-import skgd._sparse
+import skgd._training.csr
 from skgd import MiniBatchClassifier, MiniBatchRegressor
 
 SPARSE = sparse.random(60, 12, density=0.2, format="csr", random_state=0)
@@ -31,7 +31,7 @@ FORMATS = [
 def width(request, monkeypatch):
     """Let few features count as many, so that steps touch columns only."""
     if request.param == "wide":
-        monkeypatch.setattr(skgd._sparse, "NARROW", 5)
+        monkeypatch.setattr(skgd._training.csr, "NARROW", 5)
     return request.param
 
 
@@ -90,7 +90,7 @@ def test_wide_rows_that_touch_every_column_are_those_of_the_array(
     cls, optimizer, monkeypatch
 ):
     """A lazy step is the dense one where a batch leaves no column out."""
-    monkeypatch.setattr(skgd._sparse, "NARROW", 5)
+    monkeypatch.setattr(skgd._training.csr, "NARROW", 5)
     rows = DENSE / 2 + 0.1
     y = target_of(cls)
     sparsely = small(cls, **optimizer).fit(sparse.csr_array(rows), y)
@@ -103,7 +103,7 @@ def test_wide_rows_that_touch_every_column_are_those_of_the_array(
 @pytest.mark.parametrize("hidden", [(), (5,)], ids=["linear", "network"])
 def test_a_stream_of_wide_rows_goes_on_as_one_fit(cls, optimizer, hidden, monkeypatch):
     """Epochs of fit and calls of partial_fit leave the same bits, state included."""
-    monkeypatch.setattr(skgd._sparse, "NARROW", 5)
+    monkeypatch.setattr(skgd._training.csr, "NARROW", 5)
     y = target_of(cls)
     params = {**optimizer, "hidden_layer_sizes": hidden, "alpha": 0.01}
     at_once = small(cls, **params, max_iter=3).fit(SPARSE, y)
@@ -154,7 +154,7 @@ def test_float32_stays_float32(cls, width):
 @every_class
 def test_clipping_is_refused_for_wide_rows(cls, monkeypatch):
     """The sentence names the parameter and the width."""
-    monkeypatch.setattr(skgd._sparse, "NARROW", 5)
+    monkeypatch.setattr(skgd._training.csr, "NARROW", 5)
     with pytest.raises(ValueError, match=r"max_grad_norm must be None .* 12 features"):
         small(cls, max_grad_norm=1.0).fit(SPARSE, target_of(cls))
 

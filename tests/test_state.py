@@ -39,7 +39,7 @@ from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import StandardScaler
 
 import skgd
-import skgd._base
+import skgd._estimators.base
 from skgd import (
     LossCurveDisplay,
     LossSurfaceDisplay,
@@ -116,7 +116,7 @@ def test_float32_stays_float32(cls, loss, hidden, targets, params):
 def by_skops(model, tmp_path):
     """Return the estimator after a file of skops that trusts its class alone."""
     io = pytest.importorskip("skops.io")
-    ours = [f"skgd._estimators.{type(model).__name__}"]
+    ours = [f"skgd.{type(model).__name__}"]
     data = io.dumps(model)
     assert io.get_untrusted_types(data=data) == ours
     return io.loads(data, trusted=ours)
@@ -483,7 +483,7 @@ def test_a_pickle_of_another_version_is_told_once(monkeypatch):
     """With both versions; what was pickled by this one is read without a word."""
     data = pickle.dumps([small(MiniBatchRegressor).fit(X, y)] * 2)
     [model, _] = pickle.loads(data)
-    monkeypatch.setattr("skgd._versions.VERSION", "99.1")
+    monkeypatch.setattr("skgd._estimators.versions.VERSION", "99.1")
     message = rf"pickled by version {skgd.__version__} of skgd.* read by version 99\.1"
     with pytest.warns(UserWarning, match=message) as told:
         [other, same] = pickle.loads(data)
@@ -653,7 +653,7 @@ def test_a_fit_on_a_memory_map_does_not_copy_it(case):
 def test_a_stream_does_not_grow(cls, params, monkeypatch):
     """Once the curves are full, calls keep nothing: a leak is a block or more each."""
     kept = 20
-    monkeypatch.setattr(skgd._base, "_KEPT_OF_A_STREAM", kept)
+    monkeypatch.setattr(skgd._estimators.base, "_KEPT_OF_A_STREAM", kept)
     model = small(cls, **params, batch_size=None)
     classes = {} if cls is MiniBatchRegressor else {"classes": [-1, 0, 1]}
     model.partial_fit(X, TARGET[cls], **classes)
@@ -676,7 +676,7 @@ def test_a_stream_does_not_grow(cls, params, monkeypatch):
 
 def test_the_curves_of_a_stream_are_its_last_calls(monkeypatch):
     """What is dropped is the beginning; counts go on."""
-    monkeypatch.setattr(skgd._base, "_KEPT_OF_A_STREAM", 20)
+    monkeypatch.setattr(skgd._estimators.base, "_KEPT_OF_A_STREAM", 20)
     model = small(MiniBatchRegressor, record_batch_loss=True, batch_size=None)
     losses, batch_losses = [], []
     for _ in range(100):
@@ -692,7 +692,7 @@ def test_the_curves_of_a_stream_are_its_last_calls(monkeypatch):
 
 def test_a_long_stream_keeps_its_best_loss(monkeypatch):
     """best_loss_ is the lowest of all calls, also of those whose loss was dropped."""
-    monkeypatch.setattr(skgd._base, "_KEPT_OF_A_STREAM", 5)
+    monkeypatch.setattr(skgd._estimators.base, "_KEPT_OF_A_STREAM", 5)
     model = small(MiniBatchRegressor, batch_size=None)
     model.partial_fit(X, 0 * y)  # no loss at all
     for _ in range(20):

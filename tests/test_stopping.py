@@ -9,14 +9,13 @@ from math import inf, nan
 
 import pytest
 
-from skgd._stopping import (
+from skgd._machine.interrupts import INTERRUPTED, interruptible
+from skgd._training.stopping import (
     FAR_ABOVE,
-    INTERRUPTED,
     Ending,
     History,
     begin_with,
     ending_of,
-    interruptible,
     judge,
     judge_end,
 )

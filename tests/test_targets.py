@@ -11,7 +11,7 @@ from sklearn.base import clone
 from sklearn.linear_model import QuantileRegressor
 
 from skgd import MiniBatchRegressor, VectorizedGridSearchCV
-from skgd._targets import scale_of
+from skgd._training.target_scale import scale_of
 
 RNG = np.random.default_rng(0)
 N = 60

@@ -7,14 +7,9 @@ import numpy as np
 import pytest
 import torch
 
-from skgd._tensors import (
-    copied,
-    device_named,
-    new_generator,
-    threads_for,
-    to_numpy,
-    to_tensor,
-)
+from skgd._machine.devices import device_named, to_numpy, to_tensor
+from skgd._machine.generators import copied, new_generator
+from skgd._machine.threads import threads_for
 
 CPU = torch.device("cpu")
 

@@ -9,16 +9,19 @@ import torch
 import torch.nn.functional as F
 from conftest import frozen, real_devices
 
-import skgd._steps
-from skgd._activations import ACTIVATIONS
-from skgd._batches import Data, batch_sizes, rows_of_epoch
-from skgd._losses import LOSSES
-from skgd._network import arrays, initialise_, new_like, new_network, raw_prediction
-from skgd._optimizers import OPTIMIZERS, variant
-from skgd._schedules import SCHEDULES
-from skgd._stopping import FAR_ABOVE, History, judge
-from skgd._training import Models, Shared, Validation, train
-from skgd._validation import TARGETS
+import skgd._training.steps
+from skgd._equations.activations import ACTIVATIONS
+from skgd._equations.initialisers import initialise_
+from skgd._equations.losses import LOSSES
+from skgd._equations.network import arrays, new_like, new_network, raw_prediction
+from skgd._equations.optimizers import OPTIMIZERS, variant
+from skgd._equations.schedules import SCHEDULES
+from skgd._estimators.checks import TARGETS
+from skgd._training.batches import Data, batch_sizes, rows_of_epoch
+from skgd._training.hyperparameters import Shared
+from skgd._training.loop import Validation, train
+from skgd._training.models import Models
+from skgd._training.stopping import FAR_ABOVE, History, judge
 
 SHARED = Shared(
     loss="squared_error",
@@ -370,8 +373,8 @@ def test_the_validation_loss_is_that_of_torch(
     loss, oracle, at_once, weighted, monkeypatch
 ):
     """It is the weighted mean of torch's loss on held-out rows, for each model."""
-    monkeypatch.setattr("skgd._steps._HELD_OUT_AT_ONCE", at_once)
-    monkeypatch.setattr("skgd._steps._AT_THE_LEAST", 1)
+    monkeypatch.setattr("skgd._training.steps._HELD_OUT_AT_ONCE", at_once)
+    monkeypatch.setattr("skgd._training.steps._AT_THE_LEAST", 1)
     data, validation = held_out(data_of(loss, 3, weighted), stops=False)
     models, histories = trained(
         data,
@@ -603,7 +606,7 @@ def test_dropout_is_that_of_torch(monkeypatch):
         ones = torch.ones_like(mask).requires_grad_()  # else torch draws otherwise
         mask.copy_(F.dropout(ones, dropout).detach())
 
-    monkeypatch.setattr("skgd._steps._draw", draw)
+    monkeypatch.setattr("skgd._training.steps._draw", draw)
     shared = SHARED._replace(dropout=0.4, shuffle=False, max_iter=3)
     data = data_of("squared_error", 3)
     per_model = per_model_of([0, 1], alpha=[0.0] * 5)
@@ -634,13 +637,13 @@ def test_dropout_is_that_of_torch(monkeypatch):
 @pytest.mark.parametrize("own", [False, True], ids=["same masks", "masks of their own"])
 def test_dropout_drops_its_share_of_the_units(own, monkeypatch):
     """A mask is 0 as often as dropout says, anew at each step, and 1 in the mean."""
-    drawn, draw = [], skgd._steps._draw
+    drawn, draw = [], skgd._training.steps._draw
 
     def drawing(generator, dropout, mask):
         draw(generator, dropout, mask)
         drawn.append(mask.clone())
 
-    monkeypatch.setattr("skgd._steps._draw", drawing)
+    monkeypatch.setattr("skgd._training.steps._draw", drawing)
     shared = SHARED._replace(dropout=0.3, batch_size=30)
     seeds = [0, 1, 2] if own else [0]
     trained(

@@ -1,0 +1,36 @@
+"""What the displays share: the axes they draw on, and what they are given."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy.typing as npt
+
+Array = npt.NDArray[Any]
+
+
+def transform_and_model(estimator: Any) -> tuple[Any, Any]:
+    """Return what transforms the data, or None, and the model at the end."""
+    estimator = getattr(estimator, "best_estimator_", estimator)
+    if not hasattr(estimator, "steps"):
+        return None, estimator
+    return (estimator[:-1] if len(estimator) > 1 else None), estimator[-1]
+
+
+def check_choice(name: str, value: Any, choices: Any) -> None:
+    """Refuse a word that is none of those there are."""
+    if value not in choices:
+        words = ", ".join(repr(choice) for choice in choices)
+        raise ValueError(f"{name} must be one of {words}. Got {value!r}.")
+
+
+def axes_and_figure(display: str, ax: Any) -> tuple[Any, Any]:
+    """Return the axes to draw on, new ones for None, and their figure."""
+    try:
+        import matplotlib.pyplot as plt
+    except ImportError:
+        msg = f'{display} draws with matplotlib: pip install "skgd[plot]".'
+        raise ImportError(msg) from None
+    if ax is None:
+        _, ax = plt.subplots(layout="constrained")
+    return ax, ax.figure

@@ -1,0 +1,297 @@
+"""A stack of dense layers, for many models at once: initialise, forward, backward.
+
+Dimension key
+-------------
+m : models trained together (1 for a single estimator)
+i : units coming into a layer
+o : units going out of it
+b : samples in the mini-batch
+f : folds of models, where not all see the same batch
+c : the models of a fold; they lie side by side, so (f, c) is a view of m
+
+Three arrays take part in the products of a layer: its weights ``w`` (moi), its input
+``x`` (mib) and its output (mob). The forward pass contracts the first two; the gradient
+of either one contracts the other with the gradient of the output. The first layer's
+input is (ib) where all models see the same batch, and (fib) where those of a fold do.
+
+``forward`` and ``backward`` return calls (see ``contraction``) and the arrays that
+these fill: the equations are bound to their arrays once, and replayed at every step.
+
+What another room knows better is handed in as an array that it fills before each step:
+the masks of dropout, which need a generator, and the first layer's output where the
+data are no (ib) array.
+"""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from itertools import pairwise
+from math import ceil, prod
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from skgd._equations.activations import Activation
+from skgd._equations.contraction import Call, contraction
+
+# Arrays start at multiples of so many elements: products of others are slower.
+_ALIGNMENT = 16
+
+# Rows predicted at once by a network, so that the arrays of its layers fit a cache.
+_ROWS_AT_ONCE = 4096
+
+
+class Layer(NamedTuple):
+    """The parameters of one dense layer, or anything of their shapes."""
+
+    w: Tensor  # (m, o, i)
+    bias: Tensor | None  # (m, o)
+
+
+class Network(NamedTuple):
+    """The layers as views of one vector, so that an update is one call at any depth.
+
+    Gradients and the arrays that optimizers keep are networks too. All the weights come
+    first, so ``flat[:n_weights]`` is what a penalty sees. An array lies in one piece
+    for all models, as the products of many models need it.
+    """
+
+    flat: Tensor
+    n_weights: int
+    layers: list[Layer]
+    columns_first: bool = (
+        False  # whether the first w lies as (i, m, o): see first_layer
+    )
+
+
+def new_network(
+    n_models: int,
+    sizes: Sequence[int],
+    fit_intercept: bool,
+    like: Tensor,
+    *,
+    columns_first: bool = False,
+) -> Network:
+    """Return a network of zeros; ``sizes`` are the units, from inputs to outputs."""
+    pairs = list(pairwise(sizes))
+    shapes: list[tuple[int, ...]] = [(n_models, o, i) for i, o in pairs]
+    if fit_intercept:
+        shapes += [(n_models, o) for _, o in pairs]
+    lengths = [ceil(prod(shape) / _ALIGNMENT) * _ALIGNMENT for shape in shapes]
+    flat = like.new_zeros(sum(lengths))
+    views = [
+        part[: prod(shape)].view(shape)
+        for part, shape in zip(flat.split_with_sizes(lengths), shapes, strict=True)
+    ]
+    if columns_first:
+        views[0] = views[0].view(sizes[0], n_models, sizes[1]).permute(1, 2, 0)
+    n_layers = len(pairs)
+    biases: list[Tensor | None] = [*views[n_layers:]] or [None] * n_layers
+    layers = [Layer(w, bias) for w, bias in zip(views, biases, strict=False)]
+    return Network(flat, sum(lengths[:n_layers]), layers, columns_first)
+
+
+def new_like(
+    network: Network, n_models: int | None = None, dtype: torch.dtype | None = None
+) -> Network:
+    """Return a network of zeros of the same sizes; models or dtype may be others."""
+    w, bias = network.layers[0]
+    sizes = [w.shape[2]] + [w.shape[1] for w, _ in network.layers]
+    like = network.flat.new_empty(0, dtype=dtype)
+    return new_network(
+        n_models or w.shape[0],
+        sizes,
+        bias is not None,
+        like,
+        columns_first=network.columns_first,
+    )
+
+
+def arrays(network: Network) -> list[Tensor]:
+    """Return the weights and biases of all layers; their first axis is m."""
+    return [array for layer in network.layers for array in layer if array is not None]
+
+
+def by_fold(array: Tensor, n_folds: int) -> Tensor:
+    """Return a view (f, c, ...) of an array (m, ...), the models of a fold together."""
+    return array.view(n_folds, -1, *array.shape[1:])
+
+
+def finite(network: Network) -> list[bool]:
+    """Return which models have finite parameters only."""
+    if torch.isfinite(network.flat.sum()):  # a sum may overflow, so look again
+        return [True] * len(network.layers[0].w)
+    each = [torch.isfinite(array).flatten(1).all(1) for array in arrays(network)]
+    return torch.stack(each).all(0).tolist()
+
+
+def first_segment(network: Network) -> int:
+    """Return how many elements of the flat vector belong to the first layer's w."""
+    return ceil(network.layers[0].w.numel() / _ALIGNMENT) * _ALIGNMENT
+
+
+def take(network: Network, models: Tensor) -> Network:
+    """Return a network of the given models only."""
+    taken = new_like(network, len(models))
+    for new, old in zip(arrays(taken), arrays(network), strict=True):
+        torch.index_select(old, 0, models, out=new)
+    return taken
+
+
+def put_(network: Network, models: Tensor, values: Network) -> None:
+    """Write the models of ``values`` into the given places of the network."""
+    for old, new in zip(arrays(network), arrays(values), strict=True):
+        old.index_copy_(0, models, new)
+
+
+class Hidden(NamedTuple):
+    """The arrays (mob) of a hidden layer."""
+
+    z: Tensor  # the sum, or h where the activation does not keep the sum
+    h: Tensor  # the value
+    mask: Tensor | None  # what the next layer gets of h is h times this; (fob) or (ob)
+
+
+class Forward(NamedTuple):
+    """A forward pass bound to its arrays: all that the backward pass needs of it."""
+
+    calls: list[Call]
+    inputs: list[Tensor | None]  # of every layer; None where its output was handed in
+    hidden: list[Hidden]
+    z: Tensor  # the prediction (mob)
+
+
+def forward(
+    layers: Sequence[Layer],
+    x: Tensor | None,
+    activation: Activation,
+    masks: Sequence[Tensor | None] = (),
+    first: Tensor | None = None,
+) -> Forward:
+    """Return the calls of the forward pass, and the arrays that they fill.
+
+    ``x`` is (ib), one batch for all models, or (fib), a batch for each fold. Where it
+    is None, ``first`` is the output (mob) of the first layer, and is overwritten.
+    ``masks`` is empty, or has an array (ob) or (fob) for each hidden layer: zero where
+    a unit is dropped, and 1 / (1 - p) elsewhere.
+    """
+    calls: list[Call] = []
+    inputs: list[Tensor | None] = [x]
+    hidden: list[Hidden] = []
+    if x is not None:
+        z = _output(layers[0], x, calls)
+    elif first is not None:
+        z = first
+    else:
+        raise ValueError("forward needs x, or the first layer's output. Got neither.")
+    masks = masks or [None] * (len(layers) - 1)
+    for layer, mask in zip(layers[1:], masks, strict=True):
+        h = torch.empty_like(z) if activation.keeps_sum else z
+        calls += activation.value(z, h)
+        hidden.append(Hidden(z, h, mask))
+        x = h
+        if mask is not None:
+            x = torch.empty_like(h)
+            calls.append(_masked(h, mask, x))
+        inputs.append(x)
+        z = _output(layer, x, calls)
+    return Forward(calls, inputs, hidden, z)
+
+
+def _masked(h: Tensor, mask: Tensor, out: Tensor) -> Call:
+    """Return the call that writes h times its mask; models of a fold share theirs."""
+    if mask.ndim == 2:
+        return partial(torch.mul, h, mask, out=out)
+    f = len(mask)
+    return partial(torch.mul, by_fold(h, f), mask.unsqueeze(1), out=by_fold(out, f))
+
+
+def _output(layer: Layer, x: Tensor, calls: list[Call]) -> Tensor:
+    """Return the array of a layer's output, and add the call that fills it."""
+    w, bias = layer
+    z = w.new_empty(w.shape[0], w.shape[1], x.shape[-1])
+    plus = None if bias is None else bias.unsqueeze(2)
+    if x.ndim == 2:
+        calls.append(contraction("moi,ib->mob", w, x, out=z, plus=plus))
+    elif len(x) == len(w):
+        calls.append(contraction("moi,mib->mob", w, x, out=z, plus=plus))
+    else:
+        w, out = by_fold(w, len(x)), by_fold(z, len(x))
+        plus = None if plus is None else by_fold(plus, len(x))
+        calls.append(contraction("fcoi,fib->fcob", w, x, out=out, plus=plus))
+    return z
+
+
+def _gradient(dz: Tensor, x: Tensor, dw: Tensor) -> Call:
+    """Return the call that fills the gradient of a layer's weights."""
+    if x.ndim == 2:
+        return contraction("mob,ib->moi", dz, x, out=dw)
+    if len(x) == len(dw):
+        return contraction("mob,mib->moi", dz, x, out=dw)
+    dz, dw = by_fold(dz, len(x)), by_fold(dw, len(x))
+    return contraction("fcob,fib->fcoi", dz, x, out=dw)
+
+
+class Backward(NamedTuple):
+    """A backward pass bound to its arrays."""
+
+    calls: list[Call]
+    dz: Tensor  # the gradient of the first layer's output (mob)
+
+
+def backward(
+    dz: Tensor,
+    passed: Forward,
+    layers: Sequence[Layer],
+    gradients: Sequence[Layer],
+    activation: Activation,
+) -> Backward:
+    """Return the calls that fill the gradients of all layers, given that of z (mob).
+
+    ``dz`` is the gradient of a mean over the batch, so the sums over b are final here.
+    The weights of a first layer that was computed elsewhere get their gradient there.
+    """
+    ones = dz.new_ones(dz.shape[2])  # a sum over b is a product: faster than torch.sum
+    calls: list[Call] = []
+    for n in reversed(range(len(layers))):
+        x, (dw, dbias) = passed.inputs[n], gradients[n]
+        if x is not None:
+            calls.append(_gradient(dz, x, dw))
+        if dbias is not None:
+            calls.append(contraction("mob,b->mo", dz, ones, out=dbias))
+        if n > 0:  # the data need no gradient
+            z, h, mask = passed.hidden[n - 1]
+            dx, derivative = torch.empty_like(h), torch.empty_like(h)
+            calls.append(contraction("moi,mob->mib", layers[n].w, dz, out=dx))
+            if mask is not None:
+                calls.append(_masked(dx, mask, dx))
+            calls += activation.derivative(z, h, derivative)
+            calls.append(partial(dx.mul_, derivative))
+            dz = dx  # the units of this input are the outputs of layer n - 1
+    return Backward(calls, dz)
+
+
+def raw_prediction(
+    layers: Sequence[Layer],
+    x: Any,
+    activation: Activation,
+    first: Callable[[Any], Tensor] | None = None,
+) -> Tensor:
+    """Return the prediction z (mon) for all rows of x (ni), before the inverse link.
+
+    Where x is no tensor, ``first`` computes the first layer's output (mob) of some of
+    its rows, ``x[start:stop]``.
+    """
+    n_samples = x.shape[0]
+    n_rows = n_samples if len(layers) == 1 else _ROWS_AT_ONCE
+    parts = []
+    for start in range(0, n_samples, n_rows):
+        rows = x[start : start + n_rows]
+        if first is None:
+            passed = forward(layers, rows.mT, activation)
+        else:
+            passed = forward(layers, None, activation, first=first(rows))
+        for call in passed.calls:
+            call()
+        parts.append(passed.z)
+    return parts[0] if len(parts) == 1 else torch.cat(parts, dim=2)

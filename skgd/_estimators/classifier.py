@@ -1,0 +1,705 @@
+"""MiniBatchClassifier: its parameters, labels, predictions.
+
+What it shares with the regressor is in ``base``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import wraps
+from math import nan
+from types import MethodType
+from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from numpy.typing import ArrayLike
+from sklearn.base import ClassifierMixin
+from sklearn.utils import Tags, column_or_1d
+from sklearn.utils.class_weight import compute_class_weight, compute_sample_weight
+from sklearn.utils.multiclass import check_classification_targets, type_of_target
+from torch import Tensor
+
+from skgd._estimators.base import _Examples, _MiniBatchBase, of_one_state
+from skgd._estimators.checks import (
+    check_any_counts,
+    check_class_weight,
+    check_classes,
+    check_indicators,
+    check_labels,
+    check_weights,
+    distinct_labels,
+    places_of,
+)
+from skgd._estimators.inputs import labels_like_input, like_input, on_host
+from skgd._machine.devices import to_numpy
+from skgd._machine.errors import in_the_words
+from skgd._machine.modes import numpy_as_usual
+from skgd._training.target_scale import TargetScale
+
+Array = npt.NDArray[Any]
+
+
+class _OfProbabilities:
+    """A method that is there only with a loss that has probabilities.
+
+    The error says why it is not; of scikit-learn's ``available_if``, the cause does.
+    """
+
+    def __init__(self, method: Callable[..., Any]) -> None:
+        @wraps(method)
+        def checked(classifier: Any, *args: Any, **kwargs: Any) -> Any:
+            self._check(classifier)
+            return method(classifier, *args, **kwargs)
+
+        self._checked = checked
+        self.__doc__ = method.__doc__
+
+    def __get__(self, classifier: Any, owner: Any = None) -> Callable[..., Any]:
+        if classifier is None:
+            return self._checked
+        self._check(classifier)
+        return MethodType(self._checked, classifier)
+
+    def _check(self, classifier: Any) -> None:
+        loss = classifier.loss  # whatever it is: nothing has been checked yet
+        if isinstance(loss, str) and loss in ("log_loss", "modified_huber"):
+            return
+        msg = (
+            f"{type(classifier).__name__} has no {self._checked.__name__} with loss="
+            f"{classifier.loss!r}, which has no probabilities; use loss='log_loss' or "
+            "'modified_huber', or sklearn.calibration.CalibratedClassifierCV."
+        )
+        raise AttributeError(msg)
+
+
+class MiniBatchClassifier(ClassifierMixin, _MiniBatchBase):
+    """Classification by mini-batch gradient descent, by a linear model or a network.
+
+    What is minimised, over all weights w of the model f, is
+
+        J(w) = mean_n( s_n loss(y_n, f(x_n)) )
+               + alpha * ( (1 - l1_ratio)/2 |w|_2^2 + l1_ratio |w|_1 )
+
+    where s_n is the sample weight of row n divided by the mean of all, and intercepts
+    are free of the penalty. Each step follows the gradient of the first term over a
+    mini-batch, and shrinks the weights as the second one asks.
+
+    Parameters
+    ----------
+    loss : str, default="log_loss"
+        What is minimised. "log_loss" is minus the log-likelihood: of one sigmoid output
+        for two classes or for each of several labels, of softmax outputs for more
+        classes. "hinge" (a linear support vector machine), "squared_hinge",
+        "modified_huber" and "perceptron" are SGDClassifier's: one output for two
+        classes, for more the sum over one against the rest. "log_loss" and
+        "modified_huber" have probabilities.
+    hidden_layer_sizes : tuple of int, or int, default=()
+        Units of each hidden layer, each at least 1. Empty, the model is linear; more
+        and larger layers fit more complicated functions.
+    activation : {"elu", "gelu", "identity", "leaky_relu", "logistic", "mish", \
+            "relu", "selu", "silu", "softplus", "tanh"}, default="relu"
+        What every hidden unit does to its sum. Without hidden layers it has no effect.
+    negative_slope : float in [0, 1], default=0.01
+        Slope of "leaky_relu" below zero: 0 is "relu", 1 is "identity".
+    init : str, default="auto"
+        How the weights of a network are drawn: with variance 2 / (in + out), "glorot",
+        2 / in, "he", or 1 / in, "lecun", for a layer of so many units, each followed by
+        "_uniform" or "_normal". "auto" is "lecun_normal" for the hidden layers of
+        "selu", and "glorot_uniform" for all others. A linear model starts at zero, or
+        for numbers at their mean.
+    dropout : float in [0, 1), default=0.0
+        Share of the hidden units that sit out a step, drawn at random, while the others
+        count for more. A larger one keeps a network from relying on single units.
+        Predictions are made with all of them.
+    fit_intercept : bool, default=True
+        Whether every layer has a bias. False leaves out all of them.
+    optimizer : {"adam", "adamw", "adagrad", "rmsprop", "sgd"}, default="adam"
+        How a gradient becomes a step. "sgd" subtracts ``lr`` times the gradient: plain
+        mini-batch gradient descent, and with ``momentum`` its accelerated form. The
+        others give every weight a step of its own, whatever the scale of its feature:
+        "adam" one of about ``lr`` at the most, "rmsprop" likewise after a few longer
+        ones, "adagrad" a shorter one the longer it trains. "adamw" is Adam with weights
+        that shrink by ``lr * alpha`` a step instead of descending the penalty; it stays
+        where a network fits every row, from where Adam with a penalty jumps away at
+        times.
+    lr : float > 0 or "auto", default="auto"
+        Learning rate, the size of a step. A larger one learns faster; too large a one
+        diverges with "sgd" and wavers around the minimum with "adam". "auto" is 0.05
+        for a linear model, unless it is trained by "sgd", and 0.01 otherwise.
+    lr_schedule : str or callable, default="adaptive"
+        How the learning rate changes with the steps t = 1, 2, ... "constant" does not.
+        "invscaling" is ``lr / t ** power_t``. "optimal" is Bottou's
+        ``1 / (alpha * (t_0 + t - 1))``, whatever ``lr`` is. "adaptive" divides by 5
+        when training would have stopped for want of progress, and stops at 1e-6.
+        "cosine" falls to zero, and "one_cycle" rises to ``lr`` before it falls, over
+        ``max_iter`` epochs: every ``fit`` runs through the whole curve, a warm start
+        too, while the other schedules go on from the steps that there were. "step"
+        multiplies by ``decay`` every ``decay_every`` epochs. A call of ``partial_fit``
+        counts as an epoch, and goes on wherever the schedule is. A callable gives for t
+        what ``lr`` is multiplied by; it is called ahead of the steps, and more than
+        once.
+    power_t : float >= 0, default=0.5
+        Exponent of "invscaling"; a larger one slows down sooner.
+    decay : float in (0, 1], default=0.1
+        Factor of "step"; a smaller one slows down more.
+    decay_every : int >= 1, default=30
+        Epochs between two such falls.
+    warmup_steps : int >= 0, default=0
+        Steps over which the learning rate rises in a straight line, with any schedule;
+        more of them make a gentler start.
+    momentum : float in [0, 1), default=0.0
+        Share of the last step's velocity that "sgd" keeps: a larger one runs faster
+        along directions that do not change. The step grows up to
+        ``lr / (1 - momentum)``.
+    nesterov : bool, default=False
+        Whether momentum looks ahead (Nesterov's). Without ``momentum``, no effect.
+    beta_1 : float in [0, 1), default=0.9
+        Decay of Adam's mean of gradients; a larger one averages over more steps.
+    beta_2 : float in [0, 1), default=0.999
+        Decay of the mean of squared gradients, of Adam and "rmsprop"; likewise.
+    epsilon : float > 0, default=1e-8
+        Added to the root of the mean square, or sum of squares, of gradients; a larger
+        one shortens the steps of weights with small gradients. No effect with "sgd".
+    max_grad_norm : float > 0 or None, default=None
+        Length to which a longer gradient of the loss, over all layers, is cut in each
+        step. A smaller one tames outliers, and may slow the learning. None cuts none.
+    average : bool or int >= 0, default=False
+        Whether the model that predicts is the mean of the weights over the steps, which
+        wavers less than the last ones: from the first step (True) or from this one on.
+        Switched on between calls, it begins there; off, the last weights predict again.
+    alpha : float >= 0, default=1e-4
+        Strength of the penalty on the weights; intercepts are free of it. A larger one
+        gives smaller weights. It does not depend on ``batch_size``.
+    l1_ratio : float in [0, 1], default=0.0
+        Share of the L1 norm in the penalty: 0 is L2 alone, 1 is L1 alone, whose weights
+        become exactly zero, more of them the larger ``alpha`` is. The noise of small
+        batches keeps many of them a little off zero; whole batches do not, but for some
+        with "hinge" and "perceptron": the gradient of these jumps, whatever the batch.
+    class_weight : dict or "balanced", default=None
+        What the rows of every class count, by label, times their sample weight. A
+        larger one makes the class be predicted more. "balanced" makes all classes count
+        alike. None counts all rows alike. For several labels, a list of dicts, one for
+        each.
+    batch_size : int >= 1 or None, default=32
+        Rows of a mini-batch. None is the whole training set (batch gradient descent), 1
+        is stochastic gradient descent. A larger one makes fewer, less noisy steps an
+        epoch. More than there are rows means all of them; ``fit`` warns of it.
+    last_batch : {"keep", "drop", "fill"}, default="keep"
+        What happens to the rows that remain where ``batch_size`` does not divide their
+        number: they make a short batch with its own mean, are left out of the epoch, or
+        are topped up with rows drawn at random from the whole training set.
+    shuffle : bool, default=True
+        Whether the rows are put in a new order for every epoch.
+    max_iter : int >= 1, default=200
+        Passes over the training data (epochs), at the most; more of them come nearer to
+        the minimum.
+    max_time : float > 0 or None, default=None
+        Seconds after which ``fit`` ends, at a whole step; with more of them it trains
+        for longer. None sets no limit.
+    tol : float >= 0 or None, default=1e-3
+        Training stops when the objective has not fallen by more than this, on the scale
+        that training sees, for ``n_iter_no_change`` epochs in a row; with
+        ``early_stopping``, when the held-out rows do no better. A larger one stops
+        sooner. None trains for ``max_iter`` epochs.
+    n_iter_no_change : int >= 1, default=5
+        Epochs without improvement to wait for; a larger one is more patient.
+    early_stopping : bool, default=False
+        Whether rows are held out, the model is judged by them after every epoch, and
+        ``fit`` ends with the weights that did best. Not with ``partial_fit``.
+    validation_fraction : float in (0, 1), default=0.1
+        Share of the rows that ``early_stopping`` holds out, of every class alike,
+        unless ``fit`` is given others. A larger one judges better, and leaves fewer
+        rows to learn from.
+    scoring : str, callable or None, default=None
+        What the held-out rows are judged by: any scorer of scikit-learn, the score of
+        the estimator (None), or the loss ("loss"), which tells more on a few rows.
+        Equal scores are told apart by the loss. A callable gets the estimator, rows and
+        targets, and their ``sample_weight`` if it has an argument of this name; what
+        takes no weights counts all rows alike.
+    warm_start : bool, default=False
+        Whether ``fit`` goes on from the last one: weights, optimizer state, step count,
+        random stream, and the split of the rows. Otherwise it starts anew. Another
+        optimizer begins with a state of its own.
+    record_batch_loss : bool, default=False
+        Whether ``batch_loss_curve_`` keeps the loss of every step.
+    random_state : int, RandomState instance or None, default=None
+        Seed of the initial weights, the order of the rows, what is topped up, dropped
+        out and held out. An int gives the same result at every call, None a new one;
+        ``numpy.random.seed`` has no effect.
+    device : {"auto", "cpu", "cuda", "cuda:N", "mps"}, default="auto"
+        Where to compute. "auto" is CUDA if there is one, else the CPU. A tensor X is
+        computed with where it is.
+    dtype : {"float32", "float64"} or None, default=None
+        Precision of the computation. None is that of X: float32 stays float32, all
+        else becomes float64.
+    verbose : bool or int, default=False
+        Whether to print a line an epoch: which of how many, the objective, loss and
+        score of held-out rows, and the seconds so far. In a search, its own ``verbose``
+        counts.
+
+    Attributes
+    ----------
+    coef_ : ndarray of shape (1, n_features) or (n_classes, n_features)
+        Weights of a linear model; a single row, for ``classes_[1]``, if there are two
+        classes.
+    intercept_ : ndarray of shape (1,) or (n_classes,)
+        Its intercept; zeros without ``fit_intercept``.
+    coefs_ : list of ndarray of shape (units in, units out)
+        Weights of every layer, of a network.
+    intercepts_ : list of ndarray of shape (units out,)
+        Biases of every layer, of a network; zeros without ``fit_intercept``.
+    classes_ : ndarray of shape (n_classes,)
+        The labels, sorted.
+    n_iter_ : int
+        Epochs trained, ``partial_fit`` and warm starts included; one that was cut short
+        counts.
+    t_ : int
+        Steps taken, that is, updates of the weights.
+    loss_curve_ : list of float
+        The objective, one number an epoch: the mean of the losses of the batches, each
+        taken before its step, plus the penalty at the start of the epoch. That of an
+        epoch cut short is of the batches it had. Of a stream of ``partial_fit``, this
+        curve and the others keep the last 1,000 at the least.
+    loss_ : float
+        The last of them.
+    best_loss_ : float
+        The lowest of all epochs.
+    validation_loss_curve_ : list of float
+        Mean loss of the held-out rows after every epoch, without the penalty.
+    validation_scores_ : list of float
+        Their score after every epoch. Only with ``early_stopping`` by a score.
+    best_validation_score_ : float
+        The highest of the last such fit, that of the weights it kept.
+    best_iter_ : int
+        The epoch, counted from 1, after which the weights that ``early_stopping`` kept
+        did best; 0 if those that training began with did.
+    step_curve_ : list of int
+        Steps taken at the end of every epoch.
+    time_curve_ : list of float
+        Seconds of training at the end of every epoch.
+    batch_loss_curve_ : ndarray of shape (n_steps,)
+        Mean loss of every batch before its step, without the penalty: of the steps
+        taken with ``record_batch_loss``.
+    n_features_in_ : int
+        Features seen in ``fit``.
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Their names. Only if X had names, all of them strings.
+
+    See Also
+    --------
+    MiniBatchRegressor : The same for numeric targets.
+
+    Notes
+    -----
+    In the terms of scikit-learn, with n rows, or weights that sum to n, the same
+    objective is minimised at ``alpha = 1 / (c n)`` by ``LogisticRegression(C=c)``, by
+    ``LinearSVC(C=c)`` of the same loss, but for a penalty on its intercept, and with
+    loss="hinge" and two classes by ``SVC(kernel="linear", C=c)``.
+
+    ``SGDClassifier`` has the same ``alpha``, and ``lr`` for ``eta0``: its steps are
+    those of ``batch_size=1`` and ``optimizer="sgd"``. ``MLPClassifier`` divides its
+    ``alpha`` by the rows of a batch, and has ``lr`` for ``learning_rate_init``.
+
+    References
+    ----------
+    Bottou, Curtis and Nocedal, "Optimization methods for large-scale machine learning",
+    SIAM Review 60 (2018), https://arxiv.org/abs/1606.04838.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from sklearn.pipeline import make_pipeline
+    >>> from sklearn.preprocessing import StandardScaler
+    >>> from skgd import MiniBatchClassifier
+    >>> X, y = load_digits(return_X_y=True)
+    >>> classifier = MiniBatchClassifier(hidden_layer_sizes=(32,), random_state=0)
+    >>> model = make_pipeline(StandardScaler(), classifier).fit(X[:1200], y[:1200])
+    >>> round(model.score(X[1200:], y[1200:]), 1)
+    0.9
+    """
+
+    __module__ = "skgd"  # its name in pickles and in what is printed
+
+    _multilabel_: bool
+    _losses = ("log_loss", "hinge", "squared_hinge", "modified_huber", "perceptron")
+
+    def __init__(
+        self,
+        *,
+        loss: str = "log_loss",
+        hidden_layer_sizes: Sequence[int] = (),
+        activation: str = "relu",
+        negative_slope: float = 0.01,
+        init: str = "auto",
+        dropout: float = 0.0,
+        fit_intercept: bool = True,
+        optimizer: str = "adam",
+        lr: float | str = "auto",
+        lr_schedule: str | Callable[[int], float] = "adaptive",
+        power_t: float = 0.5,
+        decay: float = 0.1,
+        decay_every: int = 30,
+        warmup_steps: int = 0,
+        momentum: float = 0.0,
+        nesterov: bool = False,
+        beta_1: float = 0.9,
+        beta_2: float = 0.999,
+        epsilon: float = 1e-8,
+        max_grad_norm: float | None = None,
+        average: bool | int = False,
+        alpha: float = 1e-4,
+        l1_ratio: float = 0.0,
+        class_weight: Mapping[Any, float] | str | None = None,
+        batch_size: int | None = 32,
+        last_batch: str = "keep",
+        shuffle: bool = True,
+        max_iter: int = 200,
+        max_time: float | None = None,
+        tol: float | None = 1e-3,
+        n_iter_no_change: int = 5,
+        early_stopping: bool = False,
+        validation_fraction: float = 0.1,
+        scoring: str | Callable[..., float] | None = None,
+        warm_start: bool = False,
+        record_batch_loss: bool = False,
+        random_state: int | np.random.RandomState | None = None,
+        device: str = "auto",
+        dtype: str | None = None,
+        verbose: bool | int = False,
+    ) -> None:
+        self.loss = loss
+        self.hidden_layer_sizes = hidden_layer_sizes
+        self.activation = activation
+        self.negative_slope = negative_slope
+        self.init = init
+        self.dropout = dropout
+        self.fit_intercept = fit_intercept
+        self.optimizer = optimizer
+        self.lr = lr
+        self.lr_schedule = lr_schedule
+        self.power_t = power_t
+        self.decay = decay
+        self.decay_every = decay_every
+        self.warmup_steps = warmup_steps
+        self.momentum = momentum
+        self.nesterov = nesterov
+        self.beta_1 = beta_1
+        self.beta_2 = beta_2
+        self.epsilon = epsilon
+        self.max_grad_norm = max_grad_norm
+        self.average = average
+        self.alpha = alpha
+        self.l1_ratio = l1_ratio
+        self.class_weight = class_weight
+        self.batch_size = batch_size
+        self.last_batch = last_batch
+        self.shuffle = shuffle
+        self.max_iter = max_iter
+        self.max_time = max_time
+        self.tol = tol
+        self.n_iter_no_change = n_iter_no_change
+        self.early_stopping = early_stopping
+        self.validation_fraction = validation_fraction
+        self.scoring = scoring
+        self.warm_start = warm_start
+        self.record_batch_loss = record_batch_loss
+        self.random_state = random_state
+        self.device = device
+        self.dtype = dtype
+        self.verbose = verbose
+
+    @numpy_as_usual
+    def partial_fit(
+        self,
+        X: ArrayLike,
+        y: ArrayLike,
+        classes: ArrayLike | None = None,
+        sample_weight: ArrayLike | None = None,
+    ) -> Self:
+        """Pass once over the given rows, in mini-batches.
+
+        Weights, optimizer state, step count and random stream go on from the last call.
+        Fewer rows than ``batch_size`` are one batch. To a schedule of the learning rate
+        a call counts as an epoch, however many rows it has: "cosine" and "one_cycle"
+        are laid out over ``max_iter`` calls, or what a ``fit`` has left of them, and
+        stay at their last rate, of about zero, from then on. ``max_iter`` has no other
+        effect, and ``max_time``, ``tol`` and ``warm_start`` have none.
+
+        Any number of threads may predict meanwhile, each by the model of before the
+        call or of after it. But only one at a time may learn: of several that do, the
+        last one to end leaves what it has learned, and the others leave nothing.
+
+        Parameters
+        ----------
+        X : array-like, sparse matrix or tensor of shape (n_samples, n_features)
+            The next rows of the stream.
+        y : array-like of shape (n_samples,)
+            Their labels.
+        classes : array-like of shape (n_classes,), default=None
+            All labels that the stream will hold. Needed in the first call, and the same
+            in later ones if given again.
+        sample_weight : array-like of shape (n_samples,), default=None
+            What each row counts, 0 or more, used as given: the mean over the whole
+            stream is unknown. Where no row counts, no step is taken; before the first
+            step, that notes no more than the classes and the columns of X.
+
+        Returns
+        -------
+        self : object
+            The estimator.
+
+        Raises
+        ------
+        ValueError
+            If the rows are refused, a label is not among the classes, or the weights or
+            the loss overflow or explode. The estimator is then as it was before.
+        """
+        self._check_stream()
+        if isinstance(self.class_weight, str) and self.class_weight == "balanced":
+            msg = (
+                "class_weight='balanced' is not supported by partial_fit, which does "
+                "not see how many rows each class will have; pass as class_weight a "
+                "dict of what sklearn.utils.class_weight.compute_class_weight("
+                "'balanced', classes=classes, y=y) returns for a sample of y."
+            )
+            raise ValueError(msg)
+        shape = getattr(y, "shape", None) or np.shape(y)
+        several_labels = len(shape) == 2 and shape[1] > 1
+        if classes is None and not hasattr(self, "classes_") and not several_labels:
+            raise ValueError("classes must be passed on the first call to partial_fit.")
+        classes = on_host("classes", classes)
+        return self._partial_fit(X, y, classes, sample_weight)
+
+    @of_one_state
+    def decision_function(self, X: ArrayLike) -> Array:
+        """Return the raw predictions, before the sigmoid or softmax.
+
+        Parameters
+        ----------
+        X : array-like, sparse matrix or tensor of shape (n_samples, n_features)
+            Rows to predict.
+
+        Returns
+        -------
+        scores : ndarray of shape (n_samples,) or (n_samples, n_outputs)
+            With two classes, a single score, positive for ``classes_[1]``; else one for
+            every class or label.
+        """
+        z = like_input(self._raw_prediction(X)[0], X)
+        return z[0] if self._has_one_score(z) else z.T
+
+    @of_one_state
+    def predict(self, X: ArrayLike) -> Array:
+        """Predict the labels.
+
+        Parameters
+        ----------
+        X : array-like, sparse matrix or tensor of shape (n_samples, n_features)
+            Rows to predict.
+
+        Returns
+        -------
+        y : ndarray of shape (n_samples,) or (n_samples, n_labels)
+            The label of the highest score for each row; or 0 and 1 for each of several
+            labels.
+        """
+        z = self._raw_prediction(X)[0]
+        if self._multilabel_:
+            return labels_like_input(to_numpy(z.T > 0).astype(np.int64), X)
+        places = z[0] > 0 if self._has_one_score(z) else z.argmax(dim=0)
+        return labels_like_input(self.classes_[to_numpy(places).astype(np.intp)], X)
+
+    def score(
+        self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None
+    ) -> float:
+        """Return the accuracy of the predictions.
+
+        Parameters
+        ----------
+        X : array-like, sparse matrix or tensor of shape (n_samples, n_features)
+            Rows to predict.
+        y : array-like of shape (n_samples,) or (n_samples, n_labels)
+            Their labels.
+        sample_weight : array-like of shape (n_samples,), default=None
+            What each row counts.
+
+        Returns
+        -------
+        score : float
+            The share of rows whose label, or all of whose labels, are predicted.
+        """
+        return self._score_by(super().score, X, y, sample_weight)
+
+    @_OfProbabilities
+    @of_one_state
+    def predict_proba(self, X: ArrayLike) -> Array:
+        """Return the probability of every class, or of each of several labels.
+
+        Only with loss="log_loss" or "modified_huber".
+
+        Parameters
+        ----------
+        X : array-like, sparse matrix or tensor of shape (n_samples, n_features)
+            Rows to predict.
+
+        Returns
+        -------
+        probabilities : ndarray of shape (n_samples, n_classes) or (n_samples, n_labels)
+            Columns in the order of ``classes_``.
+        """
+        return like_input(self._probabilities(self._class_predictions(X)).T, X)
+
+    @_OfProbabilities
+    @of_one_state
+    def predict_log_proba(self, X: ArrayLike) -> Array:
+        """Return the logarithm of the probabilities, exact near 0 and 1.
+
+        Only with loss="log_loss" or "modified_huber".
+
+        Parameters
+        ----------
+        X : array-like, sparse matrix or tensor of shape (n_samples, n_features)
+            Rows to predict.
+
+        Returns
+        -------
+        log_probabilities : ndarray of shape (n_samples, n_classes)
+            Columns in the order of ``classes_``.
+        """
+        z = self._class_predictions(X)
+        if self._is_one_against_rest():
+            log_p = self._probabilities(z).log()
+        else:
+            log_inverse_link = self._loss(z.shape[1]).log_inverse_link
+            assert log_inverse_link is not None  # both losses have one
+            log_p = log_inverse_link(z)[0]
+        return like_input(log_p.T, X)
+
+    def _probabilities(self, z: Tensor) -> Tensor:
+        """Return the probability of every class or label, (o, n)."""
+        inverse_link = self._loss(z.shape[1]).inverse_link
+        assert inverse_link is not None  # both losses with probabilities have one
+        p = inverse_link(z)[0]
+        if not self._is_one_against_rest():
+            return p
+        total = p.sum(0)  # where all of them are 0, all classes are alike
+        return torch.where(total > 0, p / total, 1 / len(p))
+
+    def _is_one_against_rest(self) -> bool:
+        """Return whether the probabilities of the outputs need not add up to 1."""
+        several = len(self.classes_) > 2 and not self._multilabel_
+        return several and self.loss != "log_loss"
+
+    def _class_predictions(self, X: ArrayLike) -> Tensor:
+        """Return a raw prediction for every class or label, (1, o, n)."""
+        z = self._raw_prediction(X)
+        if self._has_one_score(z[0]):  # sigmoid(-z) is 1 - sigmoid(z), and exact
+            return torch.cat([-z, z], dim=1)
+        return z
+
+    def _has_one_score(self, z: Tensor | Array) -> bool:
+        """Return whether two classes share the one score of z, (o, n)."""
+        return len(z) == 1 and not self._multilabel_
+
+    def _encode(
+        self, y: Array, classes: ArrayLike | None, dtype: Any
+    ) -> tuple[Array, Array]:
+        multilabel = y.ndim == 2 and type_of_target(y) == "multilabel-indicator"
+        if getattr(self, "_multilabel_", multilabel) != multilabel:
+            kinds = ["one label a row", "several labels a row"]
+            msg = (
+                f"y must hold {kinds[self._multilabel_]}, as in the first call. Got "
+                f"{kinds[multilabel]}."
+            )
+            raise ValueError(msg)
+        if multilabel:
+            check_indicators(y, classes)
+            labels, targets, named = y, y.T, np.arange(y.shape[1])
+        else:
+            labels = y if y.ndim == 1 else column_or_1d(y, warn=True)
+            known: Array | None = getattr(self, "classes_", None)
+            if known is not None and (
+                classes is None or np.array_equal(classes, known)
+            ):
+                places = places_of(labels, known)
+                if places is not None:  # known labels: no need to look closer
+                    return labels, np.ascontiguousarray(places[np.newaxis], dtype)
+            seen = distinct_labels("y", labels)
+            check_classification_targets(labels)
+            named = seen if classes is None else distinct_labels("classes", classes)
+        first = not hasattr(self, "classes_")
+        if first:
+            self._multilabel_ = multilabel
+            self.classes_ = check_classes(named, self)
+        elif (multilabel or classes is not None) and not np.array_equal(
+            self.classes_, named
+        ):
+            msg = (
+                f"classes must be those of the first call, {self.classes_.tolist()}. "
+                f"Got {named.tolist()}."
+            )
+            raise ValueError(msg)
+        if not multilabel:
+            check_labels(seen, self.classes_)
+            targets = np.searchsorted(self.classes_, labels)[np.newaxis]
+        return labels, np.ascontiguousarray(targets, dtype)
+
+    def _n_outputs(self, targets: Tensor | Array) -> int:
+        if self._multilabel_ or len(self.classes_) > 2:
+            return len(self.classes_)
+        return 1
+
+    def _loss_entry(self, n_outputs: int) -> str:
+        if self.loss != "log_loss":
+            return self.loss
+        one_of_many = not self._multilabel_ and len(self.classes_) > 2
+        return "multinomial_log_loss" if one_of_many else "binary_log_loss"
+
+    def _numbers_of_loss(self) -> tuple[float, float]:
+        return nan, nan  # no loss of classes has them
+
+    def _scale_of(
+        self, examples: _Examples, rows: Array | None, before: TargetScale | None
+    ) -> None:
+        return None
+
+    def _class_weights(
+        self, labels: Array, counted: Array, sample_weight: Array | None
+    ) -> Array | None:
+        if self.class_weight is None:
+            return None
+        check_class_weight(self.class_weight, self._multilabel_)
+        with in_the_words(f"class_weight={self.class_weight!r}"):
+            if not self._multilabel_:
+                of_classes = compute_class_weight(
+                    self.class_weight,
+                    classes=self.classes_,
+                    y=counted,
+                    sample_weight=sample_weight,
+                )
+                check_any_counts("class_weight", of_classes)
+                weights = of_classes[np.searchsorted(self.classes_, labels)]
+            elif self.class_weight == "balanced":
+                both, places = np.concatenate([counted, labels]), range(len(counted))
+                weights = compute_sample_weight("balanced", both, indices=places)
+                weights = weights[len(counted) :]
+            else:
+                weights = compute_sample_weight(self.class_weight, labels)
+                of_labels: Any = self.class_weight  # a list, a dict for each
+                for one in of_labels:
+                    of_label = np.array([one.get(label, 1) for label in (0, 1)])
+                    check_any_counts("class_weight", of_label)
+            return check_weights("class_weight", weights, len(labels))
+
+    def _strata(self, targets: Array) -> Array | None:
+        return None if self._multilabel_ else targets[0]
+
+    def _linear_shape(self, w: Array) -> Array:
+        return w
+
+    def __sklearn_tags__(self) -> Tags:
+        tags = super().__sklearn_tags__()
+        tags.classifier_tags.multi_label = True
+        return tags

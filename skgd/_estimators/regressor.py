@@ -1,0 +1,550 @@
+"""MiniBatchRegressor: its parameters, targets, predictions.
+
+What it shares with the classifier is in ``base``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Self
+from warnings import warn
+
+import numpy as np
+import numpy.typing as npt
+from numpy.typing import ArrayLike
+from sklearn.base import RegressorMixin
+from torch import Tensor
+
+from skgd._equations.losses import loss_named
+from skgd._estimators.base import OF_THE_CALLER, _Examples, _MiniBatchBase, of_one_state
+from skgd._estimators.checks import (
+    check_domain,
+    check_targets,
+)
+from skgd._estimators.inputs import like_input
+from skgd._machine.modes import numpy_as_usual
+from skgd._training.target_scale import TargetScale, scale_of, weight_of_penalty
+
+Array = npt.NDArray[Any]
+
+
+class MiniBatchRegressor(RegressorMixin, _MiniBatchBase):
+    """Regression by mini-batch gradient descent, by a linear model or a network.
+
+    What is minimised, over all weights w of the model f, is
+
+        J(w) = mean_n( s_n loss(y_n, f(x_n)) )
+               + alpha * ( (1 - l1_ratio)/2 |w|_2^2 + l1_ratio |w|_1 )
+
+    where s_n is the sample weight of row n divided by the mean of all, and intercepts
+    are free of the penalty. Each step follows the gradient of the first term over a
+    mini-batch, and shrinks the weights as the second one asks.
+
+    Parameters
+    ----------
+    loss : str, default="squared_error"
+        What is minimised, summed over targets. "squared_error" is half the squared
+        error. "huber" is that up to an error of ``delta``, and linear beyond.
+        "epsilon_insensitive" is the error beyond ``delta``, and
+        "squared_epsilon_insensitive" its square. "absolute_error" is the error, with
+        the median as its minimum. "quantile" is the pinball loss, with ``quantile`` as
+        its minimum. "poisson" and "gamma" are half the deviance of counts, 0 or more,
+        and of amounts above 0; the model is then linear, or a network, in the logarithm
+        of the mean.
+    delta : float > 0, default=0.1
+        Error up to which "huber" is quadratic, and up to which
+        "epsilon_insensitive" and its square are zero (SGDRegressor's ``epsilon``).
+    quantile : float in (0, 1), default=0.5
+        The quantile that loss="quantile" predicts; a larger one predicts more.
+    normalize_y : bool, default=True
+        Whether training sees targets of mean 0 and standard deviation 1 (of "poisson"
+        and "gamma", of mean 1), each target by itself, so that ``lr``, ``tol`` and
+        ``max_grad_norm`` mean the same in whatever units y is. All that is told is in
+        the units of y, and the objective of a linear model is the one above, but the
+        penalty of a network counts for its weights as they are trained. ("huber",
+        "absolute_error", "quantile" and "epsilon_insensitive" grow like the error, and
+        need a smaller ``alpha`` the larger y is.) The first call decides, until a fit
+        begins anew: a stream of ``partial_fit`` takes the scale of the first targets
+        that differ, or of ten that come one by one, and stays with it. Without
+        ``fit_intercept`` the targets are scaled, and not shifted.
+    hidden_layer_sizes : tuple of int, or int, default=()
+        Units of each hidden layer, each at least 1. Empty, the model is linear; more
+        and larger layers fit more complicated functions.
+    activation : {"elu", "gelu", "identity", "leaky_relu", "logistic", "mish", \
+            "relu", "selu", "silu", "softplus", "tanh"}, default="relu"
+        What every hidden unit does to its sum. Without hidden layers it has no effect.
+    negative_slope : float in [0, 1], default=0.01
+        Slope of "leaky_relu" below zero: 0 is "relu", 1 is "identity".
+    init : str, default="auto"
+        How the weights of a network are drawn: with variance 2 / (in + out), "glorot",
+        2 / in, "he", or 1 / in, "lecun", for a layer of so many units, each followed by
+        "_uniform" or "_normal". "auto" is "lecun_normal" for the hidden layers of
+        "selu", and "glorot_uniform" for all others. A linear model starts at zero, or
+        for numbers at their mean.
+    dropout : float in [0, 1), default=0.0
+        Share of the hidden units that sit out a step, drawn at random, while the others
+        count for more. A larger one keeps a network from relying on single units.
+        Predictions are made with all of them.
+    fit_intercept : bool, default=True
+        Whether every layer has a bias. False leaves out all of them.
+    optimizer : {"adam", "adamw", "adagrad", "rmsprop", "sgd"}, default="adam"
+        How a gradient becomes a step. "sgd" subtracts ``lr`` times the gradient: plain
+        mini-batch gradient descent, and with ``momentum`` its accelerated form. The
+        others give every weight a step of its own, whatever the scale of its feature:
+        "adam" one of about ``lr`` at the most, "rmsprop" likewise after a few longer
+        ones, "adagrad" a shorter one the longer it trains. "adamw" is Adam with weights
+        that shrink by ``lr * alpha`` a step instead of descending the penalty; it stays
+        where a network fits every row, from where Adam with a penalty jumps away at
+        times.
+    lr : float > 0 or "auto", default="auto"
+        Learning rate, the size of a step. A larger one learns faster; too large a one
+        diverges with "sgd" and wavers around the minimum with "adam". "auto" is 0.05
+        for a linear model, unless it is trained by "sgd", and 0.01 otherwise.
+    lr_schedule : str or callable, default="adaptive"
+        How the learning rate changes with the steps t = 1, 2, ... "constant" does not.
+        "invscaling" is ``lr / t ** power_t``. "optimal" is Bottou's
+        ``1 / (alpha * (t_0 + t - 1))``, whatever ``lr`` is. "adaptive" divides by 5
+        when training would have stopped for want of progress, and stops at 1e-6.
+        "cosine" falls to zero, and "one_cycle" rises to ``lr`` before it falls, over
+        ``max_iter`` epochs: every ``fit`` runs through the whole curve, a warm start
+        too, while the other schedules go on from the steps that there were. "step"
+        multiplies by ``decay`` every ``decay_every`` epochs. A call of ``partial_fit``
+        counts as an epoch, and goes on wherever the schedule is. A callable gives for t
+        what ``lr`` is multiplied by; it is called ahead of the steps, and more than
+        once.
+    power_t : float >= 0, default=0.5
+        Exponent of "invscaling"; a larger one slows down sooner.
+    decay : float in (0, 1], default=0.1
+        Factor of "step"; a smaller one slows down more.
+    decay_every : int >= 1, default=30
+        Epochs between two such falls.
+    warmup_steps : int >= 0, default=0
+        Steps over which the learning rate rises in a straight line, with any schedule;
+        more of them make a gentler start.
+    momentum : float in [0, 1), default=0.0
+        Share of the last step's velocity that "sgd" keeps: a larger one runs faster
+        along directions that do not change. The step grows up to
+        ``lr / (1 - momentum)``.
+    nesterov : bool, default=False
+        Whether momentum looks ahead (Nesterov's). Without ``momentum``, no effect.
+    beta_1 : float in [0, 1), default=0.9
+        Decay of Adam's mean of gradients; a larger one averages over more steps.
+    beta_2 : float in [0, 1), default=0.999
+        Decay of the mean of squared gradients, of Adam and "rmsprop"; likewise.
+    epsilon : float > 0, default=1e-8
+        Added to the root of the mean square, or sum of squares, of gradients; a larger
+        one shortens the steps of weights with small gradients. No effect with "sgd".
+    max_grad_norm : float > 0 or None, default=None
+        Length to which a longer gradient of the loss, over all layers, is cut in each
+        step. A smaller one tames outliers, and may slow the learning. None cuts none.
+    average : bool or int >= 0, default=False
+        Whether the model that predicts is the mean of the weights over the steps, which
+        wavers less than the last ones: from the first step (True) or from this one on.
+        Switched on between calls, it begins there; off, the last weights predict again.
+    alpha : float >= 0, default=1e-4
+        Strength of the penalty on the weights; intercepts are free of it. A larger one
+        gives smaller weights. It does not depend on ``batch_size``.
+    l1_ratio : float in [0, 1], default=0.0
+        Share of the L1 norm in the penalty: 0 is L2 alone, 1 is L1 alone, whose weights
+        become exactly zero, more of them the larger ``alpha`` is. The noise of small
+        batches keeps many of them a little off zero; whole batches do not, but for some
+        with "absolute_error", "quantile" and "epsilon_insensitive": the gradient of
+        these jumps, whatever the batch.
+    batch_size : int >= 1 or None, default=32
+        Rows of a mini-batch. None is the whole training set (batch gradient descent), 1
+        is stochastic gradient descent. A larger one makes fewer, less noisy steps an
+        epoch. More than there are rows means all of them; ``fit`` warns of it.
+    last_batch : {"keep", "drop", "fill"}, default="keep"
+        What happens to the rows that remain where ``batch_size`` does not divide their
+        number: they make a short batch with its own mean, are left out of the epoch, or
+        are topped up with rows drawn at random from the whole training set.
+    shuffle : bool, default=True
+        Whether the rows are put in a new order for every epoch.
+    max_iter : int >= 1, default=200
+        Passes over the training data (epochs), at the most; more of them come nearer to
+        the minimum.
+    max_time : float > 0 or None, default=None
+        Seconds after which ``fit`` ends, at a whole step; with more of them it trains
+        for longer. None sets no limit.
+    tol : float >= 0 or None, default=1e-3
+        Training stops when the objective has not fallen by more than this, on the scale
+        that training sees, for ``n_iter_no_change`` epochs in a row; with
+        ``early_stopping``, when the held-out rows do no better. A larger one stops
+        sooner. None trains for ``max_iter`` epochs.
+    n_iter_no_change : int >= 1, default=5
+        Epochs without improvement to wait for; a larger one is more patient.
+    early_stopping : bool, default=False
+        Whether rows are held out, the model is judged by them after every epoch, and
+        ``fit`` ends with the weights that did best. Not with ``partial_fit``.
+    validation_fraction : float in (0, 1), default=0.1
+        Share of the rows that ``early_stopping`` holds out, of every class alike,
+        unless ``fit`` is given others. A larger one judges better, and leaves fewer
+        rows to learn from.
+    scoring : str, callable or None, default=None
+        What the held-out rows are judged by: any scorer of scikit-learn, the score of
+        the estimator (None), or the loss ("loss"), which tells more on a few rows.
+        Equal scores are told apart by the loss. A callable gets the estimator, rows and
+        targets, and their ``sample_weight`` if it has an argument of this name; what
+        takes no weights counts all rows alike.
+    warm_start : bool, default=False
+        Whether ``fit`` goes on from the last one: weights, optimizer state, step count,
+        random stream, and the split of the rows. Otherwise it starts anew. Another
+        optimizer begins with a state of its own.
+    record_batch_loss : bool, default=False
+        Whether ``batch_loss_curve_`` keeps the loss of every step.
+    random_state : int, RandomState instance or None, default=None
+        Seed of the initial weights, the order of the rows, what is topped up, dropped
+        out and held out. An int gives the same result at every call, None a new one;
+        ``numpy.random.seed`` has no effect.
+    device : {"auto", "cpu", "cuda", "cuda:N", "mps"}, default="auto"
+        Where to compute. "auto" is CUDA if there is one, else the CPU. A tensor X is
+        computed with where it is.
+    dtype : {"float32", "float64"} or None, default=None
+        Precision of the computation. None is that of X: float32 stays float32, all
+        else becomes float64.
+    verbose : bool or int, default=False
+        Whether to print a line an epoch: which of how many, the objective, loss and
+        score of held-out rows, and the seconds so far. In a search, its own ``verbose``
+        counts.
+
+    Attributes
+    ----------
+    coef_ : ndarray of shape (n_features,) or (n_targets, n_features)
+        Weights of a linear model.
+    intercept_ : ndarray of shape (1,) or (n_targets,)
+        Its intercept; zeros without ``fit_intercept``.
+    coefs_ : list of ndarray of shape (units in, units out)
+        Weights of every layer, of a network.
+    intercepts_ : list of ndarray of shape (units out,)
+        Biases of every layer, of a network; zeros without ``fit_intercept``.
+    n_iter_ : int
+        Epochs trained, ``partial_fit`` and warm starts included; one that was cut short
+        counts.
+    t_ : int
+        Steps taken, that is, updates of the weights.
+    loss_curve_ : list of float
+        The objective, one number an epoch: the mean of the losses of the batches, each
+        taken before its step, plus the penalty at the start of the epoch. That of an
+        epoch cut short is of the batches it had. Of a stream of ``partial_fit``, this
+        curve and the others keep the last 1,000 at the least.
+    loss_ : float
+        The last of them.
+    best_loss_ : float
+        The lowest of all epochs.
+    validation_loss_curve_ : list of float
+        Mean loss of the held-out rows after every epoch, without the penalty.
+    validation_scores_ : list of float
+        Their score after every epoch. Only with ``early_stopping`` by a score.
+    best_validation_score_ : float
+        The highest of the last such fit, that of the weights it kept.
+    best_iter_ : int
+        The epoch, counted from 1, after which the weights that ``early_stopping`` kept
+        did best; 0 if those that training began with did.
+    step_curve_ : list of int
+        Steps taken at the end of every epoch.
+    time_curve_ : list of float
+        Seconds of training at the end of every epoch.
+    batch_loss_curve_ : ndarray of shape (n_steps,)
+        Mean loss of every batch before its step, without the penalty: of the steps
+        taken with ``record_batch_loss``.
+    n_features_in_ : int
+        Features seen in ``fit``.
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Their names. Only if X had names, all of them strings.
+
+    See Also
+    --------
+    MiniBatchClassifier : The same for classes.
+
+    Notes
+    -----
+    In the terms of scikit-learn, with n rows, or weights that sum to n, the same
+    objective is minimised by
+
+    - ``Ridge(alpha=a)`` at ``alpha = a / n``, and ``ElasticNet``, ``PoissonRegressor``
+      and ``GammaRegressor`` at the same ``alpha``;
+    - ``QuantileRegressor`` at the same ``alpha`` and ``l1_ratio=1``;
+    - ``SVR(kernel="linear")`` and ``LinearSVR`` with ``C=c`` and ``epsilon=e`` at
+      ``alpha = 1 / (c n)`` and ``delta = e``; the latter penalises its intercept;
+    - ``HuberRegressor(alpha=a, epsilon=e)`` at ``alpha = a * scale_ / n`` and
+      ``delta = e * scale_``, with the scale that it finds.
+
+    ``SGDRegressor`` has the same ``alpha``, and ``lr`` for ``eta0``: its steps are
+    those of ``batch_size=1`` and ``optimizer="sgd"``. ``MLPRegressor`` divides its
+    ``alpha`` by the rows of a batch, and has ``lr`` for ``learning_rate_init``.
+
+    References
+    ----------
+    Bottou, Curtis and Nocedal, "Optimization methods for large-scale machine learning",
+    SIAM Review 60 (2018), https://arxiv.org/abs/1606.04838.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_diabetes
+    >>> from sklearn.pipeline import make_pipeline
+    >>> from sklearn.preprocessing import StandardScaler
+    >>> from skgd import MiniBatchRegressor
+    >>> X, y = load_diabetes(return_X_y=True)
+    >>> regressor = MiniBatchRegressor(optimizer="sgd", random_state=0)
+    >>> model = make_pipeline(StandardScaler(), regressor).fit(X, y)
+    >>> round(model.score(X, y), 2)
+    0.51
+    """
+
+    __module__ = "skgd"  # its name in pickles and in what is printed
+
+    _losses = (
+        "squared_error",
+        "huber",
+        "epsilon_insensitive",
+        "squared_epsilon_insensitive",
+        "absolute_error",
+        "quantile",
+        "poisson",
+        "gamma",
+    )
+
+    def __init__(
+        self,
+        *,
+        loss: str = "squared_error",
+        delta: float = 0.1,
+        quantile: float = 0.5,
+        normalize_y: bool = True,
+        hidden_layer_sizes: Sequence[int] = (),
+        activation: str = "relu",
+        negative_slope: float = 0.01,
+        init: str = "auto",
+        dropout: float = 0.0,
+        fit_intercept: bool = True,
+        optimizer: str = "adam",
+        lr: float | str = "auto",
+        lr_schedule: str | Callable[[int], float] = "adaptive",
+        power_t: float = 0.5,
+        decay: float = 0.1,
+        decay_every: int = 30,
+        warmup_steps: int = 0,
+        momentum: float = 0.0,
+        nesterov: bool = False,
+        beta_1: float = 0.9,
+        beta_2: float = 0.999,
+        epsilon: float = 1e-8,
+        max_grad_norm: float | None = None,
+        average: bool | int = False,
+        alpha: float = 1e-4,
+        l1_ratio: float = 0.0,
+        batch_size: int | None = 32,
+        last_batch: str = "keep",
+        shuffle: bool = True,
+        max_iter: int = 200,
+        max_time: float | None = None,
+        tol: float | None = 1e-3,
+        n_iter_no_change: int = 5,
+        early_stopping: bool = False,
+        validation_fraction: float = 0.1,
+        scoring: str | Callable[..., float] | None = None,
+        warm_start: bool = False,
+        record_batch_loss: bool = False,
+        random_state: int | np.random.RandomState | None = None,
+        device: str = "auto",
+        dtype: str | None = None,
+        verbose: bool | int = False,
+    ) -> None:
+        self.loss = loss
+        self.delta = delta
+        self.quantile = quantile
+        self.normalize_y = normalize_y
+        self.hidden_layer_sizes = hidden_layer_sizes
+        self.activation = activation
+        self.negative_slope = negative_slope
+        self.init = init
+        self.dropout = dropout
+        self.fit_intercept = fit_intercept
+        self.optimizer = optimizer
+        self.lr = lr
+        self.lr_schedule = lr_schedule
+        self.power_t = power_t
+        self.decay = decay
+        self.decay_every = decay_every
+        self.warmup_steps = warmup_steps
+        self.momentum = momentum
+        self.nesterov = nesterov
+        self.beta_1 = beta_1
+        self.beta_2 = beta_2
+        self.epsilon = epsilon
+        self.max_grad_norm = max_grad_norm
+        self.average = average
+        self.alpha = alpha
+        self.l1_ratio = l1_ratio
+        self.batch_size = batch_size
+        self.last_batch = last_batch
+        self.shuffle = shuffle
+        self.max_iter = max_iter
+        self.max_time = max_time
+        self.tol = tol
+        self.n_iter_no_change = n_iter_no_change
+        self.early_stopping = early_stopping
+        self.validation_fraction = validation_fraction
+        self.scoring = scoring
+        self.warm_start = warm_start
+        self.record_batch_loss = record_batch_loss
+        self.random_state = random_state
+        self.device = device
+        self.dtype = dtype
+        self.verbose = verbose
+
+    @numpy_as_usual
+    def partial_fit(
+        self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None
+    ) -> Self:
+        """Pass once over the given rows, in mini-batches.
+
+        Weights, optimizer state, step count and random stream go on from the last call.
+        Fewer rows than ``batch_size`` are one batch. To a schedule of the learning rate
+        a call counts as an epoch, however many rows it has: "cosine" and "one_cycle"
+        are laid out over ``max_iter`` calls, or what a ``fit`` has left of them, and
+        stay at their last rate, of about zero, from then on. ``max_iter`` has no other
+        effect, and ``max_time``, ``tol`` and ``warm_start`` have none.
+
+        Any number of threads may predict meanwhile, each by the model of before the
+        call or of after it. But only one at a time may learn: of several that do, the
+        last one to end leaves what it has learned, and the others leave nothing.
+
+        Parameters
+        ----------
+        X : array-like, sparse matrix or tensor of shape (n_samples, n_features)
+            The next rows of the stream.
+        y : array-like of shape (n_samples,) or (n_samples, n_targets)
+            Their targets.
+        sample_weight : array-like of shape (n_samples,), default=None
+            What each row counts, 0 or more, used as given: the mean over the whole
+            stream is unknown. Where no row counts, no step is taken; before the first
+            step, that notes no more than the columns of X.
+
+        Returns
+        -------
+        self : object
+            The estimator.
+
+        Raises
+        ------
+        ValueError
+            If the rows are refused, or the weights or the loss overflow or explode. The
+            estimator is then as it was before the call.
+        """
+        self._check_stream()
+        return self._partial_fit(X, y, None, sample_weight)
+
+    @of_one_state
+    def predict(self, X: ArrayLike) -> Array:
+        """Predict the targets.
+
+        Parameters
+        ----------
+        X : array-like, sparse matrix or tensor of shape (n_samples, n_features)
+            Rows to predict.
+
+        Returns
+        -------
+        y : ndarray of shape (n_samples,) or (n_samples, n_targets)
+            Predicted targets, of the shape that ``fit`` was given.
+        """
+        inverse_link = self._loss(1).inverse_link
+        assert inverse_link is not None  # every loss of numbers has one
+        y = like_input(inverse_link(self._raw_prediction(X))[0], X)
+        return y[0] if self._y_ndim_ == 1 else y.T
+
+    def score(
+        self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None
+    ) -> float:
+        """Return the R2 of the predictions.
+
+        Parameters
+        ----------
+        X : array-like, sparse matrix or tensor of shape (n_samples, n_features)
+            Rows to predict.
+        y : array-like of shape (n_samples,) or (n_samples, n_targets)
+            Their targets.
+        sample_weight : array-like of shape (n_samples,), default=None
+            What each row counts.
+
+        Returns
+        -------
+        score : float
+            1 for targets that are predicted exactly, 0 for predictions as good as the
+            mean, and below 0 for worse ones. Of several targets, the mean.
+        """
+        return self._score_by(super().score, X, y, sample_weight)
+
+    def _encode(
+        self, y: Array, classes: ArrayLike | None, dtype: Any
+    ) -> tuple[Array, Array]:
+        check_domain(self.loss, check_targets(y, dtype))
+        self._y_ndim_ = getattr(self, "_y_ndim_", y.ndim)
+        targets = y.reshape(len(y), -1).T
+        return y, np.ascontiguousarray(targets, dtype=np.float64)
+
+    def _n_outputs(self, targets: Tensor | Array) -> int:
+        return targets.shape[-2]
+
+    def _loss_entry(self, n_outputs: int) -> str:
+        return self.loss
+
+    def _numbers_of_loss(self) -> tuple[float, float]:
+        return self.delta, self.quantile
+
+    def _scale_of(
+        self, examples: _Examples, rows: Array | None, before: TargetScale | None
+    ) -> TargetScale | None:
+        log_link = loss_named(self.loss).log_link
+        if before is None:
+            if not self.normalize_y or self.__sklearn_is_fitted__():
+                return None
+        elif len(before.scale) != len(examples.targets):
+            return None  # training will not go on with other layers
+        elif before.log_link != log_link:  # another loss than before
+            before = None
+        targets, weight = examples.targets, examples.weight
+        if rows is not None:
+            targets = targets[:, rows]
+            weight = None if weight is None else weight[rows]
+        return scale_of(
+            targets,
+            weight,
+            log_link=log_link,
+            fit_intercept=self.fit_intercept,
+            before=before,
+        )
+
+    def _warn_of_penalty(self) -> None:
+        scale, linear = self._target_scale(), hasattr(self, "coef_")
+        if scale is None or not linear or self.optimizer == "adamw":
+            return
+        times = weight_of_penalty(self.loss, scale, self.delta)
+        if times >= 10 and times * self.alpha * (1 - self.l1_ratio) >= 0.1:
+            msg = (
+                f"alpha={self.alpha!r} leaves little of the weights: with loss="
+                f"{self.loss!r} it counts {times:.3g} times as much as for targets of "
+                "standard deviation 1, for the loss grows with y and the penalty with "
+                f"its square. Divide alpha by {times:.3g}."
+            )
+            warn(msg, UserWarning, OF_THE_CALLER)
+
+    def _advice_on_targets(self) -> str:
+        if self._target_scale() is not None:
+            return ""
+        return (
+            " The targets are trained on as they are; a new fit with normalize_y=True "
+            "scales them."
+        )
+
+    def _class_weights(
+        self, labels: Array, counted: Array, sample_weight: Array | None
+    ) -> None:
+        return None
+
+    def _strata(self, targets: Array) -> None:
+        return None
+
+    def _linear_shape(self, w: Array) -> Array:
+        return w[0] if self._y_ndim_ == 1 else w

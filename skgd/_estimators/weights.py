@@ -1,0 +1,116 @@
+"""Weights in scikit-learn's shapes, and how they get into the engine's network.
+
+A linear model has ``coef_``, (o, i) or (i,), and ``intercept_``; a network has
+``coefs_``, (i, o) for every layer, and ``intercepts_``. The engine's w is (m, o, i).
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from torch import Tensor
+
+from skgd._equations.network import Network, arrays
+from skgd._estimators.checks import check_initial, check_layers
+from skgd._machine.devices import CPU, numbers_like, to_numpy, to_tensor
+from skgd._training.target_scale import TargetScale, link_of
+
+Array = npt.NDArray[Any]
+
+
+def flat_weights(estimator: Any) -> Array:
+    """Return all weights of a fitted estimator as one vector.
+
+    First ``coef_`` or every one of ``coefs_``, then ``intercept_`` or ``intercepts_``,
+    each row by row as scikit-learn shapes it.
+    """
+    if hasattr(estimator, "coef_"):
+        parts = [estimator.coef_, estimator.intercept_]
+    else:
+        parts = [*estimator.coefs_, *estimator.intercepts_]
+    return np.concatenate([np.ravel(part) for part in parts])
+
+
+def write_(network: Network, values: Sequence[Array], place: int) -> None:
+    """Write the arrays of a model into its place in a network."""
+    for array, value in zip(arrays(network), values, strict=True):
+        array[place] = to_tensor(value, CPU)
+
+
+def fill_(network: Network, layers: Sequence[tuple[Array, Array]], place: int) -> None:
+    """Write fitted weights and biases of a model into its place in a network."""
+    for layer, fitted in zip(network.layers, layers, strict=True):
+        for array, values in zip(layer, fitted, strict=True):
+            if array is not None:
+                array[place] = to_tensor(values, CPU)
+
+
+def spread_(network: Network, weights: Tensor) -> None:
+    """Write rows of weights, (m, all of a model), each in the order of flat_weights."""
+    linear = len(network.layers) == 1
+    # scikit-learn's coefs_ are (in, out), its coef_ is (out, in)
+    coefs = [w if linear else w.mT for w, _ in network.layers]
+    biases = [bias for _, bias in network.layers if bias is not None]
+    targets = [*coefs, *biases]
+    lengths = [target[0].numel() for target in targets]
+    for target, values in zip(
+        targets, weights.split_with_sizes(lengths, dim=1), strict=True
+    ):
+        target.copy_(values.reshape(target.shape))
+
+
+def to_scale_(network: Network, scale: TargetScale) -> None:
+    """Bring the last layers of models in the units of y to the scale of training."""
+    w, bias = network.layers[-1]
+    offset, factor = (numbers_like(part, w) for part in link_of(scale))
+    w.div_(factor.unsqueeze(1))
+    if bias is not None:
+        bias.sub_(offset).div_(factor)
+
+
+def begin_(
+    network: Network, starts: Mapping[str, Any], scale: TargetScale | None = None
+) -> None:
+    """Write the starting weights that ``fit`` was given into the network.
+
+    They are in the units of y, and the last layer is trained on a ``scale``.
+    """
+    n_layers = len(network.layers)
+    linear = n_layers == 1
+    dtype = to_numpy(network.flat[:0]).dtype
+    for name, start in starts.items():
+        if start is None:
+            continue
+        if linear is name.endswith("s_init"):
+            kinds = ["a linear model", "a network"]
+            right = name.removesuffix("s_init" if linear else "_init")
+            msg = (
+                f"{name} must start {kinds[linear]}. Got {kinds[not linear]}, the "
+                f"other kind; use {right + ('_init' if linear else 's_init')}."
+            )
+            raise ValueError(msg)
+        values = [start] if linear else check_layers(name, start, n_layers)
+        for n, ((w, bias), value) in enumerate(
+            zip(network.layers, values, strict=True)
+        ):
+            # scikit-learn's coefs_ are (in, out), its coef_ is (out, in)
+            weights = w if linear else w.mT
+            array = bias if name.startswith("intercept") else weights
+            if array is None:
+                msg = f"{name} was given, but fit_intercept=False leaves it out."
+                raise ValueError(msg)
+            initial = check_initial(name, value, tuple(array[0].shape), dtype)
+            if scale is not None and n == n_layers - 1:
+                initial = _on_scale(name, initial, linear, scale)
+            array[0] = to_tensor(initial, CPU)
+
+
+def _on_scale(name: str, initial: Array, linear: bool, scale: TargetScale) -> Array:
+    """Return weights or biases of a last layer as training sees them."""
+    offset, factor = link_of(scale)
+    if name.startswith("intercept"):
+        on_scale: Array = (initial - offset) / factor
+    else:  # scikit-learn's coef_ is (out, in), its coefs_ are (in, out)
+        on_scale = initial / (factor[:, np.newaxis] if linear else factor)
+    return on_scale.astype(initial.dtype, copy=False)

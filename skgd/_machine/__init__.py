@@ -1,0 +1,12 @@
+"""The computer: devices, threads, memory, signals, random streams, errors.
+
+Nothing here knows of models. In the order of reading:
+
+* ``modes``: the modes of NumPy and torch while we compute, and while others do
+* ``errors``: whose fault an error is, and what it is about
+* ``devices``: device and dtype, NumPy and torch
+* ``generators``: random streams, made once from a ``random_state``
+* ``threads``: the threads of a computation, and of a forked child
+* ``memory``: memory that is not there, in words
+* ``interrupts``: Ctrl-C, put off until all is stored
+"""

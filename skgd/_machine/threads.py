@@ -1,0 +1,54 @@
+"""The threads of a computation, and of a child that was forked."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from threadpoolctl import LibController, ThreadpoolController
+
+Array = npt.NDArray[np.floating]
+
+# After a product on several threads, one in a forked child would wait for ever for the
+# threads that the fork did not copy.
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=lambda: torch.set_num_threads(1))
+
+# A forward pass of fewer multiply-adds is faster on one thread than on several: torch
+# wakes the others even for products that are over before they have started. Nor do they
+# pay for gathering alone: where cores share no cache, rows that another one has fetched
+# are far away.
+_SEVERAL_THREADS_PAY = 4_000_000
+
+
+@contextmanager
+def threads_for(multiply_adds: int) -> Iterator[None]:
+    """Compute on one thread inside the block, if more do not pay for such steps.
+
+    torch.set_num_threads would set the number of threads that are yet to start as well.
+    The limit here is that of torch's OpenMP, for this thread alone. Products have a
+    number of their own where someone has set it, by that function or MKL_NUM_THREADS.
+    """
+    before = torch.get_num_threads()
+    if before == 1 or multiply_adds >= _SEVERAL_THREADS_PAY:
+        yield
+        return
+    try:
+        for library in _openmp_of_torch():
+            library.set_num_threads(1)
+        yield
+    finally:  # after an interrupt as well, wherever it came
+        for library in _openmp_of_torch():
+            library.set_num_threads(before)
+
+
+@cache
+def _openmp_of_torch() -> list[LibController]:
+    """Return what sets the number of threads of torch's own loops."""
+    loaded = ThreadpoolController().select(user_api="openmp").lib_controllers
+    of_torch = [one for one in loaded if "torch" in Path(one.filepath).parts]
+    return of_torch or loaded

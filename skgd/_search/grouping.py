@@ -1,0 +1,164 @@
+"""Which candidates are trained together, and why the others are not.
+
+A group holds the candidates that differ only in numbers of one model (``PER_MODEL`` of
+``base``) and in ``random_state``. All else changes the shape of a stack of models, or
+what is done to it.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from numbers import Integral, Real
+from typing import Any, NamedTuple
+
+import numpy as np
+from sklearn.base import clone
+
+from skgd._estimators.base import PER_MODEL
+from skgd._estimators.callbacks import has_callbacks
+from skgd._estimators.classifier import MiniBatchClassifier
+from skgd._estimators.parameters import check_parameters
+from skgd._estimators.regressor import MiniBatchRegressor
+from skgd._search.pipelines import last_step
+
+Parameters = Mapping[str, Any]
+
+_NUMBERS = (*PER_MODEL, "random_state")
+
+# So many groups are not worth a word.
+_FEW_GROUPS = 4
+
+
+class Group(NamedTuple):
+    """Candidates that were trained together, or one fit at a time."""
+
+    candidates: list[int]  # their places in cv_results_
+    params: dict[str, Any]  # what they have in common of the parameters searched
+    together: bool
+    reason: str  # why one fit at a time, "" otherwise
+
+
+class Plan(NamedTuple):
+    """A group before it is trained."""
+
+    group: Group
+    path: str  # how the names of the last step's parameters begin, such as "mlp__"
+    setting: Any  # of the steps before it
+    estimator: Any  # with the parameters that the candidates have in common
+    numbers: Sequence[Parameters]  # in which they differ, for each of them
+
+
+def plans_of(
+    base: Any,
+    candidates: Sequence[Parameters],
+    y: Any,
+    fit_params: Parameters,
+    has_begun: Callable[[Parameters], bool],
+) -> list[Plan]:
+    """Return the groups of candidates, those that have begun apart from others."""
+    path, _ = last_step(base)
+    default = base.get_params()
+    own = {path + name for name in _NUMBERS}
+    names = sorted({name for params in candidates for name in params} - own)
+    before_last = [name for name in names if not f"{name}__".startswith(path)]
+    alike: dict[Any, list[int]] = defaultdict(list)
+    for number, params in enumerate(candidates):
+        values = [key_of(params.get(name, default.get(name))) for name in names]
+        alike[*values, has_begun(params)].append(number)
+    plans: list[Plan] = []
+    for numbers in alike.values():
+        params = candidates[numbers[0]]
+        common = {name: value for name, value in params.items() if name not in own}
+        estimator = clone(base).set_params(**clone(common, safe=False))
+        setting = tuple(
+            key_of(params.get(name, default.get(name))) for name in before_last
+        )
+        reason = _why_apart(estimator, path, y, fit_params)
+        refused: set[int] = set()
+        if not reason:
+            refused = {n for n in numbers if _refuses(estimator, path, candidates[n])}
+        others = [n for n in numbers if n not in refused]
+        for some, why in (
+            (others, reason),
+            (sorted(refused), "a parameter is not what it must be"),
+        ):
+            if some:
+                group = Group(some, common, not why, why)
+                of_each = [_numbers(candidates[n], path) for n in some]
+                plans.append(Plan(group, path, setting, estimator, of_each))
+    return plans
+
+
+def note_on_groups(plans: Sequence[Plan]) -> str:
+    """Return what is to be said of groups that are nearly as many as candidates."""
+    together = [plan.group for plan in plans if plan.group.together]
+    n_candidates = sum(len(group.candidates) for group in together)
+    if len(together) <= max(_FEW_GROUPS, n_candidates / 2):
+        return ""
+    values: dict[str, set[Any]] = defaultdict(set)
+    for group in together:
+        for name, value in group.params.items():
+            values[name].add(key_of(value))
+    parting = sorted(name for name in values if len(values[name]) > 1)
+    return (
+        f"The {n_candidates} candidates make {len(together)} groups, each trained in "
+        f"turn, for they differ in {', '.join(parting)}: a few values to choose from "
+        "make fewer groups and a faster search"
+    )
+
+
+def candidate_of(estimator: Any, numbers: Parameters) -> Any:
+    """Return the last step of an estimator with numbers of a candidate's own."""
+    _, last = last_step(estimator)
+    candidate = last._trainee()
+    candidate.__dict__.update(numbers)
+    return candidate
+
+
+def key_of(value: Any) -> Any:
+    """Return what tells a value of a grid from another; objects by their identity."""
+    match value:
+        case None | bool() | np.bool_() | str():
+            return type(value).__name__, value
+        case Integral():
+            return "int", int(value)
+        case Real():
+            return "float", float(value)
+        case list() | tuple():
+            return type(value).__name__, tuple(map(key_of, value))
+    return id(value)
+
+
+def _numbers(params: Parameters, path: str) -> dict[str, Any]:
+    """Return the numbers of one model that a candidate sets."""
+    given = {name: path + name for name in _NUMBERS}
+    return {name: params[key] for name, key in given.items() if key in params}
+
+
+def _why_apart(estimator: Any, path: str, y: Any, fit_params: Parameters) -> str:
+    """Return why candidates are to be fitted one at a time, "" if they need not be."""
+    path_of_estimator, last = last_step(estimator)
+    if type(last) not in (MiniBatchClassifier, MiniBatchRegressor):
+        return f"{type(last).__name__} is not an estimator of skgd"
+    if path_of_estimator != path:
+        return "the steps of the pipeline are others"
+    if has_callbacks(last):
+        return "its callbacks look at single fits"
+    if last.max_time is not None:
+        return "max_time is a limit of a single fit"
+    if y is None:
+        return "y is None"
+    if not path and fit_params.keys() - {"sample_weight"}:
+        return "fit is given more than sample_weight"
+    return ""
+
+
+def _refuses(estimator: Any, path: str, params: Parameters) -> bool:
+    """Return whether a parameter of a candidate is not what it must be."""
+    candidate = candidate_of(estimator, _numbers(params, path))
+    try:
+        check_parameters(candidate, candidate._losses)
+    except ValueError:
+        return True
+    return False

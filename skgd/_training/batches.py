@@ -1,0 +1,141 @@
+"""Which rows each model sees at each step; the last batch; folds.
+
+"Batch" means mini-batch. The order of the rows is drawn by a NumPy generator on the
+host, the same on every device.
+
+Models that see the same rows in the same order are a *fold*, and its rows are gathered
+once for all of them. Folds take their steps together, so all have as many steps an
+epoch. The last batch of some may be shorter than that of others: it is padded with
+rows that count nothing.
+
+Dimension key: n all samples, m models, f folds, i features, o outputs, b samples of the
+batch.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from skgd._training.csr import Csr
+
+Rows = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float64]
+
+
+class Data(NamedTuple):
+    """The training set, or a held-out one."""
+
+    x: Tensor | Csr  # (n, i), a row a sample
+    y: Tensor  # (o, n), or (f, o, n), those of each fold; or (1, n) where it holds
+    # class numbers and o is above one
+    weight: Tensor | None  # (1, n), sample weights; or (f, n), those of each fold
+    rows: Rows | None = None  # those that count, where others share the arrays; or
+    # (f, n), those of each fold, the shorter ones padded
+    counts: Sequence[int] | None = None  # (f,), how many they are without the padding
+    scales: Floats | None = (
+        None  # (f, o), of the targets, if they have any: target_scale
+    )
+
+    @property
+    def n_samples(self) -> int:
+        """The number of rows that count, in the largest fold."""
+        return self.x.shape[0] if self.rows is None else self.rows.shape[-1]
+
+    # (b,) or (f * b,), or a copy of all its numbers
+
+
+def batch_sizes(n_samples: int, batch_size: int | None, last_batch: str) -> list[int]:
+    """Return the number of rows of every batch of an epoch.
+
+    Where the batch size does not divide the number of samples, the rows that remain
+    make a short batch ("keep"), are left out ("drop"), or are topped up ("fill"). None,
+    or more than there are samples, is the whole set.
+    """
+    size = int(min(batch_size or n_samples, n_samples))  # torch takes no NumPy int
+    full, remainder = divmod(n_samples, size)
+    last = {"keep": [remainder], "drop": [], "fill": [size]}[last_batch]
+    return [size] * full + (last if remainder else [])
+
+
+def all_rows(data: Data) -> Rows:
+    """Return the rows that count."""
+    return np.arange(data.x.shape[0]) if data.rows is None else data.rows
+
+
+def padded(rows_of_folds: Sequence[Rows], length: int) -> Rows:
+    """Return the rows of several folds as (f, length), the last of each repeated."""
+    return np.stack(
+        [np.pad(rows, (0, length - len(rows)), mode="edge") for rows in rows_of_folds]
+    )
+
+
+def batches_of(rows: Tensor, size: int) -> Sequence[Tensor]:
+    """Return rows (n,) batch by batch, (b,), or rows (f, n), (f * b,)."""
+    batches = torch.split(rows, size, dim=-1)
+    return batches if rows.ndim == 1 else [batch.flatten() for batch in batches]
+
+
+def weights_in_all(data: Data) -> list[float]:
+    """Return what the rows of each fold count in all, 1 where they count nothing."""
+    if data.rows is None and data.weight is None:
+        return [float(data.n_samples)]
+    rows = np.atleast_2d(all_rows(data))
+    counts = data.counts or [rows.shape[1]] * len(rows)
+    if data.weight is None:
+        return [float(count) for count in counts]
+    weights = data.weight.expand(len(rows), -1)
+    parts = zip(weights, rows, counts, strict=True)
+    return [float(one[some[:count]].sum()) or 1.0 for one, some, count in parts]
+
+
+def take_folds(data: Data, folds: Sequence[int]) -> Data:
+    """Return the data of some of the folds, without padding that they do not need."""
+    places, rows, counts, weight = list(folds), data.rows, data.counts, data.weight
+    y = data.y[places] if data.y.ndim == 3 else data.y
+    if y.ndim == 3 and len(y) == 1:
+        y = y[0]
+    scales = None if data.scales is None else data.scales[places]
+    if weight is not None and len(weight) > 1:
+        weight = weight[places]
+    if rows is not None and rows.ndim == 2:
+        rows = rows[places]
+        if counts is not None:
+            counts = [counts[place] for place in places]
+            rows = rows[:, : max(counts)]
+            counts = counts if len(set(counts)) > 1 else None
+        rows = rows[0] if len(rows) == 1 else rows
+    return data._replace(y=y, rows=rows, counts=counts, weight=weight, scales=scales)
+
+
+def counts_in_batches(data: Data, sizes: Sequence[int]) -> list[tuple[int, ...] | None]:
+    """Return how many rows of each fold count in each batch; None where all do."""
+    if data.counts is None:
+        return [None] * len(sizes)
+    starts = np.append(0, np.cumsum(sizes)[:-1])
+    counts = [
+        tuple(np.clip(np.subtract(data.counts, start), 0, size).tolist())
+        for start, size in zip(starts, sizes, strict=True)
+    ]
+    return [
+        None if set(count) == {size} else count
+        for count, size in zip(counts, sizes, strict=True)
+    ]
+
+
+def rows_of_epoch(
+    generator: np.random.Generator, n_samples: int, n_rows: int, *, shuffle: bool
+) -> Rows:
+    """Return the rows of one pass over the data, in the order they are seen.
+
+    They are as many as the batches hold: the last ones are left out where that is less
+    than the whole set, and drawn at random from it, once more, where it is more.
+    """
+    rows = generator.permutation(n_samples) if shuffle else np.arange(n_samples)
+    if n_rows > n_samples:
+        extra = generator.integers(n_samples, size=n_rows - n_samples)
+        return np.append(rows, extra)
+    return rows[:n_rows]

@@ -1,0 +1,222 @@
+"""Composed steps: many steps of linear least squares at once, by a few products.
+
+A step of plain descent on the squared error is an affine map of a linear model's
+parameters, so thousands of steps can be put together before any of them is taken. Where
+batches are so small that the calls of a step cost more than its arithmetic, that is
+many times as fast. It is the same training: the parameters after the steps, and the
+loss of every batch before its step, differ by rounding only. (That of float32 is 6e-8
+of where a block of steps began, so much that a start far from the minimum shows.)
+
+The parameters of an output are a row ``w = [weights, bias, unit vector of the output]``
+and a sample is a row ``z = [x, 1, -y]``, so that ``w . z`` is its residual. A step on a
+batch with the rows z (b, i) is
+
+    w  <-  w + w e,    e_ij = -lr s_j sum_b( share_b z_bi z_bj ) + (s_j - 1) d_ij,
+
+where share is what a row counts in the mean over the batch, s_j what the penalty leaves
+of a weight, d_ij the identity, and e_ij is zero for parameters j that are not learned.
+Two steps in a row are one: w (I + e_1) (I + e_2) = w (I + e_1 + e_2 + e_1 e_2). So all
+pairs of steps are put together, then pairs of pairs, until one is left; and from the
+parameters at the start of each pair follow those between its two steps. What is kept is
+how far a map leads from where it began, which rounding spares where steps are short.
+
+The losses come from residuals, not from the sums above, in which a small one would be
+lost to cancellation.
+
+Dimension key: t steps, b rows of a batch, i and j (and k) the parameters of an output,
+with zeros behind, for products are faster at multiples of four; o outputs.
+
+References
+----------
+Composition in pairs: Blelloch (1990), "Prefix sums and their applications".
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from skgd._equations.contraction import Call, contraction
+from skgd._equations.optimizers import Numbers
+from skgd._machine.devices import numbers_like
+from skgd._training.batches import Data
+from skgd._training.hyperparameters import Shared
+from skgd._training.models import Models
+from skgd._training.steps import Update
+
+# Numbers in all arrays of a block of steps, which a fit may have for them.
+_NUMBERS_OF_A_BLOCK = 2**20
+
+# Products are faster where sizes are multiples of this.
+_ALIGNMENT = 4
+
+# Measured on a CPU, in microseconds: the calls of a step, and those of a block. And the
+# multiply-adds of a microsecond, in float32; to compose a map takes those of 75 rows.
+_STEP_US, _BLOCK_US, _MULTIPLY_ADDS_A_US, _ROWS_OF_COMPOSING = 12.5, 500.0, 25_000, 75
+
+
+class Composed(NamedTuple):
+    """Steps that are composed, the first ones of an epoch."""
+
+    n_blocks: int
+    length: int  # of a block, in steps
+    take: Callable[[Tensor, Tensor, int], None]  # the steps of a block after t, given
+    # their rows, (n,), and where to write their losses, (steps, 1, r)
+
+
+def bind_composed(
+    data: Data, models: Models, shared: Shared, update: Update, sizes: list[int]
+) -> Composed | None:
+    """Return the steps of an epoch, of batches of these sizes, if composing them pays.
+
+    One model is trained, by plain descent without L1, on a CPU, whose times are known.
+    """
+    w, bias = models.parameters.layers[0]
+    is_affine = (
+        shared.loss == "squared_error"
+        and len(models.parameters.layers) == 1
+        and len(w) == 1
+        and shared.optimizer == "sgd"
+        and not models.kept  # no momentum
+        and shared.max_grad_norm is None
+        and "threshold" not in update.numbers(models.t, 1)
+        and not update.averaging
+        and isinstance(data.x, Tensor)
+        and data.x.is_cpu
+    )
+    n_steps = sizes.count(sizes[0])
+    if not is_affine or n_steps < 2:
+        return None
+    used = w.shape[2] + (bias is not None) + w.shape[1]
+    n_parameters = -(-used // _ALIGNMENT) * _ALIGNMENT
+    n_blocks = _n_blocks(n_steps, sizes[0], n_parameters)
+    length = n_steps // n_blocks  # what is left over is taken step by step
+    if not _pays(length, sizes[0], n_parameters, w.element_size()):
+        return None
+    block = _bind_block(data, models, length, sizes[0], n_parameters)
+
+    def take(rows: Tensor, losses: Tensor, t: int) -> None:
+        block(rows, update.numbers(t, length), losses[:, 0])  # (steps, r)
+
+    return Composed(n_blocks, length, take)
+
+
+def _n_blocks(n_steps: int, n_rows: int, n_parameters: int) -> int:
+    """Return the number of blocks of an epoch, so that the arrays of one stay small."""
+    numbers_of_a_step = 2 * n_parameters**2 + 2 * n_rows * n_parameters
+    return -(-n_steps // max(1, _NUMBERS_OF_A_BLOCK // numbers_of_a_step))
+
+
+def _pays(n_steps: int, n_rows: int, n_parameters: int, element_size: int) -> bool:
+    """Return whether the steps of a block take longer one by one.
+
+    What both spend on each row is left out.
+    """
+    rows = n_rows + _ROWS_OF_COMPOSING
+    of_a_step = rows * n_parameters**2 * (element_size / 4) / _MULTIPLY_ADDS_A_US
+    return _BLOCK_US + n_steps * of_a_step < n_steps * _STEP_US
+
+
+# Given the rows of a block's steps, their numbers, and where to write their losses.
+_Block = Callable[[Tensor, Numbers, Tensor], None]
+
+
+def _bind_block(
+    data: Data, models: Models, n_steps: int, n_rows: int, n_parameters: int
+) -> _Block:
+    """Return the function that takes so many steps on batches of ``n_rows``."""
+    all_x, all_y, weight = data.x, data.y, data.weight
+    assert isinstance(all_x, Tensor)
+    [weights], biases = models.parameters.layers[0]
+    n_outputs, n_features = weights.shape
+    learned = n_features + (biases is not None)
+    z = all_y.new_zeros(n_steps, n_rows, n_parameters)
+    x, minus_y = z[..., :n_features], z[..., learned : learned + n_outputs]
+    w = all_y.new_zeros(n_outputs, n_parameters)
+    units = w[:, learned : learned + n_outputs]
+    if biases is not None:
+        z[..., n_features] = 1
+    weight_of_rows, weighted = None, z
+    if weight is not None:
+        weight_of_rows = z.new_empty(n_steps, n_rows, 1)
+        weighted = torch.empty_like(z)
+    e = z.new_empty(n_steps, n_parameters, n_parameters)
+    starts = z.new_empty(n_steps, n_outputs, n_parameters)
+    residuals = z.new_empty(n_steps, n_outputs, n_rows)
+    sums = contraction("tbi,tbj->tij", weighted, z, out=e)
+    if n_rows == 1:  # many outer products: faster as one array
+        sums = partial(torch.mul, weighted.mT, z, out=e)
+    scan = _in_pairs(e, w, starts)
+    predict = contraction("toi,tbi->tob", starts, z, out=residuals)
+
+    def gather(rows: Tensor) -> None:
+        """Fill z with the rows of all batches, and weigh them."""
+        torch.index_select(all_x, 0, rows, out=x.view(-1, n_features))
+        minus_y.copy_(all_y.index_select(1, rows).T.view(minus_y.shape)).neg_()
+        if weight is not None and weight_of_rows is not None:
+            torch.index_select(weight[0], 0, rows, out=weight_of_rows.view(-1))
+            torch.mul(z, weight_of_rows, out=weighted)
+
+    def take(rows: Tensor, numbers: Numbers, losses: Tensor) -> None:
+        gather(rows)
+        sums()
+        pace, shrink = _over_parameters(numbers, learned, n_features, n_parameters)
+        e.mul_(numbers_like(-pace / n_rows, e).unsqueeze(1))
+        e.diagonal(dim1=1, dim2=2).add_(numbers_like(shrink - 1, e))
+        w.zero_()[:, :n_features].copy_(weights)
+        units.fill_diagonal_(1)
+        if biases is not None:
+            w[:, n_features].copy_(biases[0])
+        for call in scan:
+            call()
+        weights.copy_(w[:, :n_features])
+        if biases is not None:
+            biases[0].copy_(w[:, n_features])
+        predict()
+        residuals.square_()
+        if weight_of_rows is not None:
+            residuals.mul_(weight_of_rows.mT)
+        over = (1, 2) if losses.shape[1] == 1 else (2,)
+        torch.sum(residuals, over, out=losses.squeeze(1)).mul_(1 / (2 * n_rows))
+
+    return take
+
+
+def _over_parameters(
+    numbers: Numbers, learned: int, n_features: int, n_parameters: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return lr s and s of each parameter, (t, j), or (1, j) if all steps are alike."""
+    lr = numbers["lr"]
+    pace, shrink = np.zeros((len(lr), n_parameters)), np.ones((len(lr), n_parameters))
+    shrink[:, :n_features] = numbers.get("shrink", 1.0)
+    pace[:, :learned] = lr
+    return pace * shrink, shrink
+
+
+def _in_pairs(e: Tensor, w: Tensor, starts: Tensor) -> list[Call]:
+    """Return the calls that bring w, (o, i), through the maps e, (t, i, j), in order.
+
+    They write the parameters at the start of each step, (t, o, i). Maps are taken in
+    pairs, and one that is left over alone, at the end.
+    """
+    n = len(e) - len(e) % 2
+    calls: list[Call] = []
+    if n:
+        first, second, both = e[:n:2], e[1:n:2], e.new_empty(n // 2, *e.shape[1:])
+        begun, between = starts[:n:2], starts[1:n:2]
+        of_pairs = starts.new_empty(n // 2, *starts.shape[1:])
+        calls += [
+            contraction("tij,tjk->tik", first, second, out=both, plus=second),
+            partial(both.add_, first),
+            *_in_pairs(both, w, of_pairs),
+            partial(begun.copy_, of_pairs),
+            contraction("toi,tij->toj", of_pairs, first, out=between, plus=of_pairs),
+        ]
+    if n < len(e):
+        last = starts[n]
+        calls.append(partial(last.copy_, w))
+        calls.append(contraction("oi,ij->oj", last, e[n], out=w, plus=w))
+    return calls

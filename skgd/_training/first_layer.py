@@ -1,0 +1,219 @@
+"""A first layer on wide sparse rows, whose steps cost the entries of their batch.
+
+A batch touches few of the columns, so it is a small matrix over these alone: their
+weights are gathered, the step is taken on them, and they are put back. Nothing in a
+step is as large as the number of features.
+
+What a step does to a column that it does not touch depends on the optimizer.
+
+* Plain descent only shrinks it, and that can wait: after any number of steps the
+  weight is ``soft(scale w, threshold)``, see ``Debts``. Columns are settled when they
+  are next touched, and all at the end, and the result is that of a dense X.
+* With momentum or moments every weight would move at every step. Here the state and
+  the weights of a column stay as they are until a batch touches it, and so does the
+  penalty: the lazy steps of torch.optim.SparseAdam, not those of a dense X.
+
+Arrays of the first layer have their columns first here, (i, m, o): a column is then
+one piece of memory. Any strides will do, those of a view of (m, o, i) too, and are the
+faster choice for a step or two; for many steps of many units a copy pays.
+
+Dimension key: m models, o units of the layer, i features, k of these that a batch
+touches, b samples of the batch, u all units of all models.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import repeat
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from skgd._equations.contraction import Call
+from skgd._machine.devices import numbers_like
+from skgd._training.csr import (
+    Csr,
+    _add_transposed_,
+    _columns_first,
+    _put_,
+    _take,
+    over_touched,
+    product,
+    take_batches,
+    transposed_product,
+)
+
+Floats = npt.NDArray[np.float64]
+_COLUMNS_AT_ONCE = 65536
+
+# Weights are settled before what they are divided by gets smaller than this.
+_SMALL_SCALE = 1e-6
+
+
+class Debts(NamedTuple):
+    """What weights owe at each of some steps: two running numbers for each model.
+
+    A step without gradient is ``w <- s soft(w, a)`` with a shrink factor s and a
+    threshold a of its own. From step t to step T these add up to
+
+        w <- soft(scale w, reach_T - scale reach_t),  scale = exp(log_T - log_t),
+
+    where log is the sum of the log(s) so far, and reach what the thresholds so far
+    have taken off a weight: reach <- s (reach + a). No number here over- or underflows
+    however many the steps, as the running product of s would.
+    """
+
+    log: Tensor  # (steps + 1, m)
+    reach: Tensor | None  # (steps + 1, m); None if no threshold is above 0
+
+
+def debts(shrink: Floats | None, threshold: Floats | None, like: Tensor) -> Debts:
+    """Return the debts of steps with such factors and thresholds, each (steps, m)."""
+    numbers = shrink if shrink is not None else threshold
+    assert numbers is not None
+    log = np.zeros((len(numbers) + 1, numbers.shape[1]))
+    if shrink is not None:
+        np.cumsum(np.log(np.maximum(shrink, np.finfo(float).tiny)), 0, out=log[1:])
+    if threshold is None:
+        return Debts(numbers_like(log, like), None)
+    reach = np.zeros_like(log)
+    factors = np.ones_like(threshold) if shrink is None else shrink
+    for t, (s, a) in enumerate(zip(factors, threshold, strict=True)):
+        reach[t + 1] = s * (reach[t] + a)
+    return Debts(numbers_like(log, like), numbers_like(reach, like))
+
+
+def _settle_(w: Tensor, since: Tensor, now: int, owed: Debts) -> None:
+    """Bring weights (k, m, o) from the steps (k,) that they are at to step ``now``."""
+    scale = (owed.log[now] - _take(owed.log, since)).exp_().unsqueeze(2)
+    w.mul_(scale)
+    if owed.reach is not None:
+        reach = _take(owed.reach, since).unsqueeze(2)
+        threshold = torch.addcmul(owed.reach[now].unsqueeze(1), scale, reach, value=-1)
+        threshold.clamp_min_(0)  # a rounding below it would move weights off zero
+        w.sub_(torch.clamp(w, -threshold, threshold))
+
+
+# Given weights, their gradient, what is kept for them, each (k, u), and the numbers of
+# the step, each (1, u) or (1, 1): the calls of the optimizer.
+Bind = Callable[
+    [Tensor, Tensor, Mapping[str, Tensor], Mapping[str, Tensor]], Sequence[Call]
+]
+
+
+class WideLayer:
+    """The weights of a first layer in training on a wide sparse matrix.
+
+    A step is ``forward``, which gathers, and ``update``, which puts back. Which rows
+    the next steps see, ``see`` says before. Before the steps whose penalty is to wait,
+    ``owe`` says what they owe; after them, and before anything else reads the weights,
+    ``settle`` collects it.
+    """
+
+    def __init__(
+        self, x: Csr, w: Tensor, kept: Mapping[str, Tensor], bind: Bind
+    ) -> None:
+        """Hold arrays of shape (m, o, i), of any strides, to train in place."""
+        self._x = x
+        self._w = _columns_first(w)
+        self._kept = {name: _columns_first(array) for name, array in kept.items()}
+        self._bind = bind
+        self._position = x.columns.new_empty(x.n_features, dtype=torch.int32)
+        self._since = torch.zeros_like(self._position)  # the step a column is at
+        self._now = 0
+        self._owed: Debts | None = None
+        self._batches: Iterator[Csr] = iter(())
+
+    def see(self, batches: Sequence[Tensor]) -> None:
+        """Let the next steps see these rows, (b,) each."""
+        self._batches = take_batches(self._x, batches)
+
+    def owe(self, shrink: Floats | None, threshold: Floats | None) -> None:
+        """Let the next steps owe their penalty, numbers of shape (steps, m)."""
+        self.settle()
+        self._since.zero_()
+        self._now = 0
+        pays = shrink is not None or threshold is not None
+        self._owed = debts(shrink, threshold, self._w) if pays else None
+
+    def settle(self) -> None:
+        """Collect what is owed by all columns up to the step just taken."""
+        if self._owed is None:
+            return
+        parts = (torch.split(a, _COLUMNS_AT_ONCE) for a in (self._w, self._since))
+        for w, since in zip(*parts, strict=True):
+            _settle_(w, since, self._now, self._owed)
+        self._since.fill_(self._now)
+
+    def forward(self, z: Tensor) -> None:
+        """Write the product of the weights and the next batch into z (mob)."""
+        batch = next(self._batches)
+        self._batch, self._touched = over_touched(batch, self._position)
+        w = _take(self._w, self._touched)
+        if self._owed is not None:
+            since = self._since.index_select(0, self._touched)
+            _settle_(w, since, self._now, self._owed)
+            self._since.scatter_(0, self._touched, self._now)
+        self._gathered = w.flatten(1)
+        z.flatten(0, 1).copy_(product(self._batch, self._gathered).T)
+
+    def update(self, dz: Tensor, numbers: Mapping[str, Tensor]) -> None:
+        """Take the optimizer's step, given the gradient of z (mob)."""
+        w, touched = self._gathered, self._touched
+        dz_by_row = dz.flatten(0, 1).T.contiguous()
+        gradient = transposed_product(self._batch, dz_by_row)
+        kept = {n: _take(a, touched).flatten(1) for n, a in self._kept.items()}
+        for call in self._bind(w, gradient, kept, numbers):
+            call()
+        shape = len(touched), *self._w.shape[1:]
+        _put_(self._w, touched, w.view(shape))
+        for name, array in self._kept.items():
+            _put_(array, touched, kept[name].view(shape))
+        self._now += 1
+
+
+class WideUnit:
+    """A ``WideLayer`` of one unit, for plain descent without thresholds: twice as fast.
+
+    Its update is a sum that goes into the weights where they lie: nothing is gathered.
+    All weights shrink alike, so the array holds w / scale between two settlements, and
+    a step changes the scale alone.
+    """
+
+    def __init__(self, x: Csr, w: Tensor) -> None:
+        """Hold weights of shape (1, 1, i), to train in place."""
+        self._x = x
+        self._w = w.view(-1)
+        self._shrink: Iterator[float] = repeat(1.0)
+        self._scale = 1.0
+        self._batches: Iterator[Csr] = iter(())
+
+    def see(self, batches: Sequence[Tensor]) -> None:
+        """Let the next steps see these rows, (b,) each."""
+        self._batches = take_batches(self._x, batches)
+
+    def owe(self, shrink: Floats | None, threshold: Floats | None = None) -> None:
+        """Let the next steps owe their penalty, numbers of shape (steps, 1)."""
+        assert threshold is None
+        self.settle()
+        self._shrink = repeat(1.0) if shrink is None else iter(shrink[:, 0].tolist())
+
+    def settle(self) -> None:
+        """Collect what is owed by all columns up to the step just taken."""
+        self._w.mul_(self._scale)
+        self._scale = 1.0
+
+    def forward(self, z: Tensor) -> None:
+        """Write the product of the weights and the next batch into z (mob)."""
+        self._batch = next(self._batches)
+        products = product(self._batch, self._w.view(-1, 1))
+        torch.mul(products.view(z.shape), self._scale, out=z)
+
+    def update(self, dz: Tensor, numbers: Mapping[str, Tensor]) -> None:
+        """Subtract lr times the gradient, given that of z (mob), and shrink."""
+        move = dz.mul(numbers["lr"]).mul_(-1 / self._scale)
+        _add_transposed_(self._w, self._batch, move.view(-1))
+        self._scale *= next(self._shrink)
+        if self._scale < _SMALL_SCALE:
+            self.settle()
