@@ -81,7 +81,7 @@ def bound_step(name, per_model, start, n_biases=0):
     """
     m, i = start.shape
     flat, gradient = start.clone().flatten(), start.clone().flatten()
-    kept = {key: torch.zeros_like(flat) for key in OPTIMIZERS[name].keeps}
+    kept = {key: torch.zeros_like(flat) for key in OPTIMIZERS[name].state_names}
     owner = np.arange(m).repeat(i) if m > 1 else [0]
     laid = {
         key: flat.new_empty(len(owner)) for key in numbers_of_step(name, per_model, 1)

@@ -319,7 +319,7 @@ def test_adam_is_torchs_sparse_adam(m, o):
         )
         for k, p in enumerate(oracles)
     ]
-    kept = {name: torch.zeros_like(w) for name in OPTIMIZERS["adam"].keeps}
+    kept = {name: torch.zeros_like(w) for name in OPTIMIZERS["adam"].state_names}
     layer = wide_layer("adam", w, kept)
     batches = [rows for rows in BATCHES * 4 if rows]
     lr = per_model["lr"][np.newaxis]
@@ -347,7 +347,7 @@ def test_what_is_not_touched_keeps_its_weights_and_state(name):
     """Penalty and state of a column wait for a batch that touches it."""
     per_model = per_model_of(2, alpha=[0.4, 0.02], l1_ratio=[0.5, 0.5])
     w = random(2, 3, N_FEATURES)
-    kept = {key: random(2, 3, N_FEATURES) ** 2 for key in OPTIMIZERS[name].keeps}
+    kept = {key: random(2, 3, N_FEATURES) ** 2 for key in OPTIMIZERS[name].state_names}
     before = [array.clone() for array in (w, *kept.values())]
     lr = per_model["lr"][np.newaxis]
     numbers = OPTIMIZERS[name].numbers(per_model, lr, np.arange(1, 2))
@@ -368,7 +368,7 @@ def test_where_all_columns_are_touched_lazy_is_dense(name):
     per_model = per_model_of(1, alpha=[0.4, 0.0], l1_ratio=[0.5, 0.0])
     w = random(1, 1, N_FEATURES)
     flat = w.flatten().clone()
-    kept = {key: torch.zeros_like(w) for key in OPTIMIZERS[name].keeps}
+    kept = {key: torch.zeros_like(w) for key in OPTIMIZERS[name].state_names}
     flat_kept = {key: torch.zeros_like(flat) for key in kept}
 
     def bind(w, gradient, kept, numbers):

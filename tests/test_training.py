@@ -94,7 +94,7 @@ def new_models(data, sizes, shared, per_model, seeds):
     generators = [np.random.default_rng(seed) for seed in seeds]
     initialise_(network, ACTIVATIONS[shared.activation](0.0), generators)
     entry = OPTIMIZERS[variant(shared.optimizer, shared.nesterov, per_model)]
-    kept = {name: new_like(network) for name in entry.keeps}
+    kept = {name: new_like(network) for name in entry.state_names}
     return Models(
         network,
         kept,
@@ -406,7 +406,9 @@ def test_every_model_returns_to_its_best_weights(average, own):
     models, histories = trained(
         data, SIZES["linear"], shared, per_model, seeds, validation
     )
-    z = raw_prediction(models.answer.layers, data.x[20:], ACTIVATIONS["identity"](0.0))
+    z = raw_prediction(
+        models.predicting.layers, data.x[20:], ACTIVATIONS["identity"](0.0)
+    )
     for history, scores in zip(histories, z, strict=True):
         restored = F.mse_loss(scores, data.y[:, 20:], reduction="sum").item() / 2 / 10
 

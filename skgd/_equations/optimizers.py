@@ -77,14 +77,14 @@ class Vectors(NamedTuple):
     parameters: Tensor
     weights: Tensor  # the part of the parameters that a penalty sees, a view
     gradient: Tensor
-    kept: Mapping[str, Tensor]  # what the optimizer carries from step to step
+    state: Mapping[str, Tensor]  # what the optimizer carries from step to step
 
 
 class Optimizer(NamedTuple):
     """How a gradient becomes a step."""
 
     reads: tuple[str, ...]  # the hyperparameters, but for those of the penalty
-    keeps: tuple[str, ...]
+    state_names: tuple[str, ...]
     numbers: Callable[[PerModel, Floats, Steps], Numbers]  # given the learning rates
     calls: Callable[[Vectors, Mapping[str, Tensor]], list[Call]]  # given the numbers
 
@@ -153,7 +153,7 @@ def _plain(vectors: Vectors, number: Mapping[str, Tensor]) -> list[Call]:
 
 
 def _momentum(vectors: Vectors, number: Mapping[str, Tensor]) -> list[Call]:
-    velocity, gradient = vectors.kept["velocity"], vectors.gradient
+    velocity, gradient = vectors.state["velocity"], vectors.gradient
     return [
         # velocity = momentum velocity + g
         partial(velocity.mul_, number["momentum"]),
@@ -163,7 +163,7 @@ def _momentum(vectors: Vectors, number: Mapping[str, Tensor]) -> list[Call]:
 
 
 def _nesterov(vectors: Vectors, number: Mapping[str, Tensor]) -> list[Call]:
-    velocity, gradient = vectors.kept["velocity"], vectors.gradient
+    velocity, gradient = vectors.state["velocity"], vectors.gradient
     return [
         # velocity = momentum velocity + g
         partial(velocity.mul_, number["momentum"]),
@@ -230,7 +230,7 @@ def _adagrad_numbers(per_model: PerModel, lr: Floats, steps: Steps) -> Numbers:
 
 
 def _adagrad(vectors: Vectors, number: Mapping[str, Tensor]) -> list[Call]:
-    gradient, total = vectors.gradient, vectors.kept["sum_of_squares"]
+    gradient, total = vectors.gradient, vectors.state["sum_of_squares"]
     root = torch.empty_like(total)
     return [
         # sum_of_squares = sum_of_squares + g^2
@@ -264,7 +264,7 @@ def _rmsprop_numbers(per_model: PerModel, lr: Floats, steps: Steps) -> Numbers:
 
 
 def _rmsprop(vectors: Vectors, number: Mapping[str, Tensor]) -> list[Call]:
-    gradient, moment_2 = vectors.gradient, vectors.kept["moment_2"]
+    gradient, moment_2 = vectors.gradient, vectors.state["moment_2"]
     root = torch.empty_like(moment_2)
     return [
         *_second_moment(gradient, moment_2, root, number),
@@ -299,7 +299,7 @@ def _adam_numbers(per_model: PerModel, lr: Floats, steps: Steps) -> Numbers:
 
 def _adam(vectors: Vectors, number: Mapping[str, Tensor]) -> list[Call]:
     gradient = vectors.gradient
-    moment_1, moment_2 = vectors.kept["moment_1"], vectors.kept["moment_2"]
+    moment_1, moment_2 = vectors.state["moment_1"], vectors.state["moment_2"]
     root = torch.empty_like(moment_2)
     return [
         # moment_1 = beta_1 moment_1 + (1 - beta_1) g

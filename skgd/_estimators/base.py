@@ -851,7 +851,7 @@ class _MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
         optimizer = OPTIMIZERS[variant(shared.optimizer, shared.nesterov, per_model)]
         return Models(
             network,
-            kept={name: new_like(network) for name in optimizer.keeps},
+            optimizer_state={name: new_like(network) for name in optimizer.state_names},
             generators=generators,
             average=new_like(network) if self.average else None,
             slowed=np.ones(n_models) if shared.adaptive else None,
@@ -877,22 +877,26 @@ class _MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
             )
             raise ValueError(msg)
         fill_(models.parameters, layers, place)
-        models.t, models.epochs, models.since = self.t_, self.n_iter_, self._since_
-        models.laid_out_since = self._laid_out_since_
+        models.t, models.epochs, models.optimizer_begun = (
+            self.t_,
+            self.n_iter_,
+            self._since_,
+        )
+        models.schedule_begun = self._laid_out_since_
         kept = dict(self._kept_)
         was_averaged = "parameters" in kept
         if models.average is not None:
             fill_(models.average, layers, place)
-            models.averaged_since = self._averaged_since_ if was_averaged else self.t_
+            models.average_begun = self._averaged_since_ if was_averaged else self.t_
         if was_averaged:  # the layers that predict are the mean of these
             write_(models.parameters, kept.pop("parameters"), place)
         if models.slowed is not None:
             models.slowed[place] = self._slowed_
-        if set(models.kept) == set(kept):
+        if set(models.optimizer_state) == set(kept):
             for name, values in kept.items():
-                write_(models.kept[name], values, place)
+                write_(models.optimizer_state[name], values, place)
         else:  # another optimizer, which begins now to keep what it keeps
-            models.since = self.t_
+            models.optimizer_begun = self.t_
 
     def _weights(self, network: Network, place: int = 0) -> dict[str, Any]:
         """Return the weights of one model of a stack in scikit-learn's shapes."""
@@ -914,7 +918,7 @@ class _MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
 
         On the CPU, the arrays are those in training.
         """
-        networks = dict(models.kept)
+        networks = dict(models.optimizer_state)
         if models.average is not None:
             networks["parameters"] = models.parameters
         kept = {
@@ -924,19 +928,19 @@ class _MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
         fold = place * len(models.generators) // len(models.parameters.layers[0].w)
         last_layer = {}
         if self._target_scale() is not None:
-            w, bias = models.answer.layers[-1]
+            w, bias = models.predicting.layers[-1]
             no_bias = w.new_zeros(w.shape[1])
             bias_of_place = no_bias if bias is None else bias[place]
             trained = to_numpy(w[place]), to_numpy(bias_of_place)
             last_layer = {"_last_layer_": trained}
         return {
-            **self._weights(models.answer, place),
+            **self._weights(models.predicting, place),
             **last_layer,
             "_kept_": kept,
             "_slowed_": 1.0 if models.slowed is None else float(models.slowed[place]),
-            "_since_": models.since,
-            "_laid_out_since_": models.laid_out_since,
-            "_averaged_since_": models.averaged_since,
+            "_since_": models.optimizer_begun,
+            "_laid_out_since_": models.schedule_begun,
+            "_averaged_since_": models.average_begun,
             "_fit_intercept_": self.fit_intercept,
             "_generator_": models.generators[fold],
         }

@@ -346,7 +346,7 @@ def _bytes_of_model(first: _MiniBatchBase, fold: _Fold, n_rows: int) -> int:
     # What a step needs of every parameter: itself, its gradient, what is kept, and the
     # numbers that are laid over it, with intermediate values where paces are adaptive.
     n_laid = 16 if "epsilon" in optimizer.reads else 2
-    of_parameter = 2 + len(optimizer.keeps) + n_laid
+    of_parameter = 2 + len(optimizer.state_names) + n_laid
     # Of every unit and row: its value, the gradient, and two intermediate values.
     numbers = of_parameter * n_weights + 4 * sum(units) * n_rows
     return int(numbers * dtype_of(rows).itemsize)
@@ -583,12 +583,12 @@ def _hand_over(
     for fold in stack:
         met, first = fold.met, candidates[fold.candidates[0]]
         asked = _asked(first, met, splits[met.split])
-        limits = [_predicted_at_once(models.answer, rows) for _, rows in asked]
+        limits = [_predicted_at_once(models.predicting, rows) for _, rows in asked]
         at_once = min(limits, default=len(fold.candidates))
         for numbers in pieces(fold.candidates, at_once):
             at = [next(places) for _ in numbers]
             with torch.inference_mode():
-                layers = _layers_at(models.answer, at)
+                layers = _layers_at(models.predicting, at)
                 device = layers[0].w.device
                 predicted = [
                     (

@@ -80,7 +80,7 @@ def bind_composed(
         and len(models.parameters.layers) == 1
         and len(w) == 1
         and shared.optimizer == "sgd"
-        and not models.kept  # no momentum
+        and not models.optimizer_state  # no momentum
         and shared.max_grad_norm is None
         and "threshold" not in update.numbers(models.t, 1)
         and not update.averaging

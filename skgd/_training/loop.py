@@ -161,8 +161,8 @@ def train(
                 for history, loss in zip(histories, begun, strict=True):
                     history.before = loss
         _train(data, models, shared, per_model, sizes, histories, validation, watch)
-        ends = _losses(some, models.answer, shared)
-        _judge_ends(histories, ends, finite(models.answer))
+        ends = _losses(some, models.predicting, shared)
+        _judge_ends(histories, ends, finite(models.predicting))
     return histories
 
 
@@ -186,7 +186,7 @@ def train_on_chunk(
         history = History()
         epoch = _train(data, models, shared, per_model, sizes, [history], None, watch)
         assert epoch is not None
-        [history.end] = history.loss if all(finite(models.answer)) else [nan]
+        [history.end] = history.loss if all(finite(models.predicting)) else [nan]
         history.diverged |= not isfinite(history.end)
         peak = _peak_of_growth(epoch, stream.then(history.end))
         if peak > 0:  # next to never: what it is held against is computed now
@@ -485,15 +485,15 @@ def _take(models: Models, places: Places, folds: Sequence[int] | None = None) ->
     generators, average = models.generators, models.average
     return Models(
         take(models.parameters, index),
-        {name: take(kept, index) for name, kept in models.kept.items()},
+        {name: take(kept, index) for name, kept in models.optimizer_state.items()},
         generators if folds is None else [generators[fold] for fold in folds],
         models.t,
         models.epochs,
-        models.since,
+        models.optimizer_begun,
         average=None if average is None else take(average, index),
-        averaged_since=models.averaged_since,
+        average_begun=models.average_begun,
         slowed=None if models.slowed is None else models.slowed[list(places)],
-        laid_out_since=models.laid_out_since,
+        schedule_begun=models.schedule_begun,
     )
 
 
@@ -503,8 +503,8 @@ def _put(models: Models, into: Places, stack: Models, places: Places) -> None:
         return
     index, taken = _index(into, models), _take(stack, places)
     put_(models.parameters, index, taken.parameters)
-    for name, kept in models.kept.items():
-        put_(kept, index, taken.kept[name])
+    for name, kept in models.optimizer_state.items():
+        put_(kept, index, taken.optimizer_state[name])
     if models.average is not None and taken.average is not None:
         put_(models.average, index, taken.average)
     if models.slowed is not None and taken.slowed is not None:
@@ -736,7 +736,7 @@ def _bind_validation(
     """
     if validation is None:
         return lambda places, models: _HeldOut()
-    mean_loss = bind_mean_loss(validation.data, stack.answer, shared)
+    mean_loss = bind_mean_loss(validation.data, stack.predicting, shared)
     score = validation.score
 
     def validate(places: Places, models: Places) -> _HeldOut:
@@ -749,7 +749,7 @@ def _bind_validation(
             for place, model in zip(places, models, strict=True)
             if np.isfinite(losses[place]).all()
         }
-        found = score(stack.answer, list(finite), list(finite.values()))
+        found = score(stack.predicting, list(finite), list(finite.values()))
         for place, value in zip(finite, found, strict=True):
             scores[place] = value
         return _HeldOut(losses, scores)

@@ -14,17 +14,17 @@ class Models:
     """The models in training: all that one epoch hands to the next."""
 
     parameters: Network
-    kept: dict[str, Network]  # what the optimizer keeps: velocity, moments
+    optimizer_state: dict[str, Network]  # what the optimizer keeps: velocity, moments
     generators: Sequence[np.random.Generator]  # one for each fold of models
     t: int = 0  # steps taken
     epochs: int = 0  # in so many epochs
-    since: int = 0  # of these, before the optimizer began to keep what it keeps
+    optimizer_begun: int = 0  # steps taken before the optimizer began
     average: Network | None = None  # the mean of the weights over steps
-    averaged_since: int = 0  # steps taken before anyone asked for it
+    average_begun: int = 0  # steps taken before anyone asked for it
     slowed: Floats | None = None  # (m,), what an adaptive lr has been multiplied by
-    laid_out_since: int = 0  # epochs before the schedule was laid out
+    schedule_begun: int = 0  # epochs before the schedule was laid out
 
     @property
-    def answer(self) -> Network:
+    def predicting(self) -> Network:
         """What predicts: the mean of the weights if there is one."""
         return self.parameters if self.average is None else self.average

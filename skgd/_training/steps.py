@@ -62,7 +62,7 @@ def schedule_of(shared: Shared, models: Models, epoch_steps: int) -> Schedule:
     """Return how the learning rate changes, given the number of steps of an epoch."""
     epochs = models.epochs
     if shared.lr_schedule in LAID_OUT:
-        epochs -= models.laid_out_since
+        epochs -= models.schedule_begun
     return Schedule(
         kind=shared.lr_schedule,
         power_t=shared.power_t,
@@ -138,7 +138,7 @@ def bind_update(
         numbers_of_wide = {
             name: row[None]
             for name, row in zip(names, laid_wide, strict=True)
-            if optimizer.keeps or name not in ("shrink", "threshold")
+            if optimizer.state_names or name not in ("shrink", "threshold")
         }
         with_lasso = "threshold" in names
         wide = _bind_wide(x, models, optimizer, n_owners, with_lasso=with_lasso)
@@ -150,7 +150,7 @@ def bind_update(
             torch.index_select(numbers, 1, owner_of_wide, out=laid_wide)
 
     def begin(t: int, n_steps: int) -> Sequence[Tensor | None]:
-        if wide is not None and not optimizer.keeps:
+        if wide is not None and not optimizer.state_names:
             wide.owe(*_owed(numbers(t, n_steps), n_steps, n_owners))
         if not constant:
             return table(numbers(t, n_steps)).unbind()
@@ -158,7 +158,9 @@ def bind_update(
         return [changed, *[None] * (n_steps - 1)]
 
     lay(first[0])
-    kept = {name: network.flat[start:] for name, network in models.kept.items()}
+    kept = {
+        name: network.flat[start:] for name, network in models.optimizer_state.items()
+    }
     weights = parameters.flat[start : parameters.n_weights]
     gradients = new_like(parameters)
     vectors = Vectors(flat, weights, gradients.flat[start:], kept)
@@ -189,9 +191,9 @@ def _numbers_of_steps(
         lr = learning_rates(schedule, per_model, steps)
         if models.slowed is not None:
             lr = lr * np.repeat(models.slowed, lr.shape[1] // len(models.slowed))
-        numbers = optimizer.numbers(per_model, lr, steps - models.since)
+        numbers = optimizer.numbers(per_model, lr, steps - models.optimizer_begun)
         if models.average is not None:
-            first = max(shared.average, models.averaged_since + 1)
+            first = max(shared.average, models.average_begun + 1)
             numbers["share"] = _share_of_average(steps, first)
         return numbers
 
@@ -225,7 +227,7 @@ def _bind_wide(
     Where each output has its own numbers, it is a model to the layer.
     """
     w = models.parameters.layers[0].w
-    if w[:, :, 0].numel() == 1 and not optimizer.keeps and not with_lasso:
+    if w[:, :, 0].numel() == 1 and not optimizer.state_names and not with_lasso:
         return WideUnit(x, w)
 
     def bind(
@@ -236,7 +238,9 @@ def _bind_wide(
     ) -> Sequence[Call]:
         return optimizer.calls(Vectors(w, w, gradient, kept), number)
 
-    kept = {name: network.layers[0].w for name, network in models.kept.items()}
+    kept = {
+        name: network.layers[0].w for name, network in models.optimizer_state.items()
+    }
     if n_owners > len(w):
         w = w.flatten(0, 1).unsqueeze(1)
         kept = {name: one.flatten(0, 1).unsqueeze(1) for name, one in kept.items()}
