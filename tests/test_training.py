@@ -319,7 +319,7 @@ def assert_folds_equal_apart(shared, folds, kind, weights=None, stops=False, **c
                 getattr(ours, name), getattr(history, name), rtol=1e-8, atol=1e-300
             )
         for ours, theirs in zip(
-            arrays(together.answer), arrays(alone.answer), strict=True
+            arrays(together.predicting), arrays(alone.predicting), strict=True
         ):
             torch.testing.assert_close(ours[place], theirs[0], rtol=1e-8, atol=1e-10)
     return [len(history.objective) for history in histories]
@@ -484,7 +484,7 @@ def test_one_that_diverges_changes_no_bit_of_the_others(changes, kind, own):
     assert not tame[1].diverged
     for place in (0, 2, 3, 4):
         for ours, theirs in zip(
-            arrays(with_wild.answer), arrays(with_tame.answer), strict=True
+            arrays(with_wild.predicting), arrays(with_tame.predicting), strict=True
         ):
             assert torch.equal(ours[place], theirs[place])
         assert wild[place].objective == tame[place].objective
