@@ -144,7 +144,7 @@ def assert_together_equals_apart(
             atol=1e-300,
         )
         if not history.diverged:
-            for name in ("parameters", "answer"):
+            for name in ("parameters", "predicting"):
                 both = getattr(together, name), getattr(alone, name)
                 for ours, theirs in zip(*map(arrays, both), strict=True):
                     torch.testing.assert_close(
