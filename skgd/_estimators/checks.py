@@ -14,9 +14,9 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from sklearn.utils.validation import _check_sample_weight, _check_y
 
 from skgd._estimators.parameters import Rule, _fits_a_float, _is_real, _shown
+from skgd._estimators.sklearn_private import check_sample_weight, check_y
 
 Array = npt.NDArray[Any]
 
@@ -191,7 +191,7 @@ def checked_targets(y: Any, n_rows: int, *, numeric: bool) -> Any:
         )
         raise ValueError(msg)
     with conversion_of("y", y):
-        targets = _check_y(y, multi_output=True, y_numeric=numeric)
+        targets = check_y(y, multi_output=True, y_numeric=numeric)
     if targets.shape[0] != n_rows:
         msg = (
             f"y must have a target for each of the {n_rows} rows of X. Got "
@@ -206,7 +206,7 @@ def check_weights(name: str, weights: Any, n_rows: int) -> Array | None:
     if weights is None:
         return None
     with conversion_of(name):
-        weight: Array = _check_sample_weight(
+        weight: Array = check_sample_weight(
             check_numeric(name, weights),
             np.empty((n_rows, 1)),
             dtype=np.float64,

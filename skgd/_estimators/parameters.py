@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+from sklearn.base import RegressorMixin
 from sklearn.metrics import get_scorer_names
 
 Array = npt.NDArray[Any]
@@ -208,17 +209,39 @@ RULES: Mapping[str, Rule] = {
 }
 
 
+# What the parameter ``loss`` may be.
+_LOSSES_OF_NUMBERS = (
+    "squared_error",
+    "huber",
+    "epsilon_insensitive",
+    "squared_epsilon_insensitive",
+    "absolute_error",
+    "quantile",
+    "poisson",
+    "gamma",
+)
+_LOSSES_OF_CLASSES = (
+    "log_loss",
+    "hinge",
+    "squared_hinge",
+    "modified_huber",
+    "perceptron",
+)
+
+
 @cache
 def _rules_in_order(losses: tuple[str, ...]) -> list[tuple[str, Rule]]:
     """Return what the parameters must be, by their names in order."""
     return sorted({**RULES, "loss": _one_of(*losses)}.items())
 
 
-def check_parameters(estimator: Any, losses: tuple[str, ...]) -> None:
+def check_parameters(estimator: Any) -> None:
     """Raise ValueError for the first parameter that is not what it must be.
 
     Parameters that a subclass has added are its own business.
     """
+    of_numbers = isinstance(estimator, RegressorMixin)
+    losses = _LOSSES_OF_NUMBERS if of_numbers else _LOSSES_OF_CLASSES
     given = vars(estimator)  # get_params would read the signature at every predict
     for name, rule in _rules_in_order(losses):
         if name in given and not rule.holds(given[name]):

@@ -1,8 +1,10 @@
 """Memory that is not there, said in the words of who asked for it."""
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -26,3 +28,12 @@ def memory_for(sentence: Callable[[], str]) -> Iterator[None]:
         if not (isinstance(error, MemoryError) or _OUT_OF_MEMORY.search(str(error))):
             raise
         raise MemoryError(sentence()) from error
+
+
+def pieces(items: Sequence[Any], at_most: int) -> list[Sequence[Any]]:
+    """Return the items in as few pieces as it takes, of about one length."""
+    if not items:
+        return []
+    n_pieces = -(-len(items) // at_most)
+    cuts = [len(items) * piece // n_pieces for piece in range(n_pieces + 1)]
+    return [items[start:stop] for start, stop in pairwise(cuts)]

@@ -8,21 +8,21 @@ what is done to it.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from numbers import Integral, Real
 from typing import Any, NamedTuple
 
 import numpy as np
 from sklearn.base import clone
 
-from skgd._estimators.base import PER_MODEL
 from skgd._estimators.callbacks import has_callbacks
 from skgd._estimators.classifier import MiniBatchClassifier
 from skgd._estimators.parameters import check_parameters
 from skgd._estimators.regressor import MiniBatchRegressor
+from skgd._estimators.state import copy_of
 from skgd._search.pipelines import last_step
-
-Parameters = Mapping[str, Any]
+from skgd._search.request import Parameters
+from skgd._training.hyperparameters import PER_MODEL
 
 _NUMBERS = (*PER_MODEL, "random_state")
 
@@ -111,8 +111,8 @@ def note_on_groups(plans: Sequence[Plan]) -> str:
 def candidate_of(estimator: Any, numbers: Parameters) -> Any:
     """Return the last step of an estimator with numbers of a candidate's own."""
     _, last = last_step(estimator)
-    candidate = last._trainee()
-    candidate.__dict__.update(numbers)
+    candidate = copy_of(last)
+    vars(candidate).update(numbers)
     return candidate
 
 
@@ -158,7 +158,7 @@ def _refuses(estimator: Any, path: str, params: Parameters) -> bool:
     """Return whether a parameter of a candidate is not what it must be."""
     candidate = candidate_of(estimator, _numbers(params, path))
     try:
-        check_parameters(candidate, candidate._losses)
+        check_parameters(candidate)
     except ValueError:
         return True
     return False
