@@ -151,7 +151,7 @@ def test_the_first_layer_is_the_prediction_of_a_linear_model():
 
     tape.replay()
 
-    assert passed.z is first
+    assert passed.z is z_first
     assert dz_first is dz
     assert (gradients.layers[0].bias == 6).all()  # the sum of six ones
     assert not gradients.layers[0].w.any()

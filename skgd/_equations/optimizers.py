@@ -323,6 +323,9 @@ OPTIMIZERS = {
     "adamw": Optimizer(_ADAM, _MOMENTS, _adamw_scalars, _adamw),
 }
 
+# What "sgd" is with momentum: entries that an estimator asks for by its parameters.
+VARIANTS_OF_SGD = ("momentum", "nesterov")
+
 
 def variant(optimizer: str, nesterov: bool, per_model: PerModel) -> str:
     """Return the entry of the table that the parameters of an estimator ask for.
