@@ -40,7 +40,7 @@ import torch
 from torch import Tensor
 
 from skgd._equations.contraction import Call, contraction
-from skgd._equations.optimizers import Numbers
+from skgd._equations.optimizers import ScalarsOfSteps
 from skgd._machine.devices import numbers_like
 from skgd._training.batches import Data
 from skgd._training.hyperparameters import Shared
@@ -121,7 +121,7 @@ def _pays(n_steps: int, n_rows: int, n_parameters: int, element_size: int) -> bo
 
 
 # Given the rows of a block's steps, their numbers, and where to write their losses.
-_Block = Callable[[Tensor, Numbers, Tensor], None]
+_Block = Callable[[Tensor, ScalarsOfSteps, Tensor], None]
 
 
 def _bind_block(
@@ -160,7 +160,7 @@ def _bind_block(
             torch.index_select(weight[0], 0, rows, out=weight_of_rows.view(-1))
             torch.mul(z, weight_of_rows, out=weighted)
 
-    def take(rows: Tensor, numbers: Numbers, losses: Tensor) -> None:
+    def take(rows: Tensor, numbers: ScalarsOfSteps, losses: Tensor) -> None:
         gather(rows)
         sums()
         pace, shrink = _over_parameters(numbers, learned, n_features, n_parameters)
@@ -186,7 +186,7 @@ def _bind_block(
 
 
 def _over_parameters(
-    numbers: Numbers, learned: int, n_features: int, n_parameters: int
+    numbers: ScalarsOfSteps, learned: int, n_features: int, n_parameters: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return lr s and s of each parameter, (t, j), or (1, j) if all steps are alike."""
     lr = numbers["lr"]

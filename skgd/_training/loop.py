@@ -22,8 +22,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from skgd._equations.network import Network, finite, put_, take
-from skgd._equations.optimizers import Floats, PerModel
+from skgd._equations.network import Network, finite, select, write_
+from skgd._equations.optimizers import PerModel
+from skgd._machine.arrays import Floats
 from skgd._machine.threads import threads_for
 from skgd._training.batches import (
     Data,
@@ -484,13 +485,13 @@ def _take(models: Models, places: Places, folds: Sequence[int] | None = None) ->
     index = _index(places, models)
     generators, average = models.generators, models.average
     return Models(
-        take(models.parameters, index),
-        {name: take(kept, index) for name, kept in models.optimizer_state.items()},
+        select(models.parameters, index),
+        {name: select(kept, index) for name, kept in models.optimizer_state.items()},
         generators if folds is None else [generators[fold] for fold in folds],
         models.t,
         models.epochs,
         models.optimizer_begun,
-        average=None if average is None else take(average, index),
+        average=None if average is None else select(average, index),
         average_begun=models.average_begun,
         slowed=None if models.slowed is None else models.slowed[list(places)],
         schedule_begun=models.schedule_begun,
@@ -502,11 +503,11 @@ def _put(models: Models, into: Places, stack: Models, places: Places) -> None:
     if stack is models or not places:
         return
     index, taken = _index(into, models), _take(stack, places)
-    put_(models.parameters, index, taken.parameters)
+    write_(models.parameters, index, taken.parameters)
     for name, kept in models.optimizer_state.items():
-        put_(kept, index, taken.optimizer_state[name])
+        write_(kept, index, taken.optimizer_state[name])
     if models.average is not None and taken.average is not None:
-        put_(models.average, index, taken.average)
+        write_(models.average, index, taken.average)
     if models.slowed is not None and taken.slowed is not None:
         models.slowed[list(into)] = taken.slowed
 

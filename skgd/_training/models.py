@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from skgd._equations.network import Network
-from skgd._equations.optimizers import Floats
+from skgd._machine.arrays import Floats
 
 
 @dataclass
