@@ -42,9 +42,9 @@ from skgd._machine.errors import errors_of_caller
 from skgd._training.batches import Data, padded
 from skgd._training.csr import is_wide
 from skgd._training.hyperparameters import Shared
-from skgd._training.loop import Stream, Validation, Watch, train, train_on_chunk
+from skgd._training.loop import Validation, Watch, train, train_on_chunk
 from skgd._training.models import Models
-from skgd._training.stopping import History
+from skgd._training.stopping import History, Stream
 from skgd._training.target_scale import on_scale
 
 Array = npt.NDArray[Any]

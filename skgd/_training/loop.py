@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from itertools import groupby
-from math import inf, isfinite, nan
+from math import isfinite, nan
 from time import monotonic
 from typing import NamedTuple, Protocol
 
@@ -54,13 +54,17 @@ from skgd._training.steps import (
 )
 from skgd._training.stopping import (
     ADAPTIVE_DIVISOR,
-    EPOCHS_OF_GROWTH,
-    FAR_ABOVE,
     SMALLEST_LR,
     History,
+    Stream,
+    Untrained,
+    Verdict,
     begin_with,
     judge,
+    judge_chunk,
     judge_end,
+    judge_peak,
+    peak_of,
 )
 from skgd._training.target_scale import on_scales, units_of
 
@@ -123,21 +127,6 @@ class _HeldOut(NamedTuple):
     score: list[float] | None = None  # (m,)
 
 
-class Stream(NamedTuple):
-    """What is remembered of the losses of a stream, from call to call."""
-
-    last: float = inf
-    highest: float = 0.0  # before they began to grow
-    growing: int = 0  # calls in a row
-
-    def then(self, loss: float) -> "Stream":
-        """Return what is remembered after the next call."""
-        if loss > self.last:
-            return Stream(loss, self.highest, self.growing + 1)
-        before = self.last if self.last < inf else 0.0
-        return Stream(loss, max(self.highest, before))
-
-
 def train(
     data: Data,
     models: Models,
@@ -159,7 +148,7 @@ def train(
             if _goes_on(models):
                 begun = _losses(some, models.parameters, shared)
                 for history, loss in zip(histories, begun, strict=True):
-                    history.before = loss
+                    history.untrained = history.untrained._replace(initial=loss)
         _train(data, models, shared, per_model, sizes, histories, validation, watch)
         ends = _losses(some, models.predicting, shared)
         _judge_ends(histories, ends, finite(models.predicting))
@@ -186,25 +175,14 @@ def train_on_chunk(
         history = History()
         epoch = _train(data, models, shared, per_model, sizes, [history], None, watch)
         assert epoch is not None
-        [history.end] = history.loss if all(finite(models.predicting)) else [nan]
-        history.diverged |= not isfinite(history.end)
-        peak = _peak_of_growth(epoch, stream.then(history.end))
+        [loss] = history.loss if all(finite(models.predicting)) else [nan]
+        judge_chunk(history, loss)
+        peak = peak_of(epoch.batch_loss, stream.then(loss))
         if peak > 0:  # next to never: what it is held against is computed now
             [known] = _new_histories(data, models, shared)
-            history.constant = known.constant
-            history.diverged |= peak > FAR_ABOVE * known.reference
+            history.untrained = known.untrained
+            judge_peak(history, peak)
     return history
-
-
-def _peak_of_growth(epoch: _Epoch, stream: Stream) -> float:
-    """Return the highest loss of a stream that is far above all before it, or 0."""
-    peaks = [stream.last] if stream.growing >= EPOCHS_OF_GROWTH else []
-    half = -(-len(epoch.batch_loss) // 2)
-    if half < len(epoch.batch_loss):
-        losses = epoch.batch_loss.sum((1, 2))
-        first, second = losses[:half].mean(), losses[half:].mean()
-        peaks += [second] if second > FAR_ABOVE * first else []
-    return max((peak for peak in peaks if peak > FAR_ABOVE * stream.highest), default=0)
 
 
 def _goes_on(models: Models) -> bool:
@@ -227,7 +205,7 @@ def _new_histories(
         losses = np.maximum(losses, losses_of_constants(some, shared, n_outputs))
     best, at_zero = (one.repeat(n_models // len(one)).tolist() for one in losses)
     pairs = zip(best, at_zero, strict=True)
-    return [History(constant=one, at_zero=other) for one, other in pairs]
+    return [History(untrained=Untrained(one, other)) for one, other in pairs]
 
 
 def _judge_ends(
@@ -348,10 +326,12 @@ def _train(
             _add_epoch(history, epoch, held_out, place, shared, len(sizes))
             adapts = shared.adaptive and _slows_down(stack, per_model, place)
             judge(history, stops_early, shared.tol, shared.n_iter_no_change, adapts)
-            if history.slowed:
+            if history.verdict is Verdict.SLOWED:
                 _slow_down(stack, place)
         if best is not None:
-            improved = [place for place in going if histories[members[place]].improved]
+            improved = [
+                place for place in going if histories[members[place]].memory.improved
+            ]
             _put(best, [members[place] for place in improved], stack, improved)
         if shared.verbose:
             print(_line(histories[running[0]], shared.max_iter))
