@@ -21,7 +21,7 @@ from skgd._equations.network import (
     new_network,
     put_,
     raw_prediction,
-    take,
+    select,
 )
 
 SIZES = [(5, 2), (5, 4, 1), (5, 7, 3, 2)]
@@ -243,7 +243,7 @@ def test_models_together_equal_models_apart(activation):
     stacked = learned(together, x, masks, dz)
     for m in range(3):
         one = slice(m, m + 1)
-        network = take(together, torch.tensor([m]))
+        network = select(together, torch.tensor([m]))
         alone = learned(network, x[one], [mask[one] for mask in masks], dz[one])
         expected = [array[one] for array in stacked]
         torch.testing.assert_close(alone, expected, rtol=1e-12, atol=1e-12)
@@ -261,11 +261,11 @@ def test_the_flat_vector_is_the_layers():
     assert all(bias.data_ptr() >= inside[1] for _, bias in network.layers)
 
 
-def test_take_and_put_move_whole_models():
+def test_select_and_put_move_whole_models():
     """Models taken out and put back elsewhere are the same models."""
     network = random_network(4, (5, 3, 2))
     target = new_like(network)
-    put_(target, torch.tensor([1, 0]), take(network, torch.tensor([3, 2])))
+    put_(target, torch.tensor([1, 0]), select(network, torch.tensor([3, 2])))
 
     for source, copied in zip(arrays(network), arrays(target), strict=True):
         assert torch.equal(copied[[1, 0]], source[[3, 2]])

@@ -373,8 +373,8 @@ def test_the_validation_loss_is_that_of_torch(
     loss, oracle, at_once, weighted, monkeypatch
 ):
     """It is the weighted mean of torch's loss on held-out rows, for each model."""
-    monkeypatch.setattr("skgd._training.steps._HELD_OUT_AT_ONCE", at_once)
-    monkeypatch.setattr("skgd._training.steps._AT_THE_LEAST", 1)
+    monkeypatch.setattr("skgd._training.objective._HELD_OUT_AT_ONCE", at_once)
+    monkeypatch.setattr("skgd._training.objective._AT_THE_LEAST", 1)
     data, validation = held_out(data_of(loss, 3, weighted), stops=False)
     models, histories = trained(
         data,

@@ -130,12 +130,12 @@ def first_segment(network: Network) -> int:
     return ceil(network.layers[0].w.numel() / _ALIGNMENT) * _ALIGNMENT
 
 
-def take(network: Network, models: Tensor) -> Network:
+def select(network: Network, models: Tensor) -> Network:
     """Return a network of the given models only."""
-    taken = new_like(network, len(models))
-    for new, old in zip(arrays(taken), arrays(network), strict=True):
+    selected = new_like(network, len(models))
+    for new, old in zip(arrays(selected), arrays(network), strict=True):
         torch.index_select(old, 0, models, out=new)
-    return taken
+    return selected
 
 
 def put_(network: Network, models: Tensor, values: Network) -> None:
