@@ -16,6 +16,11 @@ import numpy.typing as npt
 from sklearn.base import RegressorMixin
 from sklearn.metrics import get_scorer_names
 
+from skgd._equations.activations import ACTIVATIONS
+from skgd._equations.initialisers import INITIALISERS
+from skgd._equations.optimizers import OPTIMIZERS, VARIANTS_OF_SGD
+from skgd._equations.schedules import SCHEDULES
+
 Array = npt.NDArray[Any]
 
 
@@ -106,26 +111,12 @@ def _is_seed(value: object) -> bool:
 
 _BOOL = Rule(lambda v: isinstance(v, bool | np.bool_), "a bool")
 
-_LR_SCHEDULE = _one_of(
-    "adaptive", "constant", "cosine", "invscaling", "one_cycle", "optimal", "step"
-)
+_LR_SCHEDULE = _one_of(*sorted(SCHEDULES))
 
 _SCORING = frozenset(["loss", *get_scorer_names()])
 
 RULES: Mapping[str, Rule] = {
-    "activation": _one_of(
-        "elu",
-        "gelu",
-        "identity",
-        "leaky_relu",
-        "logistic",
-        "mish",
-        "relu",
-        "selu",
-        "silu",
-        "softplus",
-        "tanh",
-    ),
+    "activation": _one_of(*sorted(ACTIVATIONS)),
     "alpha": _real(0, inf, "[)"),
     "average": Rule(
         lambda v: _BOOL.holds(v) or _counts(v, 0),
@@ -161,15 +152,7 @@ RULES: Mapping[str, Rule] = {
         _is_layer_sizes,
         "a tuple of ints in the range [1, 2**63), one for each hidden layer",
     ),
-    "init": _one_of(
-        "auto",
-        "glorot_normal",
-        "glorot_uniform",
-        "he_normal",
-        "he_uniform",
-        "lecun_normal",
-        "lecun_uniform",
-    ),
+    "init": _one_of("auto", *sorted(INITIALISERS)),
     "l1_ratio": _real(0, 1, "[]"),
     "last_batch": _one_of("keep", "drop", "fill"),
     "lr": _or_auto(_real(0, inf, "()")),
@@ -185,7 +168,7 @@ RULES: Mapping[str, Rule] = {
     "negative_slope": _real(0, 1, "[]"),
     "nesterov": _BOOL,
     "normalize_y": _BOOL,
-    "optimizer": _one_of("adagrad", "adam", "adamw", "rmsprop", "sgd"),
+    "optimizer": _one_of(*sorted(OPTIMIZERS.keys() - VARIANTS_OF_SGD)),
     "power_t": _real(0, inf, "[)"),
     "quantile": _real(0, 1, "()"),
     "random_state": Rule(

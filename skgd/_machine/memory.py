@@ -6,11 +6,6 @@ from contextlib import contextmanager
 from itertools import pairwise
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-
-Array = npt.NDArray[np.floating]
-
 # What is said of memory that is not there: by torch on the CPU, on CUDA and on MPS; of
 # more numbers than can be counted; and of more bytes than that.
 _OUT_OF_MEMORY = re.compile(

@@ -39,7 +39,7 @@ import torch
 from torch import Tensor
 
 from skgd._equations.contraction import Call, contraction
-from skgd._equations.optimizers import Numbers, elastic_net
+from skgd._equations.optimizers import ScalarsOfSteps, elastic_net
 from skgd._machine.devices import numbers_like
 from skgd._training.batches import Data
 from skgd._training.blocks import Block, Steps, Watch
@@ -59,7 +59,7 @@ _STEP_US, _BLOCK_US, _MULTIPLY_ADDS_A_US, _ROWS_OF_COMPOSING = 12.5, 500.0, 25_0
 
 
 # Takes the steps of a block, given their rows and numbers, and where to write losses.
-_Take = Callable[[Tensor, Numbers, Tensor], None]
+_Take = Callable[[Tensor, ScalarsOfSteps, Tensor], None]
 
 
 def composed(steps: Steps) -> list[Block]:
@@ -164,7 +164,7 @@ def _bind_block(
             torch.index_select(weight[0], 0, rows, out=weight_of_rows.view(-1))
             torch.mul(z, weight_of_rows, out=weighted)
 
-    def take(rows: Tensor, numbers: Numbers, losses: Tensor) -> None:
+    def take(rows: Tensor, numbers: ScalarsOfSteps, losses: Tensor) -> None:
         gather(rows)
         sums()
         pace, shrink = _over_parameters(numbers, learned, n_features, n_parameters)
@@ -190,7 +190,7 @@ def _bind_block(
 
 
 def _over_parameters(
-    numbers: Numbers, learned: int, n_features: int, n_parameters: int
+    numbers: ScalarsOfSteps, learned: int, n_features: int, n_parameters: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return lr s and s of each parameter, (t, j), or (1, j) if all steps are alike."""
     lr = numbers["lr"]

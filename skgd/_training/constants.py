@@ -26,6 +26,7 @@ from scipy.special import entr
 from torch import Tensor
 
 from skgd._equations.losses import LOSSES, loss_named
+from skgd._equations.tape import Tape
 from skgd._machine.devices import numbers_like
 from skgd._training.batches import Data, Floats, Rows, all_rows
 from skgd._training.hyperparameters import Shared
@@ -162,8 +163,9 @@ def _summed(
     entry, sums = LOSSES[shared.loss](delta, shared.quantile), []
     for constant in constants:
         z = constant.expand_as(targets).contiguous()
-        for call in entry.calls(z, targets, value, dz):
-            call()
+        tape = Tape()
+        entry.record(tape, z, targets, value, dz)
+        tape.replay()
         if weight is not None:
             value.mul_(weight[index])
         sums.append(float(value.sum()))

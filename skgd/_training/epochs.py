@@ -13,7 +13,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from skgd._equations.optimizers import Floats, PerModel
+from skgd._equations.optimizers import PerModel
+from skgd._machine.arrays import Floats
 from skgd._training.batches import (
     Data,
     Rows,

@@ -7,8 +7,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from skgd._equations.network import Network, put_, select
-from skgd._equations.optimizers import Floats
+from skgd._equations.network import Network, select, write_
+from skgd._machine.arrays import Floats
 
 
 @dataclass
@@ -59,11 +59,11 @@ def write_models_(models: Models, into: Slots, others: Models, slots: Slots) -> 
     if not slots:
         return
     index, selected = _index(into, models), select_models(others, slots)
-    put_(models.parameters, index, selected.parameters)
+    write_(models.parameters, index, selected.parameters)
     for name, state in models.optimizer_state.items():
-        put_(state, index, selected.optimizer_state[name])
+        write_(state, index, selected.optimizer_state[name])
     if models.average is not None and selected.average is not None:
-        put_(models.average, index, selected.average)
+        write_(models.average, index, selected.average)
     if models.slowed is not None and selected.slowed is not None:
         models.slowed[list(into)] = selected.slowed
 

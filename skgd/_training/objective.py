@@ -13,7 +13,9 @@ from torch import Tensor
 from skgd._equations.activations import ACTIVATIONS
 from skgd._equations.contraction import Call, contraction
 from skgd._equations.network import Network, by_fold, forward
-from skgd._equations.optimizers import Floats, PerModel, elastic_net
+from skgd._equations.optimizers import PerModel, elastic_net
+from skgd._equations.tape import Tape
+from skgd._machine.arrays import Floats
 from skgd._machine.devices import numbers_like
 from skgd._training.batches import (
     Data,
@@ -26,7 +28,7 @@ from skgd._training.batches import (
 from skgd._training.csr import Csr, first_output, take_rows
 from skgd._training.hyperparameters import Shared
 from skgd._training.sources import Gather, bind_batch
-from skgd._training.steps import bind_loss, n_parts
+from skgd._training.steps import n_parts, record_loss
 from skgd._training.target_scale import by_output, on_scales, units_of
 
 # Held-out rows whose loss is computed at once: of one model, and of many at the least;
@@ -92,17 +94,18 @@ def bind_mean_loss(
 
     def bound(
         n_rows: int, counts: tuple[int, ...] | None
-    ) -> tuple[list[Gather], list[Call], Tensor]:
+    ) -> tuple[list[Gather], Tape, Tensor]:
         """Return the forward pass and the loss of so many rows."""
         batch = bind_batch(data, n_outputs, n_rows, len(total), counts)
-        gathers, first = batch.gathers, None
+        gathers, z_first = batch.gathers, None
         if isinstance(data.x, Csr) and batch.x is None:
             w, bias = network.layers[0]
-            first = data.y.new_empty(len(w), w.shape[1], n_rows)
-            gathers = [*gathers, partial(_first_layer_, first, data.x, w, bias)]
-        passed = forward(network.layers, batch.x, activation, first=first)
-        losses, _, loss = bind_loss(passed.z, batch, shared, data.scales)
-        return gathers, [*batch.calls, *passed.calls, *losses], loss
+            z_first = data.y.new_empty(len(w), w.shape[1], n_rows)
+            gathers = [*gathers, partial(_first_layer_, z_first, data.x, w, bias)]
+        tape = Tape(batch.calls)
+        passed = forward(tape, network.layers, batch.x, activation, z_first=z_first)
+        _, loss = record_loss(tape, passed.z, batch, shared, data.scales)
+        return gathers, tape, loss
 
     pass_of = {key: bound(*key) for key in set(zip(sizes, of_batches, strict=True))}
 

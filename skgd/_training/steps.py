@@ -28,14 +28,15 @@ from skgd._equations.network import (
 )
 from skgd._equations.optimizers import (
     OPTIMIZERS,
-    Floats,
-    Numbers,
     Optimizer,
     PerModel,
+    ScalarsOfSteps,
     Vectors,
     variant,
 )
 from skgd._equations.schedules import LAID_OUT, Schedule, learning_rates
+from skgd._equations.tape import Tape
+from skgd._machine.arrays import Floats
 from skgd._machine.devices import numbers_like
 from skgd._training.batches import (
     Data,
@@ -60,7 +61,7 @@ def schedule_of(shared: Shared, models: Models, epoch_steps: int) -> Schedule:
         decay_every=shared.decay_every,
         warmup_steps=shared.warmup_steps,
         epoch_steps=epoch_steps,
-        extra_steps=epochs * epoch_steps - models.t,
+        place_offset=epochs * epoch_steps - models.t,
         total_steps=shared.horizon * epoch_steps,
     )
 
@@ -69,7 +70,7 @@ class Update(NamedTuple):
     """The optimizer's part of a step, and the numbers that it reads at each step."""
 
     calls: list[Call]
-    numbers: Callable[[int, int], Numbers]  # of so many steps after t, on the host
+    numbers: Callable[[int, int], ScalarsOfSteps]  # of so many steps after t
     begin: Callable[[int, int], Sequence[Tensor | None]]  # so many steps after t: their
     # numbers, (numbers, m), or None where these are as they were
     lay: Callable[[Tensor], object]  # spreads numbers over the flat vector
@@ -99,7 +100,7 @@ def bind_update(
 
     numbers = _numbers_of_steps(models, optimizer, shared, per_model, schedule)
 
-    def table(numbers: Numbers) -> Tensor:
+    def table(numbers: ScalarsOfSteps) -> Tensor:
         """Return them as one tensor, (steps, numbers, m); one step if all are alike."""
         rows = list(numbers.values())
         stacked = np.empty((max(map(len, rows)), len(rows), n_owners))
@@ -155,7 +156,8 @@ def bind_update(
     gradients = new_like(parameters)
     vectors = Vectors(flat, weights, gradients.flat[start:], kept)
     number = dict(zip(names, laid, strict=True))
-    calls = optimizer.calls(vectors, number)
+    calls = Tape()
+    optimizer.record(calls, vectors, number)
     averaging: list[Call] = []
     if models.average is not None:
         if wide is not None:  # all weights count, so all are settled at each step
@@ -173,15 +175,15 @@ def _numbers_of_steps(
     shared: Shared,
     per_model: PerModel,
     schedule: Schedule,
-) -> Callable[[int, int], Numbers]:
+) -> Callable[[int, int], ScalarsOfSteps]:
     """Return the function that gives the numbers of so many steps after t."""
 
-    def numbers(t: int, n_steps: int) -> Numbers:
+    def numbers(t: int, n_steps: int) -> ScalarsOfSteps:
         steps = np.arange(n_steps) + t + 1
         lr = learning_rates(schedule, per_model, steps)
         if models.slowed is not None:
             lr = lr * np.repeat(models.slowed, lr.shape[1] // len(models.slowed))
-        numbers = optimizer.numbers(per_model, lr, steps - models.optimizer_begun)
+        numbers = optimizer.scalars(per_model, lr, steps - models.optimizer_begun)
         if models.average is not None:
             first = max(shared.average, models.average_begun + 1)
             numbers["share"] = _share_of_average(steps, first)
@@ -198,7 +200,7 @@ def _owner_of_units(w: Tensor, n_owners: int) -> Tensor:
 
 
 def _owed(
-    numbers: Numbers, n_steps: int, n_owners: int
+    numbers: ScalarsOfSteps, n_steps: int, n_owners: int
 ) -> tuple[Floats | None, Floats | None]:
     """Return shrink factors and thresholds of all steps, (steps, owners), if any."""
     shape = (n_steps, n_owners)
@@ -226,7 +228,9 @@ def _bind_wide(
         kept: Mapping[str, Tensor],
         number: Mapping[str, Tensor],
     ) -> Sequence[Call]:
-        return optimizer.calls(Vectors(w, w, gradient, kept), number)
+        tape = Tape()
+        optimizer.record(tape, Vectors(w, w, gradient, kept), number)
+        return tape
 
     kept = {
         name: network.layers[0].w for name, network in models.optimizer_state.items()
@@ -317,7 +321,7 @@ class Step(NamedTuple):
     fetch: Fetch  # see Batch
     n_ahead: int
     gathers: list[Gather]
-    calls: list[Call]
+    calls: Tape
     loss: Tensor  # (m, r), the mean loss of the batch before the step, in parts
 
 
@@ -340,7 +344,7 @@ def bind_step(
     )
     batch = ahead or bind_batch(data, n_outputs, n_rows, n_folds, counts)
     masks, before = _dropout(models, shared.dropout, n_rows, counts)
-    first = None
+    z_first = None
     if update.wide is not None:
         if n_folds > 1 or (n_models > 1 and update.averaging):
             msg = (
@@ -348,27 +352,20 @@ def bind_step(
                 f"one by one on wide sparse rows. Got {n_models} of them."
             )
             raise ValueError(msg)
-        first = data.y.new_empty(n_models, layers[0].w.shape[1], n_rows)
-        before.append(partial(update.wide.forward, first))
+        z_first = data.y.new_empty(n_models, layers[0].w.shape[1], n_rows)
+        before.append(partial(update.wide.forward, z_first))
         if layers[0].bias is not None:
-            before.append(partial(first.add_, layers[0].bias.unsqueeze(2)))
-    passed = forward(layers, batch.x, activation, masks, first)
-    losses, dz, loss = bind_loss(passed.z, batch, shared, data.scales)
-    gradients = update.gradients
-    back = backward(dz, passed, layers, gradients.layers, activation)
-    calls: list[Call] = [
-        *batch.calls,
-        *before,
-        *passed.calls,
-        *losses,
-        *back.calls,
-        *_clip(gradients, shared.max_grad_norm),
-        *update.calls,
-    ]
+            before.append(partial(z_first.add_, layers[0].bias.unsqueeze(2)))
+    tape, gradients = Tape([*batch.calls, *before]), update.gradients
+    passed = forward(tape, layers, batch.x, activation, masks, z_first)
+    dz, loss = record_loss(tape, passed.z, batch, shared, data.scales)
+    dz = backward(tape, dz, passed, layers, gradients.layers, activation)
+    tape += _clip(gradients, shared.max_grad_norm)
+    tape += update.calls
     if update.wide is not None:
-        calls.append(partial(update.wide.update, back.dz, update.numbers_of_wide))
-    calls += update.averaging
-    return Step(batch.fetch, batch.n_ahead, batch.gathers, calls, loss)
+        tape.append(partial(update.wide.update, dz, update.numbers_of_wide))
+    tape += update.averaging
+    return Step(batch.fetch, batch.n_ahead, batch.gathers, tape, loss)
 
 
 def n_parts(scales: Floats | None) -> int:
@@ -379,10 +376,10 @@ def n_parts(scales: Floats | None) -> int:
     return 1 if scales is None else scales.shape[1]
 
 
-def bind_loss(
-    z: Tensor, batch: Batch, shared: Shared, scales: Floats | None
-) -> tuple[list[Call], Tensor, Tensor]:
-    """Return the calls of the loss, its gradient in z, and each model's mean, (m, r).
+def record_loss(
+    tape: Tape, z: Tensor, batch: Batch, shared: Shared, scales: Floats | None
+) -> tuple[Tensor, Tensor]:
+    """Record the loss, and return its gradient in z, and each model's mean, (m, r).
 
     The gradient is that of the mean over the batch, which is taken here, once.
     """
@@ -398,15 +395,13 @@ def bind_loss(
         delta = delta.unsqueeze(1) if isinstance(delta, Tensor) else delta
     elif isinstance(delta, Tensor):
         delta = delta[0]
-    calls = LOSSES[shared.loss](delta, shared.quantile).calls(z, y, values, of_fold)
+    LOSSES[shared.loss](delta, shared.quantile).record(tape, z, y, values, of_fold)
     if loss.shape[1] > 1:
-        calls += [
-            partial(values.mul_, share),
-            partial(torch.sum, value, 2, out=loss),
-        ]
+        tape(values.mul_, share)
+        tape(torch.sum, value, 2, out=loss)
     elif y.ndim == 2:
-        calls.append(contraction("mob,ob->m", value, share, out=mean))
+        tape.product("mob,ob->m", value, share, out=mean)
     else:
-        calls.append(contraction("fcob,fob->fc", values, batch.share, out=mean))
-    calls.append(partial(of_fold.mul_, share))
-    return calls, dz, loss
+        tape.product("fcob,fob->fc", values, batch.share, out=mean)
+    tape(of_fold.mul_, share)
+    return dz, loss

@@ -43,7 +43,8 @@ import torch
 from torch import Tensor
 
 from skgd._equations.losses import loss_named
-from skgd._equations.optimizers import Floats, PerModel
+from skgd._equations.optimizers import PerModel
+from skgd._machine.arrays import Floats
 from skgd._machine.devices import numbers_like
 
 Array = npt.NDArray[Any]
