@@ -60,8 +60,7 @@ from skgd._machine.generators import copied, new_generator, unmoved_on_error
 from skgd._machine.interrupts import INTERRUPTED, interruptible
 from skgd._machine.memory import memory_for
 from skgd._machine.modes import numpy_as_usual
-from skgd._training.loop import Stream
-from skgd._training.stopping import History
+from skgd._training.stopping import History, Stream
 
 Array = npt.NDArray[Any]
 Method = TypeVar("Method", bound=Callable[..., Any])

@@ -40,11 +40,13 @@ from skgd._estimators.weights import write_initial_
 from skgd._machine.devices import to_tensor
 from skgd._machine.errors import errors_of_caller
 from skgd._training.batches import Data, padded
+from skgd._training.blocks import Watch
 from skgd._training.csr import is_wide
 from skgd._training.hyperparameters import Shared
-from skgd._training.loop import Stream, Validation, Watch, train, train_on_chunk
+from skgd._training.loop import train, train_on_chunk
 from skgd._training.models import Models
-from skgd._training.stopping import History
+from skgd._training.stack import Validation
+from skgd._training.stopping import History, Stream
 from skgd._training.target_scale import on_scale
 
 Array = npt.NDArray[Any]

@@ -20,7 +20,7 @@ from skgd._estimators.targets import known_targets
 from skgd._estimators.weights import layers_in_units_of_y, to_scale_, write_flat_
 from skgd._machine.devices import to_tensor
 from skgd._machine.generators import new_generator
-from skgd._training.loop import objectives
+from skgd._training.objective import objectives
 
 Array = npt.NDArray[Any]
 

@@ -24,9 +24,8 @@ from skgd._estimators.weights import (
     write_layers_,
 )
 from skgd._machine.devices import to_numpy
-from skgd._training.loop import Stream
 from skgd._training.models import Models
-from skgd._training.stopping import History
+from skgd._training.stopping import History, Stream
 from skgd._training.target_scale import (
     TargetScale,
     is_same,

@@ -21,8 +21,8 @@ from skgd._machine.devices import to_numpy
 from skgd._machine.modes import modes_of_others
 from skgd._training.batches import Data, batch_sizes
 from skgd._training.hyperparameters import Shared
-from skgd._training.loop import in_units_of_y
 from skgd._training.models import Models
+from skgd._training.objective import in_units_of_y
 from skgd._training.stopping import History
 
 

@@ -1,8 +1,8 @@
 """Which candidates are trained together, and why the others are not.
 
-A group holds the candidates that differ only in numbers of one model (``PER_MODEL`` of
-``hyperparameters``) and in ``random_state``. All else changes the shape of a stack of models, or
-what is done to it.
+A group holds the candidates that differ only in numbers of one model, those of
+``hyperparameters.PER_MODEL``, and in ``random_state``. All else changes the shape of a
+stack of models, or what is done to it.
 """
 
 from __future__ import annotations

@@ -12,6 +12,11 @@ In the order of reading:
 * ``sources``: rows become batches
 * ``constants``: the loss of the best constant prediction, which any model must beat
 * ``steps``: what happens to a batch: forward, loss, backward, update
+* ``objective``: what the models' losses come to over all rows, and in the units of y
+* ``untrained``: what could be had without training, which losses are held against
+* ``blocks``: who takes the next steps of an epoch; one step after the other
 * ``composed``: many steps of linear least squares at once
-* ``loop``: epochs, mini-batches, validation: the only loop over time
+* ``stack``: the models still in training
+* ``epochs``: an epoch of a stack, and held-out rows after it
+* ``loop``: epoch by epoch until all have stopped: the only loop over time
 """

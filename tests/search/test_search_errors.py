@@ -51,7 +51,7 @@ INNER = [
     "skgd._search.stacks._data_of",
     "skgd._search.stacks.train",
     "skgd._search.stacks._hand_over",
-    "skgd._training.loop._bind_epoch",
+    "skgd._training.loop.bind_epoch",
     "skgd._training.loop.judge",
     "skgd._training.steps.forward",
     "skgd._training.steps.learning_rates",
