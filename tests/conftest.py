@@ -11,6 +11,7 @@ import warnings
 
 import numpy as np
 import pytest
+import rich
 import sklearn
 import torch
 import torch.nn.functional as F
@@ -161,6 +162,18 @@ def epochs(monkeypatch):
 
     monkeypatch.setattr(skgd._training.loop, "bind_epoch", bind)
     return trained
+
+
+@pytest.fixture
+def wide_console():
+    """Let rich write lines of 200 characters, whatever the terminal.
+
+    rich has one console for the process, which keeps the width that COLUMNS says when
+    it is made. The workers of ``-n 2`` have COLUMNS=80 of readline's, by way of pytest.
+    """
+    rich.reconfigure(width=200)
+    yield
+    rich.reconfigure()
 
 
 def small(cls, **params):

@@ -119,9 +119,8 @@ def test_halving_tells_its_rounds(capsys):
     assert ours == capsys.readouterr().out
 
 
-def test_a_progress_bar_shows_models_and_epochs(capsys, monkeypatch):
+def test_a_progress_bar_shows_models_and_epochs(capsys, wide_console):
     """A bar for each stack goes through its epochs, and all end at 100 %."""
-    monkeypatch.setenv("COLUMNS", "200")
     search = search_of(REGRESSOR, {**SPACE, "batch_size": [8, 10]})
     search.set_callbacks(ProgressBar()).fit(X, y)
     told = capsys.readouterr().out

@@ -154,9 +154,8 @@ def test_large_data_are_mapped_by_workers(loky):
     assert_same_results(search, alone)
 
 
-def test_a_progress_bar_sees_all_workers(loky, capsys, monkeypatch):
+def test_a_progress_bar_sees_all_workers(loky, capsys, wide_console):
     """It shows the models of each process, and all end at 100 %."""
-    monkeypatch.setenv("COLUMNS", "200")
     search = search_of(REGRESSOR, {**SPACE, "max_time": [None, 1e9]}, n_jobs=2)
     search.set_callbacks(ProgressBar()).fit(X, y)
     told = capsys.readouterr().out
