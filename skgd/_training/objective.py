@@ -12,7 +12,7 @@ from torch import Tensor
 
 from skgd._equations.activations import ACTIVATIONS
 from skgd._equations.contraction import Call, contraction
-from skgd._equations.network import Network, by_fold, forward
+from skgd._equations.network import Network, by_fold, forward, output
 from skgd._equations.optimizers import PerModel, elastic_net
 from skgd._equations.tape import Tape
 from skgd._machine.arrays import Floats
@@ -97,13 +97,15 @@ def bind_mean_loss(
     ) -> tuple[list[Gather], Tape, Tensor]:
         """Return the forward pass and the loss of so many rows."""
         batch = bind_batch(data, n_outputs, n_rows, len(total), counts)
-        gathers, z_first = batch.gathers, None
-        if isinstance(data.x, Csr) and batch.x is None:
+        tape, gathers = Tape(batch.calls), batch.gathers
+        if batch.x is not None:
+            z = output(tape, network.layers[0], batch.x)
+        else:
+            assert isinstance(data.x, Csr)
             w, bias = network.layers[0]
-            z_first = data.y.new_empty(len(w), w.shape[1], n_rows)
-            gathers = [*gathers, partial(_first_layer_, z_first, data.x, w, bias)]
-        tape = Tape(batch.calls)
-        passed = forward(tape, network.layers, batch.x, activation, z_first=z_first)
+            z = w.new_empty(*w.shape[:2], n_rows)
+            gathers = [*gathers, partial(_first_layer_, z, data.x, w, bias)]
+        passed = forward(tape, network.layers, z, activation)
         _, loss = record_loss(tape, passed.z, batch, shared, data.scales)
         return gathers, tape, loss
 
