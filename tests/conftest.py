@@ -17,7 +17,11 @@ import torch.nn.functional as F
 from hypothesis import settings
 from pretended_cuda import pretended_cuda
 
+import skgd._training.loop
 from skgd import MiniBatchClassifier, MiniBatchRegressor
+
+# Helpers that assert say as much as tests do when they fail.
+pytest.register_assert_rewrite("search_cases", "parity_cases", "bad_cases")
 
 # The same examples in every run, and no clock.
 settings.register_profile("skgd", derandomize=True, max_examples=20, deadline=None)
@@ -129,6 +133,34 @@ def _own_handler():
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
+
+
+@pytest.fixture(scope="module")
+def one_thread():
+    """Compute in one thread: waking others takes longer than these small fits."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture
+def epochs(monkeypatch):
+    """Give a list that gets the number of models of every epoch that is trained."""
+    trained = []
+    bind_epoch = skgd._training.loop.bind_epoch
+
+    def bind(stack, *args):
+        run_epoch = bind_epoch(stack, *args)
+
+        def run():
+            trained.append(len(stack.members))
+            return run_epoch()
+
+        return run
+
+    monkeypatch.setattr(skgd._training.loop, "bind_epoch", bind)
+    return trained
 
 
 def small(cls, **params):

@@ -207,11 +207,36 @@ _RECORDED = {"epoch": ("epoch", "loss_"), "step": ("batch", "batch_loss_")}
 
 
 class Trajectory(NamedTuple):
-    """The path of the weights in one fit; the first record is the start."""
+    """The path of the weights in one fit; the first record is the start.
 
-    weights: Array  # (records, n_weights)
-    t: Array  # (records,), the steps taken until then
-    loss: Array  # (records,), of the epoch or batch that led there; NaN at the start
+    Parameters
+    ----------
+    weights : ndarray of shape (n_records, n_weights)
+        All weights as one vector, record by record.
+    t : ndarray of shape (n_records,)
+        The steps taken until each record.
+    loss : ndarray of shape (n_records,)
+        Of the epoch or batch that led there; NaN at the start.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_diabetes
+    >>> from skgd import MiniBatchRegressor, WeightTrajectory
+    >>> recorder = WeightTrajectory()
+    >>> model = MiniBatchRegressor(max_iter=2, tol=None, batch_size=None)
+    >>> X, y = load_diabetes(return_X_y=True, scaled=True)
+    >>> _ = model.set_callbacks(recorder).fit(X, y)
+    >>> [trajectory] = recorder.trajectories_
+    >>> trajectory.t.tolist(), trajectory.weights.shape
+    ([0, 1, 2], (3, 11))
+    """
+
+    weights: Array
+    t: Array
+    loss: Array
+
+
+Trajectory.__module__ = "skgd"  # its name in pickles and in what is printed
 
 
 class WeightTrajectory:

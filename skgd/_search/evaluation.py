@@ -36,7 +36,7 @@ from skgd._estimators.sklearn_private import (
 from skgd._machine.memory import pieces
 from skgd._search.grouping import (
     Group,
-    Plan,
+    GroupPlan,
     key_of,
     note_on_groups,
     plans_of,
@@ -200,7 +200,7 @@ class Evaluation:
         self,
         candidates: Sequence[Parameters],
         splits: Sequence[tuple[Array, Array]],
-        plans: Sequence[Plan],
+        plans: Sequence[GroupPlan],
         n_workers: int,
     ) -> list[list[Job]]:
         """Return what is to be done, in lists of one setting of earlier steps each.
@@ -209,7 +209,7 @@ class Evaluation:
         group makes several jobs where there are more workers than groups.
         """
         of_splits = [CvSplit(n, *rows) for n, rows in enumerate(splits)]
-        of_settings: dict[Any, list[Plan]] = defaultdict(list)
+        of_settings: dict[Any, list[GroupPlan]] = defaultdict(list)
         for plan in plans:
             of_settings[plan.setting].append(plan)
         at_once = len(splits)
@@ -236,7 +236,7 @@ class Evaluation:
     def _jobs_of(
         self,
         candidates: Sequence[Parameters],
-        plan: Plan,
+        plan: GroupPlan,
         splits: Sequence[CvSplit],
         n_pieces: int,
         all_splits: bool,
@@ -336,7 +336,7 @@ class Evaluation:
         ]
         return dict(parallel(fits))
 
-    def _may_go_on(self, plan: Plan) -> bool:
+    def _may_go_on(self, plan: GroupPlan) -> bool:
         """Return whether a larger ``max_iter`` just continues the training."""
         _, last = last_step(plan.estimator)
         return (

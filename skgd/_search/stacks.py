@@ -378,7 +378,7 @@ def _too_large(
 
 
 def _failed(part: _Part, error: Exception) -> Outcome:
-    """Return the outcome of the only candidate of a part, which could not be trained."""
+    """Return the outcome of a part's only candidate, which could not be trained."""
     [number], [estimator] = part.candidates, part.fold.estimators
     targets, history = part.fold.targets, History()
     return Outcome(

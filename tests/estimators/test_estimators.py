@@ -1,4 +1,4 @@
-"""The two estimators: parameters, minima, curves, continuing, input, side effects."""
+"""The two estimators: parameters, attributes, predictions, input, side effects."""
 
 import ast
 import inspect
@@ -17,7 +17,6 @@ from conftest import (
     N_FEATURES,
     N_ROWS,
     OPTIMIZERS,
-    TASKS,
     WEIGHT,
     X,
     Y,
@@ -25,41 +24,28 @@ from conftest import (
     contents,
     every_class,
     every_depth,
-    every_minimiser,
     every_optimizer,
     every_task,
     fitted_state,
     frozen,
     layers_of,
-    real_devices,
-    settled,
     small,
+)
+from estimator_cases import (
+    AS_THEY_ARE,
+    loss_by_scikit_learn,
+    three_classes,
+    two_classes,
+    y,
 )
 from scipy.special import log_expit, log_softmax
 from sklearn import metrics
 from sklearn.base import clone
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.linear_model import (
-    ElasticNet,
-    Lasso,
-    LinearRegression,
-    LogisticRegression,
-    Ridge,
-    SGDClassifier,
-    SGDRegressor,
-)
-from sklearn.neural_network import MLPClassifier, MLPRegressor
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 import skgd._equations.optimizers
 from skgd import MiniBatchClassifier, MiniBatchRegressor
 from skgd._estimators.parameters import RULES
-
-y = Y[:, 0]
-two_classes, three_classes = TASKS["two classes"][1], TASKS["three classes"][1]
-WEIGHT_OF_ALL = WEIGHT.sum()
-AS_THEY_ARE = {MiniBatchRegressor: {"normalize_y": False}}  # the targets, as of peers
-
 
 # scikit-learn's own checks
 
@@ -273,241 +259,6 @@ def test_a_stream_keeps_the_precision_of_its_first_rows(dtype):
     assert model.coef_.dtype == dtype
 
 
-# Minima: closed forms and scikit-learn's solvers
-
-MINIMA_OF_SQUARES = {
-    "least squares": ({"alpha": 0}, LinearRegression()),
-    "no intercept": (
-        {"alpha": 0, "fit_intercept": False},
-        LinearRegression(fit_intercept=False),
-    ),
-    "ridge": ({"alpha": 0.1}, Ridge(alpha=0.1 * N_ROWS)),
-    "lasso": ({"alpha": 0.6, "l1_ratio": 1}, Lasso(alpha=0.6, tol=1e-14)),
-    "elastic net": (
-        {"alpha": 0.6, "l1_ratio": 0.9},
-        ElasticNet(alpha=0.6, l1_ratio=0.9, tol=1e-14),
-    ),
-}
-
-
-@real_devices
-@every_minimiser
-@pytest.mark.parametrize(
-    ("params", "oracle"), MINIMA_OF_SQUARES.values(), ids=MINIMA_OF_SQUARES
-)
-def test_squared_error_is_minimised(params, oracle, optimizer, device):
-    """Whole-batch descent ends where scikit-learn's solver does, zeros being exact."""
-    model = settled(MiniBatchRegressor, **optimizer, **params, device=device).fit(X, y)
-    oracle.fit(X, y)
-    np.testing.assert_allclose(model.coef_, oracle.coef_, atol=1e-10)
-    np.testing.assert_allclose(model.intercept_[0], oracle.intercept_, atol=1e-10)
-    assert np.array_equal(model.coef_ == 0, oracle.coef_ == 0)
-
-
-def test_the_lasso_of_these_tests_has_zeros_and_others():
-    """The test of exact zeros has both kinds of weights to tell apart."""
-    zero = MINIMA_OF_SQUARES["lasso"][1].fit(X, y).coef_ == 0
-    assert zero.any()
-    assert not zero.all()
-
-
-@real_devices
-@pytest.mark.parametrize("fit_intercept", [True, False])
-@pytest.mark.parametrize("labels", [two_classes, three_classes], ids=["two", "three"])
-@every_minimiser
-def test_log_loss_is_minimised(labels, optimizer, fit_intercept, device):
-    """Whole-batch descent ends at LogisticRegression with C = 1 / (alpha n)."""
-    params = {**optimizer, "alpha": 0.05, "fit_intercept": fit_intercept}
-    model = settled(MiniBatchClassifier, **params, device=device).fit(X, labels)
-    oracle = LogisticRegression(
-        C=1 / (0.05 * N_ROWS),
-        fit_intercept=fit_intercept,
-        solver="newton-cholesky",
-        tol=1e-12,
-    ).fit(X, labels)
-    # Of the intercepts of softmax only the differences are determined.
-    np.testing.assert_allclose(model.coef_, oracle.coef_, atol=1e-8)
-    np.testing.assert_allclose(
-        model.predict_proba(X), oracle.predict_proba(X), atol=1e-8
-    )
-    assert np.array_equal(model.predict(X), oracle.predict(X))
-
-
-@every_minimiser
-def test_lasso_of_the_log_loss_has_exact_zeros(optimizer):
-    """L1-penalised weights are zero where those of LogisticRegression are."""
-    model = settled(MiniBatchClassifier, **optimizer, alpha=0.1, l1_ratio=1)
-    oracle = LogisticRegression(
-        C=1 / (0.1 * N_ROWS), l1_ratio=1, solver="saga", tol=1e-12, max_iter=10_000
-    )
-    model.fit(X, two_classes)
-    oracle.fit(X, two_classes)
-    np.testing.assert_allclose(model.coef_, oracle.coef_, atol=1e-8)
-    assert np.array_equal(model.coef_ == 0, oracle.coef_ == 0)
-    assert 0 < (model.coef_ == 0).sum() < N_FEATURES
-
-
-def test_weighted_minima_are_those_of_scikit_learn():
-    """With weights s, alpha is that of Ridge / sum(s), and 1 / (C sum(s))."""
-    regressor = settled(MiniBatchRegressor, **OPTIMIZERS["sgd"], alpha=0.1)
-    regressor.fit(X, y, sample_weight=WEIGHT)
-    oracle = Ridge(alpha=0.1 * WEIGHT_OF_ALL).fit(X, y, sample_weight=WEIGHT)
-    np.testing.assert_allclose(regressor.coef_, oracle.coef_, atol=1e-10)
-
-    classifier = settled(MiniBatchClassifier, **OPTIMIZERS["sgd"], alpha=0.05)
-    classifier.fit(X, three_classes, sample_weight=WEIGHT)
-    oracle = LogisticRegression(
-        C=1 / (0.05 * WEIGHT_OF_ALL), tol=1e-12, max_iter=10_000
-    )
-    oracle.set_params(solver="newton-cholesky").fit(X, three_classes, WEIGHT)
-    np.testing.assert_allclose(classifier.coef_, oracle.coef_, atol=1e-8)
-
-
-@every_minimiser
-def test_alpha_has_one_minimum_at_every_batch_size(optimizer):
-    """Batches of the same statistics settle where the whole set does."""
-    twice, batches = np.tile(X, (2, 1)), {"batch_size": N_ROWS, "shuffle": False}
-    params = {**optimizer, "alpha": 0.3, "l1_ratio": 0.5}
-    whole = settled(MiniBatchRegressor, **params).fit(twice, np.tile(y, 2))
-    halves = settled(MiniBatchRegressor, **params, **batches).fit(twice, np.tile(y, 2))
-    assert halves.t_ == 2 * whole.t_
-    np.testing.assert_allclose(halves.coef_, whole.coef_, atol=1e-10)
-    np.testing.assert_allclose(halves.intercept_, whole.intercept_, atol=1e-10)
-
-
-# The path there: scikit-learn's descents, step by step
-
-
-@pytest.mark.parametrize(
-    ("cls", "y", "peer"),
-    [
-        (MiniBatchRegressor, y, SGDRegressor()),
-        (MiniBatchClassifier, two_classes, SGDClassifier(loss="log_loss")),
-    ],
-)
-@pytest.mark.parametrize("weight", [None, WEIGHT], ids=["alike", "weighted"])
-@pytest.mark.parametrize("alpha", [0, 0.5])
-def test_batches_of_one_follow_scikit_learns_stochastic_descent(
-    cls, y, peer, weight, alpha
-):
-    """SGDRegressor and SGDClassifier, at the same alpha, take the same steps."""
-    params = {"alpha": alpha, "shuffle": False, "fit_intercept": not alpha}
-    model = small(cls, optimizer="sgd", lr=0.02, batch_size=1, **params)
-    # Dividing by 1 + lr alpha is scikit-learn's factor 1 - eta0 alpha at this eta0,
-    # which its intercepts do not share.
-    eta0 = 0.02 / (1 + 0.02 * alpha)
-    model.set_params(**AS_THEY_ARE.get(cls, {}))
-    peer = clone(peer).set_params(learning_rate="constant", eta0=eta0, **params)
-    peer.set_params(max_iter=3, tol=None)
-
-    # fit divides by the mean of the weights, scikit-learn does not.
-    relative = None if weight is None else weight / weight.mean()
-    one, other = (
-        clone(model).fit(X, y, weight),
-        clone(peer).fit(X, y, None, None, relative),
-    )
-    np.testing.assert_allclose(one.coef_.ravel(), other.coef_.ravel(), rtol=1e-10)
-    np.testing.assert_allclose(one.intercept_, other.intercept_, rtol=1e-10)
-
-    # partial_fit does not either.
-    one, other = clone(model), clone(peer).fit(X, y, None, None, weight)
-    classes = {} if cls is MiniBatchRegressor else {"classes": np.unique(y)}
-    for _ in range(3):
-        one.partial_fit(X, y, sample_weight=weight, **classes)
-    np.testing.assert_allclose(one.coef_.ravel(), other.coef_.ravel(), rtol=1e-10)
-    np.testing.assert_allclose(one.intercept_, other.intercept_, rtol=1e-10)
-
-
-@pytest.mark.parametrize(
-    ("cls", "y", "peer"),
-    [
-        (MiniBatchRegressor, Y, MLPRegressor),
-        (MiniBatchClassifier, two_classes, MLPClassifier),
-        (MiniBatchClassifier, three_classes, MLPClassifier),
-    ],
-)
-@pytest.mark.parametrize("activation", ["identity", "logistic", "relu", "tanh"])
-def test_networks_follow_those_of_scikit_learn(cls, y, peer, activation):
-    """MLPRegressor and MLPClassifier take the same steps, short last batch included."""
-    params = {"hidden_layer_sizes": (5, 3), "activation": activation, "alpha": 0}
-    params.update(batch_size=25, shuffle=False, random_state=0)
-    peer = peer(solver="sgd", momentum=0, learning_rate_init=0.1, **params)
-    classes = {} if cls is MiniBatchRegressor else {"classes": np.unique(y)}
-    peer.partial_fit(X, y, **classes)
-    model = small(cls, optimizer="sgd", lr=0.1, **params, **AS_THEY_ARE.get(cls, {}))
-    model.fit(X, y, coefs_init=peer.coefs_, intercepts_init=peer.intercepts_)
-    for _ in range(3):
-        peer.partial_fit(X, y)
-    assert_same_layers(model, peer, rtol=1e-10, atol=1e-12)
-
-
-def test_alpha_is_that_of_scikit_learns_networks_divided_by_the_rows():
-    """MLPRegressor, whose alpha is divided by the rows of a batch, ends there too."""
-    model = settled(MiniBatchRegressor, **OPTIMIZERS["sgd"], alpha=20 / N_ROWS)
-    peer = MLPRegressor(hidden_layer_sizes=(), solver="lbfgs", alpha=20, random_state=0)
-    peer.set_params(tol=1e-12, max_iter=1000)
-    # its solver stops at a relative change of 1e-9 of the objective
-    assert_same_layers(model.fit(X, y), peer.fit(X, y), atol=1e-4)
-
-
-@pytest.mark.parametrize(
-    ("cls", "y", "peer"),
-    [
-        (MiniBatchRegressor, y, SGDRegressor()),
-        (MiniBatchClassifier, two_classes, SGDClassifier(loss="log_loss")),
-    ],
-)
-@pytest.mark.parametrize("average", [True, 2, 50, 100, 1000])
-def test_averages_are_those_of_scikit_learn(cls, y, peer, average):
-    """SGDRegressor and SGDClassifier average over the same steps."""
-    params = {"alpha": 0, "shuffle": False, "average": average, "max_iter": 3}
-    model = small(cls, optimizer="sgd", lr=0.02, batch_size=1, **params)
-    model.set_params(**AS_THEY_ARE.get(cls, {})).fit(X, y)
-    peer = clone(peer).set_params(learning_rate="constant", eta0=0.02, **params)
-    peer.set_params(tol=None).fit(X, y)
-    np.testing.assert_allclose(model.coef_.ravel(), peer.coef_.ravel(), rtol=1e-10)
-    np.testing.assert_allclose(model.intercept_, peer.intercept_, rtol=1e-10)
-
-
-@pytest.mark.parametrize("n_iter_no_change", [2, 5])
-@pytest.mark.parametrize(
-    ("cls", "y", "peer"),
-    [
-        (MiniBatchRegressor, y, SGDRegressor()),
-        (MiniBatchClassifier, two_classes, SGDClassifier(loss="log_loss")),
-    ],
-)
-def test_an_adaptive_rate_is_that_of_scikit_learn(cls, y, peer, n_iter_no_change):
-    """It is divided by 5 and training ends at the same epochs as SGDRegressor's."""
-    params = {"alpha": 0, "shuffle": False, "n_iter_no_change": n_iter_no_change}
-    params.update(max_iter=1000, tol=1e-3)
-    model = small(cls, optimizer="sgd", lr=0.05, batch_size=1, **params)
-    model.set_params(lr_schedule="adaptive", **AS_THEY_ARE.get(cls, {})).fit(X, y)
-    peer = clone(peer).set_params(learning_rate="adaptive", eta0=0.05, **params)
-    peer.fit(X, y)
-    assert model.n_iter_ == peer.n_iter_ < 1000
-    np.testing.assert_allclose(model.coef_.ravel(), peer.coef_.ravel(), rtol=1e-9)
-    np.testing.assert_allclose(model.intercept_, peer.intercept_, rtol=1e-9)
-
-
-def test_a_single_weight_walks_the_published_path():
-    """The line 2 x - 1 is found from 8 x - 1 by the steps that an article gives."""
-    x, losses, path = (
-        np.array([-1.0, 0, 1, 2, 3, 4]),
-        [186.0, 149.54607, 120.236694],
-        [],
-    )
-    model = small(MiniBatchRegressor, optimizer="sgd", lr=0.02, alpha=0)
-    model.set_params(batch_size=None, fit_intercept=False, max_iter=1, warm_start=True)
-    model.fit(x[:, np.newaxis], 2 * x - 1 + 1, coef_init=[8.0])
-    path.append(model.coef_[0])
-    for _ in range(49):
-        path.append(model.fit(x[:, np.newaxis], 2 * x).coef_[0])
-    np.testing.assert_allclose(path[:3], [7.38, 6.8240666, 6.3255796], rtol=1e-7)
-    np.testing.assert_allclose(path[-1], 2.0257, atol=1e-4)
-    np.testing.assert_allclose(2 * np.array(model.loss_curve_[:3]), losses, rtol=1e-7)
-
-
 # Predictions
 
 
@@ -594,243 +345,6 @@ def test_labels_of_any_kind_are_predicted_as_they_are(labels):
     assert model.predict(X).dtype == np.array(labels).dtype
     assert np.array_equal(model.coef_, same.coef_)
     assert np.array_equal(model.predict(X) == large_one, same.predict(X))
-
-
-# Curves, counts, stopping
-
-
-def loss_by_scikit_learn(model, rows, y):
-    """Return the mean loss of a fitted model by scikit-learn's metrics."""
-    if isinstance(model, MiniBatchRegressor):
-        errors = metrics.mean_squared_error(
-            y, model.predict(rows), multioutput="raw_values"
-        )
-        return errors.sum() / 2
-    return metrics.log_loss(y, model.predict_proba(rows), labels=model.classes_)
-
-
-def penalty_by_numpy(model):
-    """Return the penalty on all weights of a fitted model, in the units of y."""
-    w = np.concatenate([coef.ravel() for coef in layers_of(model)[0]])
-    ridge, lasso = np.linalg.norm(w, 2) ** 2 / 2, np.linalg.norm(w, 1)
-    return model.alpha * ((1 - model.l1_ratio) * ridge + model.l1_ratio * lasso)
-
-
-@every_task
-@every_depth
-def test_the_curve_holds_the_objective_before_each_step(cls, y, hidden):
-    """On the whole batch, epoch k + 1 reports loss and penalty of the fit of k."""
-    params = {"hidden_layer_sizes": hidden, "alpha": 0.03, "l1_ratio": 0.25, "lr": 0.1}
-    if hidden:  # whose weights are penalised as they are trained
-        params |= AS_THEY_ARE.get(cls, {})
-    model = small(cls, **params, batch_size=None, max_iter=6).fit(X, y)
-    for n_epochs in range(1, 6):
-        earlier = clone(model).set_params(max_iter=n_epochs).fit(X, y)
-        expected = loss_by_scikit_learn(earlier, X, y) + penalty_by_numpy(earlier)
-        assert model.loss_curve_[n_epochs] == pytest.approx(expected, rel=1e-10)
-
-
-@every_task
-@every_depth
-def test_an_epoch_reports_the_mean_over_its_rows(cls, y, hidden):
-    """The objective is the mean loss of the rows, plus the penalty at the start."""
-    params = {"hidden_layer_sizes": hidden, "alpha": 0.3, "l1_ratio": 0.25}
-    if hidden:
-        params |= AS_THEY_ARE.get(cls, {})
-    model = small(cls, **params, batch_size=25, record_batch_loss=True).fit(X, y)
-    start = clone(model).set_params(max_iter=2).fit(X, y)
-    means = np.average(model.batch_loss_curve_.reshape(3, 3), 1, weights=[25, 25, 10])
-    expected = means[2] + penalty_by_numpy(start)
-    assert model.loss_curve_[2] == pytest.approx(expected, rel=1e-12)
-
-
-@every_task
-def test_the_first_batch_loss_is_that_of_zero_weights(cls, y):
-    """Before its first step a linear model predicts the mean, or all classes alike."""
-    model = small(cls, batch_size=25, shuffle=False, record_batch_loss=True).fit(X, y)
-    zero = clone(model).fit(X, y)
-    zero.coef_, zero.intercept_ = 0 * zero.coef_, 0 * zero.intercept_
-    if cls is MiniBatchRegressor:
-        zero.intercept_ = zero.intercept_ + y.mean(0)
-    expected = loss_by_scikit_learn(zero, X[:25], y[:25])
-    assert model.batch_loss_curve_[0] == pytest.approx(expected, rel=1e-12)
-
-
-@every_task
-@every_depth
-def test_a_whole_batch_is_the_objective_without_penalty(cls, y, hidden):
-    """With alpha=0 and one batch an epoch both curves are the same numbers."""
-    params = {"hidden_layer_sizes": hidden, "alpha": 0, "batch_size": None}
-    model = small(cls, **params, record_batch_loss=True).fit(X, y)
-    assert model.batch_loss_curve_.tolist() == model.loss_curve_
-    assert model.t_ == model.n_iter_ == 3
-
-
-def test_batch_losses_are_kept_only_if_asked_for():
-    """There is one number for every step with record_batch_loss, else no curve."""
-    asked = small(MiniBatchRegressor, record_batch_loss=True).fit(X, y)
-    assert asked.batch_loss_curve_.shape == (asked.t_,) == (3 * 8,)
-    assert not hasattr(small(MiniBatchRegressor).fit(X, y), "batch_loss_curve_")
-
-
-@pytest.mark.parametrize("n_iter_no_change", [1, 4])
-@pytest.mark.parametrize(
-    "params", [{"lr": 1e-9, "tol": 1e-4}, {"lr": 1e-3, "tol": 1e3}], ids=["lr", "tol"]
-)
-def test_training_stops_when_nothing_improves(params, n_iter_no_change):
-    """Where no epoch gains tol, the first and n_iter_no_change more are trained."""
-    model = small(MiniBatchRegressor, optimizer="sgd", batch_size=None, **params)
-    model.set_params(
-        lr_schedule="constant", max_iter=50, n_iter_no_change=n_iter_no_change
-    ).fit(X, y)
-    assert model.n_iter_ == len(model.loss_curve_) == 1 + n_iter_no_change
-
-
-@every_optimizer
-@every_task
-def test_training_stops_at_the_first_idle_epochs(cls, y, optimizer):
-    """The last n_iter_no_change epochs, and no earlier ones, gained less than tol."""
-    params = {**optimizer, "tol": 1e-3, "n_iter_no_change": 4, "max_iter": 1000}
-    params["lr_schedule"] = "constant"
-    if cls is MiniBatchRegressor:  # tol is in the units of training
-        y = (y - y.mean(0)) / y.std(0)
-    model = small(cls, **{**params, "lr": params["lr"] / 3}).fit(X, y)
-    curve = np.array(model.loss_curve_)
-    idle = curve[1:] > np.minimum.accumulate(curve)[:-1] - 1e-3
-    runs = np.convolve(idle, np.ones(4, int), mode="valid")
-    assert np.flatnonzero(runs == 4).tolist() == [len(runs) - 1]
-    assert 5 < model.n_iter_ < 1000
-
-
-def test_only_a_fit_that_waits_for_tol_warns():
-    """Running out of epochs warns with tol, is what was asked for without."""
-    message = r"max_iter=3 .* Raise max_iter"
-    with pytest.warns(ConvergenceWarning, match=message) as record:
-        small(MiniBatchRegressor, tol=1e-9).fit(X, y)
-    assert len(record) == 1
-    small(MiniBatchRegressor, tol=None).fit(X, y)
-    small(MiniBatchRegressor, tol=1e-9).partial_fit(X, y)
-
-
-@pytest.mark.parametrize("verbose", [True, 1, 2])
-def test_verbose_prints_a_line_an_epoch(verbose, capsys):
-    """Every epoch is a line: its number of how many, its objective, and seconds."""
-    model = small(MiniBatchRegressor, verbose=verbose).fit(X, y)
-    lines = capsys.readouterr().out.splitlines()
-    assert len(lines) == 3
-    for number, line in enumerate(lines):
-        epoch, last, objective, _ = re.findall(r"\d+(?:\.\d+)?", line)
-        assert (int(epoch), int(last)) == (number + 1, 3)
-        assert float(objective) == pytest.approx(model.loss_curve_[number], rel=1e-5)
-
-
-def test_the_lines_of_all_epochs_are_aligned(capsys):
-    """Every column ends where that of the line above does, of whatever size."""
-    model = small(MiniBatchRegressor, verbose=1, max_iter=12, lr=1.0, optimizer="sgd")
-    model.set_params(early_stopping=True).fit(X, y)
-    lines = capsys.readouterr().out.splitlines()
-    assert len(lines) == 12
-    assert (
-        len({tuple(m.end() for m in re.finditer(",|s$", line)) for line in lines}) == 1
-    )
-    for line, loss, score in zip(
-        lines, model.validation_loss_curve_, model.validation_scores_, strict=True
-    ):
-        assert f"validation loss {loss:#10.6g}, validation score {score:#10.6g}" in line
-
-
-def test_silence_is_the_default(capsys):
-    """Nothing is printed without verbose."""
-    small(MiniBatchRegressor).fit(X, y).predict(X)
-    small(MiniBatchRegressor, verbose=0).fit(X, y)
-    assert capsys.readouterr() == ("", "")
-
-
-# Going on from where the last call ended
-
-
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
-@every_depth
-@every_task
-@every_optimizer
-def test_stopping_in_between_changes_no_bit(cls, y, hidden, dtype, optimizer):
-    """10 epochs in one fit, in two warm fits, or in ten partial_fits are the same."""
-    params = {**optimizer, "lr": 0.01, "hidden_layer_sizes": hidden, "dtype": dtype}
-    params.update(batch_size=25, last_batch="fill", record_batch_loss=True)
-    whole = small(cls, **params, max_iter=10).fit(X, y)
-    warm = small(cls, **params, max_iter=5, warm_start=True).fit(X, y).fit(X, y)
-    assert fitted_state(warm) == fitted_state(whole)
-
-    classes = {} if cls is MiniBatchRegressor else {"classes": np.unique(y)}
-    stream = small(cls, **params)
-    for _ in range(10):
-        stream.partial_fit(X, y, **classes)
-    assert fitted_state(stream) == fitted_state(whole)
-
-
-def test_fit_starts_anew_without_warm_start():
-    """A second fit is the first one again, whatever was learned before."""
-    once = small(MiniBatchRegressor).fit(X, y)
-    twice = small(MiniBatchRegressor).fit(X, Y).partial_fit(X, Y).fit(X, y)
-    assert fitted_state(twice) == fitted_state(once)
-
-
-def test_counts_and_curves_go_on():
-    """Steps, epochs and curves of partial_fit and warm fits add up."""
-    model = small(MiniBatchRegressor, warm_start=True, record_batch_loss=True)
-    model.fit(X, y).partial_fit(X[:20], y[:20]).fit(X, y)
-    assert (model.n_iter_, model.t_) == (3 + 1 + 3, 3 * 8 + 3 + 3 * 8)
-    assert len(model.loss_curve_) == model.n_iter_
-    assert model.batch_loss_curve_.shape == (model.t_,)
-
-
-def test_partial_fit_heeds_neither_max_iter_nor_tol_nor_warm_start():
-    """partial_fit is one pass over the rows whatever the three are."""
-    plain = small(MiniBatchRegressor).partial_fit(X, y).partial_fit(X, y)
-    for params in ({"max_iter": 9}, {"tol": 1e9}, {"warm_start": True}):
-        other = small(MiniBatchRegressor, **params).partial_fit(X, y).partial_fit(X, y)
-        assert fitted_state(other) == fitted_state(plain), params
-
-
-def test_classes_of_the_first_call_hold_for_the_stream():
-    """Classes are the sorted set that the first call named, whatever rows show."""
-    model = small(MiniBatchClassifier).partial_fit(X[:9], [2] * 9, classes=[7, 2, 5, 2])
-    assert model.classes_.tolist() == [2, 5, 7]
-    model.partial_fit(X, three_classes * 0 + 5)
-    model.partial_fit(X, three_classes * 0 + 7, classes=[2, 5, 7])
-    model.partial_fit(X, three_classes * 0 + 7, classes=[5, 2, 7])
-    assert model.classes_.tolist() == [2, 5, 7]
-    assert model.coef_.shape == (3, N_FEATURES)
-
-
-def test_a_stream_may_follow_a_fit():
-    """partial_fit after fit needs no classes and takes fewer of them."""
-    model = small(MiniBatchClassifier).fit(X, two_classes)
-    model.partial_fit(X[:5], ["yes"] * 5)
-    assert model.n_iter_ == 4
-
-
-# Randomness
-
-
-@every_depth
-def test_a_seed_determines_every_bit(hidden):
-    """The same seed gives the same fit; other seeds, and none, give others."""
-
-    def fit(seed):
-        model = small(MiniBatchRegressor, hidden_layer_sizes=hidden, random_state=seed)
-        return fitted_state(model.fit(X, y))
-
-    assert fit(0) == fit(0) == fit(np.int64(0))
-    assert fit(np.random.RandomState(0)) == fit(np.random.RandomState(0))
-    assert fit(0) != fit(1)
-    assert fit(None) != fit(None)
-
-
-def test_a_random_state_object_moves_on_with_every_fit():
-    """One RandomState for two fits gives two results, as in all of scikit-learn."""
-    model = small(MiniBatchRegressor, random_state=np.random.RandomState(0))
-    assert fitted_state(model.fit(X, y)) != fitted_state(model.fit(X, y))
 
 
 # Starting weights

@@ -13,12 +13,7 @@ import numpy as np
 import pytest
 from conftest import TASKS, X, Y, small
 from joblib import parallel_config
-from sklearn.base import BaseEstimator, TransformerMixin
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.metrics import accuracy_score
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
-from test_search import (
+from search_cases import (
     CLASSIFIER,
     REGRESSOR,
     SPACE,
@@ -27,6 +22,11 @@ from test_search import (
     error_of,
     search_of,
 )
+from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.metrics import accuracy_score
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
 from skgd import MiniBatchRegressor
 

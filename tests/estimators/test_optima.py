@@ -2,7 +2,7 @@
 
 The estimators of scikit-learn that minimise the same objective in other ways, and how
 their strengths of penalty become ``alpha``. Squared error and log loss, which every
-optimizer minimises, are in ``test_estimators``.
+optimizer minimises, are in ``test_minima``.
 """
 
 import numpy as np

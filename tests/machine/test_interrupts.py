@@ -1,10 +1,7 @@
 """Training that is ended from outside: by the clock, and by Ctrl-C at any moment."""
 
-import os
 import signal
-import sys
 import threading
-from contextlib import contextmanager
 from copy import copy
 from itertools import count
 
@@ -21,17 +18,16 @@ from conftest import (
     layers_of,
     small,
 )
+from interrupted import interrupted_at, some_moments
 from sklearn.base import clone
 from sklearn.model_selection import GridSearchCV, cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-import skgd
 from skgd import MiniBatchClassifier, MiniBatchRegressor, VectorizedGridSearchCV
 
 y = Y[:, 0]
 labels = TASKS["two classes"][1] == "yes"
-PACKAGE = os.path.dirname(skgd.__file__)
 STEPS = 8  # of an epoch of 60 rows in batches of 8
 
 
@@ -108,32 +104,6 @@ def test_a_fit_goes_on_after_the_time_was_over(early_stopping, monkeypatch):
 # Ctrl-C
 
 
-@contextmanager
-def interrupted_at(*moments):
-    """Press Ctrl-C at the given moments of the block.
-
-    Moments are counted in calls, by lines of the package, of whatever function. The
-    list that is given will hold how many there were.
-    """
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    calls, total = count(), []
-
-    def profile(frame, event, arg):
-        called = event in ("call", "c_call")
-        ours = frame.f_code.co_filename.startswith(PACKAGE)
-        if called and ours and next(calls) in moments:
-            signal.raise_signal(signal.SIGINT)
-
-    sys.setprofile(profile)
-    try:
-        yield total
-    finally:
-        sys.setprofile(None)
-        total.append(next(calls))
-        handler = signal.signal(signal.SIGINT, before)
-        assert handler is signal.default_int_handler
-
-
 def fit_interrupted(model, *moments, method="fit", **kwargs):
     """Call fit and return how it ended, and the number of calls it made."""
     total = []
@@ -144,12 +114,6 @@ def fit_interrupted(model, *moments, method="fit", **kwargs):
         told = "was interrupted in epoch" in str(error)
         return ("stored" if told else "raised"), total
     return "ended", total
-
-
-def some_moments(total, n_moments):
-    """Return moments drawn at random from all of them, the same at each run."""
-    rng = np.random.default_rng(0)
-    return rng.choice(total, n_moments, replace=False).tolist()
 
 
 @pytest.mark.parametrize("hidden", [(), (5,)], ids=["linear", "network"])

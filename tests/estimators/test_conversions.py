@@ -1,7 +1,7 @@
 """``lr`` and ``alpha`` in the terms of scikit-learn's descents, as the Notes say.
 
 Where SGD* and MLP* take the same steps they end at the same numbers. The plain steps,
-of the losses that all of them have, are in ``test_estimators``; the strengths of
+of the losses that all of them have, are in ``test_minima``; the strengths of
 penalty of the solvers that do not descend in ``test_optima``.
 """
 

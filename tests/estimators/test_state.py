@@ -53,7 +53,7 @@ y = Y[:, 0]
 two_classes, labels = TASKS["two classes"][1], TASKS["three classes"][1]
 TARGET = {MiniBatchRegressor: y, MiniBatchClassifier: labels}
 several = (Y > 3).astype(int)
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 
 def methods_of(model):

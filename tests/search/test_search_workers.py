@@ -1,0 +1,314 @@
+"""Searches with workers, little memory, and Ctrl-C."""
+
+import os
+import signal
+import threading
+import time
+import tracemalloc
+import weakref
+from itertools import chain
+
+import joblib
+import numpy as np
+import pytest
+import torch
+from conftest import X, frozen, global_state, small
+from interrupted import interrupted_at, some_moments
+from joblib import parallel_config
+from joblib.externals.loky import get_reusable_executor
+from joblib.externals.loky.process_executor import TerminatedWorkerError
+from joblib.parallel import ThreadingBackend
+from search_cases import (
+    CLASSIFIER,
+    DIVERGES,
+    MANY,
+    REGRESSOR,
+    SPACE,
+    assert_same_results,
+    assert_same_search,
+    assert_trained,
+    both,
+    every_halving,
+    labels,
+    search_of,
+    y,
+)
+from sklearn.base import clone
+from sklearn.callback import ProgressBar
+from sklearn.model_selection import KFold
+from sklearn.pipeline import Pipeline
+from sklearn.preprocessing import StandardScaler
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from skgd import MiniBatchClassifier, MiniBatchRegressor
+
+# Workers
+
+
+@pytest.fixture(scope="module")
+def loky():
+    """Processes of joblib for n_jobs=2, ended after the tests of this file."""
+    yield
+    get_reusable_executor().shutdown(wait=True, kill_workers=True)
+
+
+@pytest.fixture
+def two_threads():
+    """Two threads of joblib."""
+    with parallel_config("threading"):
+        yield
+
+
+WORK = {
+    "one group": (REGRESSOR, SPACE, {}),
+    "one candidate": (REGRESSOR, {"lr": [0.1]}, {"cv": KFold(3)}),
+    "groups": (CLASSIFIER, {**SPACE, "batch_size": [7, 8, None]}, {"cv": 3}),
+    "one at a time": (small(MiniBatchClassifier, max_time=1e9), SPACE, {}),
+    "a pipeline": (
+        Pipeline([("scale", StandardScaler()), ("model", clone(CLASSIFIER))]),
+        {"model__lr": [0.01, 0.1], "scale__with_mean": [True, False]},
+        {"scoring": ["accuracy", "neg_log_loss"], "refit": "accuracy"},
+    ),
+    "pre_dispatch": (REGRESSOR, SPACE, {"pre_dispatch": "all"}),
+}
+
+
+def assert_workers_change_nothing(model, space, settings):
+    """Assert that a search by workers finds what the search alone finds."""
+    alone = search_of(model, space, n_jobs=1, **settings).fit(X, labels)
+    search = search_of(model, space, n_jobs=2, **settings).fit(X, labels)
+    assert_same_results(search, alone)
+    assert search.best_params_ == alone.best_params_
+    assert frozen(search.predict(X)) == frozen(alone.predict(X))
+    grouped = [
+        sorted((*g.candidates, g.together) for g in one.groups_)
+        for one in (search, alone)
+    ]
+    assert grouped[0] == grouped[1]
+    for one, other in zip(
+        chain.from_iterable(search.loss_curves_),
+        chain.from_iterable(alone.loss_curves_),
+        strict=True,
+    ):
+        np.testing.assert_allclose(one, other, rtol=1e-10)
+
+
+@pytest.mark.parametrize(("model", "space", "settings"), WORK.values(), ids=WORK)
+def test_threads_find_the_same(model, space, settings, two_threads):
+    """Results do not depend on how many threads there are."""
+    assert_workers_change_nothing(model, space, settings)
+
+
+class OneByOne(ThreadingBackend):
+    """Gives results when all are done, as joblib-spark and Ray do."""
+
+    supports_return_generator = False
+
+
+def test_backends_that_give_all_results_at_once():
+    """A backend need not be able to hand on results as they come."""
+    joblib.register_parallel_backend("one by one", OneByOne)
+    with parallel_config("one by one"):
+        assert_workers_change_nothing(*WORK["groups"])
+
+
+def test_a_worker_that_is_killed_is_told(loky):
+    """The error says so, and the next search has new workers."""
+    here = os.getpid()
+
+    def kills(model, rows, targets):
+        if os.getpid() != here:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return 0.0
+
+    search = search_of(REGRESSOR, n_jobs=2, scoring=kills)
+    with pytest.raises(
+        TerminatedWorkerError, match=r"unexpectedly terminated(.|\n)*SIGKILL"
+    ):
+        search.fit(X, y)
+    assert not hasattr(search, "cv_results_")
+    search.set_params(scoring=None).fit(X, y)
+    assert_same_results(search, search_of(REGRESSOR).fit(X, y))
+
+
+@pytest.mark.parametrize(("model", "space", "settings"), WORK.values(), ids=WORK)
+def test_processes_find_the_same(model, space, settings, loky):
+    """Results do not depend on how many processes there are."""
+    assert_workers_change_nothing(model, space, settings)
+
+
+@every_halving
+def test_processes_halve_the_same(kind, loky):
+    """States travel to workers and back between rounds."""
+    alone = both(kind, REGRESSOR, MANY, n_jobs=1)[0].fit(X, y)
+    search = both(kind, REGRESSOR, MANY, n_jobs=2)[0].fit(X, y)
+    assert_same_results(search, alone)
+
+
+def test_large_data_are_mapped_by_workers(loky):
+    """More than a megabyte reaches them as a read-only map, and they train on it."""
+    rows = np.random.default_rng(0).normal(size=(1500, 100))
+    model = small(MiniBatchRegressor, batch_size=500)
+    alone = search_of(model).fit(rows, rows[:, 0])
+    search = search_of(model, n_jobs=2).fit(rows, rows[:, 0])
+    assert_same_results(search, alone)
+
+
+def test_a_progress_bar_sees_all_workers(loky, capsys, monkeypatch):
+    """It shows the models of each process, and all end at 100 %."""
+    monkeypatch.setenv("COLUMNS", "200")
+    search = search_of(REGRESSOR, {**SPACE, "max_time": [None, 1e9]}, n_jobs=2)
+    search.set_callbacks(ProgressBar()).fit(X, y)
+    told = capsys.readouterr().out
+    assert told.count("VectorizedGridSearchCV - 4 models #") == 2
+    assert told.count(" | MiniBatchRegressor - fit") == 8 + 1
+    lines = [line for line in told.splitlines() if " - " in line]
+    assert all("100%" in line for line in lines), told
+
+
+def test_verbose_counts_the_models_of_workers(loky, capsys):
+    """The lines of verbose=2 are those of the process that asked."""
+    search_of(REGRESSOR, n_jobs=2, verbose=2).fit(X, y)
+    told = capsys.readouterr().out.splitlines()
+    assert told[1:] == ["4 of 8 models trained", "8 of 8 models trained"]
+
+
+def test_errors_of_workers_are_raised(loky):
+    """What a fit raises in another process is raised here, as alone."""
+    search = search_of(REGRESSOR, DIVERGES, n_jobs=2, error_score="raise")
+    with pytest.raises(ValueError, match=r"^Training diverged in epoch"):
+        search.fit(X, y)
+
+
+def test_an_interrupt_while_workers_work(loky):
+    """Ctrl-C raises KeyboardInterrupt at once."""
+
+    def sleeps(model, rows, targets):
+        time.sleep(60)
+        return 0.0
+
+    search = search_of(REGRESSOR, n_jobs=2, scoring=sleeps)
+    press = threading.Timer(1, os.kill, [os.getpid(), signal.SIGINT])
+    began = time.perf_counter()
+    press.start()
+    with pytest.raises(KeyboardInterrupt):
+        search.fit(X, y)
+    press.join()
+    assert time.perf_counter() - began < 50
+    assert not hasattr(search, "cv_results_")
+
+
+def test_workers_of_dask_find_the_same():
+    """Two processes of a cluster give the results of this one."""
+    distributed = pytest.importorskip("distributed")
+    space = {**SPACE, "batch_size": [7, 8], "max_time": [None, 1e9]}
+    alone = search_of(CLASSIFIER, space).fit(X, labels)
+
+    def where(model, rows, targets):
+        return float(os.getpid())
+
+    with (
+        distributed.LocalCluster(
+            n_workers=2, processes=True, threads_per_worker=1, dashboard_address=None
+        ) as cluster,
+        distributed.Client(cluster) as client,
+        parallel_config("dask"),
+    ):
+        pids = set(client.run(os.getpid).values())
+        search = search_of(CLASSIFIER, space).fit(X, labels)
+        places = search_of(CLASSIFIER, space, scoring=where, refit=False)
+        places.fit(X, labels)
+    assert_same_search(search, alone)
+    assert search.groups_ == alone.groups_
+    seen = {
+        places.cv_results_[f"split{n}_test_score"][m]
+        for n in range(2)
+        for m in range(16)
+    }
+    assert {int(pid) for pid in seen} == pids
+    assert len(pids) == 2
+
+
+# Memory, and Ctrl-C
+
+
+class LiveBytes(TorchDispatchMode):
+    """Count the bytes of the tensors that operations make, and how many at once."""
+
+    def __init__(self):
+        super().__init__()
+        self.now = self.peak = 0
+        self.known = set()
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        out = func(*args, **(kwargs or {}))
+        for one in out if isinstance(out, tuple | list) else [out]:
+            if isinstance(one, torch.Tensor):
+                self.see(one.untyped_storage())
+        return out
+
+    def see(self, storage):
+        place, size = storage.data_ptr(), storage.nbytes()
+        if place not in self.known and size:
+            self.known.add(place)
+            self.now += size
+            self.peak = max(self.peak, self.now)
+            weakref.finalize(storage, self.forget, place, size)
+
+    def forget(self, place, size):
+        self.known.discard(place)
+        self.now -= size
+
+
+def one_number(model, rows, targets):
+    """Return a weight."""
+    return model.coef_[0]
+
+
+def many(n_candidates, **params):
+    """Return a search of so many candidates, in small stacks, that keeps no model."""
+    model = small(MiniBatchRegressor, max_iter=2, batch_size=15)
+    space = {"lr": np.logspace(-4, -1, n_candidates)}
+    search = search_of(model, space, scoring=one_number, refit=False)
+    return search.set_params(**params)
+
+
+def test_tensors_take_no_more_memory_for_more_candidates():
+    """Those of a stack are let go before the next is trained."""
+    peaks = []
+    for n_candidates in (100, 500):
+        with LiveBytes() as live:
+            many(n_candidates, max_bytes=20_000).fit(X, y)
+        peaks.append(live.peak)
+    assert 0 < peaks[0] < 100_000
+    assert peaks[1] < 1.3 * peaks[0]
+
+
+def test_two_thousand_candidates_take_the_memory_of_their_results():
+    """What grows with the candidates is a few kilobytes for each."""
+    peaks = []
+    for n_candidates in (100, 2000):
+        tracemalloc.start()
+        search = many(n_candidates).fit(X, y)
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert peaks[1] - peaks[0] < 10_000 * (2000 - 100)
+    assert len(search.loss_curves_) == len(search.cv_results_["params"]) == 2000
+    assert_trained(search, together=True)
+
+
+def test_an_interrupt_at_any_moment_ends_the_search():
+    """It raises KeyboardInterrupt and leaves the process as it was."""
+    settings = {"return_train_score": True, "refit": False, "cv": KFold(5)}
+    search = search_of(small(MiniBatchRegressor, max_iter=2), **settings)
+    for _ in "ab":  # the first call fills caches
+        with interrupted_at() as total:
+            search.fit(X, y)
+    expected, before = clone(search).fit(X, y), global_state()
+    for moment in some_moments(total[0], 12):
+        one = clone(search)
+        with pytest.raises(KeyboardInterrupt), interrupted_at(moment):
+            one.fit(X, y)
+        assert not hasattr(one, "cv_results_")
+        assert global_state() == before
+        assert_same_results(one.fit(X, y), expected, rtol=0)
