@@ -81,16 +81,32 @@ def new_like(
     network: Network, n_models: int | None = None, dtype: torch.dtype | None = None
 ) -> Network:
     """Return a network of zeros of the same sizes; models or dtype may be others."""
+    if n_models is None:
+        return _zeros_like(network, dtype)
     w, bias = network.layers[0]
     sizes = [w.shape[2]] + [w.shape[1] for w, _ in network.layers]
     like = network.flat.new_empty(0, dtype=dtype)
     return new_network(
-        n_models or w.shape[0],
+        n_models,
         sizes,
         bias is not None,
         like,
         columns_first=network.columns_first,
     )
+
+
+def _zeros_like(network: Network, dtype: torch.dtype | None) -> Network:
+    """Return zeros that lie as the network does."""
+    flat = torch.zeros_like(network.flat, dtype=dtype)
+
+    def same(array: Tensor) -> Tensor:
+        return flat.as_strided(array.shape, array.stride(), array.storage_offset())
+
+    layers = [
+        Layer(same(w), None if bias is None else same(bias))
+        for w, bias in network.layers
+    ]
+    return network._replace(flat=flat, layers=layers)
 
 
 def arrays(network: Network) -> list[Tensor]:

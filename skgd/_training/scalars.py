@@ -66,9 +66,9 @@ class Scalars(NamedTuple):
     start: int  # of the flat vector: what comes before is updated by its first layer
     laid: Tensor  # (k, elements from the start), or (k, 1) if there is one owner
     spans: list[Tensor]  # (k, p, elements), views of all that rows are laid over
-    # The row (k, p) of the first step; it serves all of an epoch where ``constant``.
-    first: Tensor
-    constant: bool
+    begun: int  # the steps taken when these scalars were bound
+    first: Tensor  # (steps, k, p), of one or two steps after that, already worked out
+    constant: bool  # whether they change between epochs at the most
 
     @property
     def by_name(self) -> dict[str, Tensor]:
@@ -81,6 +81,8 @@ class Scalars(NamedTuple):
 
     def rows(self, t: int, n_steps: int) -> Sequence[Tensor | None]:
         """Return the row (k, p) of each step after t, or None if it is as it was."""
+        if t == self.begun and n_steps <= len(self.first):
+            return self.first[:n_steps].unbind()
         if not self.constant:
             return self._table(self.of_steps(t, n_steps)).unbind()
         changed = None
@@ -89,7 +91,7 @@ class Scalars(NamedTuple):
         return [changed, *[None] * (n_steps - 1)]
 
     def _table(self, scalars: ScalarsOfSteps) -> Tensor:
-        return _table(scalars, self.laid, self.first.shape[1])
+        return _table(scalars, self.laid, self.first.shape[2])
 
     def write_(self, row: Tensor) -> None:
         """Lay a row (k, p) over all that belongs to its owners."""
@@ -101,10 +103,10 @@ class Scalars(NamedTuple):
 
         All models' units are one axis; it is (1, 1) if there is one owner.
         """
-        n_scalars, n_owners = self.first.shape
+        _, n_scalars, n_owners = self.first.shape
         laid = self.laid.new_empty(n_scalars, n_units if n_owners > 1 else 1)
         span = laid.view(n_scalars, n_owners, -1)
-        self.spans.append(span.copy_(self.first.unsqueeze(2)))
+        self.spans.append(span.copy_(self.first[0].unsqueeze(2)))
         return {name: row[None] for name, row in zip(self.names, laid, strict=True)}
 
 
@@ -129,9 +131,10 @@ def bind_scalars(
             if (at := int(array.storage_offset()) - start) >= 0
         ]
     constant = not is_users and len(first) == 1
-    scalars = Scalars(rule, list(of_first), start, laid, spans, first[0], constant)
-    scalars.write_(first[0])
-    return scalars
+    if constant:
+        for span in spans:
+            span.copy_(first[0].unsqueeze(2))
+    return Scalars(rule, list(of_first), start, laid, spans, models.t, first, constant)
 
 
 def _schedule(shared: Shared, models: Models, epoch_steps: int) -> Schedule:
