@@ -44,6 +44,7 @@ from skgd._machine.devices import numbers_like
 from skgd._training.batches import Data
 from skgd._training.blocks import Block, Steps, Watch
 from skgd._training.models import Models
+from skgd._training.sources import source_of
 from skgd._training.steps import Job
 
 # Numbers in all arrays of a block of steps, which a fit may have for them.
@@ -85,6 +86,7 @@ def composed(steps: Steps) -> list[Block]:
 def _is_affine(steps: Steps) -> bool:
     """Return whether steps are affine maps of the parameters, and there are several."""
     data, models, shared, scalars, *_ = steps.job
+    source = source_of(data.x)
     return (
         shared.loss == "squared_error"
         and len(models.parameters.layers) == 1
@@ -94,8 +96,8 @@ def _is_affine(steps: Steps) -> bool:
         and shared.max_grad_norm is None
         and not elastic_net(scalars.rule.per_model)[1].any()  # no L1
         and models.average is None
-        and isinstance(data.x, Tensor)
-        and data.x.is_cpu
+        and source.whole is not None
+        and source.device.type == "cpu"
         and not (steps.watch and steps.watch.wants_steps)
         and steps.sizes.count(steps.sizes[0]) > 1
     )
@@ -131,8 +133,8 @@ def _bind_block(
     data: Data, models: Models, n_steps: int, n_rows: int, n_parameters: int
 ) -> _Take:
     """Return the function that takes so many steps on batches of ``n_rows``."""
-    all_x, all_y, weight = data.x, data.y, data.weight
-    assert isinstance(all_x, Tensor)
+    all_x, all_y, weight = source_of(data.x).whole, data.y, data.weight
+    assert all_x is not None
     [weights], biases = models.parameters.layers[0]
     n_outputs, n_features = weights.shape
     learned = n_features + (biases is not None)

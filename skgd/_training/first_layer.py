@@ -32,7 +32,7 @@ import torch
 from torch import Tensor
 
 from skgd._equations.contraction import Call
-from skgd._equations.network import Layer, Network, gradient, output
+from skgd._equations.network import Layer, Network, first_segment, gradient, output
 from skgd._equations.optimizers import Vectors
 from skgd._equations.tape import Tape
 from skgd._machine.devices import numbers_like
@@ -42,15 +42,16 @@ from skgd._training.csr import (
     _columns_first,
     _put_,
     _take,
-    is_wide,
+    first_output,
     over_touched,
     product,
     take_batches,
+    take_rows,
     transposed_product,
 )
 from skgd._training.models import Models
 from skgd._training.scalars import Scalars
-from skgd._training.sources import Batch
+from skgd._training.sources import Batch, Gather, WideRows, source_of
 
 Floats = npt.NDArray[np.float64]
 _COLUMNS_AT_ONCE = 65536
@@ -148,12 +149,19 @@ class Wide(NamedTuple):
 _PENALTY = ("shrink", "threshold")
 
 
+def updated_apart(x: Tensor | Csr, models: Models) -> int:
+    """Return how many elements of the flat vector the first layer updates by itself."""
+    is_wide = isinstance(source_of(x), WideRows)
+    return first_segment(models.parameters) if is_wide else 0
+
+
 def bind_first_layer(
     x: Tensor | Csr, models: Models, gradients: Network, scalars: Scalars
 ) -> FirstLayer:
     """Return the first layer of the models, to be trained on rows of x."""
     layer, optimizer = models.parameters.layers[0], scalars.rule.optimizer
-    if not isinstance(x, Csr) or not is_wide(x):
+    source = source_of(x)
+    if not isinstance(source, WideRows):
         return Dense(layer, gradients.layers[0])
     n_models, n_folds = len(layer.w), len(models.generators)
     if n_folds > 1 or (n_models > 1 and models.average is not None):
@@ -165,7 +173,27 @@ def bind_first_layer(
     laid = scalars.over_units(layer.w[:, :, 0].numel())
     if not optimizer.state_names:
         laid = {name: row for name, row in laid.items() if name not in _PENALTY}
-    return Wide(_wide_weights(x, models, scalars), layer, scalars, laid)
+    return Wide(_wide_weights(source.x, models, scalars), layer, scalars, laid)
+
+
+def bind_first_output(
+    x: Tensor | Csr, layer: Layer, batch: Batch
+) -> tuple[Tensor, list[Gather], Tape]:
+    """Return the output (mob) of a layer that is in no training, and what fills it.
+
+    It is gathered, where the rows of a batch are no array, or else computed by calls.
+    """
+    tape, source = Tape(), source_of(x)
+    if batch.x is not None:
+        return output(tape, layer, batch.x), [], tape
+    assert isinstance(source, WideRows)
+    z = layer.w.new_empty(*layer.w.shape[:2], batch.y.shape[-1])
+    return z, [partial(_first_output_, z, source, layer)], tape
+
+
+def _first_output_(z: Tensor, source: WideRows, layer: Layer, indices: Tensor) -> None:
+    """Write the output of a layer for some rows of a sparse matrix."""
+    z.copy_(first_output(take_rows(source.x, indices), *layer))
 
 
 def _wide_weights(x: Csr, models: Models, scalars: Scalars) -> "WideLayer | WideUnit":

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from skgd._equations.activations import ACTIVATIONS
 from skgd._equations.contraction import Call, contraction
-from skgd._equations.network import Network, by_fold, forward, output
+from skgd._equations.network import Network, by_fold, forward
 from skgd._equations.optimizers import PerModel, elastic_net
 from skgd._equations.tape import Tape
 from skgd._machine.arrays import Floats
@@ -25,7 +25,7 @@ from skgd._training.batches import (
     counts_in_batches,
     weights_in_all,
 )
-from skgd._training.csr import Csr, first_output, take_rows
+from skgd._training.first_layer import bind_first_output
 from skgd._training.hyperparameters import Shared
 from skgd._training.sources import Gather, bind_batch
 from skgd._training.steps import n_parts, record_loss
@@ -70,13 +70,6 @@ def penalty_on_scales(
     return on_scales(per_model, data.scales.repeat(n_in_fold, 0), shared.loss)
 
 
-def _first_layer_(
-    z: Tensor, x: Csr, w: Tensor, bias: Tensor | None, rows: Tensor
-) -> None:
-    """Write the first layer's output for some rows of a sparse matrix."""
-    z.copy_(first_output(take_rows(x, rows), w, bias))
-
-
 def bind_mean_loss(
     data: Data, network: Network, shared: Shared
 ) -> Callable[[], Floats]:
@@ -97,14 +90,8 @@ def bind_mean_loss(
     ) -> tuple[list[Gather], Tape, Tensor]:
         """Return the forward pass and the loss of so many rows."""
         batch = bind_batch(data, n_outputs, n_rows, len(total), counts)
-        tape, gathers = Tape(batch.calls), batch.gathers
-        if batch.x is not None:
-            z = output(tape, network.layers[0], batch.x)
-        else:
-            assert isinstance(data.x, Csr)
-            w, bias = network.layers[0]
-            z = w.new_empty(*w.shape[:2], n_rows)
-            gathers = [*gathers, partial(_first_layer_, z, data.x, w, bias)]
+        z, of_first, first = bind_first_output(data.x, network.layers[0], batch)
+        gathers, tape = [*batch.gathers, *of_first], Tape([*batch.finishes, *first])
         passed = forward(tape, network.layers, z, activation)
         _, loss = record_loss(tape, passed.z, batch, shared, data.scales)
         return gathers, tape, loss

@@ -21,7 +21,6 @@ from skgd._equations.network import (
     arrays,
     backward,
     by_fold,
-    first_segment,
     forward,
     new_like,
 )
@@ -34,8 +33,7 @@ from skgd._machine.arrays import Floats
 from skgd._training.batches import (
     Data,
 )
-from skgd._training.csr import is_wide
-from skgd._training.first_layer import FirstLayer, bind_first_layer
+from skgd._training.first_layer import FirstLayer, bind_first_layer, updated_apart
 from skgd._training.hyperparameters import Shared
 from skgd._training.models import Models
 from skgd._training.scalars import Scalars, bind_scalars
@@ -121,10 +119,9 @@ def bind_job(
 
     ``per_model`` are hyperparameters on the scales of the targets.
     """
-    parameters = models.parameters
-    start = first_segment(parameters) if is_wide(data.x) else 0
+    start = updated_apart(data.x, models)
     scalars = bind_scalars(models, shared, per_model, epoch_steps, start)
-    gradients = new_like(parameters)
+    gradients = new_like(models.parameters)
     first = bind_first_layer(data.x, models, gradients, scalars)
     update = _update(models, gradients, first, scalars)
     return Job(data, models, shared, scalars, first, gradients, update)
@@ -179,7 +176,7 @@ def bind_step(
         batch = bind_batch_ahead(data, n_outputs, n_rows, n_batches)
     batch = batch or bind_batch(data, n_outputs, n_rows, n_folds, counts)
     masks, draws = _dropout(models, shared.dropout, n_rows, counts)
-    tape = Tape([*batch.calls, *draws])
+    tape = Tape([*batch.finishes, *draws])
     z = job.first.record_output(tape, batch)
     passed = forward(tape, layers, z, activation, masks)
     dz, loss = record_loss(tape, passed.z, batch, shared, data.scales)

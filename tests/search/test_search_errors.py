@@ -54,7 +54,7 @@ INNER = [
     "skgd._training.loop.bind_epoch",
     "skgd._training.loop.judge",
     "skgd._training.steps.forward",
-    "skgd._training.steps.learning_rates",
+    "skgd._training.scalars.learning_rates",
     "skgd._estimators.base._MiniBatchBase._fitted",
     "skgd._estimators.base._MiniBatchBase._raw_predictions",
     "skgd._estimators.base._MiniBatchBase._tell",

@@ -107,7 +107,7 @@ def test_judging_many_classes_takes_little_memory():
         model = MiniBatchClassifier(batch_size=64, max_iter=1, tol=None)
         def peak():
             return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-        peaks, train = [], training._train
+        peaks, train = [], training._run_epochs
         def watched(*args):
             peaks.append(peak())
             epoch = train(*args)
@@ -115,7 +115,7 @@ def test_judging_many_classes_takes_little_memory():
             return epoch
         model.fit(X[:64], y[:64])
         begun = peak()
-        training._train = watched
+        training._run_epochs = watched
         model.fit(X, y)
         print(peaks[-2] - begun, peak() - peaks[-1])
     """
