@@ -193,7 +193,7 @@ RULES: Mapping[str, Rule] = {
 
 
 # What the parameter ``loss`` may be.
-_LOSSES_OF_NUMBERS = (
+LOSSES_OF_NUMBERS = (
     "squared_error",
     "huber",
     "epsilon_insensitive",
@@ -203,7 +203,7 @@ _LOSSES_OF_NUMBERS = (
     "poisson",
     "gamma",
 )
-_LOSSES_OF_CLASSES = (
+LOSSES_OF_CLASSES = (
     "log_loss",
     "hinge",
     "squared_hinge",
@@ -224,7 +224,7 @@ def check_parameters(estimator: Any) -> None:
     Parameters that a subclass has added are its own business.
     """
     of_numbers = isinstance(estimator, RegressorMixin)
-    losses = _LOSSES_OF_NUMBERS if of_numbers else _LOSSES_OF_CLASSES
+    losses = LOSSES_OF_NUMBERS if of_numbers else LOSSES_OF_CLASSES
     given = vars(estimator)  # get_params would read the signature at every predict
     for name, rule in _rules_in_order(losses):
         if name in given and not rule.holds(given[name]):

@@ -143,13 +143,15 @@ def write_state_(models: Models, slot: int, state: State, fit_intercept: bool) -
 def on_scale(state: State, before: TargetScale, scale: TargetScale) -> State:
     """Return a state on a scale of the targets, if that is another than ``before``.
 
-    Gradients are of another size there: the optimizer begins anew.
+    Gradients are of another size there: the optimizer and the mean begin anew.
     """
     if is_same(before, scale):
         return state
     last = layer_on_scale(layer_of_y(state.layers[-1], before), scale)
     layers = [*state.layers[:-1], last]
-    return state._replace(layers=layers, optimizer_state={}, stream=())
+    return state._replace(
+        layers=layers, optimizer_state={}, in_training=None, stream=()
+    )
 
 
 def attributes_of_state(state: State, targets: Targets) -> dict[str, Any]:

@@ -59,6 +59,7 @@ class FitWatch:
         self._over = over or str  # which says nothing
         self._is_limited = over is not None
         self._tasks: FitTasks | None = None
+        self._history = History()
         self.recorded = 0  # epochs that the estimator knows of
 
     @contextmanager
@@ -92,7 +93,7 @@ class FitWatch:
         state = read_state(
             models,
             0,
-            History(),
+            self._history,
             fit_intercept=self._estimator.fit_intercept,
             before=before,
         )
@@ -126,6 +127,7 @@ class FitWatch:
             return self._over()
         if history.diverged or not all(finite(models.parameters)):
             return ""  # an error is about to say so
+        self._history = history
         record_epochs_(self._estimator, models.t, history, self.recorded)
         self.recorded = len(history.objective)
         with modes_of_others():
