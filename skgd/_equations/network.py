@@ -5,8 +5,8 @@ which the docstring of the package has. The first layer's input is (ib) where al
 see the same batch, (fib) where those of a fold do, and (mib) where each has its own.
 
 What another room knows better is handed in as an array that it fills before each step:
-the masks of dropout, which need a generator, and the first layer's output where the
-data are no (ib) array.
+the masks of dropout, which need a generator, and the first layer's output, for who has
+the rows knows how to multiply them (``output`` does where they are an array).
 """
 
 from collections.abc import Callable, Sequence
@@ -81,16 +81,32 @@ def new_like(
     network: Network, n_models: int | None = None, dtype: torch.dtype | None = None
 ) -> Network:
     """Return a network of zeros of the same sizes; models or dtype may be others."""
+    if n_models is None:
+        return _zeros_like(network, dtype)
     w, bias = network.layers[0]
     sizes = [w.shape[2]] + [w.shape[1] for w, _ in network.layers]
     like = network.flat.new_empty(0, dtype=dtype)
     return new_network(
-        n_models or w.shape[0],
+        n_models,
         sizes,
         bias is not None,
         like,
         columns_first=network.columns_first,
     )
+
+
+def _zeros_like(network: Network, dtype: torch.dtype | None) -> Network:
+    """Return zeros that lie as the network does."""
+    flat = torch.zeros_like(network.flat, dtype=dtype)
+
+    def same(array: Tensor) -> Tensor:
+        return flat.as_strided(array.shape, array.stride(), array.storage_offset())
+
+    layers = [
+        Layer(same(w), None if bias is None else same(bias))
+        for w, bias in network.layers
+    ]
+    return network._replace(flat=flat, layers=layers)
 
 
 def arrays(network: Network) -> list[Tensor]:
@@ -141,7 +157,7 @@ class Hidden(NamedTuple):
 class Forward(NamedTuple):
     """The arrays of a forward pass: all that the backward pass needs of it."""
 
-    inputs: list[Tensor | None]  # of every layer; None where its output was handed in
+    inputs: list[Tensor]  # of every layer but the first
     hidden: list[Hidden]
     z: Tensor  # the prediction (mob)
 
@@ -149,26 +165,18 @@ class Forward(NamedTuple):
 def forward(
     tape: Tape,
     layers: Sequence[Layer],
-    x: Tensor | None,
+    z: Tensor,
     activation: Activation,
     masks: Sequence[Tensor | None] = (),
-    z_first: Tensor | None = None,
 ) -> Forward:
     """Record the forward pass, and return the arrays that it fills.
 
-    ``x`` is (ib), one batch for all models, or (fib), a batch for each fold. Where it
-    is None, ``z_first`` is the output (mob) of the first layer, and is overwritten.
-    ``masks`` is empty, or has an array (ob) or (fob) for each hidden layer: zero where
-    a unit is dropped, and 1 / (1 - p) elsewhere.
+    ``z`` is the output (mob) of the first layer, and is overwritten. ``masks`` is
+    empty, or has an array (ob) or (fob) for each hidden layer: zero where a unit is
+    dropped, and 1 / (1 - p) elsewhere.
     """
-    inputs: list[Tensor | None] = [x]
+    inputs: list[Tensor] = []
     hidden: list[Hidden] = []
-    if x is not None:
-        z = _output(tape, layers[0], x)
-    elif z_first is not None:
-        z = z_first
-    else:
-        raise ValueError("forward needs x, or the first layer's output. Got neither.")
     masks = masks or [None] * (len(layers) - 1)
     for layer, mask in zip(layers[1:], masks, strict=True):
         h = torch.empty_like(z) if activation.keeps_sum else z
@@ -176,12 +184,15 @@ def forward(
         hidden.append(Hidden(z, h, mask))
         x = h if mask is None else _masked(tape, h, mask, out=torch.empty_like(h))
         inputs.append(x)
-        z = _output(tape, layer, x)
+        z = output(tape, layer, x)
     return Forward(inputs, hidden, z)
 
 
-def _output(tape: Tape, layer: Layer, x: Tensor) -> Tensor:
-    """The sums that the units of a layer receive, ``w x + bias``."""
+def output(tape: Tape, layer: Layer, x: Tensor) -> Tensor:
+    """Record the sums (mob) that the units of a layer receive, ``w x + bias``.
+
+    ``x`` is (ib), one batch for all models; (fib), a batch for each fold; or (mib).
+    """
     w, bias = layer
     z = w.new_empty(w.shape[0], w.shape[1], x.shape[-1])
     plus = None if bias is None else bias.unsqueeze(2)
@@ -215,17 +226,16 @@ def backward(
     """Record what fills the gradients of all layers, given that of z (mob).
 
     ``dz`` is the gradient of a mean over the batch, so the sums over b are final here.
-    The weights of a first layer that was computed elsewhere get their gradient there,
-    from that of the layer's output (mob), which is returned.
+    That of the first layer's output (mob) is returned: its weights get their gradient
+    from it where the rows are known.
     """
     ones = dz.new_ones(dz.shape[2])  # a sum over b is a product: faster than torch.sum
     for n in reversed(range(len(layers))):
-        x, (dw, dbias) = passed.inputs[n], gradients[n]
-        if x is not None:
-            _gradient(tape, dz, x, out=dw)
+        dw, dbias = gradients[n]
         if dbias is not None:
             tape.product("mob,b->mo", dz, ones, out=dbias)
         if n > 0:  # the data need no gradient
+            gradient(tape, dz, passed.inputs[n - 1], out=dw)
             z, h, mask = passed.hidden[n - 1]
             dx, derivative = torch.empty_like(h), torch.empty_like(h)
             dx = tape.product("moi,mob->mib", layers[n].w, dz, out=dx)
@@ -235,8 +245,8 @@ def backward(
     return dz
 
 
-def _gradient(tape: Tape, dz: Tensor, x: Tensor, *, out: Tensor) -> None:
-    """The gradient of a layer's weights, a sum over the batch."""
+def gradient(tape: Tape, dz: Tensor, x: Tensor, *, out: Tensor) -> None:
+    """Record the gradient (moi) of a layer's weights, a sum over the batch."""
     if x.ndim == 2:
         tape.product("mob,ib->moi", dz, x, out=out)
     elif len(x) == len(out):
@@ -262,10 +272,8 @@ def raw_prediction(
     parts = []
     for start in range(0, n_samples, n_rows):
         rows, tape = x[start : start + n_rows], Tape()
-        if z_first is None:
-            passed = forward(tape, layers, rows.mT, activation)
-        else:
-            passed = forward(tape, layers, None, activation, z_first=z_first(rows))
+        z = z_first(rows) if z_first else output(tape, layers[0], rows.mT)
+        passed = forward(tape, layers, z, activation)
         tape.replay()
         parts.append(passed.z)
     return parts[0] if len(parts) == 1 else torch.cat(parts, dim=2)

@@ -7,9 +7,10 @@ In the order of reading:
 * ``models``: the models in training
 * ``stopping``: when a model has settled, diverged, or was ended
 * ``csr``: the rows of a sparse matrix
-* ``first_layer``: a first layer whose steps cost the entries of wide sparse rows
 * ``batches``: which rows each step sees; folds
 * ``sources``: rows become batches
+* ``scalars``: the rates and strengths that an optimizer reads at each step
+* ``first_layer``: the layer that rows enter, be they arrays or wide and sparse
 * ``constants``: the loss of the best constant prediction, which any model must beat
 * ``steps``: what happens to a batch: forward, loss, backward, update
 * ``objective``: what the models' losses come to over all rows, and in the units of y

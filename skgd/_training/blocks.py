@@ -1,7 +1,7 @@
 """Blocks: who takes the next steps of an epoch, and here, one step after the other."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from itertools import groupby
 from typing import NamedTuple, Protocol
@@ -13,7 +13,7 @@ from skgd._training.sources import Fetch
 from skgd._training.steps import Job, Step, bind_step
 from skgd._training.stopping import History
 
-# Steps that are laid out in advance, with their rows and numbers.
+# Steps that are laid out in advance, with their rows and scalars.
 _STEPS_AT_ONCE = 4096
 
 
@@ -75,7 +75,7 @@ def bind_blocks(steps: Steps, makers: Sequence[Maker]) -> list[Block]:
 def stepwise(steps: Steps) -> list[Block]:
     """Return blocks of all steps, a few thousand at a time, taken one by one.
 
-    Their rows, losses and numbers are many tensors.
+    Their rows, losses and scalars are many tensors.
     """
     keys = list(zip(steps.sizes, steps.counts, strict=True))
     step_of = {
@@ -104,23 +104,21 @@ def _run(
     losses: Tensor,
 ) -> str:
     """Take steps one by one, write their losses, and say who ended it."""
-    models, update = job.models, job.update
+    models, scalars = job.models, job.scalars
     before_step = watch.before_step if watch and watch.wants_steps else None
     after_step = watch.after_step if watch else None
-    batches: Iterable[Tensor] = _fetched(fetches, rows)
-    if update.wide is not None:
-        batches = list(batches)
-        update.wide.see(batches)
-    numbers_of_steps = update.begin(models.t, len(steps))
-    for step, batch, numbers, loss in zip(
-        steps, batches, numbers_of_steps, losses.unbind(), strict=True
+    batches = job.first.see(_fetched(fetches, rows))
+    job.first.owe(models.t, len(steps))
+    rows_of_scalars = scalars.rows(models.t, len(steps))
+    for step, batch, row, loss in zip(
+        steps, batches, rows_of_scalars, losses.unbind(), strict=True
     ):
         if before_step is not None:
             before_step()
         for gather in step.gathers:
             gather(batch)
-        if numbers is not None:
-            update.lay(numbers)
+        if row is not None:
+            scalars.write_(row)
         for call in step.calls:
             call()
         loss.copy_(step.loss)

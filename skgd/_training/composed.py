@@ -44,8 +44,8 @@ from skgd._machine.devices import numbers_like
 from skgd._training.batches import Data
 from skgd._training.blocks import Block, Steps, Watch
 from skgd._training.models import Models
+from skgd._training.sources import source_of
 from skgd._training.steps import Job
-from skgd._training.target_scale import by_output
 
 # Numbers in all arrays of a block of steps, which a fit may have for them.
 _NUMBERS_OF_A_BLOCK = 2**20
@@ -58,7 +58,7 @@ _ALIGNMENT = 4
 _STEP_US, _BLOCK_US, _MULTIPLY_ADDS_A_US, _ROWS_OF_COMPOSING = 12.5, 500.0, 25_000, 75
 
 
-# Takes the steps of a block, given their rows and numbers, and where to write losses.
+# Takes the steps of a block, given their rows and scalars, and where to write losses.
 _Take = Callable[[Tensor, ScalarsOfSteps, Tensor], None]
 
 
@@ -85,7 +85,8 @@ def composed(steps: Steps) -> list[Block]:
 
 def _is_affine(steps: Steps) -> bool:
     """Return whether steps are affine maps of the parameters, and there are several."""
-    data, models, shared, per_model, update = steps.job
+    data, models, shared, scalars, *_ = steps.job
+    source = source_of(data.x)
     return (
         shared.loss == "squared_error"
         and len(models.parameters.layers) == 1
@@ -93,10 +94,10 @@ def _is_affine(steps: Steps) -> bool:
         and shared.optimizer == "sgd"
         and not models.optimizer_state  # no momentum
         and shared.max_grad_norm is None
-        and not elastic_net(by_output(per_model))[1].any()  # no L1
-        and not update.averaging
-        and isinstance(data.x, Tensor)
-        and data.x.is_cpu
+        and not elastic_net(scalars.rule.per_model)[1].any()  # no L1
+        and models.average is None
+        and source.whole is not None
+        and source.device.type == "cpu"
         and not (steps.watch and steps.watch.wants_steps)
         and steps.sizes.count(steps.sizes[0]) > 1
     )
@@ -107,7 +108,7 @@ def _run(
 ) -> str:
     """Take the steps of a block as one, write their losses, and say who ended it."""
     models, n_steps = job.models, len(losses)
-    take(rows, job.update.numbers(models.t, n_steps), losses[:, 0])  # (steps, r)
+    take(rows, job.scalars.of_steps(models.t, n_steps), losses[:, 0])  # (steps, r)
     models.t += n_steps
     return "" if watch is None else watch.after_step(models, losses[-1])
 
@@ -132,8 +133,8 @@ def _bind_block(
     data: Data, models: Models, n_steps: int, n_rows: int, n_parameters: int
 ) -> _Take:
     """Return the function that takes so many steps on batches of ``n_rows``."""
-    all_x, all_y, weight = data.x, data.y, data.weight
-    assert isinstance(all_x, Tensor)
+    all_x, all_y, weight = source_of(data.x).whole, data.y, data.weight
+    assert all_x is not None
     [weights], biases = models.parameters.layers[0]
     n_outputs, n_features = weights.shape
     learned = n_features + (biases is not None)
@@ -164,10 +165,10 @@ def _bind_block(
             torch.index_select(weight[0], 0, rows, out=weight_of_rows.view(-1))
             torch.mul(z, weight_of_rows, out=weighted)
 
-    def take(rows: Tensor, numbers: ScalarsOfSteps, losses: Tensor) -> None:
+    def take(rows: Tensor, scalars: ScalarsOfSteps, losses: Tensor) -> None:
         gather(rows)
         sums()
-        pace, shrink = _over_parameters(numbers, learned, n_features, n_parameters)
+        pace, shrink = _over_parameters(scalars, learned, n_features, n_parameters)
         e.mul_(numbers_like(-pace / n_rows, e).unsqueeze(1))
         e.diagonal(dim1=1, dim2=2).add_(numbers_like(shrink - 1, e))
         w.zero_()[:, :n_features].copy_(weights)
@@ -190,12 +191,12 @@ def _bind_block(
 
 
 def _over_parameters(
-    numbers: ScalarsOfSteps, learned: int, n_features: int, n_parameters: int
+    scalars: ScalarsOfSteps, learned: int, n_features: int, n_parameters: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return lr s and s of each parameter, (t, j), or (1, j) if all steps are alike."""
-    lr = numbers["lr"]
+    lr = scalars["lr"]
     pace, shrink = np.zeros((len(lr), n_parameters)), np.ones((len(lr), n_parameters))
-    shrink[:, :n_features] = numbers.get("shrink", 1.0)
+    shrink[:, :n_features] = scalars.get("shrink", 1.0)
     pace[:, :learned] = lr
     return pace * shrink, shrink
 

@@ -13,7 +13,6 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from skgd._equations.optimizers import PerModel
 from skgd._machine.arrays import Floats
 from skgd._training.batches import (
     Data,
@@ -35,7 +34,7 @@ from skgd._training.objective import (
     units_in_y,
 )
 from skgd._training.stack import Stack
-from skgd._training.steps import Job, bind_update, n_parts, schedule_of
+from skgd._training.steps import bind_job, n_parts
 
 # Who is asked in which order to take the steps of an epoch.
 MAKERS = (composed, stepwise)
@@ -76,7 +75,8 @@ def bind_epoch(
         counts = [None] * len(sizes)  # all batches of all folds are full
     units = units_in_y(data, shared, n_models)
     on_scale = penalty_on_scales(data, models.parameters, shared, per_model)
-    job = _job(stack, shared, on_scale, len(sizes))
+    decays = shared.optimizer == "adamw"  # weights, by lr * alpha on any scale
+    job = bind_job(data, models, shared, per_model if decays else on_scale, len(sizes))
     penalty = bind_penalty(models.parameters, on_scale, parts)
     blocks = bind_blocks(Steps(job, sizes, counts, watch), MAKERS)
     rows_in_steps = np.array(  # (steps, f)
@@ -97,8 +97,7 @@ def bind_epoch(
             ended = block.run(some_rows, some_losses)
             if ended:
                 break
-        if job.update.wide is not None:
-            job.update.wide.settle()
+        job.first.settle()
         n_steps = models.t - t
         models.epochs += 1
         losses = batch_loss[:n_steps].cpu().numpy()
@@ -112,16 +111,6 @@ def bind_epoch(
         )
 
     return run_epoch
-
-
-def _job(stack: Stack, shared: Shared, on_scale: PerModel, n_steps: int) -> Job:
-    """Return what the models are trained on and by, in epochs of so many steps."""
-    models = stack.models
-    decays = shared.optimizer == "adamw"  # weights, by lr * alpha on any scale
-    per_model = stack.per_model if decays else on_scale
-    schedule = schedule_of(shared, models, epoch_steps=n_steps)
-    update = bind_update(models, shared, per_model, schedule, stack.data.x)
-    return Job(stack.data, models, shared, per_model, update)
 
 
 def _mean_of_batches(losses: Floats, rows: npt.NDArray[np.int64]) -> Floats:

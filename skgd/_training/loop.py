@@ -14,10 +14,10 @@ from skgd._equations.optimizers import PerModel
 from skgd._machine.threads import threads_for
 from skgd._training.batches import Data, batch_sizes
 from skgd._training.blocks import Watch
-from skgd._training.csr import Csr, is_wide
 from skgd._training.epochs import Epoch, HeldOut, bind_epoch, bind_validation
 from skgd._training.hyperparameters import Shared
 from skgd._training.models import Models, select_models, write_models_
+from skgd._training.sources import source_of
 from skgd._training.stack import Stack, Validation, new_stack, without_stopped
 from skgd._training.stopping import (
     ADAPTIVE_DIVISOR,
@@ -107,12 +107,9 @@ def _threads(
 
 def _multiply_adds(data: Data, network: Network) -> int:
     """Return the multiply-adds of a forward pass of one row, about."""
-    if not isinstance(data.x, Csr):
-        return network.n_weights
-    w = network.layers[0].w
-    entries_of_a_row = len(data.x.values) // max(1, data.x.shape[0])
-    first = entries_of_a_row if is_wide(data.x) else data.x.n_features
-    return network.n_weights + w[:, :, 0].numel() * (first - data.x.n_features)
+    entries = source_of(data.x).entries_of_a_row
+    n_models, n_units, n_features = network.layers[0].w.shape
+    return network.n_weights + n_models * n_units * (entries - n_features)
 
 
 def _run_epochs(
@@ -143,21 +140,10 @@ def _run_epochs(
         epoch, held_out = run_epoch(), validate(stack)
         _judge_epoch(stack, shared, histories, epoch, held_out, monotonic() - began)
         if best is not None:
-            improved = [
-                slot
-                for slot in stack.going
-                if histories[stack.members[slot]].memory.improved
-            ]
-            stack.write_to_(best, improved)
+            _write_improved_(best, stack, histories)
         if shared.verbose:
             print(_line(histories[stack.running[0]], shared.max_iter))
-        running = [histories[number] for number in stack.running]
-        ended = epoch.ended
-        if watch is not None:
-            ended = watch.after_epoch(stack.models, running) or ended
-        if ended or not any(history.goes_on for history in running):
-            for history in running:
-                history.ended = ended if history.goes_on else ""
+        if _is_over(stack, histories, epoch, watch):
             break
         smaller = without_stopped(stack, everyone, histories)
         if smaller.models is not stack.models:
@@ -170,6 +156,27 @@ def _run_epochs(
         seen = [n for n, history in enumerate(histories) if isfinite(history.best)]
         write_models_(everyone, seen, best, seen)
     return epoch
+
+
+def _write_improved_(best: Models, stack: Stack, histories: Sequence[History]) -> None:
+    """Keep the weights of the models that have become better in the last epoch."""
+    members = stack.members
+    improved = [s for s in stack.going if histories[members[s]].memory.improved]
+    stack.write_to_(best, improved)
+
+
+def _is_over(
+    stack: Stack, histories: Sequence[History], epoch: Epoch, watch: Watch | None
+) -> bool:
+    """Return whether no model goes on, or who looks on has ended it for all."""
+    running, ended = [histories[number] for number in stack.running], epoch.ended
+    if watch is not None:
+        ended = watch.after_epoch(stack.models, running) or ended
+    if not ended and any(history.goes_on for history in running):
+        return False
+    for history in running:
+        history.ended = ended if history.goes_on else ""
+    return True
 
 
 def _begin_with(histories: Sequence[History], held_out: HeldOut, stack: Stack) -> None:

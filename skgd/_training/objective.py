@@ -25,7 +25,7 @@ from skgd._training.batches import (
     counts_in_batches,
     weights_in_all,
 )
-from skgd._training.csr import Csr, first_output, take_rows
+from skgd._training.first_layer import bind_first_output
 from skgd._training.hyperparameters import Shared
 from skgd._training.sources import Gather, bind_batch
 from skgd._training.steps import n_parts, record_loss
@@ -70,13 +70,6 @@ def penalty_on_scales(
     return on_scales(per_model, data.scales.repeat(n_in_fold, 0), shared.loss)
 
 
-def _first_layer_(
-    z: Tensor, x: Csr, w: Tensor, bias: Tensor | None, rows: Tensor
-) -> None:
-    """Write the first layer's output for some rows of a sparse matrix."""
-    z.copy_(first_output(take_rows(x, rows), w, bias))
-
-
 def bind_mean_loss(
     data: Data, network: Network, shared: Shared
 ) -> Callable[[], Floats]:
@@ -97,13 +90,9 @@ def bind_mean_loss(
     ) -> tuple[list[Gather], Tape, Tensor]:
         """Return the forward pass and the loss of so many rows."""
         batch = bind_batch(data, n_outputs, n_rows, len(total), counts)
-        gathers, z_first = batch.gathers, None
-        if isinstance(data.x, Csr) and batch.x is None:
-            w, bias = network.layers[0]
-            z_first = data.y.new_empty(len(w), w.shape[1], n_rows)
-            gathers = [*gathers, partial(_first_layer_, z_first, data.x, w, bias)]
-        tape = Tape(batch.calls)
-        passed = forward(tape, network.layers, batch.x, activation, z_first=z_first)
+        z, of_first, first = bind_first_output(data.x, network.layers[0], batch)
+        gathers, tape = [*batch.gathers, *of_first], Tape([*batch.finishes, *first])
+        passed = forward(tape, network.layers, z, activation)
         _, loss = record_loss(tape, passed.z, batch, shared, data.scales)
         return gathers, tape, loss
 

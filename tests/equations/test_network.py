@@ -17,8 +17,10 @@ from skgd._equations.network import (
     arrays,
     backward,
     forward,
+    gradient,
     new_like,
     new_network,
+    output,
     raw_prediction,
     select,
     write_,
@@ -41,6 +43,18 @@ def random_input(n_models, n_features=5, n_rows=6, own=False):
     generator = torch.Generator().manual_seed(1)
     shape = (n_models, n_features, n_rows) if own else (n_features, n_rows)
     return torch.randn(shape, generator=generator, dtype=torch.float64)
+
+
+def of_rows(tape, layers, x, activation, masks=()):
+    """Record the forward pass, the first layer's product included."""
+    return forward(tape, layers, output(tape, layers[0], x), activation, masks)
+
+
+def learn(tape, dz, passed, layers, gradients, activation, x):
+    """Record the backward pass, the gradient of the first layer's weights included."""
+    dz_first = backward(tape, dz, passed, layers, gradients, activation)
+    gradient(tape, dz_first, x, out=gradients[0].w)
+    return dz_first
 
 
 def oracle(layers, x, activation, masks=(), z_first=None):
@@ -108,12 +122,15 @@ def test_forward_and_backward_are_autograds(
     arguments = [x, z_first, *masks]
     bound = [a if a is None else torch.full_like(a, torch.nan) for a in arguments]
     tape = Tape()
-    passed = forward(tape, layers, bound[0], table_entry, bound[2:], bound[1])
+    z = bound[1] if x is None else output(tape, layers[0], bound[0])
+    passed = forward(tape, layers, z, table_entry, bound[2:])
     dz = torch.randn(passed.z.shape, generator=torch.Generator().manual_seed(2))
     dz = dz.double()
     gradients = new_like(network)
     gradients.flat.fill_(torch.nan)
     dz_first = backward(tape, dz, passed, layers, gradients.layers, table_entry)
+    if x is not None:
+        gradient(tape, dz_first, bound[0], out=gradients.layers[0].w)
     tape.replay()
     for array, values in zip(bound, arguments, strict=True):
         if values is not None:
@@ -133,8 +150,8 @@ def test_forward_and_backward_are_autograds(
         leaves[0].w.grad = torch.zeros_like(leaves[0].w)
         if fit_intercept:
             leaves[0].bias.grad = z_first.grad.sum(2)
-    for gradient, leaf in zip(gradients.layers, leaves, strict=True):
-        for ours, autograds in zip(gradient, leaf, strict=True):
+    for layer, leaf in zip(gradients.layers, leaves, strict=True):
+        for ours, autograds in zip(layer, leaf, strict=True):
             if ours is not None:
                 torch.testing.assert_close(ours, autograds.grad, rtol=1e-12, atol=1e-12)
 
@@ -144,7 +161,7 @@ def test_the_first_layer_is_the_prediction_of_a_linear_model():
     network, activation = random_network(2, (5, 3)), ACTIVATIONS["relu"](0.0)
     z_first = torch.ones(2, 3, 6).double()
     tape = Tape()
-    passed = forward(tape, network.layers, None, activation, z_first=z_first)
+    passed = forward(tape, network.layers, z_first, activation)
     dz = torch.ones_like(z_first)
     gradients = new_like(network)
     dz_first = backward(tape, dz, passed, network.layers, gradients.layers, activation)
@@ -157,20 +174,12 @@ def test_the_first_layer_is_the_prediction_of_a_linear_model():
     assert not gradients.layers[0].w.any()
 
 
-def test_forward_needs_something_to_start_from():
-    """Neither rows nor the first layer's output is an error that says so."""
-    network, activation = random_network(1, (5, 3)), ACTIVATIONS["relu"](0.0)
-
-    with pytest.raises(ValueError, match="x, or the first layer's output"):
-        forward(Tape(), network.layers, None, activation)
-
-
 def test_every_hidden_layer_has_a_mask_or_none_has():
     """One mask for two hidden layers is refused."""
     network, activation = random_network(1, (5, 4, 3, 2)), ACTIVATIONS["relu"](0.0)
 
     with pytest.raises(ValueError, match="zip"):
-        forward(Tape(), network.layers, random_input(1), activation, [torch.ones(4, 6)])
+        of_rows(Tape(), network.layers, random_input(1), activation, [torch.ones(4, 6)])
 
 
 @pytest.mark.parametrize("activation", ["tanh", "mish"])
@@ -186,7 +195,7 @@ def test_backward_passes_gradcheck(activation):
             for array, value in zip(arrays(network), parameters, strict=True):
                 array.copy_(value)
             tape = Tape()
-            ctx.passed = forward(tape, layers, x, activation)
+            ctx.passed = of_rows(tape, layers, x, activation)
             tape.replay()
             return ctx.passed.z
 
@@ -195,7 +204,7 @@ def test_backward_passes_gradcheck(activation):
             into = new_like(network)
             dz = dz.contiguous()
             tape = Tape()
-            backward(tape, dz, ctx.passed, layers, into.layers, activation)
+            learn(tape, dz, ctx.passed, layers, into.layers, activation, x)
             tape.replay()
             return tuple(arrays(into))
 
@@ -212,10 +221,11 @@ def test_models_do_not_see_each_other(masked, activation):
     activation = ACTIVATIONS[activation](NEGATIVE_SLOPE)
     masks = new_masks(masked, (5, 4, 2), 3)
     tape = Tape()
-    passed = forward(tape, network.layers, x, activation, masks)
+    passed = of_rows(tape, network.layers, x, activation, masks)
     gradients = new_like(network)
     dz = torch.ones_like(passed.z)
-    dz_first = backward(tape, dz, passed, network.layers, gradients.layers, activation)
+    into = gradients.layers
+    dz_first = learn(tape, dz, passed, network.layers, into, activation, x)
     tape.replay()
     seen = [passed.z, dz_first, *arrays(gradients)]
     before = [array.clone() for array in seen]
@@ -238,9 +248,9 @@ def test_models_together_equal_models_apart(activation):
 
     def learned(network, x, masks, dz):
         tape = Tape()
-        passed = forward(tape, network.layers, x, table_entry, masks)
+        passed = of_rows(tape, network.layers, x, table_entry, masks)
         into = new_like(network)
-        backward(tape, dz, passed, network.layers, into.layers, table_entry)
+        learn(tape, dz, passed, network.layers, into.layers, table_entry, x)
         tape.replay()
         return [passed.z, *arrays(into)]
 
@@ -360,7 +370,7 @@ def test_selu_keeps_mean_and_variance_through_many_layers():
     activation = ACTIVATIONS["selu"](0.0)
     initialise_(network, activation, [np.random.default_rng(0)])
     tape = Tape()
-    passed = forward(tape, network.layers, random_input(1, 400, 300), activation)
+    passed = of_rows(tape, network.layers, random_input(1, 400, 300), activation)
     tape.replay()
     h = passed.hidden[-1].h
 

@@ -58,7 +58,7 @@ INNER = [
     "skgd._training.loop.bind_epoch",
     "skgd._training.loop.judge",
     "skgd._training.steps.forward",
-    "skgd._training.steps.learning_rates",
+    "skgd._training.scalars.learning_rates",
     "skgd._estimators.predictions.raw_prediction",
 ]
 
