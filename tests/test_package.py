@@ -4,6 +4,7 @@ import ast
 import inspect
 import re
 import tomllib
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -223,6 +224,37 @@ def test_architecture_lists_every_room():
     }
 
     assert listed >= set(ROOMS)
+
+
+OF_THE_INSIDE = ["CONTRIBUTING.md", "docs/architecture.md"]
+
+
+@pytest.mark.parametrize("page", OF_THE_INSIDE)
+def test_files_that_are_named_are_there(page):
+    """Files and folders of the repository stand where a page says they are."""
+    folders = r"`((?:skgd|tests|docs|benchmarks|examples|\.ci)/[\w/.*]*)`"
+    named = re.findall(folders, PAGES[page])
+    assert named
+    for name in named:
+        assert (ROOT / name).exists(), name
+
+
+def names_in(room):
+    """Return what a room has, with the attributes of its classes."""
+    module = import_module(f"skgd.{room}")
+    classes = [one for one in vars(module).values() if inspect.isclass(one)]
+    return {*vars(module), *(name for one in classes for name in dir(one))}
+
+
+@pytest.mark.parametrize("page", OF_THE_INSIDE)
+def test_what_is_named_of_a_room_is_there(page):
+    """Functions are named as they are in the code: ``room.function``."""
+    rooms = {room.rpartition(".")[2]: room for room in ROOMS}
+    named = re.findall(r"(?<![\w.])([a-z]\w*)\.(\w+)(?!\.py)", PAGES[page])
+    of_rooms = {(room, name) for room, name in named if room in rooms and name != "py"}
+    assert of_rooms
+    for room, name in of_rooms:
+        assert name in names_in(rooms[room]), f"{room}.{name}"
 
 
 def parameters_of(cls):

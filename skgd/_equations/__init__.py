@@ -11,8 +11,8 @@ In the order of reading:
 * ``schedules``: the learning rate as a function of the step
 * ``optimizers``: a gradient becomes a step; the penalties' shrink steps
 
-Dimension key, of all rooms of the package and of those above it. An array is told by
-its letters: ``w`` (moi) has the shape (m, o, i).
+Dimension key, of all rooms here and above; one with more letters says so itself. An
+array is told by its letters: ``w`` (moi) has the shape (m, o, i).
 
 m : models trained together (1 for a single estimator)
 i : units coming into a layer; of the first one, the features

@@ -107,16 +107,15 @@ def _in_rows(scalars: Mapping[str, Floats]) -> ScalarsOfSteps:
     return {name: rows + zeros for name, rows in scalars.items()}
 
 
-def _over_weights(laid: Tensor, w: Tensor) -> Tensor:
+def _over_weights(scalar: Tensor, w: Tensor) -> Tensor:
     """Return the part of a laid scalar that lies over the weights."""
-    return laid if laid.numel() == 1 else laid[: len(w)]
+    return scalar if scalar.numel() == 1 else scalar[: len(w)]
 
 
 def _soft_threshold(tape: Tape, w: Tensor, threshold: Tensor) -> None:
     """Bring the weights nearer to zero by the threshold, to zero itself at the most."""
-    cut = torch.empty_like(w)
     lower = tape(torch.neg, threshold, out=torch.empty_like(threshold))
-    cut = tape(torch.clamp, w, lower, threshold, out=cut)
+    cut = tape(torch.clamp, w, lower, threshold, out=torch.empty_like(w))
     tape(w.sub_, cut)
 
 
@@ -192,9 +191,8 @@ def _descend_adaptively(
     (ridge |w| + lasso) / 2.
     """
     parameters, w = vectors.parameters, vectors.weights
-    pace = torch.empty_like(parameters)
     divisor = tape(root.add_, laid["epsilon"])
-    pace = tape(torch.div, laid["lr"], divisor, out=pace)
+    pace = tape(torch.div, laid["lr"], divisor, out=torch.empty_like(parameters))
     if "lr_ridge" not in laid:
         tape(parameters.addcmul_, move, pace, value=-1)
         return

@@ -41,15 +41,14 @@ class Tape(list[Call]):
         if out is not None:
             self.append(partial(function, *operands, out=out, **options))
             return out
-        changed = _changed(function, operands)
-        if changed is None:
+        if not _is_in_place(function):
             msg = (
                 "What is recorded without out= must be a function in place, whose name "
                 f"ends in _. Got {_name(function)}; tell it an array to fill."
             )
             raise ValueError(msg)
         self.append(partial(function, *operands, **options))
-        return changed
+        return _changed(function, operands)
 
     def product(
         self,
@@ -90,17 +89,20 @@ class Tape(list[Call]):
         return self.listing()
 
 
-def _changed(function: Any, operands: Sequence[Any]) -> Tensor | None:
-    """Return the array that a function in place changes; None if it is no such one."""
-    if not _name(function).endswith("_"):
-        return None
-    owner = getattr(function, "__self__", None)  # of a method; torch's module else
-    changed = owner if isinstance(owner, Tensor) else next(iter(operands), None)
-    return changed if isinstance(changed, Tensor) else None
+def _is_in_place(function: Any) -> bool:
+    return _name(function)[-1] == "_"
+
+
+def _changed(function: Any, operands: Sequence[Any]) -> Tensor:
+    """Return what a function in place changes: its own array, or its first operand."""
+    owner = getattr(function, "__self__", None)  # of a function, torch's module
+    changed: Tensor = owner if isinstance(owner, Tensor) else operands[0]
+    return changed
 
 
 def _name(function: Any) -> str:
-    return str(getattr(function, "__name__", None) or type(function).__name__)
+    name: str = getattr(function, "__name__", "") or type(function).__name__
+    return name
 
 
 def _memory(array: Tensor) -> int:
@@ -116,6 +118,9 @@ def _line(call: Any, shown: Callable[[object], str]) -> str:
     options = {key: value for key, value in call.keywords.items() if key != "out"}
     reads = [shown(value) for value in (*own, *call.args)]
     reads += [f"{key}={shown(value)}" for key, value in options.items()]
-    filled = call.keywords.get("out", _changed(call.func, call.args))
-    arrow = [] if filled is None else ["->", shown(filled)]
-    return " ".join([_name(call.func), ", ".join(reads), *arrow])
+    line = f"{_name(call.func)} {', '.join(reads)}"
+    if "out" in call.keywords:
+        return f"{line} -> {shown(call.keywords['out'])}"
+    if _is_in_place(call.func):
+        return f"{line} -> {shown(_changed(call.func, call.args))}"
+    return line

@@ -362,7 +362,6 @@ class MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
     ) -> History:
         """Train on a fold of one model and keep its state, or raise ValueError."""
         before = fold.states[0] if fold.states else None
-        self.__dict__.update(attributes_of_targets(fold.targets))
         trained = fit_folds(
             [fold],
             max_iter=1 if of_stream else self.max_iter,

@@ -117,7 +117,8 @@ def fit_folds(
         if not states:
             activation = ACTIVATIONS[shared.activation](shared.negative_slope)
             initialise_(models.parameters, activation, generators, settings.init)
-        write_initial_(models.parameters, initial or {}, targets.scale)
+        if initial is not None:
+            write_initial_(models.parameters, initial, targets.scale)
         if histories is not None:
             shared = shared._replace(max_iter=max_iter - models.epochs)
         held_out = _validation_of(folds, data, offsets, validation)

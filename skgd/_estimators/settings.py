@@ -9,6 +9,12 @@ from skgd._equations.optimizers import PerModel
 from skgd._estimators.targets import Targets, numbers_of_loss
 from skgd._training.hyperparameters import PER_MODEL, Shared
 
+# The parameters that models share as the estimator has them.
+_WORKED_OUT = {
+    *("loss", "max_iter", "tol", "verbose", "delta", "quantile", "average", "horizon")
+}
+_AS_THEY_ARE = [name for name in Shared._fields if name not in _WORKED_OUT]
+
 
 def hyperparameter(settings: Any, name: str) -> float:
     """Return a hyperparameter of ``PER_MODEL``.
@@ -37,28 +43,13 @@ def shared_of(
     """Return the hyperparameters that models trained together have in common."""
     delta, quantile = numbers_of_loss(settings)
     return Shared(
+        **{name: getattr(settings, name) for name in _AS_THEY_ARE},
         loss=targets.loss_entry(settings.loss),
-        activation=settings.activation,
-        negative_slope=settings.negative_slope,
-        optimizer=settings.optimizer,
-        nesterov=settings.nesterov,
-        batch_size=settings.batch_size,
-        last_batch=settings.last_batch,
-        shuffle=settings.shuffle,
         max_iter=max_iter,
         tol=tol,
-        n_iter_no_change=settings.n_iter_no_change,
-        record_batch_loss=settings.record_batch_loss,
         verbose=verbose,
-        dropout=settings.dropout,
         delta=delta,
         quantile=quantile,
-        max_grad_norm=settings.max_grad_norm,
         average=int(settings.average),
-        lr_schedule=settings.lr_schedule,
-        power_t=settings.power_t,
-        decay=settings.decay,
-        decay_every=settings.decay_every,
-        warmup_steps=settings.warmup_steps,
         horizon=settings.max_iter,
     )

@@ -165,7 +165,7 @@ def known_state(estimator: Any, targets: Targets | None) -> State | None:
     """Return the state that an estimator keeps, None if it is not fitted."""
     if targets is None or not hasattr(estimator, "t_"):
         return None
-    kept: Mapping[str, Any] = estimator._state_
+    kept: Mapping[str, Any] = vars(estimator)["_state_"]
     return State(
         trained_layers(estimator, kept.get("last_layer"), targets.scale),
         estimator.t_,

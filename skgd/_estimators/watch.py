@@ -16,7 +16,7 @@ from skgd._equations.network import finite
 from skgd._estimators.callbacks import FitTasks, has_callbacks
 from skgd._estimators.record import record_epochs_
 from skgd._estimators.state import State, attributes_of_state, read_state
-from skgd._estimators.targets import Targets
+from skgd._estimators.targets import Targets, attributes_of_targets
 from skgd._machine.devices import to_numpy
 from skgd._machine.modes import modes_of_others
 from skgd._training.batches import Data, batch_sizes
@@ -74,6 +74,7 @@ class FitWatch:
         """Give the watch, if there is anything to look on for."""
         self._estimator, self.wants_steps = estimator, False
         if has_callbacks(estimator):
+            vars(estimator).update(attributes_of_targets(self._targets))
             record_epochs_(estimator, models.t, History())
             sizes = batch_sizes(data.n_samples, shared.batch_size, shared.last_batch)
             with modes_of_others():

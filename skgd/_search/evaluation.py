@@ -148,28 +148,15 @@ class Evaluation:
         shown = None  # to callbacks
         if request.caller is not None and context is not None:
             shown = task_of_search(context, search, sum(map(len, jobs)) + n_fits)
-        found: dict[Cell, Result] = {}
-        states: dict[Any, dict[int, Outcome]] = defaultdict(dict)
-        reasons: dict[int, str] = {}  # of candidates that were refused together
         with parallel:
-            for some in jobs:
-                for done, job in self._run_jobs(some, parallel, shown, len(splits)):
-                    if done.reason:
-                        reasons |= dict.fromkeys(job.candidates, done.reason)
-                    for cell, result, outcome in done.fits:
-                        found[cell] = result
-                        if outcome is not None:
-                            key = self._key(candidates[cell[0]])
-                            states[key][cell[1]] = outcome
-                    if request.verbose > 1:
-                        n_all = len(candidates) * len(splits)
-                        print(f"{len(found)} of {n_all} models trained")
+            found, reasons = self._train_together(
+                candidates, jobs, parallel, shown, len(splits)
+            )
             cells = np.ndindex(len(candidates), len(splits))
             apart = [cell for cell in cells if cell not in found]
             found |= self._fit_apart(candidates, splits, apart, parallel, shown)
         if shown is not None and shown is not context:
             shown.call_on_fit_task_end(estimator=search)
-        self._states = states
         fits = [
             [found[number, split] for split in range(len(splits))]
             for number in range(len(candidates))
@@ -180,6 +167,33 @@ class Evaluation:
             )
         self.endings = Counter(fit.pop("ending", None) for few in fits for fit in few)
         return fits
+
+    def _train_together(
+        self,
+        candidates: Sequence[Parameters],
+        jobs: Sequence[Sequence[Job]],
+        parallel: Any,
+        shown: Any,
+        n_splits: int,
+    ) -> tuple[dict[Cell, Result], dict[int, str]]:
+        """Return the results of all jobs, and why candidates were refused together."""
+        found: dict[Cell, Result] = {}
+        states: dict[Any, dict[int, Outcome]] = defaultdict(dict)
+        reasons: dict[int, str] = {}
+        for some in jobs:
+            for done, job in self._run_jobs(some, parallel, shown, n_splits):
+                if done.reason:
+                    reasons |= dict.fromkeys(job.candidates, done.reason)
+                for cell, result, outcome in done.fits:
+                    found[cell] = result
+                    if outcome is not None:
+                        key = self._key(candidates[cell[0]])
+                        states[key][cell[1]] = outcome
+                if self._request.verbose > 1:
+                    n_all = len(candidates) * n_splits
+                    print(f"{len(found)} of {n_all} models trained")
+        self._states = states
+        return found, reasons
 
     def endings_in_words(self) -> str:
         """Return how many models of the last call ended in a way to know of, if any."""
