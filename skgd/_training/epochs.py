@@ -9,7 +9,6 @@ from math import nan
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -82,6 +81,14 @@ def bind_epoch(
     rows_in_steps = np.array(  # (steps, f)
         [count or [size] * n_folds for size, count in zip(sizes, counts, strict=True)]
     )
+
+    def shares_of(n_steps: int) -> Floats:
+        """Return what the first steps count in the mean over their rows, (steps, f)."""
+        rows = rows_in_steps[:n_steps]
+        shares: Floats = rows / rows.sum(0)
+        return shares
+
+    shares = shares_of(len(sizes))
     draw_rows = _bind_rows(data, models, shared, sizes, rows_in_steps.sum(0).tolist())
 
     def run_epoch() -> Epoch:
@@ -99,23 +106,23 @@ def bind_epoch(
                 break
         job.first.settle()
         n_steps = models.t - t
+        cut_short = n_steps < len(sizes)
         models.epochs += 1
         losses = batch_loss[:n_steps].cpu().numpy()
         return Epoch(
             losses,
-            _mean_of_batches(losses, rows_in_steps[:n_steps]),
+            _mean_of_batches(losses, shares_of(n_steps) if cut_short else shares),
             penalties.cpu().numpy().astype(float),
             units,
-            n_steps < len(sizes),
+            cut_short,
             ended,
         )
 
     return run_epoch
 
 
-def _mean_of_batches(losses: Floats, rows: npt.NDArray[np.int64]) -> Floats:
-    """Return the mean (m, r) of the losses (steps, m, r) over the rows (steps, f)."""
-    shares = rows / rows.sum(0)
+def _mean_of_batches(losses: Floats, shares: Floats) -> Floats:
+    """Return the mean (m, r) of the losses (steps, m, r), by shares (steps, f)."""
     of_folds = losses.reshape(*shares.shape, -1)
     mean = np.einsum("tf,tfc->fc", shares, of_folds)  # t: steps, c: (models, parts)
     by_model: Floats = mean.reshape(losses.shape[1:])
