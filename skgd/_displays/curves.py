@@ -14,14 +14,12 @@ from numbers import Real
 from typing import Any, Self
 
 import numpy as np
-import numpy.typing as npt
 from numpy.typing import ArrayLike
 from sklearn.utils.validation import check_is_fitted
 
 from skgd._displays.axes import axes_and_figure, check_choice, transform_and_model
+from skgd._machine.arrays import Array
 from skgd._machine.modes import numpy_as_usual
-
-Array = npt.NDArray[Any]
 
 # What the horizontal axis may count: the curve of an estimator, and its label.
 _X = {

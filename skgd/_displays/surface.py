@@ -7,7 +7,6 @@ from copy import copy
 from typing import Any, NamedTuple, Self
 
 import numpy as np
-import numpy.typing as npt
 from numpy.typing import ArrayLike
 from sklearn.utils.validation import check_is_fitted
 
@@ -17,9 +16,8 @@ from skgd._estimators.classifier import MiniBatchClassifier
 from skgd._estimators.objectives import objectives_at
 from skgd._estimators.regressor import MiniBatchRegressor
 from skgd._estimators.weights import flat_weights
+from skgd._machine.arrays import Array
 from skgd._machine.modes import numpy_as_usual
-
-Array = npt.NDArray[Any]
 
 
 class LossSurfaceDisplay:

@@ -12,7 +12,6 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial, wraps
 from typing import Any, Never, Self, TypeVar, cast
 
-import numpy.typing as npt
 from numpy.typing import ArrayLike
 from sklearn import config_context
 from sklearn.base import BaseEstimator, RegressorMixin
@@ -62,7 +61,6 @@ from skgd._machine.memory import memory_for
 from skgd._machine.modes import numpy_as_usual
 from skgd._training.stopping import History, Stream
 
-Array = npt.NDArray[Any]
 Method = TypeVar("Method", bound=Callable[..., Any])
 
 

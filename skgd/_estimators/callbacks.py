@@ -16,11 +16,11 @@ from math import nan
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
-import numpy.typing as npt
 from sklearn.callback import AutoPropagatedCallback, CallbackSupportMixin, ProgressBar
 from sklearn.callback import with_callbacks as _with_callbacks
 
 from skgd._estimators.weights import flat_weights
+from skgd._machine.arrays import Array
 
 __all__ = [
     "CallbackSupportMixin",
@@ -37,7 +37,6 @@ __all__ = [
     "without_contexts_",
 ]
 
-Array = npt.NDArray[Any]
 Method = TypeVar("Method", bound=Callable[..., Any])
 
 # What scikit-learn keeps on an estimator while it is being fitted.

@@ -11,7 +11,6 @@ from types import MethodType
 from typing import Any, Self
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from numpy.typing import ArrayLike
 from sklearn.base import ClassifierMixin
@@ -21,10 +20,9 @@ from torch import Tensor
 from skgd._estimators.base import MiniBatchBase, of_one_state
 from skgd._estimators.inputs import labels_like_input, like_input, on_host
 from skgd._estimators.targets import Classes, known_targets, loss_of
+from skgd._machine.arrays import Array
 from skgd._machine.devices import to_numpy
 from skgd._machine.modes import numpy_as_usual
-
-Array = npt.NDArray[Any]
 
 
 class _OfProbabilities:

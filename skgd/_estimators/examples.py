@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from numpy.typing import ArrayLike
 from sklearn.base import RegressorMixin
@@ -25,10 +24,8 @@ from skgd._estimators.inputs import (
     take_rows,
 )
 from skgd._estimators.targets import Targets, class_weights, learn_targets
+from skgd._machine.arrays import Array, Indices
 from skgd._machine.errors import errors_of_caller
-
-Array = npt.NDArray[Any]
-Indices = npt.NDArray[np.int64]
 
 
 class Examples(NamedTuple):

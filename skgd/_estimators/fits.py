@@ -12,7 +12,6 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 import scipy.sparse
 import torch
 from sklearn.model_selection import train_test_split
@@ -24,7 +23,7 @@ from skgd._equations.network import new_like, new_network
 from skgd._equations.optimizers import OPTIMIZERS, PerModel, variant
 from skgd._estimators.checks import check_cast, check_split, check_wide
 from skgd._estimators.endings import check_ending
-from skgd._estimators.examples import Examples, Indices, device_for
+from skgd._estimators.examples import Examples, device_for
 from skgd._estimators.inputs import Matrix, dtype_of, to_device
 from skgd._estimators.record import record_end_, record_epochs_
 from skgd._estimators.scoring import bind_score, held_out_of, stops_by_score
@@ -37,6 +36,7 @@ from skgd._estimators.state import (
 )
 from skgd._estimators.targets import Targets, attributes_of_targets, learn_scale
 from skgd._estimators.weights import write_initial_
+from skgd._machine.arrays import Array, Indices
 from skgd._machine.devices import to_tensor
 from skgd._machine.errors import errors_of_caller
 from skgd._training.batches import Data, padded
@@ -48,8 +48,6 @@ from skgd._training.models import Models
 from skgd._training.stack import Validation
 from skgd._training.stopping import History, Stream
 from skgd._training.target_scale import on_scale
-
-Array = npt.NDArray[Any]
 
 # Gives who looks on, if anyone, at the training of these models.
 Watching = Callable[[Models, Data, Shared], AbstractContextManager[Watch | None]]

@@ -24,10 +24,10 @@ from skgd._estimators.checks import (
     columns_of,
     conversion_of,
 )
+from skgd._machine.arrays import Array
 from skgd._machine.devices import device_named, to_numpy, to_tensor
 from skgd._training.csr import csr
 
-Array = npt.NDArray[Any]
 Matrix = Any  # Array | csr_array | csr_matrix | Tensor
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from numpy.typing import ArrayLike
 from sklearn.utils.validation import check_is_fitted
@@ -18,11 +17,10 @@ from skgd._estimators.parameters import check_parameters
 from skgd._estimators.settings import per_model_of, shared_of
 from skgd._estimators.targets import known_targets
 from skgd._estimators.weights import layers_in_units_of_y, to_scale_, write_flat_
+from skgd._machine.arrays import Array
 from skgd._machine.devices import to_tensor
 from skgd._machine.generators import new_generator
 from skgd._training.objective import objectives
-
-Array = npt.NDArray[Any]
 
 # Numbers of a layer that are computed at once for many weights.
 _NUMBERS_AT_ONCE = 2**20

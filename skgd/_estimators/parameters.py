@@ -12,7 +12,6 @@ from numbers import Integral, Real
 from typing import Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 from sklearn.base import RegressorMixin
 from sklearn.metrics import get_scorer_names
 
@@ -20,8 +19,6 @@ from skgd._equations.activations import ACTIVATIONS
 from skgd._equations.initialisers import INITIALISERS
 from skgd._equations.optimizers import OPTIMIZERS, VARIANTS_OF_SGD
 from skgd._equations.schedules import SCHEDULES
-
-Array = npt.NDArray[Any]
 
 
 class Rule(NamedTuple):
@@ -35,13 +32,13 @@ def _is_int(value: object) -> bool:
     return isinstance(value, Integral) and not isinstance(value, bool | np.bool_)
 
 
-def _is_real(value: object) -> bool:
+def is_real(value: object) -> bool:
     if type(value) is float or type(value) is int:  # the usual ones, at once
         return True
     return isinstance(value, Real) and not isinstance(value, bool | np.bool_)
 
 
-def _fits_a_float(value: Any) -> bool:
+def fits_a_float(value: Any) -> bool:
     """Return whether a finite number is no int that is larger than any float."""
     return int(value) <= sys.float_info.max
 
@@ -51,10 +48,10 @@ def _real(low: float, high: float, brackets: str) -> Rule:
 
     def holds(value: Any) -> bool:
         return (
-            _is_real(value)
+            is_real(value)
             and (low < value or (brackets[0] == "[" and low == value))
             and (value < high or (brackets[1] == "]" and high == value))
-            and _fits_a_float(value)
+            and fits_a_float(value)
         )
 
     return Rule(holds, f"a float in the range {brackets[0]}{low}, {high}{brackets[1]}")
@@ -230,7 +227,7 @@ def check_parameters(estimator: Any) -> None:
         if name in given and not rule.holds(given[name]):
             msg = (
                 f"The {name!r} parameter of {type(estimator).__name__} must be "
-                f"{rule.words}. Got {_shown(given[name])} instead."
+                f"{rule.words}. Got {shown(given[name])} instead."
             )
             raise ValueError(msg)
     if given.get("lr_schedule") == "optimal" and given["alpha"] == 0:
@@ -241,7 +238,7 @@ def check_parameters(estimator: Any) -> None:
         raise ValueError(msg)
 
 
-def _shown(value: object) -> str:
+def shown(value: object) -> str:
     """Return how Python writes a value."""
     try:
         return repr(value)

@@ -6,19 +6,17 @@ What it shares with the classifier is in ``base``.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
-import numpy.typing as npt
 from numpy.typing import ArrayLike
 from sklearn.base import RegressorMixin
 
 from skgd._estimators.base import MiniBatchBase, of_one_state
 from skgd._estimators.inputs import like_input
 from skgd._estimators.targets import Numbers, known_targets, loss_of
+from skgd._machine.arrays import Array
 from skgd._machine.modes import numpy_as_usual
-
-Array = npt.NDArray[Any]
 
 
 class MiniBatchRegressor(RegressorMixin, MiniBatchBase):

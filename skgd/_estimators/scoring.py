@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from sklearn import config_context
 from sklearn.metrics import check_scoring
@@ -14,7 +13,7 @@ from torch import Tensor
 
 from skgd._equations.network import Network
 from skgd._estimators.checks import check_score, takes_weights
-from skgd._estimators.examples import Examples, Indices
+from skgd._estimators.examples import Examples
 from skgd._estimators.inputs import Matrix
 from skgd._estimators.predictions import (
     layers_at,
@@ -25,12 +24,11 @@ from skgd._estimators.predictions import (
 from skgd._estimators.state import copy_of
 from skgd._estimators.targets import Targets, attributes_of_targets
 from skgd._estimators.weights import Layers, coefficients, layers_of
+from skgd._machine.arrays import Array, Indices
 from skgd._machine.errors import errors_of_caller, in_the_words
 from skgd._machine.memory import pieces
 from skgd._machine.modes import modes_of_others
 from skgd._training.target_scale import prediction_of_y
-
-Array = npt.NDArray[Any]
 
 # Numbers of the held-out rows that are copied at once, and rows at the least.
 _NUMBERS_AT_ONCE, _FEWEST_AT_ONCE = 2**20, 64

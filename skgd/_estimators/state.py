@@ -11,7 +11,6 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
-import numpy.typing as npt
 
 from skgd._equations.network import Network, arrays
 from skgd._estimators.targets import Targets
@@ -23,6 +22,7 @@ from skgd._estimators.weights import (
     write_arrays_,
     write_layers_,
 )
+from skgd._machine.arrays import Array
 from skgd._machine.devices import to_numpy
 from skgd._training.models import Models
 from skgd._training.stopping import History, Stream
@@ -33,7 +33,6 @@ from skgd._training.target_scale import (
     layer_on_scale,
 )
 
-Array = npt.NDArray[Any]
 Estimator = TypeVar("Estimator")
 
 

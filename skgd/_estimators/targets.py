@@ -9,7 +9,6 @@ from math import nan
 from typing import Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 from numpy.typing import ArrayLike
 from sklearn.base import RegressorMixin
 from sklearn.utils import column_or_1d
@@ -29,10 +28,9 @@ from skgd._estimators.checks import (
     distinct_labels,
     places_of,
 )
+from skgd._machine.arrays import Array
 from skgd._machine.errors import in_the_words
 from skgd._training.target_scale import TargetScale, scale_of
-
-Array = npt.NDArray[Any]
 
 
 class Numbers(NamedTuple):

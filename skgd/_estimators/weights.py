@@ -8,12 +8,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from torch import Tensor
 
 from skgd._equations.network import Network, arrays
 from skgd._estimators.checks import check_initial, check_layers
 from skgd._estimators.targets import Targets
+from skgd._machine.arrays import Array
 from skgd._machine.devices import CPU, numbers_like, to_numpy, to_tensor
 from skgd._training.target_scale import (
     LastLayer,
@@ -23,7 +23,6 @@ from skgd._training.target_scale import (
     link_of,
 )
 
-Array = npt.NDArray[Any]
 Layers = list[tuple[Array, Array]]  # w (o, i) and bias (o,) of each
 
 

@@ -7,3 +7,4 @@ import numpy.typing as npt
 
 Array = npt.NDArray[Any]
 Floats = npt.NDArray[np.float64]  # numbers of the host
+Indices = npt.NDArray[np.int64]  # of rows, in the order in which they are seen

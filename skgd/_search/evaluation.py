@@ -19,7 +19,6 @@ from itertools import product
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from joblib import effective_n_jobs
 from numpy.typing import ArrayLike
 from sklearn.base import clone
@@ -33,6 +32,7 @@ from skgd._estimators.sklearn_private import (
     insert_error_scores,
     warn_or_raise_about_fit_failures,
 )
+from skgd._machine.arrays import Array
 from skgd._machine.memory import pieces
 from skgd._search.grouping import (
     Group,
@@ -52,8 +52,6 @@ from skgd._search.request import (
 )
 from skgd._search.stacks import BYTES_OF_ROWS, Outcome
 from skgd._training.stopping import Ending
-
-Array = npt.NDArray[Any]
 
 
 class Evaluation:

@@ -8,13 +8,13 @@ from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 from numpy.typing import ArrayLike
 
 from skgd._estimators.sklearn_private import (
     fit_and_score,
     num_samples,
 )
+from skgd._machine.arrays import Array
 from skgd._machine.errors import is_of_caller
 from skgd._search.grouping import (
     candidate_of,
@@ -30,8 +30,6 @@ from skgd._search.request import (
 )
 from skgd._search.scores import ScoredRows, asks_only, result_of, scored_rows
 from skgd._search.stacks import Outcome, TrainingSplit, fit_together
-
-Array = npt.NDArray[Any]
 
 
 class Job(NamedTuple):

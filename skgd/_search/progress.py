@@ -7,8 +7,6 @@ from contextlib import contextmanager
 from time import perf_counter
 from typing import Any
 
-import numpy.typing as npt
-
 from skgd._machine.errors import errors_of_caller
 from skgd._search.request import (
     Request,
@@ -17,8 +15,6 @@ from skgd._training.batches import Data
 from skgd._training.hyperparameters import Shared
 from skgd._training.models import Models
 from skgd._training.stopping import History
-
-Array = npt.NDArray[Any]
 
 # Seconds between two lines on a stack.
 _BETWEEN_LINES = 5.0

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-import numpy.typing as npt
 from numpy.typing import ArrayLike
 
-Array = npt.NDArray[Any]
+from skgd._machine.arrays import Array
 
 Parameters = Mapping[str, Any]
 Cell = tuple[int, int]  # the numbers of a candidate and of a split

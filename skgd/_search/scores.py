@@ -9,7 +9,6 @@ from traceback import format_exception
 from typing import Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 from numpy.typing import ArrayLike
 from sklearn.metrics import accuracy_score
 from torch import Tensor
@@ -28,6 +27,7 @@ from skgd._estimators.sklearn_private import (
     score_of,
 )
 from skgd._estimators.targets import Classes, known_targets
+from skgd._machine.arrays import Array
 from skgd._search.pipelines import with_last_step
 from skgd._search.request import (
     CvSplit,
@@ -36,8 +36,6 @@ from skgd._search.request import (
     Result,
 )
 from skgd._search.stacks import Outcome
-
-Array = npt.NDArray[Any]
 
 
 class ScoredRows(NamedTuple):

@@ -24,7 +24,6 @@ from time import perf_counter
 from typing import Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 import scipy.sparse
 import torch
 from numpy.typing import ArrayLike
@@ -59,6 +58,7 @@ from skgd._estimators.predictions import (
 from skgd._estimators.settings import hyperparameter
 from skgd._estimators.state import State, unfitted
 from skgd._estimators.targets import Classes, Targets, attributes_of_targets
+from skgd._machine.arrays import Indices
 from skgd._machine.devices import CPU
 from skgd._machine.errors import errors_of_caller, is_of_caller
 from skgd._machine.generators import copied, new_generator, seed_of
@@ -67,8 +67,6 @@ from skgd._training.batches import batch_sizes
 from skgd._training.csr import csr, is_wide
 from skgd._training.stopping import History
 from skgd._training.target_scale import prediction_of_y
-
-Indices = npt.NDArray[np.int64]
 
 # Bytes that the arrays of a stack may take unless told otherwise: so many that a cache
 # holds them, or on CUDA a part of what is free.

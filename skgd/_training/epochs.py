@@ -12,10 +12,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from skgd._machine.arrays import Floats
+from skgd._machine.arrays import Floats, Indices
 from skgd._training.batches import (
     Data,
-    Rows,
     all_rows,
     batch_sizes,
     counts_in_batches,
@@ -159,13 +158,13 @@ def _rows_of_fold(
     n_rows: int,
     *,
     shuffle: bool,
-) -> Rows:
+) -> Indices:
     """Return the rows of an epoch of one fold in order."""
     count = data.n_samples if data.counts is None else data.counts[fold]
     indices = rows_of_epoch(generator, count, n_rows, shuffle=shuffle)
     if data.rows is None:
         return indices
-    rows: Rows = (data.rows if data.rows.ndim == 1 else data.rows[fold])[indices]
+    rows: Indices = (data.rows if data.rows.ndim == 1 else data.rows[fold])[indices]
     return rows
 
 

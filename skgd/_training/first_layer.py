@@ -27,7 +27,6 @@ from itertools import repeat
 from typing import NamedTuple, Protocol
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -35,16 +34,17 @@ from skgd._equations.contraction import Call
 from skgd._equations.network import Layer, Network, first_segment, gradient, output
 from skgd._equations.optimizers import Vectors
 from skgd._equations.tape import Tape
+from skgd._machine.arrays import Floats
 from skgd._machine.devices import numbers_like
 from skgd._training.csr import (
     Csr,
-    _add_transposed_,
-    _columns_first,
-    _put_,
-    _take,
+    add_transposed_product_,
+    columns_first,
     first_output,
     over_touched,
     product,
+    put_rows_,
+    rows_at,
     take_batches,
     take_rows,
     transposed_product,
@@ -53,7 +53,7 @@ from skgd._training.models import Models
 from skgd._training.scalars import Scalars
 from skgd._training.sources import Batch, Gather, WideRows, source_of
 
-Floats = npt.NDArray[np.float64]
+# Columns settled at once: their arrays stay small.
 _COLUMNS_AT_ONCE = 65536
 
 # Weights are settled before what they are divided by gets smaller than this.
@@ -260,10 +260,10 @@ def debts(shrink: Floats | None, threshold: Floats | None, like: Tensor) -> Debt
 
 def _settle_(w: Tensor, since: Tensor, now: int, owed: Debts) -> None:
     """Bring weights (k, m, o) from the steps (k,) that they are at to step ``now``."""
-    scale = (owed.log[now] - _take(owed.log, since)).exp_().unsqueeze(2)
+    scale = (owed.log[now] - rows_at(owed.log, since)).exp_().unsqueeze(2)
     w.mul_(scale)
     if owed.reach is not None:
-        reach = _take(owed.reach, since).unsqueeze(2)
+        reach = rows_at(owed.reach, since).unsqueeze(2)
         threshold = torch.addcmul(owed.reach[now].unsqueeze(1), scale, reach, value=-1)
         threshold.clamp_min_(0)  # a rounding below it would move weights off zero
         w.sub_(torch.clamp(w, -threshold, threshold))
@@ -290,8 +290,8 @@ class WideLayer:
     ) -> None:
         """Hold arrays of shape (m, o, i), of any strides, to train in place."""
         self._x = x
-        self._w = _columns_first(w)
-        self._kept = {name: _columns_first(array) for name, array in kept.items()}
+        self._w = columns_first(w)
+        self._kept = {name: columns_first(array) for name, array in kept.items()}
         self._bind = bind
         self._position = x.columns.new_empty(x.n_features, dtype=torch.int32)
         self._since = torch.zeros_like(self._position)  # the step a column is at
@@ -324,7 +324,7 @@ class WideLayer:
         """Write the product of the weights and the next batch into z (mob)."""
         batch = next(self._batches)
         self._batch, self._touched = over_touched(batch, self._position)
-        w = _take(self._w, self._touched)
+        w = rows_at(self._w, self._touched)
         if self._owed is not None:
             since = self._since.index_select(0, self._touched)
             _settle_(w, since, self._now, self._owed)
@@ -337,13 +337,13 @@ class WideLayer:
         w, touched = self._gathered, self._touched
         dz_by_row = dz.flatten(0, 1).T.contiguous()
         gradient = transposed_product(self._batch, dz_by_row)
-        kept = {n: _take(a, touched).flatten(1) for n, a in self._kept.items()}
+        kept = {n: rows_at(a, touched).flatten(1) for n, a in self._kept.items()}
         for call in self._bind(w, gradient, kept, numbers):
             call()
         shape = len(touched), *self._w.shape[1:]
-        _put_(self._w, touched, w.view(shape))
+        put_rows_(self._w, touched, w.view(shape))
         for name, array in self._kept.items():
-            _put_(array, touched, kept[name].view(shape))
+            put_rows_(array, touched, kept[name].view(shape))
         self._now += 1
 
 
@@ -387,7 +387,7 @@ class WideUnit:
     def update(self, dz: Tensor, numbers: Mapping[str, Tensor]) -> None:
         """Subtract lr times the gradient, given that of z (mob), and shrink."""
         move = dz.mul(numbers["lr"]).mul_(-1 / self._scale)
-        _add_transposed_(self._w, self._batch, move.view(-1))
+        add_transposed_product_(self._w, self._batch, move.view(-1))
         self._scale *= next(self._shrink)
         if self._scale < _SMALL_SCALE:
             self.settle()

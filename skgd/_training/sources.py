@@ -13,8 +13,6 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import NamedTuple, Protocol
 
-import numpy as np
-import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -25,7 +23,6 @@ from skgd._training.csr import Csr, fill_dense_, is_wide, take_rows
 
 Gather = Callable[[Tensor], object]
 Fetch = Callable[[Tensor], Sequence[Tensor]]
-Floats = npt.NDArray[np.float64]
 
 # Small batches are fetched so many numbers at a time, if that is several batches.
 _NUMBERS_AHEAD, _SEVERAL = 2**15, 8
