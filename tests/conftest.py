@@ -16,7 +16,9 @@ import sklearn
 import torch
 import torch.nn.functional as F
 from hypothesis import settings
+from joblib.externals.loky import get_reusable_executor
 from pretended_cuda import pretended_cuda
+from threadpoolctl import threadpool_limits
 
 import skgd._training.loop
 from skgd import MiniBatchClassifier, MiniBatchRegressor
@@ -88,9 +90,13 @@ every_minimiser = pytest.mark.parametrize(
 
 
 def pytest_configure(config):
-    """Compute on one thread in each of the workers of ``-n``, which share the cores."""
+    """Compute on one thread in each of the workers of ``-n``, which share the cores.
+
+    scikit-learn's threads, of which torch knows nothing, would spin while they wait.
+    """
     if hasattr(config, "workerinput"):
         torch.set_num_threads(1)
+        threadpool_limits(1, user_api="openmp")
 
 
 def pytest_itemcollected(item):
@@ -164,6 +170,13 @@ def epochs(monkeypatch):
     return trained
 
 
+@pytest.fixture(scope="session")
+def loky():
+    """Processes of joblib for n_jobs=2, the same for all tests: they start slowly."""
+    yield
+    get_reusable_executor().shutdown(wait=True, kill_workers=True)
+
+
 @pytest.fixture
 def wide_console():
     """Let rich write lines of 200 characters, whatever the terminal.
@@ -184,7 +197,7 @@ def small(cls, **params):
 
 def settled(cls, **params):
     """Return an estimator that trains on the whole batch until nothing moves."""
-    many = {"batch_size": None, "max_iter": 4000}
+    many = {"batch_size": None, "max_iter": 2000}
     return small(cls, **{**many, **params})
 
 

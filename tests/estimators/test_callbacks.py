@@ -21,7 +21,6 @@ from conftest import (
     small,
 )
 from joblib import parallel_config
-from joblib.externals.loky import get_reusable_executor
 from sklearn.base import clone
 from sklearn.callback import CallbackContext, ProgressBar, ScoringMonitor
 from sklearn.ensemble import BaggingRegressor
@@ -311,14 +310,14 @@ def test_a_monitor_in_a_pipeline_scores_every_epoch():
 
 @pytest.fixture(params=["sequential", "threading", "loky"])
 def jobs(request):
-    """One process, two threads or two processes, ended afterwards."""
+    """One process, two threads or two processes."""
     if request.param == "sequential":
         yield 1
         return
+    if request.param == "loky":
+        request.getfixturevalue("loky")
     with parallel_config(request.param):
         yield 2
-    if request.param == "loky":
-        get_reusable_executor().shutdown(wait=True)
 
 
 def test_a_monitor_in_a_search_has_a_row_for_every_epoch_of_every_fit(jobs):

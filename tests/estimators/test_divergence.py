@@ -103,6 +103,7 @@ def words_of_fit(model, rows, y):
 @every_optimizer
 def test_every_divergence_is_told(optimizer, hidden, rows, early_stopping):
     """What ends not finite, or 10 times above the loss of a constant, has said so."""
+    constant = {cls: still(cls, (), rows, y).loss_ for cls, y in TARGET.items()}
     n_told = 0
     for cls, lr, (batch_size, max_iter) in product(
         (MiniBatchRegressor, MiniBatchClassifier),
@@ -126,7 +127,7 @@ def test_every_divergence_is_told(optimizer, hidden, rows, early_stopping):
             fitted = {f"{name}init": getattr(model, name) for name in names}
             end = still(cls, hidden, rows, y, **fitted).loss_
             # (it was judged without the rows held out)
-            assert end <= 20 * still(cls, (), rows, y).loss_, params
+            assert end <= 20 * constant[cls], params
     assert n_told > 0
 
 
@@ -221,7 +222,7 @@ def test_a_settled_model_that_trains_on_does_not_diverge(optimizer, n_iter_no_ch
     """The noise of the batches around a minimum is growth, but no divergence."""
     params = {**optimizer, "lr": optimizer["lr"] / 3, "tol": 1e-4, "max_iter": 1000}
     params.update(n_iter_no_change=n_iter_no_change, warm_start=True)
-    for seed in range(20):
+    for seed in range(n_iter_no_change % 3, 20, 3):  # each of 20 seeds once
         model = small(MiniBatchRegressor, **params, random_state=seed)
         for _ in range(3):
             model.fit(X, y)

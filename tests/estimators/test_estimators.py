@@ -57,8 +57,8 @@ from skgd._estimators.parameters import RULES
 )
 @parametrize_with_checks(
     [
-        MiniBatchRegressor(hidden_layer_sizes=(8,)),
-        MiniBatchClassifier(hidden_layer_sizes=(8,)),
+        MiniBatchRegressor(hidden_layer_sizes=(8,), max_iter=60),
+        MiniBatchClassifier(hidden_layer_sizes=(8,), max_iter=60),
     ]
 )
 def test_scikit_learn_accepts_networks(estimator, check):

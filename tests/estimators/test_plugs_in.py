@@ -21,7 +21,6 @@ from conftest import (
     frozen,
     small,
 )
-from joblib.externals.loky import get_reusable_executor
 from sklearn import config_context
 from sklearn.base import clone
 from sklearn.calibration import CalibratedClassifierCV
@@ -65,13 +64,6 @@ def test_a_pipeline_is_the_scaler_and_then_the_estimator(cls, y, hidden):
     assert pipeline.score(RAW, y) == apart.score(scaled, y)
 
 
-@pytest.fixture
-def two_workers():
-    """Two processes of joblib, ended afterwards."""
-    yield 2
-    get_reusable_executor().shutdown(wait=True)
-
-
 GRID = {"model__batch_size": [1, 7, None], "model__lr": [0.001, 0.1]}
 
 
@@ -102,10 +94,10 @@ def test_grid_search_over_batch_size_and_lr(cls, y):
     assert np.array_equal(search.predict(RAW), best.predict(RAW))
 
 
-def test_grid_search_in_two_processes(two_workers):
+def test_grid_search_in_two_processes(loky):
     """Processes of joblib give the scores of one process."""
     search = GridSearchCV(pipeline_of(MiniBatchClassifier), GRID, cv=KFold(2))
-    search.set_params(n_jobs=two_workers).fit(RAW, two_classes)
+    search.set_params(n_jobs=2).fit(RAW, two_classes)
     assert_scores_are_those_of_each(search, RAW, two_classes)
 
 

@@ -30,7 +30,6 @@ from conftest import (
     real_devices,
     small,
 )
-from joblib.externals.loky import get_reusable_executor
 from sklearn import config_context
 from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning
@@ -423,7 +422,7 @@ def test_every_call_leaves_the_process_as_it_was(cls, hidden, name):
 
 
 @pytest.mark.parametrize("backend", ["loky", "threading"])
-def test_callers_with_several_jobs_keep_their_threads(backend):
+def test_callers_with_several_jobs_keep_their_threads(backend, loky):
     """A search over two workers leaves the number of threads as it was."""
     threads = torch.get_num_threads()
     torch.set_num_threads(2)
@@ -439,7 +438,6 @@ def test_callers_with_several_jobs_keep_their_threads(backend):
         assert after["torch"] == before["torch"]
     finally:
         torch.set_num_threads(threads)
-        get_reusable_executor().shutdown(wait=True)
 
 
 # Other versions

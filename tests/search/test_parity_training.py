@@ -316,7 +316,7 @@ MIXED = [
 
 
 @pytest.mark.parametrize("backend", ["loky", "threading"])
-def test_workers_give_the_same_scores(backend):
+def test_workers_give_the_same_scores(backend, loky):
     """Slices and single fits are spread over workers, of any backend of joblib."""
     with joblib.parallel_config(backend, n_jobs=2):
         found = compared(scaled(regressor()), MIXED, RAW, y, apart=None)

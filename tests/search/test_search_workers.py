@@ -15,7 +15,6 @@ import torch
 from conftest import X, frozen, global_state, small
 from interrupted import interrupted_at, some_moments
 from joblib import parallel_config
-from joblib.externals.loky import get_reusable_executor
 from joblib.externals.loky.process_executor import TerminatedWorkerError
 from joblib.parallel import ThreadingBackend
 from search_cases import (
@@ -43,13 +42,6 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from skgd import MiniBatchClassifier, MiniBatchRegressor
 
 # Workers
-
-
-@pytest.fixture(scope="module")
-def loky():
-    """Processes of joblib for n_jobs=2, ended after the tests of this file."""
-    yield
-    get_reusable_executor().shutdown(wait=True, kill_workers=True)
 
 
 @pytest.fixture
