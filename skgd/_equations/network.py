@@ -45,9 +45,8 @@ class Network(NamedTuple):
     flat: Tensor
     n_weights: int
     layers: list[Layer]
-    columns_first: bool = (
-        False  # whether the first w lies as (i, m, o): see first_layer
-    )
+    # Whether the first w lies as (i, m, o): see first_layer.
+    columns_first: bool = False
 
 
 def new_network(

@@ -45,7 +45,7 @@ from skgd._estimators.state import (
     copy_of,
     forget_,
     known_state,
-    on_scale,
+    state_on_scale,
 )
 from skgd._estimators.targets import (
     Targets,
@@ -344,7 +344,7 @@ class MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
         known = targets.scale
         targets = with_scale(self, targets, examples, rows, first=before is None)
         if before is not None and known is not None and targets.scale is not None:
-            before = on_scale(before, known, targets.scale)
+            before = state_on_scale(before, known, targets.scale)
         states = () if before is None else (before,)
         return Fold(examples, targets, generator, [self], rows, held_out, seed, states)
 

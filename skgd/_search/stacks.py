@@ -320,7 +320,7 @@ def _at_once(
     if not shares_rows or sizes == [fold.n_rows]:  # rows are copied
         n_bytes = X.shape[0] * X.shape[1] * dtype_of(X).itemsize
         n_folds = min(n_folds, max(1, BYTES_OF_ROWS // n_bytes))
-    if scipy.sparse.issparse(X) and is_wide(csr(X, CPU)):  # see steps.bind_step
+    if scipy.sparse.issparse(X) and is_wide(csr(X, CPU)):  # see bind_first_layer
         return 1, 1 if settings.average else n_models
     return n_folds, n_models
 
