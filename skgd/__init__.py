@@ -2,10 +2,11 @@
 
 from skgd._displays.curves import LossCurveDisplay
 from skgd._displays.surface import LossSurfaceDisplay
-from skgd._estimators.callbacks import WeightTrajectory
+from skgd._estimators.callbacks import Trajectory, WeightTrajectory
 from skgd._estimators.classifier import MiniBatchClassifier
 from skgd._estimators.regressor import MiniBatchRegressor
 from skgd._estimators.versions import VERSION as _VERSION
+from skgd._search.grouping import Group
 from skgd._search.searches import (
     VectorizedGridSearchCV,
     VectorizedHalvingGridSearchCV,
@@ -16,10 +17,12 @@ from skgd._search.searches import (
 __version__ = _VERSION
 
 __all__ = [
+    "Group",
     "LossCurveDisplay",
     "LossSurfaceDisplay",
     "MiniBatchClassifier",
     "MiniBatchRegressor",
+    "Trajectory",
     "VectorizedGridSearchCV",
     "VectorizedHalvingGridSearchCV",
     "VectorizedHalvingRandomSearchCV",

@@ -155,18 +155,18 @@ def one_thread():
 def epochs(monkeypatch):
     """Give a list that gets the number of models of every epoch that is trained."""
     trained = []
-    bind_epoch = skgd._training.loop._bind_epoch
+    bind_epoch = skgd._training.loop.bind_epoch
 
-    def bind(data, models, shared, per_model, *args):
-        run_epoch = bind_epoch(data, models, shared, per_model, *args)
+    def bind(stack, *args):
+        run_epoch = bind_epoch(stack, *args)
 
         def run():
-            trained.append(len(per_model["lr"]))
+            trained.append(len(stack.members))
             return run_epoch()
 
         return run
 
-    monkeypatch.setattr(skgd._training.loop, "_bind_epoch", bind)
+    monkeypatch.setattr(skgd._training.loop, "bind_epoch", bind)
     return trained
 
 

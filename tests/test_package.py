@@ -4,6 +4,7 @@ import ast
 import inspect
 import re
 import tomllib
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -132,37 +133,128 @@ def test_docstrings_are_numpydocs(name, thing):
         assert "Returns\n-------" in doc
 
 
-def test_the_readme_lists_every_example():
+def test_the_guide_lists_every_example():
     """Every example has its line in a table."""
-    readme = (ROOT / "README.md").read_text()
+    guide = (ROOT / "docs" / "guide.md").read_text()
     paths = sorted((ROOT / "examples").glob("*.py"))
     assert paths
     for path in paths:
-        assert f"| `{path.relative_to(ROOT)}` |" in readme
+        assert f"| `{path.relative_to(ROOT)}` |" in guide
 
 
-def test_the_readmes_links_lead_somewhere():
-    """What it links to in the repository is there."""
-    links = re.findall(r"\]\((?!https?://)([^)#]+)\)", (ROOT / "README.md").read_text())
-    assert links
-    for link in links:
-        assert (ROOT / link).exists()
+def test_the_readme_is_short():
+    """It is read in five minutes; what is longer has a page of its own."""
+    assert len((ROOT / "README.md").read_text().split()) < 1000
 
 
-def python_of_the_readme():
-    return re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.S)
+PAGES = {
+    str(path.relative_to(ROOT)): path.read_text()
+    for path in [
+        ROOT / "README.md",
+        ROOT / "CONTRIBUTING.md",
+        ROOT / "CHANGELOG.md",
+        *sorted((ROOT / "docs").glob("*.md")),
+        ROOT / "benchmarks" / "README.md",
+    ]
+}
+TESTED_APART = {  # by test_recipes, and below
+    "docs/recipes.md",
+    "CONTRIBUTING.md",
+}
 
 
-@pytest.mark.parametrize("code", python_of_the_readme())
-def test_the_readmes_code_runs(code, tmp_path, monkeypatch):
+def python_of(page):
+    return re.findall(r"```python\n(.*?)```", PAGES[page], re.S)
+
+
+def anchors_of(page):
+    """Return what the headings of a page are called in links, as on GitHub."""
+    text = re.sub(r"^```.*?^```", "", PAGES[page], flags=re.M | re.S)
+    headings = re.findall(r"^#+ (.*)$", text, re.M)
+    return {re.sub(r"[^\w\- ]", "", h.lower()).replace(" ", "-") for h in headings}
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_links_lead_somewhere(page):
+    """What a page links to in the repository is there, and so is the heading."""
+    for link in re.findall(r"\]\((?!https?://)([^)]+)\)", PAGES[page]):
+        name, _, anchor = link.partition("#")
+        path = ((ROOT / page).parent / name).resolve() if name else ROOT / page
+        assert path.exists(), link
+        if anchor:
+            assert anchor in anchors_of(str(path.relative_to(ROOT))), link
+
+
+BLOCKS = [
+    pytest.param(page, code, id=f"{page}-{number}")
+    for page in sorted(PAGES.keys() - TESTED_APART)
+    for number, code in enumerate(python_of(page))
+]
+
+
+@pytest.mark.parametrize(("page", "code"), BLOCKS)
+def test_the_code_of_a_page_runs(page, code, tmp_path, monkeypatch):
     """What a reader pastes works."""
     monkeypatch.chdir(tmp_path)
-    exec(compile(code, "README.md", "exec"), {"__name__": "readme"})
+    exec(compile(code, page, "exec"), {"__name__": "page"})
 
 
-def test_the_readme_has_code():
+@pytest.mark.parametrize("page", ["README.md", "docs/guide.md", "docs/search.md"])
+def test_a_page_has_code(page):
     """The test above has something to run."""
-    assert python_of_the_readme()
+    assert any(block.values[0] == page for block in BLOCKS)
+
+
+def test_tests_that_are_shown_are_tests():
+    """What CONTRIBUTING shows of tests stands in them."""
+    tests = [path.read_text() for path in (ROOT / "tests").rglob("test_*.py")]
+    shown = python_of("CONTRIBUTING.md")
+    assert shown
+    for code in shown:
+        assert any(code in text for text in tests)
+
+
+def test_architecture_lists_every_room():
+    """The page has all packages and rooms, each with a line of its own."""
+    sections = re.split(r"^### `(\w+)`.*$", PAGES["docs/architecture.md"], flags=re.M)
+    listed = {
+        f"{package}.{room}"
+        for package, text in zip(sections[1::2], sections[2::2], strict=True)
+        for room in re.findall(r"^\| `(\w+)` \| ", text, re.M)
+    }
+
+    assert listed >= set(ROOMS)
+
+
+OF_THE_INSIDE = ["CONTRIBUTING.md", "docs/architecture.md"]
+
+
+@pytest.mark.parametrize("page", OF_THE_INSIDE)
+def test_files_that_are_named_are_there(page):
+    """Files and folders of the repository stand where a page says they are."""
+    folders = r"`((?:skgd|tests|docs|benchmarks|examples|\.ci)/[\w/.*]*)`"
+    named = re.findall(folders, PAGES[page])
+    assert named
+    for name in named:
+        assert (ROOT / name).exists(), name
+
+
+def names_in(room):
+    """Return what a room has, with the attributes of its classes."""
+    module = import_module(f"skgd.{room}")
+    classes = [one for one in vars(module).values() if inspect.isclass(one)]
+    return {*vars(module), *(name for one in classes for name in dir(one))}
+
+
+@pytest.mark.parametrize("page", OF_THE_INSIDE)
+def test_what_is_named_of_a_room_is_there(page):
+    """Functions are named as they are in the code: ``room.function``."""
+    rooms = {room.rpartition(".")[2]: room for room in ROOMS}
+    named = re.findall(r"(?<![\w.])([a-z]\w*)\.(\w+)(?!\.py)", PAGES[page])
+    of_rooms = {(room, name) for room, name in named if room in rooms and name != "py"}
+    assert of_rooms
+    for room, name in of_rooms:
+        assert name in names_in(rooms[room]), f"{room}.{name}"
 
 
 def parameters_of(cls):

@@ -4,10 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy.typing as npt
-
-Array = npt.NDArray[Any]
-
 
 def transform_and_model(estimator: Any) -> tuple[Any, Any]:
     """Return what transforms the data, or None, and the model at the end."""

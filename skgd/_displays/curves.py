@@ -7,21 +7,19 @@ matplotlib is imported when something is drawn, and not before.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from copy import copy
 from itertools import pairwise
 from numbers import Real
 from typing import Any, Self
 
 import numpy as np
-import numpy.typing as npt
 from numpy.typing import ArrayLike
 from sklearn.utils.validation import check_is_fitted
 
 from skgd._displays.axes import axes_and_figure, check_choice, transform_and_model
+from skgd._machine.arrays import Array
 from skgd._machine.modes import numpy_as_usual
-
-Array = npt.NDArray[Any]
 
 # What the horizontal axis may count: the curve of an estimator, and its label.
 _X = {
@@ -188,31 +186,18 @@ class LossCurveDisplay:
         if names is not None and len(names) != len(models):
             msg = f"names must be {len(models)}, one for each. Got {len(names)}."
             raise ValueError(msg)
-        models = [transform_and_model(model)[1] for model in models]
         curve, x_label = _X[x]
-        for model in models:
-            check_is_fitted(model)
-            for attribute in ("loss_curve_", curve or "loss_curve_"):
-                if not hasattr(model, attribute):
-                    msg = f"x={x!r} needs an estimator with {attribute}. Got {model!r}."
-                    raise ValueError(msg)
-        models = [copy(model) for model in models]  # which may be learning on
-        validation = [
-            getattr(model, "validation_loss_curve_", None) for model in models
-        ]
+        models = [_fitted_model(model, x, curve or "loss_curve_") for model in models]
         if names is None and len(models) > 1:
             names = _names([model.get_params() for model in models])
+        losses = [np.asarray(model.loss_curve_) for model in models]
+        xs = [np.arange(1, len(loss) + 1) for loss in losses]
+        if curve is not None:
+            xs = [np.asarray(getattr(model, curve)) for model in models]
         display = cls(
-            x=[
-                np.arange(1, len(model.loss_curve_) + 1)
-                if curve is None
-                else np.asarray(getattr(model, curve))
-                for model in models
-            ],
-            losses=[np.asarray(model.loss_curve_) for model in models],
-            validation_losses=[
-                None if v is None else np.asarray(v) for v in validation
-            ],
+            x=xs,
+            losses=losses,
+            validation_losses=[_held_out_losses(model) for model in models],
             names=names,
             x_label=x_label,
             kept=[getattr(model, "best_iter_", None) for model in models],
@@ -324,38 +309,18 @@ class LossCurveDisplay:
             The display.
         """
         self.ax_, self.figure_ = axes_and_figure("LossCurveDisplay", ax)
-        self.lines_, self.validation_lines_, self.bands_ = [], [], []
-        self.kept_, self.colorbar_ = [], None
-        n_lines = len(self.losses)
-        many = n_lines > _MOST_COLOURS
-        names = [_TRAINING] * n_lines if self.names is None else self.names
-        validation = self.validation_losses or [None] * n_lines
-        kept = self.kept or [None] * n_lines
-        colours, scale = _colours(n_lines, self.color_values, self.color_label)
-        for n, (x, losses, losses_val) in enumerate(
-            zip(self.x, self.losses, validation, strict=True)
-        ):
-            kw = {"color": colours[n], "label": names[n]}
-            kw |= {"linewidth": 1.0 if many else 1.8, **self._of_the_best(n)}
-            kw |= line_kw or {}
-            if len(x) == 1:
-                kw.setdefault("marker", "o")  # a line of one point is nothing to see
-            [line] = self.ax_.plot(x, losses, **kw)
-            self.lines_.append(line)
-            if self.bands is not None and (n == self.best or not many):
-                low, high = self.bands[n]
-                band = self.ax_.fill_between(
-                    x, low, high, color=line.get_color(), alpha=0.2, linewidth=0
-                )
-                self.bands_.append(band)
-            line_val = None
-            if losses_val is not None:
-                kw |= {"color": line.get_color(), "linestyle": "--"}
-                kw |= {"label": _HELD_OUT if n_lines == 1 else f"{names[n]}, held out"}
-                kw |= validation_line_kw or {}
-                [line_val] = self.ax_.plot(x, losses_val, **kw)
-            self.validation_lines_.append(line_val)
-            self.kept_.append(self._mark(line_val or line, kept[n]))
+        self.lines_: list[Any] = []
+        self.validation_lines_: list[Any] = []
+        self.bands_: list[Any] = []
+        self.kept_: list[Any] = []
+        self.colorbar_ = None
+        colours, scale = _colours(len(self.losses), self.color_values, self.color_label)
+        for n, colour in enumerate(colours[: len(self.losses)]):
+            style = self._style(n, colour) | dict(line_kw or {})
+            line = self._draw_line(n, style)
+            line_val = self._draw_held_out(n, line, style, validation_line_kw or {})
+            epoch = self.kept[n] if self.kept else None
+            self.kept_.append(self._mark(line_val or line, epoch))
         drawn = [line for line in self.validation_lines_ if line is not None]
         if log_scale is True or (log_scale == "auto" and self._spans_a_decade()):
             self.ax_.set_yscale("log")
@@ -373,6 +338,45 @@ class LossCurveDisplay:
             )
         self._add_legend(drawn, colours)
         return self
+
+    def _style(self, n: int, colour: Any) -> dict[str, Any]:
+        """Return how a line is drawn."""
+        style = {
+            "color": colour,
+            "label": _TRAINING if self.names is None else self.names[n],
+            "linewidth": 1.0 if len(self.losses) > _MOST_COLOURS else 1.8,
+        }
+        if len(self.x[n]) == 1:
+            style["marker"] = "o"  # a line of one point is nothing to see
+        return style | self._of_the_best(n)
+
+    def _draw_line(self, n: int, style: dict[str, Any]) -> Any:
+        """Draw the losses of training of a line, with its band if it has one."""
+        [line] = self.ax_.plot(self.x[n], self.losses[n], **style)
+        self.lines_.append(line)
+        many = len(self.losses) > _MOST_COLOURS
+        if self.bands is not None and (n == self.best or not many):
+            low, high = self.bands[n]
+            band = self.ax_.fill_between(
+                self.x[n], low, high, color=line.get_color(), alpha=0.2, linewidth=0
+            )
+            self.bands_.append(band)
+        return line
+
+    def _draw_held_out(
+        self, n: int, line: Any, style: dict[str, Any], own: Mapping[str, Any]
+    ) -> Any:
+        """Draw the losses of held-out rows beside a line; None if there are none."""
+        losses = self.validation_losses[n] if self.validation_losses else None
+        drawn = None
+        if losses is not None:
+            names = self.names or [_TRAINING] * len(self.losses)
+            alone = len(self.losses) == 1
+            label = _HELD_OUT if alone else f"{names[n]}, held out"
+            dashed = {"color": line.get_color(), "linestyle": "--", "label": label}
+            [drawn] = self.ax_.plot(self.x[n], losses, **style | dashed | dict(own))
+        self.validation_lines_.append(drawn)
+        return drawn
 
     def _of_the_best(self, n: int) -> dict[str, Any]:
         """Return how the best line is drawn, if it is the one: above, and outlined."""
@@ -418,26 +422,12 @@ class LossCurveDisplay:
         def grey(**kw: Any) -> Any:
             return Line2D([], [], **{"color": "0.4", "linewidth": 1.8, **kw})
 
-        handles = []
-        if self.color_values is not None:
-            if self.colorbar_ is None:  # a colour for every word
-                words = map(_short, self.color_values)
-                of_words = dict(zip(words, colours, strict=True))
-                handles = [grey(color=c, label=word) for word, c in of_words.items()]
-            if self.best is not None and self.names is not None:
-                handles.append(self._named_best())
-        elif self.names is not None and len(self.lines_) <= _MOST_NAMES:
-            handles = list(self.lines_)
-            if self.best is not None:
-                handles[self.best] = self._named_best()
-                handles.insert(0, handles.pop(self.best))
-        elif len(self.lines_) == 1 and validation_lines:
-            handles = self.lines_ + validation_lines
+        handles = self._handles_of_lines(validation_lines, colours, grey)
         if validation_lines and self.names is not None:
             handles.append(grey(label=_TRAINING))
             handles.append(grey(label=_HELD_OUT, linestyle="--"))
         marks = [mark for mark in self.kept_ if mark is not None]
-        if marks and len(marks) == 1:
+        if len(marks) == 1:
             handles += marks
         elif marks:
             dot = {"marker": "o", "markersize": 8, "markeredgecolor": "black"}
@@ -454,6 +444,30 @@ class LossCurveDisplay:
             place = {"loc": "upper left", "bbox_to_anchor": (1.01, 1)}
         self.ax_.legend(handles=handles, fontsize="small", title=title, **place)
 
+    def _handles_of_lines(
+        self,
+        validation_lines: list[Any],
+        colours: Sequence[Any],
+        grey: Callable[..., Any],
+    ) -> list[Any]:
+        """Return what stands for the lines in a legend, the best of them first."""
+        handles = []
+        if self.color_values is not None:
+            if self.colorbar_ is None:  # a colour for every word
+                words = map(_short, self.color_values)
+                of_words = dict(zip(words, colours, strict=True))
+                handles = [grey(color=c, label=word) for word, c in of_words.items()]
+            if self.best is not None and self.names is not None:
+                handles.append(self._named_best())
+        elif self.names is not None and len(self.lines_) <= _MOST_NAMES:
+            handles = list(self.lines_)
+            if self.best is not None:
+                del handles[self.best]
+                handles.insert(0, self._named_best())
+        elif len(self.lines_) == 1 and validation_lines:
+            handles = self.lines_ + validation_lines
+        return handles
+
     def _named_best(self) -> Any:
         """Return what stands for the best line in a legend."""
         from matplotlib.lines import Line2D
@@ -467,6 +481,23 @@ class LossCurveDisplay:
             path_effects=line.get_path_effects(),
             label=f"best: {names[self.best or 0]}",
         )
+
+
+def _held_out_losses(model: Any) -> Array | None:
+    """Return the losses of held-out rows, if there are any."""
+    losses = getattr(model, "validation_loss_curve_", None)
+    return None if losses is None else np.asarray(losses)
+
+
+def _fitted_model(estimator: Any, x: str, curve: str) -> Any:
+    """Return a copy of the last step of a fitted estimator that has the curves."""
+    _, model = transform_and_model(estimator)
+    check_is_fitted(model)
+    for attribute in ("loss_curve_", curve):
+        if not hasattr(model, attribute):
+            msg = f"x={x!r} needs an estimator with {attribute}. Got {model!r}."
+            raise ValueError(msg)
+    return copy(model)  # which may be learning on
 
 
 def _names(params: Sequence[Mapping[str, Any]]) -> list[str]:

@@ -7,18 +7,17 @@ from copy import copy
 from typing import Any, NamedTuple, Self
 
 import numpy as np
-import numpy.typing as npt
 from numpy.typing import ArrayLike
 from sklearn.utils.validation import check_is_fitted
 
 from skgd._displays.axes import axes_and_figure, check_choice, transform_and_model
 from skgd._estimators.callbacks import Trajectory, WeightTrajectory
 from skgd._estimators.classifier import MiniBatchClassifier
+from skgd._estimators.objectives import objectives_at
 from skgd._estimators.regressor import MiniBatchRegressor
 from skgd._estimators.weights import flat_weights
+from skgd._machine.arrays import Array
 from skgd._machine.modes import numpy_as_usual
-
-Array = npt.NDArray[Any]
 
 
 class LossSurfaceDisplay:
@@ -176,13 +175,14 @@ class LossSurfaceDisplay:
         xx0, xx1 = np.meshgrid(
             *[np.linspace(low, high, grid_resolution) for low, high in sides]
         )
-        loss = model._objectives(
+        loss = objectives_at(
+            model,
             X if transform is None else transform.transform(X),
             y,
             sample_weight,
             origin=plane.origin,
             directions=plane.directions,
-            places=np.stack([xx0.ravel(), xx1.ravel()], axis=1),
+            coordinates=np.stack([xx0.ravel(), xx1.ravel()], axis=1),
         )
         display = cls(
             xx0=xx0,

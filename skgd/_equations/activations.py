@@ -1,8 +1,8 @@
 """Activations: a table of the value, the derivative, and the initial weights that suit.
 
-``z`` is the sum that a unit receives, ``h`` the value that it makes of it. Value and
-derivative are lists of calls bound to their arrays, to be replayed at every step:
-``value(z, h)`` fills ``h``, and ``derivative(z, h, d)`` writes dh/dz into ``d``.
+``z`` is the sum that a unit receives, ``h`` the value that it makes of it. Both are
+recorded (see ``tape``): ``value(tape, z, h)`` fills ``h``, and
+``derivative(tape, z, h, d)`` fills ``d`` with dh/dz; each gives back what it fills.
 
 Most derivatives are functions of ``h`` alone, so the value is written over the sum and
 the forward pass keeps one array per layer: ``h`` is ``z``. Where the derivative needs
@@ -16,21 +16,20 @@ wrap a Python number as it does to multiply a small array.
 """
 
 from collections.abc import Callable
-from functools import partial
 from math import pi, sqrt
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-Call = Callable[[], object]
+from skgd._equations.tape import Tape
 
 
 class Activation(NamedTuple):
     """What a hidden layer does to each of its units."""
 
-    value: Callable[[Tensor, Tensor], list[Call]]
-    derivative: Callable[[Tensor, Tensor, Tensor], list[Call]]
+    value: Callable[[Tape, Tensor, Tensor], Tensor]
+    derivative: Callable[[Tape, Tensor, Tensor, Tensor], Tensor]
     init: str  # the entry of ``initialisers.INITIALISERS`` that suits it
     keeps_sum: bool = False  # whether h is an array of its own, for z to remain
 
@@ -42,33 +41,39 @@ def _number(value: float, like: Tensor) -> Tensor:
 # In terms of the value. Here h is z, so the calls that change h change the sum.
 
 IDENTITY = Activation(
-    value=lambda z, h: [],
-    derivative=lambda z, h, d: [partial(d.fill_, 1.0)],
+    value=lambda tape, z, h: h,
+    derivative=lambda tape, z, h, d: tape(d.fill_, 1.0),
     init="glorot_uniform",
 )
 RELU = Activation(
-    value=lambda z, h: [partial(torch.relu_, h)],
-    derivative=lambda z, h, d: [partial(torch.gt, h, _number(0.0, h), out=d)],
+    value=lambda tape, z, h: tape(h.relu_),
+    derivative=lambda tape, z, h, d: tape(torch.gt, h, _number(0.0, h), out=d),
     init="glorot_uniform",
 )
 TANH = Activation(  # 1 - h^2
-    value=lambda z, h: [partial(torch.tanh_, h)],
-    derivative=lambda z, h, d: [
-        partial(torch.addcmul, _number(1.0, h), h, h, value=-1, out=d)
-    ],
+    value=lambda tape, z, h: tape(h.tanh_),
+    derivative=lambda tape, z, h, d: tape(
+        torch.addcmul, _number(1.0, h), h, h, value=-1, out=d
+    ),
     init="glorot_uniform",
 )
 LOGISTIC = Activation(  # h (1 - h)
-    value=lambda z, h: [partial(torch.sigmoid_, h)],
-    derivative=lambda z, h, d: [partial(torch.addcmul, h, h, h, value=-1, out=d)],
+    value=lambda tape, z, h: tape(h.sigmoid_),
+    derivative=lambda tape, z, h, d: tape(torch.addcmul, h, h, h, value=-1, out=d),
     init="glorot_uniform",
 )
-ELU = Activation(  # z above zero and exp(z) - 1 below; the derivative is min(h + 1, 1)
-    value=lambda z, h: [partial(torch.nn.functional.elu_, h)],
-    derivative=lambda z, h, d: [
-        partial(torch.add, h, _number(1.0, h), out=d),
-        partial(torch.clamp_max, d, _number(1.0, h), out=d),
-    ],
+
+
+def _elu_derivative(tape: Tape, z: Tensor, h: Tensor, d: Tensor) -> Tensor:
+    """min(h + 1, 1)."""
+    one = _number(1.0, h)
+    exponential = tape(torch.add, h, one, out=d)  # exp(z), below zero
+    return tape(torch.clamp_max, exponential, one, out=d)
+
+
+ELU = Activation(  # z above zero and exp(z) - 1 below
+    value=lambda tape, z, h: tape(torch.nn.functional.elu_, h),
+    derivative=_elu_derivative,
     init="glorot_uniform",
 )
 
@@ -76,15 +81,13 @@ ELU = Activation(  # z above zero and exp(z) - 1 below; the derivative is min(h 
 def leaky_relu(negative_slope: float) -> Activation:
     """z where it is positive, ``negative_slope`` z elsewhere, for a slope in [0, 1]."""
 
-    def value(z: Tensor, h: Tensor) -> list[Call]:
-        return [partial(torch.nn.functional.leaky_relu_, h, negative_slope)]
+    def value(tape: Tape, z: Tensor, h: Tensor) -> Tensor:
+        return tape(torch.nn.functional.leaky_relu_, h, negative_slope)
 
-    def derivative(z: Tensor, h: Tensor, d: Tensor) -> list[Call]:
+    def derivative(tape: Tape, z: Tensor, h: Tensor, d: Tensor) -> Tensor:
         slope = _number(negative_slope, h)
-        return [
-            partial(torch.sign, h, out=d),  # -1, 0 or 1
-            partial(torch.clamp_min, d, slope, out=d),  # slope, slope or 1
-        ]
+        sign = tape(torch.sign, h, out=d)  # -1, 0 or 1
+        return tape(torch.clamp_min, sign, slope, out=d)  # slope, slope or 1
 
     return Activation(value, derivative, init="glorot_uniform")
 
@@ -94,19 +97,17 @@ _SELU_SCALE = 1.0507009873554804934193349852946
 _SELU_ALPHA = 1.6732632423543772848170429916717
 
 
-def _selu_derivative(z: Tensor, h: Tensor, d: Tensor) -> list[Call]:
+def _selu_derivative(tape: Tape, z: Tensor, h: Tensor, d: Tensor) -> Tensor:
     """scale above zero; scale alpha exp(z), which is h + scale alpha, elsewhere."""
-    positive = torch.empty_like(h, dtype=torch.bool)
-    limit = _number(_SELU_SCALE * _SELU_ALPHA, h)
-    return [
-        partial(torch.gt, h, _number(0.0, h), out=positive),
-        partial(torch.add, h, limit, out=d),
-        partial(torch.where, positive, _number(_SELU_SCALE, h), d, out=d),
-    ]
+    scale, limit = _number(_SELU_SCALE, h), _number(_SELU_SCALE * _SELU_ALPHA, h)
+    is_positive = torch.empty_like(h, dtype=torch.bool)
+    tape(torch.gt, h, _number(0.0, h), out=is_positive)
+    below = tape(torch.add, h, limit, out=d)
+    return tape(torch.where, is_positive, scale, below, out=d)
 
 
 SELU = Activation(  # scale z above zero and scale alpha (exp(z) - 1) below
-    value=lambda z, h: [partial(torch.selu_, h)],
+    value=lambda tape, z, h: tape(torch.selu_, h),
     derivative=_selu_derivative,
     init="lecun_normal",
 )
@@ -115,70 +116,72 @@ SELU = Activation(  # scale z above zero and scale alpha (exp(z) - 1) below
 # In terms of the sum, which the value leaves as it is.
 
 
-def _softplus(z: Tensor, out: Tensor) -> Call:
+def _softplus(tape: Tape, z: Tensor, h: Tensor) -> Tensor:
     """log(1 + exp(z)); torch's softplus is that only up to a threshold."""
-    return partial(torch.logaddexp, z, _number(0.0, z), out=out)
+    return tape(torch.logaddexp, z, _number(0.0, z), out=h)
 
 
 SOFTPLUS = Activation(  # the derivative is sigmoid(z)
-    value=lambda z, h: [_softplus(z, h)],
-    derivative=lambda z, h, d: [partial(torch.sigmoid, z, out=d)],
-    init="glorot_uniform",
-    keeps_sum=True,
-)
-SILU = Activation(  # s z for s = sigmoid(z); the derivative is h + s (1 - h)
-    value=lambda z, h: [partial(torch.sigmoid, z, out=h), partial(h.mul_, z)],
-    derivative=lambda z, h, d: [
-        partial(torch.sigmoid, z, out=d),
-        partial(torch.lerp, h, _number(1.0, h), d, out=d),
-    ],
+    value=_softplus,
+    derivative=lambda tape, z, h, d: tape(torch.sigmoid, z, out=d),
     init="glorot_uniform",
     keeps_sum=True,
 )
 
 
-def _gelu(z: Tensor, h: Tensor) -> list[Call]:
-    """z P(z), where P(z) = erfc(-z / sqrt(2)) / 2 is the normal distribution's."""
-    return [
-        partial(torch.mul, z, _number(-sqrt(1 / 2), z), out=h),
-        partial(h.erfc_),
-        partial(h.mul_, _number(1 / 2, z)),
-        partial(h.mul_, z),
-    ]
+def _silu(tape: Tape, z: Tensor, h: Tensor) -> Tensor:
+    """s z, where s = sigmoid(z)."""
+    s = tape(torch.sigmoid, z, out=h)
+    return tape(s.mul_, z)
 
 
-def _gelu_derivative(z: Tensor, h: Tensor, d: Tensor) -> list[Call]:
-    """P(z) + z p(z), where p(z) = exp(-z^2 / 2) / sqrt(2 pi) is the density."""
-    bell = torch.empty_like(z)
-    return [
-        partial(torch.mul, z, _number(-sqrt(1 / 2), z), out=d),
-        partial(d.erfc_),  # 2 P(z)
-        partial(torch.addcmul, _number(0.0, z), z, z, value=-1 / 2, out=bell),
-        partial(bell.exp_),
-        partial(d.addcmul_, bell, z, value=sqrt(2 / pi)),
-        partial(d.mul_, _number(1 / 2, z)),
-    ]
+def _silu_derivative(tape: Tape, z: Tensor, h: Tensor, d: Tensor) -> Tensor:
+    """h + s (1 - h)."""
+    s = tape(torch.sigmoid, z, out=d)
+    return tape(torch.lerp, h, _number(1.0, h), s, out=d)
+
+
+SILU = Activation(_silu, _silu_derivative, init="glorot_uniform", keeps_sum=True)
+
+
+def _gelu(tape: Tape, z: Tensor, h: Tensor) -> Tensor:
+    """z P, where P = erfc(-z / sqrt(2)) / 2 is the normal distribution's."""
+    scaled = tape(torch.mul, z, _number(-sqrt(1 / 2), z), out=h)
+    twice_P = tape(scaled.erfc_)
+    P = tape(twice_P.mul_, _number(1 / 2, z))
+    return tape(P.mul_, z)
+
+
+def _gelu_derivative(tape: Tape, z: Tensor, h: Tensor, d: Tensor) -> Tensor:
+    """P + z p, where p = exp(-z^2 / 2) / sqrt(2 pi) is the density."""
+    scaled = tape(torch.mul, z, _number(-sqrt(1 / 2), z), out=d)
+    twice_P = tape(scaled.erfc_)
+    exponent = torch.empty_like(z)
+    tape(torch.addcmul, _number(0.0, z), z, z, value=-1 / 2, out=exponent)
+    bell = tape(exponent.exp_)  # sqrt(2 pi) p
+    twice = tape(twice_P.addcmul_, bell, z, value=sqrt(2 / pi))
+    return tape(twice.mul_, _number(1 / 2, z))
 
 
 GELU = Activation(_gelu, _gelu_derivative, init="glorot_uniform", keeps_sum=True)
 
 
-def _mish(z: Tensor, h: Tensor) -> list[Call]:
+def _mish(tape: Tape, z: Tensor, h: Tensor) -> Tensor:
     """z t, where t = tanh(softplus(z))."""
-    return [_softplus(z, h), partial(h.tanh_), partial(h.mul_, z)]
+    softplus = _softplus(tape, z, h)
+    t = tape(softplus.tanh_)
+    return tape(t.mul_, z)
 
 
-def _mish_derivative(z: Tensor, h: Tensor, d: Tensor) -> list[Call]:
-    """t + z sigmoid(z) (1 - t^2)."""
-    sigmoid, rest = torch.empty_like(z), torch.empty_like(z)
-    return [
-        _softplus(z, d),
-        partial(d.tanh_),
-        partial(torch.addcmul, _number(1.0, z), d, d, value=-1, out=rest),
-        partial(rest.mul_, z),
-        partial(torch.sigmoid, z, out=sigmoid),
-        partial(d.addcmul_, sigmoid, rest),
-    ]
+def _mish_derivative(tape: Tape, z: Tensor, h: Tensor, d: Tensor) -> Tensor:
+    """t + s z (1 - t^2), where s = sigmoid(z)."""
+    s, rest = torch.empty_like(z), torch.empty_like(z)
+    softplus = _softplus(tape, z, d)
+    t = tape(softplus.tanh_)
+    rest = tape(torch.addcmul, _number(1.0, z), t, t, value=-1, out=rest)  # 1 - t^2
+    rest = tape(rest.mul_, z)
+    s = tape(torch.sigmoid, z, out=s)
+    return tape(t.addcmul_, s, rest)
 
 
 MISH = Activation(_mish, _mish_derivative, init="glorot_uniform", keeps_sum=True)

@@ -25,7 +25,7 @@ from torch import Tensor
 Call = Callable[[], object]
 
 
-class _Plan(NamedTuple):
+class _Letters(NamedTuple):
     """The letters of an equation, by their part in the matrix product."""
 
     first: str
@@ -38,7 +38,7 @@ class _Plan(NamedTuple):
 
 
 @cache
-def _plan(equation: str) -> _Plan:
+def _letters_of(equation: str) -> _Letters:
     operands, arrow, result = equation.partition("->")
     first, comma, second = operands.partition(",")
     if not (arrow and comma and (first + second + result).isalpha()):
@@ -54,7 +54,7 @@ def _plan(equation: str) -> _Plan:
         or any(len(set(term)) < len(term) for term in (first, second, result))
     ):
         raise ValueError(f"{equation!r} is not one matrix product.")
-    return _Plan(first, second, result, stacked, left, right, summed)
+    return _Letters(first, second, result, stacked, left, right, summed)
 
 
 @cache
@@ -82,9 +82,9 @@ def _grouped(array: Tensor, letters: str, *groups: str) -> Tensor:
 
 
 @cache
-def _pairs(plan: _Plan) -> list[tuple[str, int, int]]:
+def _pairs(parts: _Letters) -> list[tuple[str, int, int]]:
     """Return the letters that come again, with two of their places among all axes."""
-    letters = plan.first + plan.second + plan.result
+    letters = parts.first + parts.second + parts.result
     return [
         (letter, letters.index(letter), place)
         for place, letter in enumerate(letters)
@@ -92,9 +92,11 @@ def _pairs(plan: _Plan) -> list[tuple[str, int, int]]:
     ]
 
 
-def _check_sizes(equation: str, plan: _Plan, a: Tensor, b: Tensor, out: Tensor) -> None:
+def _check_sizes(
+    equation: str, parts: _Letters, a: Tensor, b: Tensor, out: Tensor
+) -> None:
     """Refuse sizes that differ: einsum itself lets a letter of size 1 broadcast."""
-    terms = plan.first, plan.second, plan.result
+    terms = parts.first, parts.second, parts.result
     for letters, array in zip(terms, (a, b, out), strict=True):
         if len(letters) != array.ndim:
             msg = (
@@ -102,7 +104,7 @@ def _check_sizes(equation: str, plan: _Plan, a: Tensor, b: Tensor, out: Tensor) 
             )
             raise ValueError(msg)
     sizes = (*a.shape, *b.shape, *out.shape)
-    for letter, first, other in _pairs(plan):
+    for letter, first, other in _pairs(parts):
         if sizes[first] != sizes[other]:
             msg = (
                 f"In {equation!r}, {letter} is both {sizes[first]} and {sizes[other]}."
@@ -127,9 +129,9 @@ def contraction(
         Is added to the sum; broadcasts to the shape of ``out``. ``plus=out`` adds the
         sum to what ``out`` holds.
     """
-    plan = _plan(equation)
-    _check_sizes(equation, plan, a, b, out)
-    first, second, result, stacked, left, right, summed = plan
+    parts = _letters_of(equation)
+    _check_sizes(equation, parts, a, b, out)
+    first, second, result, stacked, left, right, summed = parts
     if result == stacked + right + left:  # the transposed product, to write in order
         first, second, left, right, a, b = second, first, right, left, b, a
 

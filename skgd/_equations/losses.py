@@ -1,17 +1,15 @@
 """Losses: value and gradient in the raw prediction ``z``, and the inverse link.
 
-Dimension key: m models, o outputs, b samples of the mini-batch.
-
-A loss is a function that returns the calls (see ``contraction``) which fill ``value``
-(mob) with terms whose sum over o is the loss of a sample, and ``dz`` (mob) with the
-derivative of that loss in ``z`` (mob). The target ``y`` is (ob); of a class it is 0 or
-1. Where every fold has a batch of its own, z is (fcob), see ``network``, and y (f1ob):
-o is the last axis but one all the same. The mean over the batch and the sample weights
-are the business of ``steps``.
+A loss records (see ``tape``) what fills ``value`` (mob) with terms whose sum over o is
+the loss of a sample, and ``dz`` (mob) with the derivative of that loss in ``z`` (mob).
+The target ``y`` is (ob); of a class it is 0 or 1. Where every fold has a batch of its
+own, z is (fcob), see ``network``, and y (f1ob): o is the last axis but one all the
+same. The mean over the batch and the sample weights are the business of ``steps``.
 
 Everything is computed from the raw prediction, never from the logarithm of a
 probability, so values and gradients stay exact however certain a model is. A sum whose
-terms would cancel is written as one function of their difference.
+terms would cancel is written as one function of their difference. Until they are
+filled for good, ``value`` and ``dz`` hold what a formula needs on its way.
 
 At a kink the gradient is that of scikit-learn's SGD estimators: 0 in regression, the
 slope of the losing side in classification, since a linear model starts at z = 0 and
@@ -27,224 +25,200 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from skgd._equations.contraction import Call
+from skgd._equations.tape import Tape
 
 # A count so many times below the mean, exp(-40), is none: the last digit of the Poisson
 # loss is the same in float64 too.
 _COUNT_IS_ZERO = 40.0
 
-Calls = Callable[[Tensor, Tensor, Tensor, Tensor], list[Call]]
+Record = Callable[[Tape, Tensor, Tensor, Tensor, Tensor], None]
 
 
 class Loss(NamedTuple):
     """What is minimised, and how a raw prediction becomes a prediction."""
 
-    calls: Calls
+    record: Record  # on a tape, given z, y, value and dz
     inverse_link: Callable[[Tensor], Tensor] | None  # of z (mob); None has no meaning
     log_inverse_link: Callable[[Tensor], Tensor] | None = None  # of probabilities
     degree: int = 0  # the power of c by which it grows where targets grow by c
     log_link: bool = False  # whether z is the logarithm of what is predicted
 
 
-def squared_error(z: Tensor, y: Tensor, value: Tensor, dz: Tensor) -> list[Call]:
-    """(z - y)^2 / 2: half the squared error, as in all of scikit-learn."""
+def squared_error(tape: Tape, z: Tensor, y: Tensor, value: Tensor, dz: Tensor) -> None:
+    """r^2 / 2, of r = z - y: half the squared error, as in all of scikit-learn."""
     zero = z.new_zeros(1)
-    return [
-        partial(torch.sub, z, y, out=dz),
-        partial(torch.addcmul, zero, dz, dz, value=0.5, out=value),
-    ]
+    r = tape(torch.sub, z, y, out=dz)
+    tape(torch.addcmul, zero, r, r, value=0.5, out=value)
 
 
-def absolute_error(z: Tensor, y: Tensor, value: Tensor, dz: Tensor) -> list[Call]:
-    """|z - y|."""
-    return [
-        partial(torch.sub, z, y, out=value),
-        partial(torch.sign, value, out=dz),
-        partial(value.abs_),
-    ]
+def absolute_error(tape: Tape, z: Tensor, y: Tensor, value: Tensor, dz: Tensor) -> None:
+    """|r|, of r = z - y."""
+    r = tape(torch.sub, z, y, out=value)
+    tape(torch.sign, r, out=dz)
+    tape(r.abs_)
 
 
-def huber(delta: float | Tensor) -> Calls:
+def huber(delta: float | Tensor) -> Record:
     """r^2 / 2 up to |r| = delta, delta (|r| - delta / 2) beyond, of r = z - y.
 
-    Both are c (r - c / 2), where c is r cut off at +-delta.
+    Both are c (r - c / 2), where c is r cut off at +-delta, and c is the derivative.
     """
 
-    def calls(z: Tensor, y: Tensor, value: Tensor, dz: Tensor) -> list[Call]:
-        return [
-            partial(torch.sub, z, y, out=value),
-            partial(torch.clamp, value, -delta, delta, out=dz),
-            partial(value.add_, dz, alpha=-0.5),
-            partial(value.mul_, dz),
-        ]
+    def loss(tape: Tape, z: Tensor, y: Tensor, value: Tensor, dz: Tensor) -> None:
+        r = tape(torch.sub, z, y, out=value)
+        c = tape(torch.clamp, r, -delta, delta, out=dz)
+        rest = tape(r.add_, c, alpha=-0.5)  # r - c / 2
+        tape(rest.mul_, c)
 
-    return calls
+    return loss
 
 
-def epsilon_insensitive(delta: float | Tensor) -> Calls:
+def epsilon_insensitive(delta: float | Tensor) -> Record:
     """max(0, |z - y| - delta): the absolute error beyond ``delta``."""
 
-    def calls(z: Tensor, y: Tensor, value: Tensor, dz: Tensor) -> list[Call]:
-        return [
-            *_beyond(delta, z, y, value, dz),
-            partial(torch.sign, value, out=dz),
-            partial(value.abs_),
-        ]
+    def loss(tape: Tape, z: Tensor, y: Tensor, value: Tensor, dz: Tensor) -> None:
+        beyond = _beyond(tape, delta, z, y, out=value, cut=dz)
+        tape(torch.sign, beyond, out=dz)
+        tape(beyond.abs_)
 
-    return calls
+    return loss
 
 
-def squared_epsilon_insensitive(delta: float | Tensor) -> Calls:
+def squared_epsilon_insensitive(delta: float | Tensor) -> Record:
     """max(0, |z - y| - delta)^2, without a half, as SGD's."""
 
-    def calls(z: Tensor, y: Tensor, value: Tensor, dz: Tensor) -> list[Call]:
-        return [
-            *_beyond(delta, z, y, dz, value),
-            partial(torch.mul, dz, dz, out=value),
-            partial(dz.add_, dz),
-        ]
+    def loss(tape: Tape, z: Tensor, y: Tensor, value: Tensor, dz: Tensor) -> None:
+        beyond = _beyond(tape, delta, z, y, out=dz, cut=value)
+        tape(torch.mul, beyond, beyond, out=value)
+        tape(beyond.add_, beyond)
 
-    return calls
+    return loss
 
 
 def _beyond(
-    delta: float | Tensor, z: Tensor, y: Tensor, out: Tensor, some: Tensor
-) -> list[Call]:
-    """Return the calls that write r - c: r = z - y, and c is r cut off at +-delta."""
-    return [
-        partial(torch.sub, z, y, out=out),
-        partial(torch.clamp, out, -delta, delta, out=some),
-        partial(out.sub_, some),
-    ]
+    tape: Tape, delta: float | Tensor, z: Tensor, y: Tensor, *, out: Tensor, cut: Tensor
+) -> Tensor:
+    """Record r - c, where r = z - y, and c is r cut off at +-delta."""
+    r = tape(torch.sub, z, y, out=out)
+    c = tape(torch.clamp, r, -delta, delta, out=cut)
+    return tape(r.sub_, c)
 
 
-def pinball(quantile: float) -> Calls:
+def pinball(quantile: float) -> Record:
     """``quantile`` (y - z) below the target, (1 - ``quantile``) (z - y) above it."""
 
-    def calls(z: Tensor, y: Tensor, value: Tensor, dz: Tensor) -> list[Call]:
-        return [
-            partial(torch.sub, z, y, out=value),
-            partial(torch.sign, value, out=dz),  # -1, 0 or 1
-            partial(torch.clamp, dz, -quantile, 1 - quantile, out=dz),
-            partial(value.mul_, dz),
-        ]
+    def loss(tape: Tape, z: Tensor, y: Tensor, value: Tensor, dz: Tensor) -> None:
+        r = tape(torch.sub, z, y, out=value)
+        sign = tape(torch.sign, r, out=dz)  # -1, 0 or 1
+        slope = tape(torch.clamp, sign, -quantile, 1 - quantile, out=dz)
+        tape(r.mul_, slope)
 
-    return calls
+    return loss
 
 
-def poisson(z: Tensor, y: Tensor, value: Tensor, dz: Tensor) -> list[Call]:
+def poisson(tape: Tape, z: Tensor, y: Tensor, value: Tensor, dz: Tensor) -> None:
     """exp(z) - y + y log(y) - y z: half the deviance of a count of mean exp(z).
 
     That is y (exp(t) - 1 - t), and y (exp(t) - 1) the gradient, of t = z - log(y). With
-    y = 0 they are exp(z), which is what comes out where t is cut off.
+    y = 0 they are exp(z), which is what comes out where t is cut off at 40, and y at
+    exp(z - 40).
     """
-    log_y, scale = torch.empty_like(y), torch.empty_like(z)
     most = z.new_full((1,), _COUNT_IS_ZERO)
-    least_count = (-most).exp()
-    return [
-        partial(torch.log, y, out=log_y),
-        partial(torch.sub, z, log_y, out=value),
-        partial(value.clamp_max_, most),
-        partial(torch.exp, z, out=scale),
-        partial(scale.mul_, least_count),
-        partial(torch.maximum, scale, y, out=scale),
-        partial(torch.expm1, value, out=dz),
-        partial(torch.sub, dz, value, out=value),
-        partial(value.mul_, scale),
-        partial(dz.mul_, scale),
-    ]
+    least_share = (-most).exp()
+    log_y = tape(torch.log, y, out=torch.empty_like(y))
+    t = tape(torch.sub, z, log_y, out=value)
+    t = tape(t.clamp_max_, most)
+    mean = tape(torch.exp, z, out=torch.empty_like(z))
+    least = tape(mean.mul_, least_share)
+    count = tape(torch.maximum, least, y, out=least)
+    growth = tape(torch.expm1, t, out=dz)  # exp(t) - 1
+    rest = tape(torch.sub, growth, t, out=value)
+    tape(rest.mul_, count)
+    tape(growth.mul_, count)
 
 
-def gamma(z: Tensor, y: Tensor, value: Tensor, dz: Tensor) -> list[Call]:
+def gamma(tape: Tape, z: Tensor, y: Tensor, value: Tensor, dz: Tensor) -> None:
     """y exp(-z) - 1 + z - log(y): half the deviance of a gamma of mean exp(z).
 
     That is exp(t) - 1 - t, and 1 - exp(t) the gradient, of t = log(y) - z.
     """
-    log_y = torch.empty_like(y)
-    return [
-        partial(torch.log, y, out=log_y),
-        partial(torch.sub, log_y, z, out=value),
-        partial(torch.expm1, value, out=dz),
-        partial(torch.sub, dz, value, out=value),
-        partial(dz.neg_),
-    ]
+    log_y = tape(torch.log, y, out=torch.empty_like(y))
+    t = tape(torch.sub, log_y, z, out=value)
+    growth = tape(torch.expm1, t, out=dz)  # exp(t) - 1
+    tape(torch.sub, growth, t, out=value)
+    tape(growth.neg_)
 
 
-def binary_log_loss(z: Tensor, y: Tensor, value: Tensor, dz: Tensor) -> list[Call]:
-    """log(1 + exp(z)) - y z: minus the log-likelihood of y under sigmoid(z).
+def binary_log_loss(
+    tape: Tape, z: Tensor, y: Tensor, value: Tensor, dz: Tensor
+) -> None:
+    """log(1 + exp(z)) - y z: minus the log-likelihood of y under p = sigmoid(z).
 
-    That is log(exp(-y z) + exp(z - y z)), where nothing cancels.
+    That is log(exp(-y z) + exp(z - y z)), where nothing cancels; the gradient is p - y.
     """
     zero = z.new_zeros(1)
-    return [
-        partial(torch.addcmul, zero, y, z, value=-1, out=dz),
-        partial(torch.add, z, dz, out=value),
-        partial(torch.logaddexp, dz, value, out=value),
-        partial(torch.sigmoid, z, out=dz),
-        partial(dz.sub_, y),
-    ]
+    minus_yz = tape(torch.addcmul, zero, y, z, value=-1, out=dz)
+    z_minus_yz = tape(torch.add, z, minus_yz, out=value)
+    tape(torch.logaddexp, minus_yz, z_minus_yz, out=value)
+    p = tape(torch.sigmoid, z, out=dz)
+    tape(p.sub_, y)
 
 
-def multinomial_log_loss(z: Tensor, y: Tensor, value: Tensor, dz: Tensor) -> list[Call]:
-    """-y . log_softmax(z): minus the log-likelihood of a one-hot y under softmax(z)."""
-    return [
-        partial(torch.log_softmax, z, -2, out=value),
-        partial(value.mul_, y),
-        partial(value.neg_),
-        partial(torch.softmax, z, -2, out=dz),
-        partial(dz.sub_, y),
-    ]
+def multinomial_log_loss(
+    tape: Tape, z: Tensor, y: Tensor, value: Tensor, dz: Tensor
+) -> None:
+    """-y . log(p): minus the log-likelihood of a one-hot y under p = softmax(z).
+
+    The gradient is p - y.
+    """
+    log_p = tape(torch.log_softmax, z, -2, out=value)
+    likelihood = tape(log_p.mul_, y)
+    tape(likelihood.neg_)
+    p = tape(torch.softmax, z, -2, out=dz)
+    tape(p.sub_, y)
 
 
 # In the margin losses a class y in {0, 1} has the sign s = 2 y - 1, and s z is how far
 # the raw prediction lies on the right side.
 
 
-def hinge(margin: float) -> Calls:
-    """max(0, margin - s z): of the support vector machine; at margin 0, perceptron."""
+def hinge(margin: float) -> Record:
+    """max(0, a) of a = margin - s z: of the support vector machine, or perceptron."""
 
-    def calls(z: Tensor, y: Tensor, value: Tensor, dz: Tensor) -> list[Call]:
-        slope = torch.empty_like(y)  # -s
+    def loss(tape: Tape, z: Tensor, y: Tensor, value: Tensor, dz: Tensor) -> None:
         zero, one, wanted = z.new_zeros(1), z.new_ones(1), z.new_full((1,), margin)
-        return [
-            partial(torch.add, one, y, alpha=-2, out=slope),
-            partial(torch.addcmul, wanted, slope, z, out=value),
-            partial(torch.ge, value, zero, out=dz),
-            partial(dz.mul_, slope),
-            partial(torch.relu_, value),
-        ]
+        minus_s = tape(torch.add, one, y, alpha=-2, out=torch.empty_like(y))
+        a = tape(torch.addcmul, wanted, minus_s, z, out=value)
+        is_wrong = tape(torch.ge, a, zero, out=dz)
+        tape(is_wrong.mul_, minus_s)
+        tape(a.relu_)
 
-    return calls
+    return loss
 
 
-def squared_hinge(z: Tensor, y: Tensor, value: Tensor, dz: Tensor) -> list[Call]:
+def squared_hinge(tape: Tape, z: Tensor, y: Tensor, value: Tensor, dz: Tensor) -> None:
     """max(0, 1 - s z)^2, without a half, as SGD's."""
-    slope = torch.empty_like(y)  # -2 s
     one, two = z.new_ones(1), z.new_full((1,), 2.0)
-    return [
-        partial(torch.add, two, y, alpha=-4, out=slope),
-        partial(torch.addcmul, one, slope, z, value=0.5, out=dz),
-        partial(torch.relu_, dz),
-        partial(torch.mul, dz, dz, out=value),
-        partial(dz.mul_, slope),
-    ]
+    minus_2s = tape(torch.add, two, y, alpha=-4, out=torch.empty_like(y))
+    short = tape(torch.addcmul, one, minus_2s, z, value=0.5, out=dz)  # 1 - s z
+    short = tape(short.relu_)
+    tape(torch.mul, short, short, out=value)
+    tape(short.mul_, minus_2s)
 
 
-def modified_huber(z: Tensor, y: Tensor, value: Tensor, dz: Tensor) -> list[Call]:
+def modified_huber(tape: Tape, z: Tensor, y: Tensor, value: Tensor, dz: Tensor) -> None:
     """max(0, 1 - s z)^2 down to s z = -1, -4 s z below (Zhang, 2004).
 
-    Both are c (2 a - c), where c is a = 1 - s z cut off at 0 and 2.
+    Both are c (2 a - c), and -2 s c the gradient, where c is a = 1 - s z cut off at 0
+    and 2.
     """
-    slope = torch.empty_like(y)  # -s
     zero, one, two = z.new_zeros(1), z.new_ones(1), z.new_full((1,), 2.0)
-    return [
-        partial(torch.add, one, y, alpha=-2, out=slope),
-        partial(torch.addcmul, two, slope, z, value=2, out=value),  # 2 a
-        partial(torch.clamp, value, 0.0, 4.0, out=dz),  # 2 c
-        partial(value.add_, dz, alpha=-0.5),
-        partial(torch.addcmul, zero, value, dz, value=0.5, out=value),
-        partial(dz.mul_, slope),
-    ]
+    minus_s = tape(torch.add, one, y, alpha=-2, out=torch.empty_like(y))
+    twice_a = tape(torch.addcmul, two, minus_s, z, value=2, out=value)
+    twice_c = tape(torch.clamp, twice_a, 0.0, 4.0, out=dz)
+    rest = tape(twice_a.add_, twice_c, alpha=-0.5)  # 2 a - c
+    tape(torch.addcmul, zero, rest, twice_c, value=0.5, out=value)
+    tape(twice_c.mul_, minus_s)
 
 
 def clipped(z: Tensor) -> Tensor:

@@ -1,29 +1,15 @@
-"""A stack of dense layers, for many models at once: initialise, forward, backward.
+"""A stack of dense layers, for many models at once: forward, backward.
 
-Dimension key
--------------
-m : models trained together (1 for a single estimator)
-i : units coming into a layer
-o : units going out of it
-b : samples in the mini-batch
-f : folds of models, where not all see the same batch
-c : the models of a fold; they lie side by side, so (f, c) is a view of m
-
-Three arrays take part in the products of a layer: its weights ``w`` (moi), its input
-``x`` (mib) and its output (mob). The forward pass contracts the first two; the gradient
-of either one contracts the other with the gradient of the output. The first layer's
-input is (ib) where all models see the same batch, and (fib) where those of a fold do.
-
-``forward`` and ``backward`` return calls (see ``contraction``) and the arrays that
-these fill: the equations are bound to their arrays once, and replayed at every step.
+``forward`` and ``backward`` record (see ``tape``) the three products of every layer,
+which the docstring of the package has. The first layer's input is (ib) where all models
+see the same batch, (fib) where those of a fold do, and (mib) where each has its own.
 
 What another room knows better is handed in as an array that it fills before each step:
-the masks of dropout, which need a generator, and the first layer's output where the
-data are no (ib) array.
+the masks of dropout, which need a generator, and the first layer's output, for who has
+the rows knows how to multiply them (``output`` does where they are an array).
 """
 
 from collections.abc import Callable, Sequence
-from functools import partial
 from itertools import pairwise
 from math import ceil, prod
 from typing import Any, NamedTuple
@@ -32,7 +18,7 @@ import torch
 from torch import Tensor
 
 from skgd._equations.activations import Activation
-from skgd._equations.contraction import Call, contraction
+from skgd._equations.tape import Tape
 
 # Arrays start at multiples of so many elements: products of others are slower.
 _ALIGNMENT = 16
@@ -95,16 +81,32 @@ def new_like(
     network: Network, n_models: int | None = None, dtype: torch.dtype | None = None
 ) -> Network:
     """Return a network of zeros of the same sizes; models or dtype may be others."""
+    if n_models is None:
+        return _zeros_like(network, dtype)
     w, bias = network.layers[0]
     sizes = [w.shape[2]] + [w.shape[1] for w, _ in network.layers]
     like = network.flat.new_empty(0, dtype=dtype)
     return new_network(
-        n_models or w.shape[0],
+        n_models,
         sizes,
         bias is not None,
         like,
         columns_first=network.columns_first,
     )
+
+
+def _zeros_like(network: Network, dtype: torch.dtype | None) -> Network:
+    """Return zeros that lie as the network does."""
+    flat = torch.zeros_like(network.flat, dtype=dtype)
+
+    def same(array: Tensor) -> Tensor:
+        return flat.as_strided(array.shape, array.stride(), array.storage_offset())
+
+    layers = [
+        Layer(same(w), None if bias is None else same(bias))
+        for w, bias in network.layers
+    ]
+    return network._replace(flat=flat, layers=layers)
 
 
 def arrays(network: Network) -> list[Tensor]:
@@ -130,15 +132,15 @@ def first_segment(network: Network) -> int:
     return ceil(network.layers[0].w.numel() / _ALIGNMENT) * _ALIGNMENT
 
 
-def take(network: Network, models: Tensor) -> Network:
+def select(network: Network, models: Tensor) -> Network:
     """Return a network of the given models only."""
-    taken = new_like(network, len(models))
-    for new, old in zip(arrays(taken), arrays(network), strict=True):
+    selected = new_like(network, len(models))
+    for new, old in zip(arrays(selected), arrays(network), strict=True):
         torch.index_select(old, 0, models, out=new)
-    return taken
+    return selected
 
 
-def put_(network: Network, models: Tensor, values: Network) -> None:
+def write_(network: Network, models: Tensor, values: Network) -> None:
     """Write the models of ``values`` into the given places of the network."""
     for old, new in zip(arrays(network), arrays(values), strict=True):
         old.index_copy_(0, models, new)
@@ -153,145 +155,125 @@ class Hidden(NamedTuple):
 
 
 class Forward(NamedTuple):
-    """A forward pass bound to its arrays: all that the backward pass needs of it."""
+    """The arrays of a forward pass: all that the backward pass needs of it."""
 
-    calls: list[Call]
-    inputs: list[Tensor | None]  # of every layer; None where its output was handed in
+    inputs: list[Tensor]  # of every layer but the first
     hidden: list[Hidden]
     z: Tensor  # the prediction (mob)
 
 
 def forward(
+    tape: Tape,
     layers: Sequence[Layer],
-    x: Tensor | None,
+    z: Tensor,
     activation: Activation,
     masks: Sequence[Tensor | None] = (),
-    first: Tensor | None = None,
 ) -> Forward:
-    """Return the calls of the forward pass, and the arrays that they fill.
+    """Record the forward pass, and return the arrays that it fills.
 
-    ``x`` is (ib), one batch for all models, or (fib), a batch for each fold. Where it
-    is None, ``first`` is the output (mob) of the first layer, and is overwritten.
-    ``masks`` is empty, or has an array (ob) or (fob) for each hidden layer: zero where
-    a unit is dropped, and 1 / (1 - p) elsewhere.
+    ``z`` is the output (mob) of the first layer, and is overwritten. ``masks`` is
+    empty, or has an array (ob) or (fob) for each hidden layer: zero where a unit is
+    dropped, and 1 / (1 - p) elsewhere.
     """
-    calls: list[Call] = []
-    inputs: list[Tensor | None] = [x]
+    inputs: list[Tensor] = []
     hidden: list[Hidden] = []
-    if x is not None:
-        z = _output(layers[0], x, calls)
-    elif first is not None:
-        z = first
-    else:
-        raise ValueError("forward needs x, or the first layer's output. Got neither.")
     masks = masks or [None] * (len(layers) - 1)
     for layer, mask in zip(layers[1:], masks, strict=True):
         h = torch.empty_like(z) if activation.keeps_sum else z
-        calls += activation.value(z, h)
+        h = activation.value(tape, z, h)
         hidden.append(Hidden(z, h, mask))
-        x = h
-        if mask is not None:
-            x = torch.empty_like(h)
-            calls.append(_masked(h, mask, x))
+        x = h if mask is None else _masked(tape, h, mask, out=torch.empty_like(h))
         inputs.append(x)
-        z = _output(layer, x, calls)
-    return Forward(calls, inputs, hidden, z)
+        z = output(tape, layer, x)
+    return Forward(inputs, hidden, z)
 
 
-def _masked(h: Tensor, mask: Tensor, out: Tensor) -> Call:
-    """Return the call that writes h times its mask; models of a fold share theirs."""
-    if mask.ndim == 2:
-        return partial(torch.mul, h, mask, out=out)
-    f = len(mask)
-    return partial(torch.mul, by_fold(h, f), mask.unsqueeze(1), out=by_fold(out, f))
+def output(tape: Tape, layer: Layer, x: Tensor) -> Tensor:
+    """Record the sums (mob) that the units of a layer receive, ``w x + bias``.
 
-
-def _output(layer: Layer, x: Tensor, calls: list[Call]) -> Tensor:
-    """Return the array of a layer's output, and add the call that fills it."""
+    ``x`` is (ib), one batch for all models; (fib), a batch for each fold; or (mib).
+    """
     w, bias = layer
     z = w.new_empty(w.shape[0], w.shape[1], x.shape[-1])
     plus = None if bias is None else bias.unsqueeze(2)
     if x.ndim == 2:
-        calls.append(contraction("moi,ib->mob", w, x, out=z, plus=plus))
-    elif len(x) == len(w):
-        calls.append(contraction("moi,mib->mob", w, x, out=z, plus=plus))
-    else:
-        w, out = by_fold(w, len(x)), by_fold(z, len(x))
-        plus = None if plus is None else by_fold(plus, len(x))
-        calls.append(contraction("fcoi,fib->fcob", w, x, out=out, plus=plus))
+        return tape.product("moi,ib->mob", w, x, out=z, plus=plus)
+    if len(x) == len(w):
+        return tape.product("moi,mib->mob", w, x, out=z, plus=plus)
+    w, z_by_fold = by_fold(w, len(x)), by_fold(z, len(x))
+    plus = None if plus is None else by_fold(plus, len(x))
+    tape.product("fcoi,fib->fcob", w, x, out=z_by_fold, plus=plus)
     return z
 
 
-def _gradient(dz: Tensor, x: Tensor, dw: Tensor) -> Call:
-    """Return the call that fills the gradient of a layer's weights."""
-    if x.ndim == 2:
-        return contraction("mob,ib->moi", dz, x, out=dw)
-    if len(x) == len(dw):
-        return contraction("mob,mib->moi", dz, x, out=dw)
-    dz, dw = by_fold(dz, len(x)), by_fold(dw, len(x))
-    return contraction("fcob,fib->fcoi", dz, x, out=dw)
-
-
-class Backward(NamedTuple):
-    """A backward pass bound to its arrays."""
-
-    calls: list[Call]
-    dz: Tensor  # the gradient of the first layer's output (mob)
+def _masked(tape: Tape, h: Tensor, mask: Tensor, *, out: Tensor) -> Tensor:
+    """The product of h and its mask; models of a fold share theirs."""
+    if mask.ndim == 2:
+        return tape(torch.mul, h, mask, out=out)
+    f = len(mask)
+    tape(torch.mul, by_fold(h, f), mask.unsqueeze(1), out=by_fold(out, f))
+    return out
 
 
 def backward(
+    tape: Tape,
     dz: Tensor,
     passed: Forward,
     layers: Sequence[Layer],
     gradients: Sequence[Layer],
     activation: Activation,
-) -> Backward:
-    """Return the calls that fill the gradients of all layers, given that of z (mob).
+) -> Tensor:
+    """Record what fills the gradients of all layers, given that of z (mob).
 
     ``dz`` is the gradient of a mean over the batch, so the sums over b are final here.
-    The weights of a first layer that was computed elsewhere get their gradient there.
+    That of the first layer's output (mob) is returned: its weights get their gradient
+    from it where the rows are known.
     """
     ones = dz.new_ones(dz.shape[2])  # a sum over b is a product: faster than torch.sum
-    calls: list[Call] = []
     for n in reversed(range(len(layers))):
-        x, (dw, dbias) = passed.inputs[n], gradients[n]
-        if x is not None:
-            calls.append(_gradient(dz, x, dw))
+        dw, dbias = gradients[n]
         if dbias is not None:
-            calls.append(contraction("mob,b->mo", dz, ones, out=dbias))
+            tape.product("mob,b->mo", dz, ones, out=dbias)
         if n > 0:  # the data need no gradient
+            gradient(tape, dz, passed.inputs[n - 1], out=dw)
             z, h, mask = passed.hidden[n - 1]
             dx, derivative = torch.empty_like(h), torch.empty_like(h)
-            calls.append(contraction("moi,mob->mib", layers[n].w, dz, out=dx))
-            if mask is not None:
-                calls.append(_masked(dx, mask, dx))
-            calls += activation.derivative(z, h, derivative)
-            calls.append(partial(dx.mul_, derivative))
-            dz = dx  # the units of this input are the outputs of layer n - 1
-    return Backward(calls, dz)
+            dx = tape.product("moi,mob->mib", layers[n].w, dz, out=dx)
+            dh = dx if mask is None else _masked(tape, dx, mask, out=dx)
+            derivative = activation.derivative(tape, z, h, derivative)
+            dz = tape(dh.mul_, derivative)  # the units of x are outputs of layer n - 1
+    return dz
+
+
+def gradient(tape: Tape, dz: Tensor, x: Tensor, *, out: Tensor) -> None:
+    """Record the gradient (moi) of a layer's weights, a sum over the batch."""
+    if x.ndim == 2:
+        tape.product("mob,ib->moi", dz, x, out=out)
+    elif len(x) == len(out):
+        tape.product("mob,mib->moi", dz, x, out=out)
+    else:
+        dz, out = by_fold(dz, len(x)), by_fold(out, len(x))
+        tape.product("fcob,fib->fcoi", dz, x, out=out)
 
 
 def raw_prediction(
     layers: Sequence[Layer],
     x: Any,
     activation: Activation,
-    first: Callable[[Any], Tensor] | None = None,
+    z_first: Callable[[Any], Tensor] | None = None,
 ) -> Tensor:
     """Return the prediction z (mon) for all rows of x (ni), before the inverse link.
 
-    Where x is no tensor, ``first`` computes the first layer's output (mob) of some of
+    Where x is no tensor, ``z_first`` computes the first layer's output (mob) of some of
     its rows, ``x[start:stop]``.
     """
     n_samples = x.shape[0]
     n_rows = n_samples if len(layers) == 1 else _ROWS_AT_ONCE
     parts = []
     for start in range(0, n_samples, n_rows):
-        rows = x[start : start + n_rows]
-        if first is None:
-            passed = forward(layers, rows.mT, activation)
-        else:
-            passed = forward(layers, None, activation, first=first(rows))
-        for call in passed.calls:
-            call()
+        rows, tape = x[start : start + n_rows], Tape()
+        z = z_first(rows) if z_first else output(tape, layers[0], rows.mT)
+        passed = forward(tape, layers, z, activation)
+        tape.replay()
         parts.append(passed.z)
     return parts[0] if len(parts) == 1 else torch.cat(parts, dim=2)

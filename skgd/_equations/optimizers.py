@@ -3,11 +3,11 @@
 Everything here acts on flat vectors that hold all parameters of all models, weights
 first (see ``network.Network``), so a step is a few calls at any depth.
 
-Hyperparameters may differ between models and change from step to step. ``numbers``
-works them out on the host, in float64, for many steps at once, from the learning rates
-of ``schedules``; ``steps`` lays those of one step over the flat vectors, or leaves
-them scalars where there is one model. Where nothing changes they have a single row, and
-are laid once for all steps.
+Hyperparameters may differ between models and change from step to step. ``scalars``
+works out what the steps read, on the host, in float64, for many steps at once, from the
+learning rates of ``schedules``. Those of one step are *laid* over the flat vectors, or
+left scalars where there is one model, and ``record`` reads them there. Where nothing
+changes they have a single row, and are laid once for all steps.
 
 Penalties are shrink steps, not part of the gradient: at a large ``lr * alpha`` a
 gradient step overshoots without bound, and only a shrink step gives exact zeros. The
@@ -54,21 +54,20 @@ adaptive pace: Yun, Lozano and Yang (2021), algorithm 1.
 """
 
 from collections.abc import Callable, Mapping
-from functools import partial
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from skgd._equations.contraction import Call
+from skgd._equations.schedules import Steps
+from skgd._equations.tape import Tape
+from skgd._machine.arrays import Floats
 
-Floats = npt.NDArray[np.float64]
 PerModel = Mapping[str, Floats]  # hyperparameters, each of shape (m,); or, of linear
 # models with penalties of their own for each output, (m * o,)
-Steps = npt.NDArray[np.int64]  # the numbers t of some steps, from 1
-Numbers = dict[str, Floats]  # (steps, m), or (1, m) if all steps are alike
+ScalarsOfSteps = dict[str, Floats]  # each (steps, m), or (1, m) if all steps are alike
+Laid = Mapping[str, Tensor]  # those of one step, over the flat vector or (1,)
 
 
 class Vectors(NamedTuple):
@@ -85,8 +84,8 @@ class Optimizer(NamedTuple):
 
     reads: tuple[str, ...]  # the hyperparameters, but for those of the penalty
     state_names: tuple[str, ...]
-    numbers: Callable[[PerModel, Floats, Steps], Numbers]  # given the learning rates
-    calls: Callable[[Vectors, Mapping[str, Tensor]], list[Call]]  # given the numbers
+    scalars: Callable[[PerModel, Floats, Steps], ScalarsOfSteps]  # given the rates
+    record: Callable[[Tape, Vectors, Laid], None]
 
 
 def elastic_net(per_model: PerModel) -> tuple[Floats, Floats]:
@@ -102,79 +101,74 @@ def elastic_net(per_model: PerModel) -> tuple[Floats, Floats]:
     return alpha * (1 - l1_ratio), lasso
 
 
-def _over_weights(number: Tensor, n_weights: int) -> Tensor:
-    """Return the part of a number's flat vector that lies over the weights."""
-    return number if number.numel() == 1 else number[:n_weights]
+def _in_rows(scalars: Mapping[str, Floats]) -> ScalarsOfSteps:
+    """Return scalars of as many rows: one for each step, or one if all are alike."""
+    zeros = np.zeros(np.broadcast_shapes(*(rows.shape for rows in scalars.values())))
+    return {name: rows + zeros for name, rows in scalars.items()}
 
 
-def _soft_threshold(w: Tensor, threshold: Tensor) -> list[Call]:
+def _over_weights(scalar: Tensor, w: Tensor) -> Tensor:
+    """Return the part of a laid scalar that lies over the weights."""
+    return scalar if scalar.numel() == 1 else scalar[: len(w)]
+
+
+def _soft_threshold(tape: Tape, w: Tensor, threshold: Tensor) -> None:
     """Bring the weights nearer to zero by the threshold, to zero itself at the most."""
-    lower, cut = torch.empty_like(threshold), torch.empty_like(w)
-    return [
-        partial(torch.neg, threshold, out=lower),
-        partial(torch.clamp, w, lower, threshold, out=cut),
-        partial(w.sub_, cut),
-    ]
+    lower = tape(torch.neg, threshold, out=torch.empty_like(threshold))
+    cut = tape(torch.clamp, w, lower, threshold, out=torch.empty_like(w))
+    tape(w.sub_, cut)
 
 
-def _in_rows(numbers: Mapping[str, Floats]) -> Numbers:
-    """Return numbers of as many rows: one for each step, or one if all are alike."""
-    zeros = np.zeros(np.broadcast_shapes(*(row.shape for row in numbers.values())))
-    return {name: row + zeros for name, row in numbers.items()}
-
-
-def _sgd_numbers(per_model: PerModel, lr: Floats, steps: Steps) -> Numbers:
+def _sgd_scalars(per_model: PerModel, lr: Floats, steps: Steps) -> ScalarsOfSteps:
     momentum = per_model["momentum"]
     pace = lr / (1 - momentum)
     ridge, lasso = elastic_net(per_model)
-    numbers = {"lr": lr, "momentum": momentum}
+    scalars = {"lr": lr, "momentum": momentum}
     if ridge.any():
-        numbers["shrink"] = 1 / (1 + pace * ridge)
+        scalars["shrink"] = 1 / (1 + pace * ridge)
     if lasso.any():
-        numbers["threshold"] = pace * lasso
-    return _in_rows(numbers)
+        scalars["threshold"] = pace * lasso
+    return _in_rows(scalars)
 
 
-def _descend(
-    vectors: Vectors, move: Tensor, number: Mapping[str, Tensor]
-) -> list[Call]:
-    """Return the calls of: subtract lr * move, soft-threshold and shrink weights."""
+def _descend(tape: Tape, vectors: Vectors, move: Tensor, laid: Laid) -> None:
+    """w <- shrink soft(w - lr move, threshold)."""
     parameters, w = vectors.parameters, vectors.weights
-    calls: list[Call] = [partial(parameters.addcmul_, move, number["lr"], value=-1)]
-    if "threshold" in number:
-        calls += _soft_threshold(w, _over_weights(number["threshold"], len(w)))
-    if "shrink" in number:
-        calls.append(partial(w.mul_, _over_weights(number["shrink"], len(w))))
-    return calls
+    tape(parameters.addcmul_, move, laid["lr"], value=-1)
+    if "threshold" in laid:
+        _soft_threshold(tape, w, _over_weights(laid["threshold"], w))
+    if "shrink" in laid:
+        tape(w.mul_, _over_weights(laid["shrink"], w))
 
 
-def _plain(vectors: Vectors, number: Mapping[str, Tensor]) -> list[Call]:
-    return _descend(vectors, vectors.gradient, number)
+def _plain(tape: Tape, vectors: Vectors, laid: Laid) -> None:
+    """w <- w - lr g."""
+    _descend(tape, vectors, vectors.gradient, laid)
 
 
-def _momentum(vectors: Vectors, number: Mapping[str, Tensor]) -> list[Call]:
-    velocity, gradient = vectors.state["velocity"], vectors.gradient
-    return [
-        # velocity = momentum velocity + g
-        partial(velocity.mul_, number["momentum"]),
-        partial(velocity.add_, gradient),
-        *_descend(vectors, velocity, number),
-    ]
+def _velocity(tape: Tape, vectors: Vectors, laid: Laid) -> Tensor:
+    """velocity <- momentum velocity + g."""
+    velocity = vectors.state["velocity"]
+    tape(velocity.mul_, laid["momentum"])
+    return tape(velocity.add_, vectors.gradient)
 
 
-def _nesterov(vectors: Vectors, number: Mapping[str, Tensor]) -> list[Call]:
-    velocity, gradient = vectors.state["velocity"], vectors.gradient
-    return [
-        # velocity = momentum velocity + g
-        partial(velocity.mul_, number["momentum"]),
-        partial(velocity.add_, gradient),
-        # look ahead: g + momentum velocity
-        partial(gradient.addcmul_, velocity, number["momentum"]),
-        *_descend(vectors, gradient, number),
-    ]
+def _momentum(tape: Tape, vectors: Vectors, laid: Laid) -> None:
+    """w <- w - lr velocity."""
+    velocity = _velocity(tape, vectors, laid)
+    _descend(tape, vectors, velocity, laid)
 
 
-def _penalty_numbers(per_model: PerModel, lr: Floats, seen: Floats | float) -> Numbers:
+def _nesterov(tape: Tape, vectors: Vectors, laid: Laid) -> None:
+    """w <- w - lr (g + momentum velocity), which looks a step ahead."""
+    velocity = _velocity(tape, vectors, laid)
+    ahead = tape(vectors.gradient.addcmul_, velocity, laid["momentum"])
+    _descend(tape, vectors, ahead, laid)
+
+
+def _penalty_scalars(
+    per_model: PerModel, lr: Floats, seen: Floats | float
+) -> ScalarsOfSteps:
     """Return what a penalty at adaptive paces needs.
 
     A constant gradient g has brought the root to ``seen * g``, or further.
@@ -182,151 +176,135 @@ def _penalty_numbers(per_model: PerModel, lr: Floats, seen: Floats | float) -> N
     if not per_model["alpha"].any():
         return {}
     ridge, lasso = elastic_net(per_model)
-    numbers = {"lr_ridge": lr * ridge, "half_ridge": ridge / 2 * seen}
+    scalars = {"lr_ridge": lr * ridge, "half_ridge": ridge / 2 * seen}
     if lasso.any():
-        numbers |= {"lr_lasso": lr * lasso, "half_lasso": lasso / 2 * seen}
-    return numbers
+        scalars |= {"lr_lasso": lr * lasso, "half_lasso": lasso / 2 * seen}
+    return scalars
 
 
 def _descend_adaptively(
-    vectors: Vectors, move: Tensor, root: Tensor, number: Mapping[str, Tensor]
-) -> list[Call]:
-    """Return the calls of: subtract pace * move, and take the penalty at that pace."""
+    tape: Tape, vectors: Vectors, move: Tensor, root: Tensor, laid: Laid
+) -> None:
+    """w <- soft(w - pace move, p lasso) / (1 + p ridge), p the pace of the penalty.
+
+    Both paces are lr over a divisor: root + epsilon, and for the penalty at least
+    (ridge |w| + lasso) / 2.
+    """
     parameters, w = vectors.parameters, vectors.weights
-    pace = torch.empty_like(parameters)
-    calls: list[Call] = [
-        # pace = lr / (root + epsilon)
-        partial(root.add_, number["epsilon"]),
-        partial(torch.div, number["lr"], root, out=pace),
-    ]
-    if "lr_ridge" not in number:
-        return [*calls, partial(parameters.addcmul_, move, pace, value=-1)]
+    divisor = tape(root.add_, laid["epsilon"])
+    pace = tape(torch.div, laid["lr"], divisor, out=torch.empty_like(parameters))
+    if "lr_ridge" not in laid:
+        tape(parameters.addcmul_, move, pace, value=-1)
+        return
 
-    over_weights = {name: _over_weights(each, len(w)) for name, each in number.items()}
-    half_ridge, lr_ridge = over_weights["half_ridge"], over_weights["lr_ridge"]
-    size, some = torch.empty_like(w), torch.empty_like(w)
-    # size = max(root + epsilon, (ridge |w| + lasso) / 2), and the penalty's pace
-    # is lr / size
-    calls += [partial(torch.abs, w, out=size), partial(size.mul_, half_ridge)]
-    if "half_lasso" in number:
-        calls.append(partial(size.add_, over_weights["half_lasso"]))
-    calls.append(partial(torch.maximum, root[: len(w)], size, out=size))
-    calls.append(partial(parameters.addcmul_, move, pace, value=-1))
-    if "lr_lasso" in number:
-        calls.append(partial(torch.div, over_weights["lr_lasso"], size, out=some))
-        calls += _soft_threshold(w, some)
-    return [
-        *calls,
-        # w = w / (1 + pace ridge)
-        partial(torch.div, lr_ridge, size, out=some),
-        partial(some.add_, w.new_ones(1)),
-        partial(w.div_, some),
-    ]
+    over_w = {name: _over_weights(scalar, w) for name, scalar in laid.items()}
+    least, some = torch.empty_like(w), torch.empty_like(w)
+    size = tape(torch.abs, w, out=least)
+    least = tape(size.mul_, over_w["half_ridge"])
+    if "half_lasso" in laid:
+        least = tape(least.add_, over_w["half_lasso"])
+    divisor_w = tape(torch.maximum, divisor[: len(w)], least, out=least)
+    tape(parameters.addcmul_, move, pace, value=-1)
+    if "lr_lasso" in laid:
+        p_lasso = tape(torch.div, over_w["lr_lasso"], divisor_w, out=some)
+        _soft_threshold(tape, w, p_lasso)
+    p_ridge = tape(torch.div, over_w["lr_ridge"], divisor_w, out=some)
+    growth = tape(p_ridge.add_, w.new_ones(1))  # 1 + p ridge
+    tape(w.div_, growth)
 
 
-def _adagrad_numbers(per_model: PerModel, lr: Floats, steps: Steps) -> Numbers:
-    numbers = {"lr": lr, "epsilon": per_model["epsilon"]}
-    return _in_rows({**numbers, **_penalty_numbers(per_model, lr, 1.0)})
+def _adagrad_scalars(per_model: PerModel, lr: Floats, steps: Steps) -> ScalarsOfSteps:
+    scalars = {"lr": lr, "epsilon": per_model["epsilon"]}
+    return _in_rows({**scalars, **_penalty_scalars(per_model, lr, 1.0)})
 
 
-def _adagrad(vectors: Vectors, number: Mapping[str, Tensor]) -> list[Call]:
-    gradient, total = vectors.gradient, vectors.state["sum_of_squares"]
-    root = torch.empty_like(total)
-    return [
-        # sum_of_squares = sum_of_squares + g^2
-        partial(total.addcmul_, gradient, gradient),
-        # w = w - lr g / (sqrt(sum_of_squares) + epsilon)
-        partial(torch.sqrt, total, out=root),
-        *_descend_adaptively(vectors, gradient, root, number),
-    ]
+def _adagrad(tape: Tape, vectors: Vectors, laid: Laid) -> None:
+    """sum_of_squares <- sum_of_squares + g^2; w <- w - lr g / (its root + epsilon)."""
+    g, sum_of_squares = vectors.gradient, vectors.state["sum_of_squares"]
+    root = torch.empty_like(sum_of_squares)
+    tape(sum_of_squares.addcmul_, g, g)
+    tape(torch.sqrt, sum_of_squares, out=root)
+    _descend_adaptively(tape, vectors, g, root, laid)
 
 
-def _second_moment(
-    gradient: Tensor, moment_2: Tensor, root: Tensor, number: Mapping[str, Tensor]
-) -> list[Call]:
-    """Return the calls of: the mean of squares takes in the gradient, and its root."""
-    return [
-        # moment_2 = beta_2 moment_2 + (1 - beta_2) g^2
-        partial(torch.mul, gradient, gradient, out=root),
-        partial(moment_2.lerp_, root, number["new_2"]),
-        partial(torch.sqrt, moment_2, out=root),
-    ]
+def _root_of_moment_2(tape: Tape, vectors: Vectors, laid: Laid) -> Tensor:
+    """moment_2 <- beta_2 moment_2 + (1 - beta_2) g^2; gives back its root."""
+    g, moment_2 = vectors.gradient, vectors.state["moment_2"]
+    root = torch.empty_like(moment_2)
+    square = tape(torch.mul, g, g, out=root)
+    tape(moment_2.lerp_, square, laid["new_2"])
+    return tape(torch.sqrt, moment_2, out=root)
 
 
-def _rmsprop_numbers(per_model: PerModel, lr: Floats, steps: Steps) -> Numbers:
-    numbers = {
+def _rmsprop_scalars(per_model: PerModel, lr: Floats, steps: Steps) -> ScalarsOfSteps:
+    scalars = {
         "lr": lr,
         "epsilon": per_model["epsilon"],
         "new_2": 1 - per_model["beta_2"],
     }
     seen = np.sqrt(1 - per_model["beta_2"] ** steps[:, np.newaxis])
-    return _in_rows({**numbers, **_penalty_numbers(per_model, lr, seen)})
+    return _in_rows({**scalars, **_penalty_scalars(per_model, lr, seen)})
 
 
-def _rmsprop(vectors: Vectors, number: Mapping[str, Tensor]) -> list[Call]:
-    gradient, moment_2 = vectors.gradient, vectors.state["moment_2"]
-    root = torch.empty_like(moment_2)
-    return [
-        *_second_moment(gradient, moment_2, root, number),
-        # w = w - lr g / (sqrt(moment_2) + epsilon)
-        *_descend_adaptively(vectors, gradient, root, number),
-    ]
+def _rmsprop(tape: Tape, vectors: Vectors, laid: Laid) -> None:
+    """w <- w - lr g / (sqrt(moment_2) + epsilon)."""
+    root = _root_of_moment_2(tape, vectors, laid)
+    _descend_adaptively(tape, vectors, vectors.gradient, root, laid)
 
 
-def _moments_numbers(
+def _moments_scalars(
     per_model: PerModel, lr: Floats, steps: Steps
-) -> tuple[Numbers, Floats]:
-    """Return the numbers of Adam without a penalty, and the correction of its root."""
+) -> tuple[ScalarsOfSteps, Floats]:
+    """Return the scalars of Adam without a penalty, and the correction of its root."""
     t = steps[:, np.newaxis].astype(float)  # a power that does not depend on the shape
     beta_1, beta_2 = per_model["beta_1"], per_model["beta_2"]
     # The corrections of both moments for their start at zero, as two numbers instead
     # of two vectors: the order of computation at the end of section 2 of the paper.
     correction = np.sqrt(1 - beta_2**t)
-    numbers = {
+    scalars = {
         "lr": lr * correction / (1 - beta_1**t),
         "epsilon": per_model["epsilon"] * correction,
         "new_1": 1 - beta_1,
         "new_2": 1 - beta_2,
     }
-    return numbers, correction
+    return scalars, correction
 
 
-def _adam_numbers(per_model: PerModel, lr: Floats, steps: Steps) -> Numbers:
-    numbers, correction = _moments_numbers(per_model, lr, steps)
-    penalty = _penalty_numbers(per_model, lr * correction, correction)
-    return _in_rows({**numbers, **penalty})
+def _adam_scalars(per_model: PerModel, lr: Floats, steps: Steps) -> ScalarsOfSteps:
+    scalars, correction = _moments_scalars(per_model, lr, steps)
+    penalty = _penalty_scalars(per_model, lr * correction, correction)
+    return _in_rows({**scalars, **penalty})
 
 
-def _adam(vectors: Vectors, number: Mapping[str, Tensor]) -> list[Call]:
-    gradient = vectors.gradient
-    moment_1, moment_2 = vectors.state["moment_1"], vectors.state["moment_2"]
-    root = torch.empty_like(moment_2)
-    return [
-        # moment_1 = beta_1 moment_1 + (1 - beta_1) g
-        partial(moment_1.lerp_, gradient, number["new_1"]),
-        *_second_moment(gradient, moment_2, root, number),
-        # w = w - lr moment_1 / (sqrt(moment_2) + epsilon)
-        *_descend_adaptively(vectors, moment_1, root, number),
-    ]
+def _adam(tape: Tape, vectors: Vectors, laid: Laid) -> None:
+    """moment_1 <- beta_1 moment_1 + (1 - beta_1) g, and likewise moment_2 of g^2.
+
+    w <- w - lr moment_1 / (sqrt(moment_2) + epsilon).
+    """
+    moment_1 = vectors.state["moment_1"]
+    tape(moment_1.lerp_, vectors.gradient, laid["new_1"])
+    root = _root_of_moment_2(tape, vectors, laid)
+    _descend_adaptively(tape, vectors, moment_1, root, laid)
 
 
-def _adamw_numbers(per_model: PerModel, lr: Floats, steps: Steps) -> Numbers:
-    numbers, _ = _moments_numbers(per_model, lr, steps)
+def _adamw_scalars(per_model: PerModel, lr: Floats, steps: Steps) -> ScalarsOfSteps:
+    scalars, _ = _moments_scalars(per_model, lr, steps)
     ridge, lasso = elastic_net(per_model)
     if ridge.any():
-        numbers["decay"] = np.maximum(0, 1 - lr * ridge)
+        scalars["decay"] = np.maximum(0, 1 - lr * ridge)
     if lasso.any():
-        numbers["threshold"] = lr * lasso
-    return _in_rows(numbers)
+        scalars["threshold"] = lr * lasso
+    return _in_rows(scalars)
 
 
-def _adamw(vectors: Vectors, number: Mapping[str, Tensor]) -> list[Call]:
-    w, calls = vectors.weights, _adam(vectors, number)
-    if "decay" in number:
-        calls = [partial(w.mul_, _over_weights(number["decay"], len(w))), *calls]
-    if "threshold" in number:
-        calls += _soft_threshold(w, _over_weights(number["threshold"], len(w)))
-    return calls
+def _adamw(tape: Tape, vectors: Vectors, laid: Laid) -> None:
+    """w <- soft(decay w - step of Adam, threshold)."""
+    w = vectors.weights
+    if "decay" in laid:
+        tape(w.mul_, _over_weights(laid["decay"], w))
+    _adam(tape, vectors, laid)
+    if "threshold" in laid:
+        _soft_threshold(tape, w, _over_weights(laid["threshold"], w))
 
 
 _SGD, _ADAM = ("lr", "momentum"), ("lr", "beta_1", "beta_2", "epsilon")
@@ -334,14 +312,17 @@ _RMSPROP, _ADAGRAD = ("lr", "beta_2", "epsilon"), ("lr", "epsilon")
 _MOMENTS = ("moment_1", "moment_2")
 
 OPTIMIZERS = {
-    "sgd": Optimizer(_SGD, (), _sgd_numbers, _plain),
-    "momentum": Optimizer(_SGD, ("velocity",), _sgd_numbers, _momentum),
-    "nesterov": Optimizer(_SGD, ("velocity",), _sgd_numbers, _nesterov),
-    "adagrad": Optimizer(_ADAGRAD, ("sum_of_squares",), _adagrad_numbers, _adagrad),
-    "rmsprop": Optimizer(_RMSPROP, ("moment_2",), _rmsprop_numbers, _rmsprop),
-    "adam": Optimizer(_ADAM, _MOMENTS, _adam_numbers, _adam),
-    "adamw": Optimizer(_ADAM, _MOMENTS, _adamw_numbers, _adamw),
+    "sgd": Optimizer(_SGD, (), _sgd_scalars, _plain),
+    "momentum": Optimizer(_SGD, ("velocity",), _sgd_scalars, _momentum),
+    "nesterov": Optimizer(_SGD, ("velocity",), _sgd_scalars, _nesterov),
+    "adagrad": Optimizer(_ADAGRAD, ("sum_of_squares",), _adagrad_scalars, _adagrad),
+    "rmsprop": Optimizer(_RMSPROP, ("moment_2",), _rmsprop_scalars, _rmsprop),
+    "adam": Optimizer(_ADAM, _MOMENTS, _adam_scalars, _adam),
+    "adamw": Optimizer(_ADAM, _MOMENTS, _adamw_scalars, _adamw),
 }
+
+# What "sgd" is with momentum: entries that an estimator asks for by its parameters.
+VARIANTS_OF_SGD = ("momentum", "nesterov")
 
 
 def variant(optimizer: str, nesterov: bool, per_model: PerModel) -> str:

@@ -27,10 +27,10 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from skgd._machine.arrays import Floats
 from skgd._machine.errors import errors_of_caller
 
-Floats = npt.NDArray[np.float64]
-Steps = npt.NDArray[np.int64]
+Steps = npt.NDArray[np.int64]  # the numbers t of some steps, from 1
 
 # Of torch's OneCycleLR: the share of the steps that rise, what divides the rate at the
 # start, and what divides that one at the end.
@@ -47,7 +47,9 @@ class Schedule(NamedTuple):
     warmup_steps: int
     epoch_steps: int  # in an epoch
     total_steps: int  # in all
-    extra_steps: int = 0  # from a step to its place in the schedule, by epochs
+    place_offset: int = (
+        0  # of a step's place from t, if earlier epochs were not as long
+    )
 
 
 # Those that are laid out over a number of epochs, and all that go by epochs: a step has
@@ -94,7 +96,7 @@ def one_cycle(t: Floats, lr: Floats, alpha: Floats, schedule: Schedule) -> Float
     return np.where(done <= top, rising, falling)
 
 
-def step(t: Floats, lr: Floats, alpha: Floats, schedule: Schedule) -> Floats:
+def step_decay(t: Floats, lr: Floats, alpha: Floats, schedule: Schedule) -> Floats:
     """Return lr decay^(epoch // decay_every), of epochs counted from 0."""
     epoch = (t - 1) // schedule.epoch_steps
     return lr * schedule.decay ** (epoch // schedule.decay_every)
@@ -112,7 +114,7 @@ SCHEDULES: Mapping[str, Callable[[Floats, Floats, Floats, Schedule], Floats]] = 
     "optimal": optimal,
     "cosine": cosine,
     "one_cycle": one_cycle,
-    "step": step,
+    "step": step_decay,
 }
 
 
@@ -127,7 +129,7 @@ def learning_rates(
     if callable(schedule.kind):
         rates = lr * _factors(schedule.kind, steps)
     else:
-        place = t + schedule.extra_steps if schedule.kind in _BY_EPOCHS else t
+        place = t + schedule.place_offset if schedule.kind in _BY_EPOCHS else t
         rates = SCHEDULES[schedule.kind](place, lr, per_model["alpha"], schedule)
     if schedule.warmup_steps:
         rates = rates * np.minimum(1, t / schedule.warmup_steps)

@@ -2,13 +2,25 @@
 
 In the order of reading:
 
+* ``sklearn_private``: scikit-learn's private helpers, all that are used
 * ``versions``: what a pickle says of the version that wrote it
 * ``peers``: what parameters of other estimators are called here
 * ``parameters``: what each parameter must be, and the sentence said when it is not
 * ``checks``: what data must be, likewise
 * ``inputs``: rows and targets in, predictions out: arrays, frames, sparse, tensors
+* ``targets``: what is learnt of y: its classes, or its shape and scale
+* ``examples``: rows with their targets and weights, checked
+* ``settings``: the parameters of an estimator, as the engine takes them
 * ``weights``: weights in scikit-learn's shapes, into the network and out of it
+* ``state``: what training leaves of one model, and goes on from
+* ``predictions``: of networks, for rows of any kind, and those that a model knows
+* ``scoring``: scores of rows that are held out, epoch by epoch
+* ``endings``: how training ended, in words
+* ``record``: how training went, as an estimator tells it
+* ``fits``: the one way to fit, from folds of examples to trained models
+* ``objectives``: the objective of an estimator at other weights than its own
 * ``callbacks``: a fit as scikit-learn's callbacks see it
+* ``watch``: who looks on at a fit: callbacks, the clock and Ctrl-C
 * ``base``: what the two estimators share
 * ``regressor``: MiniBatchRegressor
 * ``classifier``: MiniBatchClassifier

@@ -16,11 +16,11 @@ from math import nan
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
-import numpy.typing as npt
 from sklearn.callback import AutoPropagatedCallback, CallbackSupportMixin, ProgressBar
 from sklearn.callback import with_callbacks as _with_callbacks
 
 from skgd._estimators.weights import flat_weights
+from skgd._machine.arrays import Array
 
 __all__ = [
     "CallbackSupportMixin",
@@ -37,7 +37,6 @@ __all__ = [
     "without_contexts_",
 ]
 
-Array = npt.NDArray[Any]
 Method = TypeVar("Method", bound=Callable[..., Any])
 
 # What scikit-learn keeps on an estimator while it is being fitted.
@@ -207,11 +206,36 @@ _RECORDED = {"epoch": ("epoch", "loss_"), "step": ("batch", "batch_loss_")}
 
 
 class Trajectory(NamedTuple):
-    """The path of the weights in one fit; the first record is the start."""
+    """The path of the weights in one fit; the first record is the start.
 
-    weights: Array  # (records, n_weights)
-    t: Array  # (records,), the steps taken until then
-    loss: Array  # (records,), of the epoch or batch that led there; NaN at the start
+    Parameters
+    ----------
+    weights : ndarray of shape (n_records, n_weights)
+        All weights as one vector, record by record.
+    t : ndarray of shape (n_records,)
+        The steps taken until each record.
+    loss : ndarray of shape (n_records,)
+        Of the epoch or batch that led there; NaN at the start.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_diabetes
+    >>> from skgd import MiniBatchRegressor, WeightTrajectory
+    >>> recorder = WeightTrajectory()
+    >>> model = MiniBatchRegressor(max_iter=2, tol=None, batch_size=None)
+    >>> X, y = load_diabetes(return_X_y=True, scaled=True)
+    >>> _ = model.set_callbacks(recorder).fit(X, y)
+    >>> [trajectory] = recorder.trajectories_
+    >>> trajectory.t.tolist(), trajectory.weights.shape
+    ([0, 1, 2], (3, 11))
+    """
+
+    weights: Array
+    t: Array
+    loss: Array
+
+
+Trajectory.__module__ = "skgd"  # its name in pickles and in what is printed
 
 
 class WeightTrajectory:

@@ -14,11 +14,10 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from sklearn.utils.validation import _check_sample_weight, _check_y
 
-from skgd._estimators.parameters import Rule, _fits_a_float, _is_real, _shown
-
-Array = npt.NDArray[Any]
+from skgd._estimators.parameters import Rule, fits_a_float, is_real, shown
+from skgd._estimators.sklearn_private import check_sample_weight, check_y
+from skgd._machine.arrays import Array
 
 # A batch of so few rows is not what a fit runs out of memory for.
 _FEW_ROWS = 1024
@@ -157,7 +156,7 @@ def _sentence_about(name: str, values: Any, said: str) -> str:
     if "NAType" in said or "NA is ambiguous" in said:
         return f"{name} must have no missing values. Got <NA>; fill or drop them."
     if "at least 1 dimension" in said:
-        got = _shown(values)[:60]
+        got = shown(values)[:60]
         return f"{name} must have an entry for every row of X. Got {got}."
     if said == "Input contains NaN":  # among objects
         return f"{name} must have no missing values. Got NaN; fill or drop them."
@@ -191,7 +190,7 @@ def checked_targets(y: Any, n_rows: int, *, numeric: bool) -> Any:
         )
         raise ValueError(msg)
     with conversion_of("y", y):
-        targets = _check_y(y, multi_output=True, y_numeric=numeric)
+        targets = check_y(y, multi_output=True, y_numeric=numeric)
     if targets.shape[0] != n_rows:
         msg = (
             f"y must have a target for each of the {n_rows} rows of X. Got "
@@ -206,7 +205,7 @@ def check_weights(name: str, weights: Any, n_rows: int) -> Array | None:
     if weights is None:
         return None
     with conversion_of(name):
-        weight: Array = _check_sample_weight(
+        weight: Array = check_sample_weight(
             check_numeric(name, weights),
             np.empty((n_rows, 1)),
             dtype=np.float64,
@@ -256,14 +255,14 @@ def too_large(estimator: Any, n_rows: int, n_features: int, n_outputs: int) -> s
     n_of_batch = min(estimator.batch_size or n_rows, n_rows)
     if n_of_batch > _FEW_ROWS and n_of_batch * sum(units) > n_weights:
         return (
-            f"batch_size={_shown(estimator.batch_size)} must be so small that a batch "
+            f"batch_size={shown(estimator.batch_size)} must be so small that a batch "
             f"fits into memory. Got {n_of_batch} rows of {sum(units)} units; use a "
             "smaller batch_size."
         )
     if hidden:
         return (
             "hidden_layer_sizes must be so small that the weights fit into memory. Got "
-            f"{_shown(estimator.hidden_layer_sizes)}, of {n_weights} weights; lower "
+            f"{shown(estimator.hidden_layer_sizes)}, of {n_weights} weights; lower "
             "hidden_layer_sizes."
         )
     return (
@@ -276,7 +275,7 @@ def stack_too_large(max_bytes: int | None, n_models: int) -> str:
     """Return the sentence about models that need more memory together than there is."""
     return (
         "max_bytes must be so small that the models trained together fit into memory. "
-        f"Got {_shown(max_bytes)}, for {n_models} models; "
+        f"Got {shown(max_bytes)}, for {n_models} models; "
         f"{'pass max_bytes' if max_bytes is None else 'lower max_bytes'}."
     )
 
@@ -392,7 +391,7 @@ def check_class_weight(given: Any, multilabel: bool) -> None:
         raise ValueError(msg)
     for weights in given if isinstance(given, list) else [given]:
         for label, weight in weights.items():
-            if not (_is_real(weight) and 0 <= weight < inf and _fits_a_float(weight)):
+            if not (is_real(weight) and 0 <= weight < inf and fits_a_float(weight)):
                 msg = (
                     "class_weight must give each class a finite number of 0 or more. "
                     f"Got {weight!r} for the class {label!r}."
@@ -423,7 +422,7 @@ def takes_weights(scorer: Any) -> bool:
 def check_score(score: Any) -> float:
     """Return what a scorer has made of held-out rows, a number or NaN."""
     number = score.item() if getattr(score, "ndim", None) == 0 else score
-    if not _is_real(number):
+    if not is_real(number):
         msg = (
             "scoring must give a number for the held-out rows. Got "
             f"{score!r}; hold out more rows, or score them in another way."

@@ -7,38 +7,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import wraps
-from math import nan
 from types import MethodType
 from typing import Any, Self
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from numpy.typing import ArrayLike
 from sklearn.base import ClassifierMixin
-from sklearn.utils import Tags, column_or_1d
-from sklearn.utils.class_weight import compute_class_weight, compute_sample_weight
-from sklearn.utils.multiclass import check_classification_targets, type_of_target
+from sklearn.utils import Tags
 from torch import Tensor
 
-from skgd._estimators.base import _Examples, _MiniBatchBase, of_one_state
-from skgd._estimators.checks import (
-    check_any_counts,
-    check_class_weight,
-    check_classes,
-    check_indicators,
-    check_labels,
-    check_weights,
-    distinct_labels,
-    places_of,
-)
+from skgd._estimators.base import MiniBatchBase, of_one_state
 from skgd._estimators.inputs import labels_like_input, like_input, on_host
+from skgd._estimators.targets import Classes, known_targets, loss_of
+from skgd._machine.arrays import Array
 from skgd._machine.devices import to_numpy
-from skgd._machine.errors import in_the_words
 from skgd._machine.modes import numpy_as_usual
-from skgd._training.target_scale import TargetScale
-
-Array = npt.NDArray[Any]
 
 
 class _OfProbabilities:
@@ -74,7 +58,7 @@ class _OfProbabilities:
         raise AttributeError(msg)
 
 
-class MiniBatchClassifier(ClassifierMixin, _MiniBatchBase):
+class MiniBatchClassifier(ClassifierMixin, MiniBatchBase):
     """Classification by mini-batch gradient descent, by a linear model or a network.
 
     What is minimised, over all weights w of the model f, is
@@ -323,7 +307,6 @@ class MiniBatchClassifier(ClassifierMixin, _MiniBatchBase):
     __module__ = "skgd"  # its name in pickles and in what is printed
 
     _multilabel_: bool
-    _losses = ("log_loss", "hinge", "squared_hinge", "modified_huber", "perceptron")
 
     def __init__(
         self,
@@ -506,7 +489,7 @@ class MiniBatchClassifier(ClassifierMixin, _MiniBatchBase):
             labels.
         """
         z = self._raw_prediction(X)[0]
-        if self._multilabel_:
+        if self._classes().several_a_row:
             return labels_like_input(to_numpy(z.T > 0).astype(np.int64), X)
         places = z[0] > 0 if self._has_one_score(z) else z.argmax(dim=0)
         return labels_like_input(self.classes_[to_numpy(places).astype(np.intp)], X)
@@ -572,14 +555,14 @@ class MiniBatchClassifier(ClassifierMixin, _MiniBatchBase):
         if self._is_one_against_rest():
             log_p = self._probabilities(z).log()
         else:
-            log_inverse_link = self._loss(z.shape[1]).log_inverse_link
+            log_inverse_link = loss_of(self, self._classes()).log_inverse_link
             assert log_inverse_link is not None  # both losses have one
             log_p = log_inverse_link(z)[0]
         return like_input(log_p.T, X)
 
     def _probabilities(self, z: Tensor) -> Tensor:
         """Return the probability of every class or label, (o, n)."""
-        inverse_link = self._loss(z.shape[1]).inverse_link
+        inverse_link = loss_of(self, self._classes()).inverse_link
         assert inverse_link is not None  # both losses with probabilities have one
         p = inverse_link(z)[0]
         if not self._is_one_against_rest():
@@ -589,7 +572,8 @@ class MiniBatchClassifier(ClassifierMixin, _MiniBatchBase):
 
     def _is_one_against_rest(self) -> bool:
         """Return whether the probabilities of the outputs need not add up to 1."""
-        several = len(self.classes_) > 2 and not self._multilabel_
+        classes = self._classes()
+        several = classes.n_outputs > 1 and not classes.several_a_row
         return several and self.loss != "log_loss"
 
     def _class_predictions(self, X: ArrayLike) -> Tensor:
@@ -599,105 +583,15 @@ class MiniBatchClassifier(ClassifierMixin, _MiniBatchBase):
             return torch.cat([-z, z], dim=1)
         return z
 
+    def _classes(self) -> Classes:
+        """Return what was learnt of y."""
+        classes = known_targets(self)
+        assert isinstance(classes, Classes)
+        return classes
+
     def _has_one_score(self, z: Tensor | Array) -> bool:
         """Return whether two classes share the one score of z, (o, n)."""
-        return len(z) == 1 and not self._multilabel_
-
-    def _encode(
-        self, y: Array, classes: ArrayLike | None, dtype: Any
-    ) -> tuple[Array, Array]:
-        multilabel = y.ndim == 2 and type_of_target(y) == "multilabel-indicator"
-        if getattr(self, "_multilabel_", multilabel) != multilabel:
-            kinds = ["one label a row", "several labels a row"]
-            msg = (
-                f"y must hold {kinds[self._multilabel_]}, as in the first call. Got "
-                f"{kinds[multilabel]}."
-            )
-            raise ValueError(msg)
-        if multilabel:
-            check_indicators(y, classes)
-            labels, targets, named = y, y.T, np.arange(y.shape[1])
-        else:
-            labels = y if y.ndim == 1 else column_or_1d(y, warn=True)
-            known: Array | None = getattr(self, "classes_", None)
-            if known is not None and (
-                classes is None or np.array_equal(classes, known)
-            ):
-                places = places_of(labels, known)
-                if places is not None:  # known labels: no need to look closer
-                    return labels, np.ascontiguousarray(places[np.newaxis], dtype)
-            seen = distinct_labels("y", labels)
-            check_classification_targets(labels)
-            named = seen if classes is None else distinct_labels("classes", classes)
-        first = not hasattr(self, "classes_")
-        if first:
-            self._multilabel_ = multilabel
-            self.classes_ = check_classes(named, self)
-        elif (multilabel or classes is not None) and not np.array_equal(
-            self.classes_, named
-        ):
-            msg = (
-                f"classes must be those of the first call, {self.classes_.tolist()}. "
-                f"Got {named.tolist()}."
-            )
-            raise ValueError(msg)
-        if not multilabel:
-            check_labels(seen, self.classes_)
-            targets = np.searchsorted(self.classes_, labels)[np.newaxis]
-        return labels, np.ascontiguousarray(targets, dtype)
-
-    def _n_outputs(self, targets: Tensor | Array) -> int:
-        if self._multilabel_ or len(self.classes_) > 2:
-            return len(self.classes_)
-        return 1
-
-    def _loss_entry(self, n_outputs: int) -> str:
-        if self.loss != "log_loss":
-            return self.loss
-        one_of_many = not self._multilabel_ and len(self.classes_) > 2
-        return "multinomial_log_loss" if one_of_many else "binary_log_loss"
-
-    def _numbers_of_loss(self) -> tuple[float, float]:
-        return nan, nan  # no loss of classes has them
-
-    def _scale_of(
-        self, examples: _Examples, rows: Array | None, before: TargetScale | None
-    ) -> None:
-        return None
-
-    def _class_weights(
-        self, labels: Array, counted: Array, sample_weight: Array | None
-    ) -> Array | None:
-        if self.class_weight is None:
-            return None
-        check_class_weight(self.class_weight, self._multilabel_)
-        with in_the_words(f"class_weight={self.class_weight!r}"):
-            if not self._multilabel_:
-                of_classes = compute_class_weight(
-                    self.class_weight,
-                    classes=self.classes_,
-                    y=counted,
-                    sample_weight=sample_weight,
-                )
-                check_any_counts("class_weight", of_classes)
-                weights = of_classes[np.searchsorted(self.classes_, labels)]
-            elif self.class_weight == "balanced":
-                both, places = np.concatenate([counted, labels]), range(len(counted))
-                weights = compute_sample_weight("balanced", both, indices=places)
-                weights = weights[len(counted) :]
-            else:
-                weights = compute_sample_weight(self.class_weight, labels)
-                of_labels: Any = self.class_weight  # a list, a dict for each
-                for one in of_labels:
-                    of_label = np.array([one.get(label, 1) for label in (0, 1)])
-                    check_any_counts("class_weight", of_label)
-            return check_weights("class_weight", weights, len(labels))
-
-    def _strata(self, targets: Array) -> Array | None:
-        return None if self._multilabel_ else targets[0]
-
-    def _linear_shape(self, w: Array) -> Array:
-        return w
+        return len(z) == 1 and not self._classes().several_a_row
 
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()

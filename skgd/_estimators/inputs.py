@@ -24,14 +24,14 @@ from skgd._estimators.checks import (
     columns_of,
     conversion_of,
 )
+from skgd._machine.arrays import Array
 from skgd._machine.devices import device_named, to_numpy, to_tensor
 from skgd._training.csr import csr
 
-Array = npt.NDArray[Any]
-Rows = Any  # Array | csr_array | csr_matrix | Tensor
+Matrix = Any  # Array | csr_array | csr_matrix | Tensor
 
 
-def checked_rows(estimator: Any, X: Any, dtypes: list[Any]) -> Rows:
+def checked_rows(estimator: Any, X: Any, dtypes: list[Any]) -> Matrix:
     """Return the rows to predict, of one of the dtypes, or raise ValueError."""
     if isinstance(X, Tensor):
         return _checked_tensor(estimator, X, dtypes, first=False)
@@ -47,7 +47,7 @@ def checked_rows(estimator: Any, X: Any, dtypes: list[Any]) -> Rows:
 
 def checked_rows_and_targets(
     estimator: Any, X: Any, y: Any, dtypes: list[Any], *, numeric: bool, first: bool
-) -> tuple[Rows, Array]:
+) -> tuple[Matrix, Array]:
     """Return the rows to train on, and their targets, or raise ValueError.
 
     The first call of an estimator notes the number of features and their names, later
@@ -124,7 +124,7 @@ _FEWEST_COMPARED = 10
 
 
 @np.errstate(all="ignore")  # numbers may be as large as their dtype lets them
-def unlikeness(X: Rows, X_val: Rows) -> str:
+def unlikeness(X: Matrix, X_val: Matrix) -> str:
     """Return what is to be said of held-out rows that lie far from X, if they do.
 
     A Pipeline that scales X and passes X_val on as it is makes such rows. Outliers, a
@@ -161,7 +161,7 @@ def unlikeness(X: Rows, X_val: Rows) -> str:
     )
 
 
-def _compared(rows: Rows, sparse: bool) -> Array:
+def _compared(rows: Matrix, sparse: bool) -> Array:
     """Return some rows, far from each other; or their stored values as one column."""
     n_rows = rows.shape[0]
     places = np.linspace(0, n_rows - 1, min(n_rows, _COMPARED)).astype(np.int64)
@@ -172,7 +172,7 @@ def _compared(rows: Rows, sparse: bool) -> Array:
     return to_numpy(some) if isinstance(some, Tensor) else _dense(some)
 
 
-def take_rows(X: Rows, places: npt.NDArray[np.int64]) -> Rows:
+def take_rows(X: Matrix, places: npt.NDArray[np.int64]) -> Matrix:
     """Return some of the rows, in the same container."""
     if isinstance(X, Tensor):
         return X[torch.from_numpy(places).to(X.device)]
@@ -264,7 +264,7 @@ def _check_dense(name: str, values: Tensor) -> None:
         raise TypeError(msg)
 
 
-def dtype_of(rows: Rows) -> np.dtype[Any]:
+def dtype_of(rows: Matrix) -> np.dtype[Any]:
     """Return the dtype in NumPy's terms."""
     if isinstance(rows, Tensor):
         return np.dtype(str(rows.dtype).removeprefix("torch."))
@@ -272,21 +272,21 @@ def dtype_of(rows: Rows) -> np.dtype[Any]:
     return dtype
 
 
-def device_of(rows: Rows, name: str) -> torch.device:
+def device_of(rows: Matrix, name: str) -> torch.device:
     """Return where to compute: where a tensor lies, else on the device of that name."""
     return rows.device if isinstance(rows, Tensor) else device_named(name)
 
 
-def to_device(rows: Rows, device: torch.device) -> Any:
+def to_device(rows: Matrix, device: torch.device) -> Any:
     """Return the rows as a tensor, or a sparse matrix, where to compute."""
     if issparse(rows):
         return csr(rows, device)
     return rows.to(device) if isinstance(rows, Tensor) else to_tensor(rows, device)
 
 
-def _native(rows: Any) -> Rows:
+def _native(rows: Any) -> Matrix:
     """Return the rows in this machine's byte order."""
-    native: Rows = rows.astype(rows.dtype.newbyteorder("="), copy=False)
+    native: Matrix = rows.astype(rows.dtype.newbyteorder("="), copy=False)
     return native
 
 

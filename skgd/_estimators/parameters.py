@@ -12,10 +12,13 @@ from numbers import Integral, Real
 from typing import Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
+from sklearn.base import RegressorMixin
 from sklearn.metrics import get_scorer_names
 
-Array = npt.NDArray[Any]
+from skgd._equations.activations import ACTIVATIONS
+from skgd._equations.initialisers import INITIALISERS
+from skgd._equations.optimizers import OPTIMIZERS, VARIANTS_OF_SGD
+from skgd._equations.schedules import SCHEDULES
 
 
 class Rule(NamedTuple):
@@ -29,13 +32,13 @@ def _is_int(value: object) -> bool:
     return isinstance(value, Integral) and not isinstance(value, bool | np.bool_)
 
 
-def _is_real(value: object) -> bool:
+def is_real(value: object) -> bool:
     if type(value) is float or type(value) is int:  # the usual ones, at once
         return True
     return isinstance(value, Real) and not isinstance(value, bool | np.bool_)
 
 
-def _fits_a_float(value: Any) -> bool:
+def fits_a_float(value: Any) -> bool:
     """Return whether a finite number is no int that is larger than any float."""
     return int(value) <= sys.float_info.max
 
@@ -45,10 +48,10 @@ def _real(low: float, high: float, brackets: str) -> Rule:
 
     def holds(value: Any) -> bool:
         return (
-            _is_real(value)
+            is_real(value)
             and (low < value or (brackets[0] == "[" and low == value))
             and (value < high or (brackets[1] == "]" and high == value))
-            and _fits_a_float(value)
+            and fits_a_float(value)
         )
 
     return Rule(holds, f"a float in the range {brackets[0]}{low}, {high}{brackets[1]}")
@@ -105,26 +108,12 @@ def _is_seed(value: object) -> bool:
 
 _BOOL = Rule(lambda v: isinstance(v, bool | np.bool_), "a bool")
 
-_LR_SCHEDULE = _one_of(
-    "adaptive", "constant", "cosine", "invscaling", "one_cycle", "optimal", "step"
-)
+_LR_SCHEDULE = _one_of(*sorted(SCHEDULES))
 
 _SCORING = frozenset(["loss", *get_scorer_names()])
 
 RULES: Mapping[str, Rule] = {
-    "activation": _one_of(
-        "elu",
-        "gelu",
-        "identity",
-        "leaky_relu",
-        "logistic",
-        "mish",
-        "relu",
-        "selu",
-        "silu",
-        "softplus",
-        "tanh",
-    ),
+    "activation": _one_of(*sorted(ACTIVATIONS)),
     "alpha": _real(0, inf, "[)"),
     "average": Rule(
         lambda v: _BOOL.holds(v) or _counts(v, 0),
@@ -160,15 +149,7 @@ RULES: Mapping[str, Rule] = {
         _is_layer_sizes,
         "a tuple of ints in the range [1, 2**63), one for each hidden layer",
     ),
-    "init": _one_of(
-        "auto",
-        "glorot_normal",
-        "glorot_uniform",
-        "he_normal",
-        "he_uniform",
-        "lecun_normal",
-        "lecun_uniform",
-    ),
+    "init": _one_of("auto", *sorted(INITIALISERS)),
     "l1_ratio": _real(0, 1, "[]"),
     "last_batch": _one_of("keep", "drop", "fill"),
     "lr": _or_auto(_real(0, inf, "()")),
@@ -184,7 +165,7 @@ RULES: Mapping[str, Rule] = {
     "negative_slope": _real(0, 1, "[]"),
     "nesterov": _BOOL,
     "normalize_y": _BOOL,
-    "optimizer": _one_of("adagrad", "adam", "adamw", "rmsprop", "sgd"),
+    "optimizer": _one_of(*sorted(OPTIMIZERS.keys() - VARIANTS_OF_SGD)),
     "power_t": _real(0, inf, "[)"),
     "quantile": _real(0, 1, "()"),
     "random_state": Rule(
@@ -208,23 +189,45 @@ RULES: Mapping[str, Rule] = {
 }
 
 
+# What the parameter ``loss`` may be.
+LOSSES_OF_NUMBERS = (
+    "squared_error",
+    "huber",
+    "epsilon_insensitive",
+    "squared_epsilon_insensitive",
+    "absolute_error",
+    "quantile",
+    "poisson",
+    "gamma",
+)
+LOSSES_OF_CLASSES = (
+    "log_loss",
+    "hinge",
+    "squared_hinge",
+    "modified_huber",
+    "perceptron",
+)
+
+
 @cache
 def _rules_in_order(losses: tuple[str, ...]) -> list[tuple[str, Rule]]:
     """Return what the parameters must be, by their names in order."""
     return sorted({**RULES, "loss": _one_of(*losses)}.items())
 
 
-def check_parameters(estimator: Any, losses: tuple[str, ...]) -> None:
+def check_parameters(estimator: Any) -> None:
     """Raise ValueError for the first parameter that is not what it must be.
 
     Parameters that a subclass has added are its own business.
     """
+    of_numbers = isinstance(estimator, RegressorMixin)
+    losses = LOSSES_OF_NUMBERS if of_numbers else LOSSES_OF_CLASSES
     given = vars(estimator)  # get_params would read the signature at every predict
     for name, rule in _rules_in_order(losses):
         if name in given and not rule.holds(given[name]):
             msg = (
                 f"The {name!r} parameter of {type(estimator).__name__} must be "
-                f"{rule.words}. Got {_shown(given[name])} instead."
+                f"{rule.words}. Got {shown(given[name])} instead."
             )
             raise ValueError(msg)
     if given.get("lr_schedule") == "optimal" and given["alpha"] == 0:
@@ -235,7 +238,7 @@ def check_parameters(estimator: Any, losses: tuple[str, ...]) -> None:
         raise ValueError(msg)
 
 
-def _shown(value: object) -> str:
+def shown(value: object) -> str:
     """Return how Python writes a value."""
     try:
         return repr(value)

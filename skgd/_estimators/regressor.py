@@ -6,29 +6,20 @@ What it shares with the classifier is in ``base``.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Self
-from warnings import warn
+from typing import Self
 
 import numpy as np
-import numpy.typing as npt
 from numpy.typing import ArrayLike
 from sklearn.base import RegressorMixin
-from torch import Tensor
 
-from skgd._equations.losses import loss_named
-from skgd._estimators.base import OF_THE_CALLER, _Examples, _MiniBatchBase, of_one_state
-from skgd._estimators.checks import (
-    check_domain,
-    check_targets,
-)
+from skgd._estimators.base import MiniBatchBase, of_one_state
 from skgd._estimators.inputs import like_input
+from skgd._estimators.targets import Numbers, known_targets, loss_of
+from skgd._machine.arrays import Array
 from skgd._machine.modes import numpy_as_usual
-from skgd._training.target_scale import TargetScale, scale_of, weight_of_penalty
-
-Array = npt.NDArray[Any]
 
 
-class MiniBatchRegressor(RegressorMixin, _MiniBatchBase):
+class MiniBatchRegressor(RegressorMixin, MiniBatchBase):
     """Regression by mini-batch gradient descent, by a linear model or a network.
 
     What is minimised, over all weights w of the model f, is
@@ -293,17 +284,6 @@ class MiniBatchRegressor(RegressorMixin, _MiniBatchBase):
 
     __module__ = "skgd"  # its name in pickles and in what is printed
 
-    _losses = (
-        "squared_error",
-        "huber",
-        "epsilon_insensitive",
-        "squared_epsilon_insensitive",
-        "absolute_error",
-        "quantile",
-        "poisson",
-        "gamma",
-    )
-
     def __init__(
         self,
         *,
@@ -449,10 +429,12 @@ class MiniBatchRegressor(RegressorMixin, _MiniBatchBase):
         y : ndarray of shape (n_samples,) or (n_samples, n_targets)
             Predicted targets, of the shape that ``fit`` was given.
         """
-        inverse_link = self._loss(1).inverse_link
+        z, targets = self._raw_prediction(X), known_targets(self)
+        assert isinstance(targets, Numbers)
+        inverse_link = loss_of(self, targets).inverse_link
         assert inverse_link is not None  # every loss of numbers has one
-        y = like_input(inverse_link(self._raw_prediction(X))[0], X)
-        return y[0] if self._y_ndim_ == 1 else y.T
+        y = like_input(inverse_link(z)[0], X)
+        return y[0] if targets.one_column else y.T
 
     def score(
         self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None
@@ -475,76 +457,3 @@ class MiniBatchRegressor(RegressorMixin, _MiniBatchBase):
             mean, and below 0 for worse ones. Of several targets, the mean.
         """
         return self._score_by(super().score, X, y, sample_weight)
-
-    def _encode(
-        self, y: Array, classes: ArrayLike | None, dtype: Any
-    ) -> tuple[Array, Array]:
-        check_domain(self.loss, check_targets(y, dtype))
-        self._y_ndim_ = getattr(self, "_y_ndim_", y.ndim)
-        targets = y.reshape(len(y), -1).T
-        return y, np.ascontiguousarray(targets, dtype=np.float64)
-
-    def _n_outputs(self, targets: Tensor | Array) -> int:
-        return targets.shape[-2]
-
-    def _loss_entry(self, n_outputs: int) -> str:
-        return self.loss
-
-    def _numbers_of_loss(self) -> tuple[float, float]:
-        return self.delta, self.quantile
-
-    def _scale_of(
-        self, examples: _Examples, rows: Array | None, before: TargetScale | None
-    ) -> TargetScale | None:
-        log_link = loss_named(self.loss).log_link
-        if before is None:
-            if not self.normalize_y or self.__sklearn_is_fitted__():
-                return None
-        elif len(before.scale) != len(examples.targets):
-            return None  # training will not go on with other layers
-        elif before.log_link != log_link:  # another loss than before
-            before = None
-        targets, weight = examples.targets, examples.weight
-        if rows is not None:
-            targets = targets[:, rows]
-            weight = None if weight is None else weight[rows]
-        return scale_of(
-            targets,
-            weight,
-            log_link=log_link,
-            fit_intercept=self.fit_intercept,
-            before=before,
-        )
-
-    def _warn_of_penalty(self) -> None:
-        scale, linear = self._target_scale(), hasattr(self, "coef_")
-        if scale is None or not linear or self.optimizer == "adamw":
-            return
-        times = weight_of_penalty(self.loss, scale, self.delta)
-        if times >= 10 and times * self.alpha * (1 - self.l1_ratio) >= 0.1:
-            msg = (
-                f"alpha={self.alpha!r} leaves little of the weights: with loss="
-                f"{self.loss!r} it counts {times:.3g} times as much as for targets of "
-                "standard deviation 1, for the loss grows with y and the penalty with "
-                f"its square. Divide alpha by {times:.3g}."
-            )
-            warn(msg, UserWarning, OF_THE_CALLER)
-
-    def _advice_on_targets(self) -> str:
-        if self._target_scale() is not None:
-            return ""
-        return (
-            " The targets are trained on as they are; a new fit with normalize_y=True "
-            "scales them."
-        )
-
-    def _class_weights(
-        self, labels: Array, counted: Array, sample_weight: Array | None
-    ) -> None:
-        return None
-
-    def _strata(self, targets: Array) -> None:
-        return None
-
-    def _linear_shape(self, w: Array) -> Array:
-        return w[0] if self._y_ndim_ == 1 else w

@@ -8,15 +8,70 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from torch import Tensor
 
 from skgd._equations.network import Network, arrays
 from skgd._estimators.checks import check_initial, check_layers
+from skgd._estimators.targets import Targets
+from skgd._machine.arrays import Array
 from skgd._machine.devices import CPU, numbers_like, to_numpy, to_tensor
-from skgd._training.target_scale import TargetScale, link_of
+from skgd._training.target_scale import (
+    LastLayer,
+    TargetScale,
+    layer_of_y,
+    layer_on_scale,
+    link_of,
+)
 
-Array = npt.NDArray[Any]
+Layers = list[tuple[Array, Array]]  # w (o, i) and bias (o,) of each
+
+
+def layers_in_units_of_y(estimator: Any) -> Layers:
+    """Return the fitted weights (o, i) and biases (o,) of every layer."""
+    if hasattr(estimator, "coef_"):
+        return [(np.atleast_2d(estimator.coef_), np.atleast_1d(estimator.intercept_))]
+    pairs = zip(estimator.coefs_, estimator.intercepts_, strict=True)
+    return [(coef.T, intercept) for coef, intercept in pairs]
+
+
+def trained_layers(
+    estimator: Any, last: LastLayer | None, scale: TargetScale | None
+) -> Layers:
+    """Return the fitted weights and biases of every layer as they were trained.
+
+    ``last`` is what training left of the last one on its scale. If the caller has set
+    other weights since, it is they.
+    """
+    layers = layers_in_units_of_y(estimator)
+    if scale is None or last is None:
+        return layers
+    if not all(map(np.array_equal, layer_of_y(last, scale), layers[-1])):
+        last = layer_on_scale(layers[-1], scale)
+    return [*layers[:-1], last]
+
+
+def coefficients(layers: Layers, targets: Targets) -> dict[str, Any]:
+    """Return layers as they were trained in scikit-learn's shapes and units of y."""
+    if targets.scale is not None:
+        layers = [*layers[:-1], layer_of_y(layers[-1], targets.scale)]
+    if len(layers) == 1:
+        [(w, bias)] = layers
+        return {"coef_": targets.coef(w), "intercept_": bias}
+    weights, biases = zip(*layers, strict=True)
+    return {"coefs_": [w.T for w in weights], "intercepts_": list(biases)}
+
+
+def layers_of(network: Network, slot: int) -> Layers:
+    """Return the weights (o, i) and biases (o,) of the model in a slot.
+
+    On the CPU, they are those in training; biases that it does without are 0.
+    """
+    layers = []
+    for w, bias in network.layers:
+        weights = to_numpy(w[slot])
+        zeros = np.zeros(len(weights), weights.dtype)
+        layers.append((weights, zeros if bias is None else to_numpy(bias[slot])))
+    return layers
 
 
 def flat_weights(estimator: Any) -> Array:
@@ -32,21 +87,23 @@ def flat_weights(estimator: Any) -> Array:
     return np.concatenate([np.ravel(part) for part in parts])
 
 
-def write_(network: Network, values: Sequence[Array], place: int) -> None:
-    """Write the arrays of a model into its place in a network."""
+def write_arrays_(network: Network, values: Sequence[Array], slot: int) -> None:
+    """Write the arrays of a model into its slot of a network."""
     for array, value in zip(arrays(network), values, strict=True):
-        array[place] = to_tensor(value, CPU)
+        array[slot] = to_tensor(value, CPU)
 
 
-def fill_(network: Network, layers: Sequence[tuple[Array, Array]], place: int) -> None:
-    """Write fitted weights and biases of a model into its place in a network."""
+def write_layers_(
+    network: Network, layers: Sequence[tuple[Array, Array]], slot: int
+) -> None:
+    """Write fitted weights and biases of a model into its slot of a network."""
     for layer, fitted in zip(network.layers, layers, strict=True):
         for array, values in zip(layer, fitted, strict=True):
             if array is not None:
-                array[place] = to_tensor(values, CPU)
+                array[slot] = to_tensor(values, CPU)
 
 
-def spread_(network: Network, weights: Tensor) -> None:
+def write_flat_(network: Network, weights: Tensor) -> None:
     """Write rows of weights, (m, all of a model), each in the order of flat_weights."""
     linear = len(network.layers) == 1
     # scikit-learn's coefs_ are (in, out), its coef_ is (out, in)
@@ -69,8 +126,8 @@ def to_scale_(network: Network, scale: TargetScale) -> None:
         bias.sub_(offset).div_(factor)
 
 
-def begin_(
-    network: Network, starts: Mapping[str, Any], scale: TargetScale | None = None
+def write_initial_(
+    network: Network, initial: Mapping[str, Any], scale: TargetScale | None = None
 ) -> None:
     """Write the starting weights that ``fit`` was given into the network.
 
@@ -79,8 +136,8 @@ def begin_(
     n_layers = len(network.layers)
     linear = n_layers == 1
     dtype = to_numpy(network.flat[:0]).dtype
-    for name, start in starts.items():
-        if start is None:
+    for name, given in initial.items():
+        if given is None:
             continue
         if linear is name.endswith("s_init"):
             kinds = ["a linear model", "a network"]
@@ -90,7 +147,7 @@ def begin_(
                 f"other kind; use {right + ('_init' if linear else 's_init')}."
             )
             raise ValueError(msg)
-        values = [start] if linear else check_layers(name, start, n_layers)
+        values = [given] if linear else check_layers(name, given, n_layers)
         for n, ((w, bias), value) in enumerate(
             zip(network.layers, values, strict=True)
         ):
@@ -100,10 +157,10 @@ def begin_(
             if array is None:
                 msg = f"{name} was given, but fit_intercept=False leaves it out."
                 raise ValueError(msg)
-            initial = check_initial(name, value, tuple(array[0].shape), dtype)
+            checked = check_initial(name, value, tuple(array[0].shape), dtype)
             if scale is not None and n == n_layers - 1:
-                initial = _on_scale(name, initial, linear, scale)
-            array[0] = to_tensor(initial, CPU)
+                checked = _on_scale(name, checked, linear, scale)
+            array[0] = to_tensor(checked, CPU)
 
 
 def _on_scale(name: str, initial: Array, linear: bool, scale: TargetScale) -> Array:

@@ -2,6 +2,7 @@
 
 Nothing here knows of models. In the order of reading:
 
+* ``arrays``: kinds of NumPy arrays, by name
 * ``modes``: the modes of NumPy and torch while we compute, and while others do
 * ``errors``: whose fault an error is, and what it is about
 * ``devices``: device and dtype, NumPy and torch

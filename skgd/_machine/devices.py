@@ -12,7 +12,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-Array = npt.NDArray[np.floating]
+from skgd._machine.arrays import Array
 
 CPU = torch.device("cpu")
 

@@ -2,11 +2,8 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from typing import TypeVar
 
-import numpy.typing as npt
-
-Array = npt.NDArray[Any]
 Problem = TypeVar("Problem", bound=Exception)
 
 

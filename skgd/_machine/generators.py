@@ -7,9 +7,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import numpy as np
-import numpy.typing as npt
-
-Array = npt.NDArray[np.floating]
 
 
 def seed_of(random_state: int | np.random.RandomState | None) -> int | None:

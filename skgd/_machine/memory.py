@@ -1,13 +1,10 @@
 """Memory that is not there, said in the words of who asked for it."""
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-
-import numpy as np
-import numpy.typing as npt
-
-Array = npt.NDArray[np.floating]
+from itertools import pairwise
+from typing import Any
 
 # What is said of memory that is not there: by torch on the CPU, on CUDA and on MPS; of
 # more numbers than can be counted; and of more bytes than that.
@@ -26,3 +23,12 @@ def memory_for(sentence: Callable[[], str]) -> Iterator[None]:
         if not (isinstance(error, MemoryError) or _OUT_OF_MEMORY.search(str(error))):
             raise
         raise MemoryError(sentence()) from error
+
+
+def pieces(items: Sequence[Any], at_most: int) -> list[Sequence[Any]]:
+    """Return the items in as few pieces as it takes, of about one length."""
+    if not items:
+        return []
+    n_pieces = -(-len(items) // at_most)
+    cuts = [len(items) * piece // n_pieces for piece in range(n_pieces + 1)]
+    return [items[start:stop] for start, stop in pairwise(cuts)]

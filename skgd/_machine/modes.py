@@ -4,10 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import numpy as np
-import numpy.typing as npt
 import torch
-
-Array = npt.NDArray[np.floating]
 
 # What NumPy does about floating-point errors unless told otherwise, as a decorator of
 # all that a user calls: where a caller has it raise, even beta ** t would.

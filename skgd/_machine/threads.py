@@ -6,12 +6,8 @@ from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from threadpoolctl import LibController, ThreadpoolController
-
-Array = npt.NDArray[np.floating]
 
 # After a product on several threads, one in a forked child would wait for ever for the
 # threads that the fork did not copy.

@@ -1,28 +1,28 @@
 """Which candidates are trained together, and why the others are not.
 
-A group holds the candidates that differ only in numbers of one model (``PER_MODEL`` of
-``base``) and in ``random_state``. All else changes the shape of a stack of models, or
-what is done to it.
+A group holds the candidates that differ only in numbers of one model, those of
+``hyperparameters.PER_MODEL``, and in ``random_state``. All else changes the shape of a
+stack of models, or what is done to it.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from numbers import Integral, Real
 from typing import Any, NamedTuple
 
 import numpy as np
 from sklearn.base import clone
 
-from skgd._estimators.base import PER_MODEL
 from skgd._estimators.callbacks import has_callbacks
 from skgd._estimators.classifier import MiniBatchClassifier
 from skgd._estimators.parameters import check_parameters
 from skgd._estimators.regressor import MiniBatchRegressor
+from skgd._estimators.state import copy_of
 from skgd._search.pipelines import last_step
-
-Parameters = Mapping[str, Any]
+from skgd._search.request import Parameters
+from skgd._training.hyperparameters import PER_MODEL
 
 _NUMBERS = (*PER_MODEL, "random_state")
 
@@ -31,15 +31,39 @@ _FEW_GROUPS = 4
 
 
 class Group(NamedTuple):
-    """Candidates that were trained together, or one fit at a time."""
+    """Candidates of a search that were trained together, or one fit at a time.
 
-    candidates: list[int]  # their places in cv_results_
-    params: dict[str, Any]  # what they have in common of the parameters searched
+    Parameters
+    ----------
+    candidates : list of int
+        Their places in ``cv_results_``.
+    params : dict
+        What they have in common of the parameters searched, as the first sets them.
+    together : bool
+        Whether they were trained together.
+    reason : str
+        Why they were not; empty if they were.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from skgd import MiniBatchClassifier, VectorizedGridSearchCV
+    >>> model = MiniBatchClassifier(max_iter=2, tol=None)
+    >>> search = VectorizedGridSearchCV(model, {"lr": [0.01, 0.1]}, cv=2)
+    >>> search.fit(*load_iris(return_X_y=True)).groups_
+    [Group(candidates=[0, 1], params={}, together=True, reason='')]
+    """
+
+    candidates: list[int]
+    params: dict[str, Any]
     together: bool
-    reason: str  # why one fit at a time, "" otherwise
+    reason: str
 
 
-class Plan(NamedTuple):
+Group.__module__ = "skgd"  # its name in pickles and in what is printed
+
+
+class GroupPlan(NamedTuple):
     """A group before it is trained."""
 
     group: Group
@@ -55,7 +79,7 @@ def plans_of(
     y: Any,
     fit_params: Parameters,
     has_begun: Callable[[Parameters], bool],
-) -> list[Plan]:
+) -> list[GroupPlan]:
     """Return the groups of candidates, those that have begun apart from others."""
     path, _ = last_step(base)
     default = base.get_params()
@@ -66,7 +90,7 @@ def plans_of(
     for number, params in enumerate(candidates):
         values = [key_of(params.get(name, default.get(name))) for name in names]
         alike[*values, has_begun(params)].append(number)
-    plans: list[Plan] = []
+    plans: list[GroupPlan] = []
     for numbers in alike.values():
         params = candidates[numbers[0]]
         common = {name: value for name, value in params.items() if name not in own}
@@ -86,11 +110,11 @@ def plans_of(
             if some:
                 group = Group(some, common, not why, why)
                 of_each = [_numbers(candidates[n], path) for n in some]
-                plans.append(Plan(group, path, setting, estimator, of_each))
+                plans.append(GroupPlan(group, path, setting, estimator, of_each))
     return plans
 
 
-def note_on_groups(plans: Sequence[Plan]) -> str:
+def note_on_groups(plans: Sequence[GroupPlan]) -> str:
     """Return what is to be said of groups that are nearly as many as candidates."""
     together = [plan.group for plan in plans if plan.group.together]
     n_candidates = sum(len(group.candidates) for group in together)
@@ -111,8 +135,8 @@ def note_on_groups(plans: Sequence[Plan]) -> str:
 def candidate_of(estimator: Any, numbers: Parameters) -> Any:
     """Return the last step of an estimator with numbers of a candidate's own."""
     _, last = last_step(estimator)
-    candidate = last._trainee()
-    candidate.__dict__.update(numbers)
+    candidate = copy_of(last)
+    vars(candidate).update(numbers)
     return candidate
 
 
@@ -158,7 +182,7 @@ def _refuses(estimator: Any, path: str, params: Parameters) -> bool:
     """Return whether a parameter of a candidate is not what it must be."""
     candidate = candidate_of(estimator, _numbers(params, path))
     try:
-        check_parameters(candidate, candidate._losses)
+        check_parameters(candidate)
     except ValueError:
         return True
     return False

@@ -14,9 +14,8 @@ from warnings import warn
 
 import numpy as np
 from numpy.typing import ArrayLike
-from sklearn.base import _fit_context, clone, is_classifier
+from sklearn.base import clone, is_classifier
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.metrics._scorer import _MultimetricScorer
 from sklearn.model_selection import (
     GridSearchCV,
     ParameterGrid,
@@ -24,13 +23,7 @@ from sklearn.model_selection import (
     RandomizedSearchCV,
     check_cv,
 )
-from sklearn.model_selection._search import BaseSearchCV
-from sklearn.model_selection._search_successive_halving import (
-    HalvingGridSearchCV,
-    HalvingRandomSearchCV,
-)
 from sklearn.utils import indexable
-from sklearn.utils.validation import _check_method_params, _num_samples
 
 from skgd._estimators.callbacks import (
     has_callbacks,
@@ -43,11 +36,21 @@ from skgd._estimators.classifier import MiniBatchClassifier
 from skgd._estimators.inputs import for_scikit_learn, in_its_shape
 from skgd._estimators.parameters import check_max_bytes
 from skgd._estimators.regressor import MiniBatchRegressor
+from skgd._estimators.sklearn_private import (
+    BaseSearchCV,
+    HalvingGridSearchCV,
+    HalvingRandomSearchCV,
+    MultimetricScorer,
+    check_method_params,
+    fit_context,
+    num_samples,
+)
 from skgd._estimators.versions import of_this_version, with_version
 from skgd._machine.modes import numpy_as_usual
-from skgd._search.evaluation import Evaluation, Task
+from skgd._search.evaluation import Evaluation
 from skgd._search.grouping import Group
 from skgd._search.pipelines import last_step
+from skgd._search.request import Request
 
 
 class _VectorizedSearch(BaseSearchCV):
@@ -62,7 +65,7 @@ class _VectorizedSearch(BaseSearchCV):
     loss_curves_: list[list[Any]]
 
     @numpy_as_usual
-    @_fit_context(prefer_skip_nested_validation=False)
+    @fit_context(prefer_skip_nested_validation=False)
     def fit(self, X: ArrayLike, y: ArrayLike | None = None, **params: Any) -> Self:
         """Train all candidates on all splits, and the best one on all of the data.
 
@@ -93,7 +96,7 @@ class _VectorizedSearch(BaseSearchCV):
         y = for_scikit_learn("y", in_its_shape("y", y))
         _check_given(self.estimator, X, y)
         X, y = indexable(in_its_shape("X", X), y)
-        params = _check_method_params(X, params=_without_tensors(params))
+        params = check_method_params(X, params=_without_tensors(params))
         routed = self._get_routed_params_for_fit(params)
         split_params = routed.splitter.split
         weight = params.get("sample_weight")
@@ -118,7 +121,7 @@ class _VectorizedSearch(BaseSearchCV):
         without_callbacks_(base, propagated)
         _, last = last_step(base)
         looked_at = has_callbacks(self) or propagated or has_callbacks(last)
-        task = Task(
+        request = Request(
             X,
             y,
             scorers,
@@ -131,7 +134,7 @@ class _VectorizedSearch(BaseSearchCV):
             caller=self if looked_at else None,
         )
         evaluation = Evaluation(
-            self, base, task, split_params, getattr(self, "resource", None)
+            self, base, request, split_params, getattr(self, "resource", None)
         )
         tells = "callback_ctx" in signature(self._run_search).parameters
         self._run_search(evaluation, **({"callback_ctx": context} if tells else {}))
@@ -152,7 +155,7 @@ class _VectorizedSearch(BaseSearchCV):
                 means = results[f"mean_test_{refit_metric}"]
                 self.best_score_ = means[self.best_index_]
             self.best_params_ = results["params"][self.best_index_]
-        several = isinstance(scorers, _MultimetricScorer)
+        several = isinstance(scorers, MultimetricScorer)
         self.scorer_ = scorers._scorers if several else scorers
         self.cv_results_ = results
         n, curves = self.n_splits_, [fit["loss_curve"] for fit in evaluation.fits]
@@ -224,8 +227,8 @@ def _check_given(estimator: Any, X: Any, y: Any) -> None:
     if y is None or not isinstance(last, MiniBatchClassifier | MiniBatchRegressor):
         return
     numbers = getattr(getattr(y, "dtype", None), "kind", "O") in "biuf"
-    if not numbers and _num_samples(y) == _num_samples(X) > 0:
-        checked_targets(y, _num_samples(X), numeric=False)
+    if not numbers and num_samples(y) == num_samples(X) > 0:
+        checked_targets(y, num_samples(X), numeric=False)
 
 
 def _without_tensors(params: Mapping[str, Any]) -> dict[str, Any]:

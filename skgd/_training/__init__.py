@@ -7,11 +7,17 @@ In the order of reading:
 * ``models``: the models in training
 * ``stopping``: when a model has settled, diverged, or was ended
 * ``csr``: the rows of a sparse matrix
-* ``first_layer``: a first layer whose steps cost the entries of wide sparse rows
 * ``batches``: which rows each step sees; folds
 * ``sources``: rows become batches
+* ``scalars``: the rates and strengths that an optimizer reads at each step
+* ``first_layer``: the layer that rows enter, be they arrays or wide and sparse
 * ``constants``: the loss of the best constant prediction, which any model must beat
 * ``steps``: what happens to a batch: forward, loss, backward, update
+* ``objective``: what the models' losses come to over all rows, and in the units of y
+* ``untrained``: what could be had without training, which losses are held against
+* ``blocks``: who takes the next steps of an epoch; one step after the other
 * ``composed``: many steps of linear least squares at once
-* ``loop``: epochs, mini-batches, validation: the only loop over time
+* ``stack``: the models still in training
+* ``epochs``: an epoch of a stack, and held-out rows after it
+* ``loop``: epoch by epoch until all have stopped: the only loop over time
 """

@@ -16,36 +16,35 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from skgd._machine.arrays import Floats, Indices
 from skgd._training.csr import Csr
-
-Rows = npt.NDArray[np.int64]
-Floats = npt.NDArray[np.float64]
 
 
 class Data(NamedTuple):
     """The training set, or a held-out one."""
 
-    x: Tensor | Csr  # (n, i), a row a sample
-    y: Tensor  # (o, n), or (f, o, n), those of each fold; or (1, n) where it holds
-    # class numbers and o is above one
-    weight: Tensor | None  # (1, n), sample weights; or (f, n), those of each fold
-    rows: Rows | None = None  # those that count, where others share the arrays; or
-    # (f, n), those of each fold, the shorter ones padded
-    counts: Sequence[int] | None = None  # (f,), how many they are without the padding
-    scales: Floats | None = (
-        None  # (f, o), of the targets, if they have any: target_scale
-    )
+    # (n, i), a row a sample.
+    x: Tensor | Csr
+    # (o, n), or (f, o, n), those of each fold; or (1, n) where it holds class numbers
+    # and o is above one.
+    y: Tensor
+    # (1, n), sample weights; or (f, n), those of each fold.
+    weight: Tensor | None
+    # Those that count, where others share the arrays: (n,), or (f, n), those of each
+    # fold, the shorter ones padded.
+    rows: Indices | None = None
+    # (f,), how many they are without the padding.
+    counts: Sequence[int] | None = None
+    # (f, o), of the targets, if they have any: see target_scale.
+    scales: Floats | None = None
 
     @property
     def n_samples(self) -> int:
         """The number of rows that count, in the largest fold."""
         return self.x.shape[0] if self.rows is None else self.rows.shape[-1]
-
-    # (b,) or (f * b,), or a copy of all its numbers
 
 
 def batch_sizes(n_samples: int, batch_size: int | None, last_batch: str) -> list[int]:
@@ -61,12 +60,12 @@ def batch_sizes(n_samples: int, batch_size: int | None, last_batch: str) -> list
     return [size] * full + (last if remainder else [])
 
 
-def all_rows(data: Data) -> Rows:
+def all_rows(data: Data) -> Indices:
     """Return the rows that count."""
     return np.arange(data.x.shape[0]) if data.rows is None else data.rows
 
 
-def padded(rows_of_folds: Sequence[Rows], length: int) -> Rows:
+def padded(rows_of_folds: Sequence[Indices], length: int) -> Indices:
     """Return the rows of several folds as (f, length), the last of each repeated."""
     return np.stack(
         [np.pad(rows, (0, length - len(rows)), mode="edge") for rows in rows_of_folds]
@@ -128,7 +127,7 @@ def counts_in_batches(data: Data, sizes: Sequence[int]) -> list[tuple[int, ...] 
 
 def rows_of_epoch(
     generator: np.random.Generator, n_samples: int, n_rows: int, *, shuffle: bool
-) -> Rows:
+) -> Indices:
     """Return the rows of one pass over the data, in the order they are seen.
 
     They are as many as the batches hold: the last ones are left out where that is less

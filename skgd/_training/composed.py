@@ -33,19 +33,19 @@ Composition in pairs: Blelloch (1990), "Prefix sums and their applications".
 
 from collections.abc import Callable
 from functools import partial
-from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from skgd._equations.contraction import Call, contraction
-from skgd._equations.optimizers import Numbers
+from skgd._equations.optimizers import ScalarsOfSteps, elastic_net
 from skgd._machine.devices import numbers_like
 from skgd._training.batches import Data
-from skgd._training.hyperparameters import Shared
+from skgd._training.blocks import Block, Steps, Watch
 from skgd._training.models import Models
-from skgd._training.steps import Update
+from skgd._training.sources import source_of
+from skgd._training.steps import Job
 
 # Numbers in all arrays of a block of steps, which a fit may have for them.
 _NUMBERS_OF_A_BLOCK = 2**20
@@ -58,50 +58,59 @@ _ALIGNMENT = 4
 _STEP_US, _BLOCK_US, _MULTIPLY_ADDS_A_US, _ROWS_OF_COMPOSING = 12.5, 500.0, 25_000, 75
 
 
-class Composed(NamedTuple):
-    """Steps that are composed, the first ones of an epoch."""
-
-    n_blocks: int
-    length: int  # of a block, in steps
-    take: Callable[[Tensor, Tensor, int], None]  # the steps of a block after t, given
-    # their rows, (n,), and where to write their losses, (steps, 1, r)
+# Takes the steps of a block, given their rows and scalars, and where to write losses.
+_Take = Callable[[Tensor, ScalarsOfSteps, Tensor], None]
 
 
-def bind_composed(
-    data: Data, models: Models, shared: Shared, update: Update, sizes: list[int]
-) -> Composed | None:
-    """Return the steps of an epoch, of batches of these sizes, if composing them pays.
+def composed(steps: Steps) -> list[Block]:
+    """Return blocks of the first steps that are alike, if composing them pays.
 
     One model is trained, by plain descent without L1, on a CPU, whose times are known.
     """
-    w, bias = models.parameters.layers[0]
-    is_affine = (
+    if not _is_affine(steps):
+        return []
+    w, bias = steps.job.models.parameters.layers[0]
+    size = steps.sizes[0]
+    n_steps = steps.sizes.count(size)
+    used = w.shape[2] + (bias is not None) + w.shape[1]
+    n_parameters = -(-used // _ALIGNMENT) * _ALIGNMENT
+    n_blocks = _n_blocks(n_steps, size, n_parameters)
+    length = n_steps // n_blocks  # what is left over is taken step by step
+    if not _pays(length, size, n_parameters, w.element_size()):
+        return []
+    take = _bind_block(steps.job.data, steps.job.models, length, size, n_parameters)
+    run = partial(_run, steps.job, take, steps.watch)
+    return [Block(length, length * size, run)] * n_blocks
+
+
+def _is_affine(steps: Steps) -> bool:
+    """Return whether steps are affine maps of the parameters, and there are several."""
+    data, models, shared, scalars, *_ = steps.job
+    source = source_of(data.x)
+    return (
         shared.loss == "squared_error"
         and len(models.parameters.layers) == 1
-        and len(w) == 1
+        and len(models.parameters.layers[0].w) == 1
         and shared.optimizer == "sgd"
         and not models.optimizer_state  # no momentum
         and shared.max_grad_norm is None
-        and "threshold" not in update.numbers(models.t, 1)
-        and not update.averaging
-        and isinstance(data.x, Tensor)
-        and data.x.is_cpu
+        and not elastic_net(scalars.rule.per_model)[1].any()  # no L1
+        and models.average is None
+        and source.whole is not None
+        and source.device.type == "cpu"
+        and not (steps.watch and steps.watch.wants_steps)
+        and steps.sizes.count(steps.sizes[0]) > 1
     )
-    n_steps = sizes.count(sizes[0])
-    if not is_affine or n_steps < 2:
-        return None
-    used = w.shape[2] + (bias is not None) + w.shape[1]
-    n_parameters = -(-used // _ALIGNMENT) * _ALIGNMENT
-    n_blocks = _n_blocks(n_steps, sizes[0], n_parameters)
-    length = n_steps // n_blocks  # what is left over is taken step by step
-    if not _pays(length, sizes[0], n_parameters, w.element_size()):
-        return None
-    block = _bind_block(data, models, length, sizes[0], n_parameters)
 
-    def take(rows: Tensor, losses: Tensor, t: int) -> None:
-        block(rows, update.numbers(t, length), losses[:, 0])  # (steps, r)
 
-    return Composed(n_blocks, length, take)
+def _run(
+    job: Job, take: _Take, watch: Watch | None, rows: Tensor, losses: Tensor
+) -> str:
+    """Take the steps of a block as one, write their losses, and say who ended it."""
+    models, n_steps = job.models, len(losses)
+    take(rows, job.scalars.of_steps(models.t, n_steps), losses[:, 0])  # (steps, r)
+    models.t += n_steps
+    return "" if watch is None else watch.after_step(models, losses[-1])
 
 
 def _n_blocks(n_steps: int, n_rows: int, n_parameters: int) -> int:
@@ -120,16 +129,12 @@ def _pays(n_steps: int, n_rows: int, n_parameters: int, element_size: int) -> bo
     return _BLOCK_US + n_steps * of_a_step < n_steps * _STEP_US
 
 
-# Given the rows of a block's steps, their numbers, and where to write their losses.
-_Block = Callable[[Tensor, Numbers, Tensor], None]
-
-
 def _bind_block(
     data: Data, models: Models, n_steps: int, n_rows: int, n_parameters: int
-) -> _Block:
+) -> _Take:
     """Return the function that takes so many steps on batches of ``n_rows``."""
-    all_x, all_y, weight = data.x, data.y, data.weight
-    assert isinstance(all_x, Tensor)
+    all_x, all_y, weight = source_of(data.x).whole, data.y, data.weight
+    assert all_x is not None
     [weights], biases = models.parameters.layers[0]
     n_outputs, n_features = weights.shape
     learned = n_features + (biases is not None)
@@ -160,10 +165,10 @@ def _bind_block(
             torch.index_select(weight[0], 0, rows, out=weight_of_rows.view(-1))
             torch.mul(z, weight_of_rows, out=weighted)
 
-    def take(rows: Tensor, numbers: Numbers, losses: Tensor) -> None:
+    def take(rows: Tensor, scalars: ScalarsOfSteps, losses: Tensor) -> None:
         gather(rows)
         sums()
-        pace, shrink = _over_parameters(numbers, learned, n_features, n_parameters)
+        pace, shrink = _over_parameters(scalars, learned, n_features, n_parameters)
         e.mul_(numbers_like(-pace / n_rows, e).unsqueeze(1))
         e.diagonal(dim1=1, dim2=2).add_(numbers_like(shrink - 1, e))
         w.zero_()[:, :n_features].copy_(weights)
@@ -186,12 +191,12 @@ def _bind_block(
 
 
 def _over_parameters(
-    numbers: Numbers, learned: int, n_features: int, n_parameters: int
+    scalars: ScalarsOfSteps, learned: int, n_features: int, n_parameters: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return lr s and s of each parameter, (t, j), or (1, j) if all steps are alike."""
-    lr = numbers["lr"]
+    lr = scalars["lr"]
     pace, shrink = np.zeros((len(lr), n_parameters)), np.ones((len(lr), n_parameters))
-    shrink[:, :n_features] = numbers.get("shrink", 1.0)
+    shrink[:, :n_features] = scalars.get("shrink", 1.0)
     pace[:, :learned] = lr
     return pace * shrink, shrink
 

@@ -26,8 +26,10 @@ from scipy.special import entr
 from torch import Tensor
 
 from skgd._equations.losses import LOSSES, loss_named
+from skgd._equations.tape import Tape
+from skgd._machine.arrays import Floats, Indices
 from skgd._machine.devices import numbers_like
-from skgd._training.batches import Data, Floats, Rows, all_rows
+from skgd._training.batches import Data, all_rows
 from skgd._training.hyperparameters import Shared
 from skgd._training.target_scale import delta_on_scales
 
@@ -74,7 +76,7 @@ def losses_of_constants(
 
 
 def _losses(
-    data: Data, shared: Shared, n_outputs: int, fold: int, rows: Rows
+    data: Data, shared: Shared, n_outputs: int, fold: int, rows: Indices
 ) -> tuple[float, float]:
     """Return both losses of some rows of a fold."""
     y = data.y[fold] if data.y.ndim == 3 else data.y
@@ -98,7 +100,7 @@ def _losses(
     return best / len(rows), at_zero / len(rows)
 
 
-def _of_rows(array: Tensor, rows: Rows) -> Floats:
+def _of_rows(array: Tensor, rows: Indices) -> Floats:
     """Return some columns on the host, in float64."""
     index = torch.from_numpy(rows).to(array.device)
     values: Floats = array.index_select(-1, index).cpu().numpy().astype(float)
@@ -106,7 +108,7 @@ def _of_rows(array: Tensor, rows: Rows) -> Floats:
 
 
 def _shares(
-    y: Tensor, weight: Tensor | None, n_outputs: int, rows: Rows
+    y: Tensor, weight: Tensor | None, n_outputs: int, rows: Indices
 ) -> tuple[float, Floats]:
     """Return the mean weight of the rows, and the share of the outputs in it, (o,)."""
     classes = _of_rows(y, rows)
@@ -120,7 +122,7 @@ def _shares(
     return float(weights.mean()), np.clip(in_classes / total, 0, 1)
 
 
-def _centre(shared: Shared, y: Tensor, weight: Tensor | None, rows: Rows) -> Floats:
+def _centre(shared: Shared, y: Tensor, weight: Tensor | None, rows: Indices) -> Floats:
     """Return the best constant for some rows, before the inverse link, (o,).
 
     A part of very many rows is enough to find it.
@@ -151,7 +153,7 @@ def _summed(
     shared: Shared,
     y: Tensor,
     weight: Tensor | None,
-    rows: Rows,
+    rows: Indices,
     constants: tuple[Tensor, Tensor],
     delta: float | Tensor,
 ) -> list[float]:
@@ -162,8 +164,9 @@ def _summed(
     entry, sums = LOSSES[shared.loss](delta, shared.quantile), []
     for constant in constants:
         z = constant.expand_as(targets).contiguous()
-        for call in entry.calls(z, targets, value, dz):
-            call()
+        tape = Tape()
+        entry.record(tape, z, targets, value, dz)
+        tape.replay()
         if weight is not None:
             value.mul_(weight[index])
         sums.append(float(value.sum()))

@@ -32,8 +32,6 @@ from torch import Tensor
 
 from skgd._machine.devices import CPU, to_tensor
 
-Floats = npt.NDArray[np.float64]
-
 # Up to so many features, batches are made dense.
 NARROW = 4096
 
@@ -188,7 +186,7 @@ def sorted_transposed_product(x: Csr, table: Tensor) -> Tensor:
     return _sums_of_rows(rows, starts, values, table)
 
 
-def _add_transposed_(sums: Tensor, x: Csr, vector: Tensor) -> None:
+def add_transposed_product_(sums: Tensor, x: Csr, vector: Tensor) -> None:
     """Add x transposed times a vector (b,) to sums (k,); only touched ones are read."""
     parts = _for_entries(x, vector).mul_(x.values)
     sums.scatter_add_(0, x.columns.long(), parts)
@@ -208,12 +206,12 @@ def _sums_of_rows(
     )
 
 
-def _columns_first(w: Tensor) -> Tensor:
+def columns_first(w: Tensor) -> Tensor:
     """Return a view (i, m, o) of (m, o, i)."""
     return w.permute(2, 0, 1)
 
 
-def _take(array: Tensor, index: Tensor) -> Tensor:
+def rows_at(array: Tensor, index: Tensor) -> Tensor:
     """Return the given rows of an array.
 
     One element a row is faster as a vector. NumPy takes longer rows twice as fast as
@@ -226,7 +224,7 @@ def _take(array: Tensor, index: Tensor) -> Tensor:
     return array.index_select(0, index)
 
 
-def _put_(array: Tensor, index: Tensor, values: Tensor) -> None:
+def put_rows_(array: Tensor, index: Tensor, values: Tensor) -> None:
     """Write the given rows of an array, each of them once."""
     if array[:1].numel() == 1:
         array.view(-1).scatter_(0, index, values.view(-1))
@@ -245,7 +243,7 @@ def raw_product(x: Csr, w: Tensor) -> Tensor:
     for chunk, part in zip(chunks, parts, strict=True):
         if whole is None:
             small, touched = over_touched(chunk, position)
-            table = _take(_columns_first(w), touched).view(-1, m * o)
+            table = rows_at(columns_first(w), touched).view(-1, m * o)
         else:
             small, table = chunk, whole
         part.copy_(product(small, table).T.view(m, o, -1))

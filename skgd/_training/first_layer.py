@@ -1,8 +1,8 @@
-"""A first layer on wide sparse rows, whose steps cost the entries of their batch.
+"""The first layer: on arrays, or on wide sparse rows, at the cost of their entries.
 
-A batch touches few of the columns, so it is a small matrix over these alone: their
-weights are gathered, the step is taken on them, and they are put back. Nothing in a
-step is as large as the number of features.
+A batch of wide sparse rows touches few of the columns, so it is a small matrix over
+these alone: their weights are gathered, the step is taken on them, and they are put
+back. Nothing in a step is as large as the number of features.
 
 What a step does to a column that it does not touch depends on the optimizer.
 
@@ -21,34 +21,208 @@ Dimension key: m models, o units of the layer, i features, k of these that a bat
 touches, b samples of the batch, u all units of all models.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from itertools import repeat
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from skgd._equations.contraction import Call
+from skgd._equations.network import Layer, Network, first_segment, gradient, output
+from skgd._equations.optimizers import Vectors
+from skgd._equations.tape import Tape
+from skgd._machine.arrays import Floats
 from skgd._machine.devices import numbers_like
 from skgd._training.csr import (
     Csr,
-    _add_transposed_,
-    _columns_first,
-    _put_,
-    _take,
+    add_transposed_product_,
+    columns_first,
+    first_output,
     over_touched,
     product,
+    put_rows_,
+    rows_at,
     take_batches,
+    take_rows,
     transposed_product,
 )
+from skgd._training.models import Models
+from skgd._training.scalars import Scalars
+from skgd._training.sources import Batch, Gather, WideRows, source_of
 
-Floats = npt.NDArray[np.float64]
+# Columns settled at once: their arrays stay small.
 _COLUMNS_AT_ONCE = 65536
 
 # Weights are settled before what they are divided by gets smaller than this.
 _SMALL_SCALE = 1e-6
+
+
+class FirstLayer(Protocol):
+    """The layer that the rows enter: its product with a batch, and what it learns.
+
+    Before some steps it is told which rows they see, and what they owe; after them, and
+    before anything else reads its weights, they are settled. In each step it takes part
+    twice: before the other layers, and after the backward pass.
+    """
+
+    def see(self, batches: Iterable[Tensor]) -> Iterable[Tensor]:
+        """Take note of what is fetched for the next steps, and hand it on."""
+
+    def owe(self, t: int, n_steps: int) -> None:
+        """Let the next steps, so many after t, owe their penalty."""
+
+    def record_output(self, tape: Tape, batch: Batch) -> Tensor:
+        """Record what fills the layer's output (mob), and return it."""
+
+    def record_gradient(self, tape: Tape, batch: Batch, dz: Tensor) -> None:
+        """Record what becomes of the output's gradient (mob)."""
+
+    def settle(self) -> None:
+        """Collect what is owed."""
+
+
+class Dense(NamedTuple):
+    """A first layer whose batches are arrays: it learns with all the others."""
+
+    layer: Layer
+    gradient: Layer
+
+    def see(self, batches: Iterable[Tensor]) -> Iterable[Tensor]:
+        return batches
+
+    def owe(self, t: int, n_steps: int) -> None:
+        pass
+
+    def record_output(self, tape: Tape, batch: Batch) -> Tensor:
+        assert batch.x is not None
+        return output(tape, self.layer, batch.x)
+
+    def record_gradient(self, tape: Tape, batch: Batch, dz: Tensor) -> None:
+        assert batch.x is not None
+        gradient(tape, dz, batch.x, out=self.gradient.w)
+
+    def settle(self) -> None:
+        pass
+
+
+class Wide(NamedTuple):
+    """A first layer on wide sparse rows, which is updated here, by itself."""
+
+    weights: "WideLayer | WideUnit"
+    layer: Layer
+    scalars: Scalars
+    laid: dict[str, Tensor]  # over its units
+
+    def see(self, batches: Iterable[Tensor]) -> Iterable[Tensor]:
+        batches = list(batches)
+        self.weights.see(batches)
+        return batches
+
+    def owe(self, t: int, n_steps: int) -> None:
+        if self.scalars.rule.optimizer.state_names:
+            return  # the penalty waits as the steps do
+        scalars = self.scalars.of_steps(t, n_steps)
+        shape = n_steps, len(self.scalars.rule.per_model["lr"])
+        shrink, threshold = (
+            np.broadcast_to(scalars[name], shape) if name in scalars else None
+            for name in _PENALTY
+        )
+        self.weights.owe(shrink, threshold)
+
+    def record_output(self, tape: Tape, batch: Batch) -> Tensor:
+        w, bias = self.layer
+        z = w.new_empty(*w.shape[:2], batch.y.shape[-1])
+        tape.append(partial(self.weights.forward, z))
+        return z if bias is None else tape(z.add_, bias.unsqueeze(2))
+
+    def record_gradient(self, tape: Tape, batch: Batch, dz: Tensor) -> None:
+        tape.append(partial(self.weights.update, dz, self.laid))
+
+    def settle(self) -> None:
+        self.weights.settle()
+
+
+# Scalars of plain descent that can wait.
+_PENALTY = ("shrink", "threshold")
+
+
+def updated_apart(x: Tensor | Csr, models: Models) -> int:
+    """Return how many elements of the flat vector the first layer updates by itself."""
+    is_wide = isinstance(source_of(x), WideRows)
+    return first_segment(models.parameters) if is_wide else 0
+
+
+def bind_first_layer(
+    x: Tensor | Csr, models: Models, gradients: Network, scalars: Scalars
+) -> FirstLayer:
+    """Return the first layer of the models, to be trained on rows of x."""
+    layer, optimizer = models.parameters.layers[0], scalars.rule.optimizer
+    source = source_of(x)
+    if not isinstance(source, WideRows):
+        return Dense(layer, gradients.layers[0])
+    n_models, n_folds = len(layer.w), len(models.generators)
+    if n_folds > 1 or (n_models > 1 and models.average is not None):
+        msg = (
+            "Models that are averaged, or have rows of their own, must be trained "
+            f"one by one on wide sparse rows. Got {n_models} of them."
+        )
+        raise ValueError(msg)
+    laid = scalars.over_units(layer.w[:, :, 0].numel())
+    if not optimizer.state_names:
+        laid = {name: row for name, row in laid.items() if name not in _PENALTY}
+    return Wide(_wide_weights(source.x, models, scalars), layer, scalars, laid)
+
+
+def bind_first_output(
+    x: Tensor | Csr, layer: Layer, batch: Batch
+) -> tuple[Tensor, list[Gather], Tape]:
+    """Return the output (mob) of a layer that is in no training, and what fills it.
+
+    It is gathered, where the rows of a batch are no array, or else computed by calls.
+    """
+    tape, source = Tape(), source_of(x)
+    if batch.x is not None:
+        return output(tape, layer, batch.x), [], tape
+    assert isinstance(source, WideRows)
+    z = layer.w.new_empty(*layer.w.shape[:2], batch.y.shape[-1])
+    return z, [partial(_first_output_, z, source, layer)], tape
+
+
+def _first_output_(z: Tensor, source: WideRows, layer: Layer, indices: Tensor) -> None:
+    """Write the output of a layer for some rows of a sparse matrix."""
+    z.copy_(first_output(take_rows(source.x, indices), *layer))
+
+
+def _wide_weights(x: Csr, models: Models, scalars: Scalars) -> "WideLayer | WideUnit":
+    """Return the weights of the first layer, in training on wide sparse rows.
+
+    Where each output has scalars of its own, it is a model to the layer.
+    """
+    w, optimizer = models.parameters.layers[0].w, scalars.rule.optimizer
+    is_unit = w[:, :, 0].numel() == 1
+    if is_unit and not optimizer.state_names and "threshold" not in scalars.names:
+        return WideUnit(x, w)
+
+    def bind(
+        w: Tensor,
+        gradient: Tensor,
+        state: Mapping[str, Tensor],
+        laid: Mapping[str, Tensor],
+    ) -> Sequence[Call]:
+        tape = Tape()
+        optimizer.record(tape, Vectors(w, w, gradient, state), laid)
+        return tape
+
+    state = {
+        name: network.layers[0].w for name, network in models.optimizer_state.items()
+    }
+    if len(scalars.rule.per_model["lr"]) > len(w):
+        w = w.flatten(0, 1).unsqueeze(1)
+        state = {name: one.flatten(0, 1).unsqueeze(1) for name, one in state.items()}
+    return WideLayer(x, w, state, bind)
 
 
 class Debts(NamedTuple):
@@ -86,10 +260,10 @@ def debts(shrink: Floats | None, threshold: Floats | None, like: Tensor) -> Debt
 
 def _settle_(w: Tensor, since: Tensor, now: int, owed: Debts) -> None:
     """Bring weights (k, m, o) from the steps (k,) that they are at to step ``now``."""
-    scale = (owed.log[now] - _take(owed.log, since)).exp_().unsqueeze(2)
+    scale = (owed.log[now] - rows_at(owed.log, since)).exp_().unsqueeze(2)
     w.mul_(scale)
     if owed.reach is not None:
-        reach = _take(owed.reach, since).unsqueeze(2)
+        reach = rows_at(owed.reach, since).unsqueeze(2)
         threshold = torch.addcmul(owed.reach[now].unsqueeze(1), scale, reach, value=-1)
         threshold.clamp_min_(0)  # a rounding below it would move weights off zero
         w.sub_(torch.clamp(w, -threshold, threshold))
@@ -116,8 +290,8 @@ class WideLayer:
     ) -> None:
         """Hold arrays of shape (m, o, i), of any strides, to train in place."""
         self._x = x
-        self._w = _columns_first(w)
-        self._kept = {name: _columns_first(array) for name, array in kept.items()}
+        self._w = columns_first(w)
+        self._kept = {name: columns_first(array) for name, array in kept.items()}
         self._bind = bind
         self._position = x.columns.new_empty(x.n_features, dtype=torch.int32)
         self._since = torch.zeros_like(self._position)  # the step a column is at
@@ -150,7 +324,7 @@ class WideLayer:
         """Write the product of the weights and the next batch into z (mob)."""
         batch = next(self._batches)
         self._batch, self._touched = over_touched(batch, self._position)
-        w = _take(self._w, self._touched)
+        w = rows_at(self._w, self._touched)
         if self._owed is not None:
             since = self._since.index_select(0, self._touched)
             _settle_(w, since, self._now, self._owed)
@@ -163,13 +337,13 @@ class WideLayer:
         w, touched = self._gathered, self._touched
         dz_by_row = dz.flatten(0, 1).T.contiguous()
         gradient = transposed_product(self._batch, dz_by_row)
-        kept = {n: _take(a, touched).flatten(1) for n, a in self._kept.items()}
+        kept = {n: rows_at(a, touched).flatten(1) for n, a in self._kept.items()}
         for call in self._bind(w, gradient, kept, numbers):
             call()
         shape = len(touched), *self._w.shape[1:]
-        _put_(self._w, touched, w.view(shape))
+        put_rows_(self._w, touched, w.view(shape))
         for name, array in self._kept.items():
-            _put_(array, touched, kept[name].view(shape))
+            put_rows_(array, touched, kept[name].view(shape))
         self._now += 1
 
 
@@ -213,7 +387,7 @@ class WideUnit:
     def update(self, dz: Tensor, numbers: Mapping[str, Tensor]) -> None:
         """Subtract lr times the gradient, given that of z (mob), and shrink."""
         move = dz.mul(numbers["lr"]).mul_(-1 / self._scale)
-        _add_transposed_(self._w, self._batch, move.view(-1))
+        add_transposed_product_(self._w, self._batch, move.view(-1))
         self._scale *= next(self._shrink)
         if self._scale < _SMALL_SCALE:
             self.settle()

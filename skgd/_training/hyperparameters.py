@@ -36,3 +36,7 @@ class Shared(NamedTuple):
     def adaptive(self) -> bool:
         """Whether a model that has settled goes on at a smaller learning rate."""
         return self.lr_schedule == "adaptive"
+
+
+# Hyperparameters that may differ between models trained together.
+PER_MODEL = ("lr", "momentum", "beta_1", "beta_2", "epsilon", "alpha", "l1_ratio")

@@ -1,12 +1,14 @@
-"""The models in training."""
+"""The models in training, in the slots of a stack; some selected, and written back."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
+import torch
+from torch import Tensor
 
-from skgd._equations.network import Network
-from skgd._equations.optimizers import Floats
+from skgd._equations.network import Network, select, write_
+from skgd._machine.arrays import Floats
 
 
 @dataclass
@@ -28,3 +30,44 @@ class Models:
     def predicting(self) -> Network:
         """What predicts: the mean of the weights if there is one."""
         return self.parameters if self.average is None else self.average
+
+
+# Indices of models along the first axis of their arrays.
+Slots = Sequence[int]
+
+
+def select_models(
+    models: Models, slots: Slots, folds: Sequence[int] | None = None
+) -> Models:
+    """Return a copy of the models in these slots, which are of some folds or all."""
+    index = _index(slots, models)
+    generators, average = models.generators, models.average
+    return replace(
+        models,
+        parameters=select(models.parameters, index),
+        optimizer_state={
+            name: select(state, index) for name, state in models.optimizer_state.items()
+        },
+        generators=generators if folds is None else [generators[f] for f in folds],
+        average=None if average is None else select(average, index),
+        slowed=None if models.slowed is None else models.slowed[list(slots)],
+    )
+
+
+def write_models_(models: Models, into: Slots, others: Models, slots: Slots) -> None:
+    """Write others, from their slots, into slots of the models."""
+    if not slots:
+        return
+    index, selected = _index(into, models), select_models(others, slots)
+    write_(models.parameters, index, selected.parameters)
+    for name, state in models.optimizer_state.items():
+        write_(state, index, selected.optimizer_state[name])
+    if models.average is not None and selected.average is not None:
+        write_(models.average, index, selected.average)
+    if models.slowed is not None and selected.slowed is not None:
+        models.slowed[list(into)] = selected.slowed
+
+
+def _index(slots: Slots, models: Models) -> Tensor:
+    """Return slots as a tensor where the models are."""
+    return torch.tensor(slots, device=models.parameters.flat.device)

@@ -1,6 +1,9 @@
-"""Rows become batches: gathered batch by batch, or some small batches at a time.
+"""Rows become batches, whatever holds them: a ``Source`` gives rows by their indices.
 
-A shuffled copy of the whole of X costs more than training.
+A batch comes about in three stages. Its rows are *fetched*, together with those of the
+next batches where batches are small; what was fetched for it is *gathered* into its
+arrays; and targets and weights are *finished*. (A shuffled copy of the whole of X would
+cost more than training.)
 
 Dimension key: n all samples, f folds, i features, o outputs, b samples of the batch.
 """
@@ -8,10 +11,8 @@ Dimension key: n all samples, f folds, i features, o outputs, b samples of the b
 import sys
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
-import numpy as np
-import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -22,22 +23,126 @@ from skgd._training.csr import Csr, fill_dense_, is_wide, take_rows
 
 Gather = Callable[[Tensor], object]
 Fetch = Callable[[Tensor], Sequence[Tensor]]
-Floats = npt.NDArray[np.float64]
 
 # Small batches are fetched so many numbers at a time, if that is several batches.
 _NUMBERS_AHEAD, _SEVERAL = 2**15, 8
 
 
+class Source(Protocol):
+    """Rows that are taken by their indices."""
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """The numbers of rows and of features."""
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """That of the numbers."""
+
+    @property
+    def device(self) -> torch.device:
+        """Where rows are taken to."""
+
+    @property
+    def whole(self) -> Tensor | None:
+        """All rows (n, i), if they are an array."""
+
+    @property
+    def entries_of_a_row(self) -> int:
+        """With how many numbers of a row a step computes, about."""
+
+    def take(self, indices: Tensor, *, out: Tensor) -> None:
+        """Write rows (b,) into an array (b, i)."""
+
+
+class DenseRows(NamedTuple):
+    """The rows of an array."""
+
+    x: Tensor
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        n_rows, n_features = self.x.shape
+        return n_rows, n_features
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.x.dtype
+
+    @property
+    def device(self) -> torch.device:
+        return self.x.device
+
+    @property
+    def whole(self) -> Tensor | None:
+        return self.x
+
+    @property
+    def entries_of_a_row(self) -> int:
+        return self.x.shape[1]
+
+    def take(self, indices: Tensor, *, out: Tensor) -> None:
+        torch.index_select(self.x, 0, indices, out=out)
+
+
+class SparseRows(NamedTuple):
+    """The rows of a sparse matrix of a few thousand features, made dense when taken."""
+
+    x: Csr
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        return self.x.shape
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.x.values.dtype
+
+    @property
+    def device(self) -> torch.device:
+        return self.x.values.device
+
+    @property
+    def whole(self) -> Tensor | None:
+        return None
+
+    @property
+    def entries_of_a_row(self) -> int:
+        return self.x.n_features
+
+    def take(self, indices: Tensor, *, out: Tensor) -> None:
+        fill_dense_(out, take_rows(self.x, indices))
+
+
+class WideRows(SparseRows):
+    """Those of more features: they stay sparse, and the first layer takes them."""
+
+    @property
+    def entries_of_a_row(self) -> int:
+        return len(self.x.values) // max(1, self.x.shape[0])
+
+
+def source_of(x: Tensor | Csr) -> Source:
+    """Return rows as a source."""
+    if isinstance(x, Tensor):
+        return DenseRows(x)
+    return WideRows(x) if is_wide(x) else SparseRows(x)
+
+
 class Batch(NamedTuple):
     """The arrays of a mini-batch; with a leading axis f if each fold has its own."""
 
-    x: Tensor | None  # (i, b); None where X is wide and sparse
+    x: Tensor | None  # (i, b); None where the first layer takes the rows itself
     y: Tensor  # (o, b)
     share: Tensor  # (o, b), what a sample counts in the batch's mean: weight / rows
-    gathers: list[Gather]  # given what is fetched for the batch, fill x, y and share
-    calls: list[Call]  # then finish y and share
-    n_ahead: int  # the batches that are fetched at a time, at the most
-    fetch: Fetch  # given their rows, (n,) or (f, n), returns for each of them its own,
+    # Given the rows of at most so many batches, (n,) or (f, n), returns for each what
+    # is fetched for it: its rows, (b,) or (f * b,), or its numbers themselves.
+    n_ahead: int
+    fetch: Fetch
+    # Given what is fetched for the batch, these fill x, y and share.
+    gathers: list[Gather]
+    # And these finish y and share.
+    finishes: list[Call]
 
 
 def bind_batch(
@@ -55,75 +160,98 @@ def bind_batch(
     gathered: its arrays are views of the data, or where only some of the rows count,
     they are gathered here, once. With ``n_batches``, the arrays hold so many batches.
     """
-    gathers: list[Gather] = []
-    calls: list[Call] = []
     whole = n_rows == data.n_samples
-    share_of_row = _shares(data.y, n_rows, counts)
-    n_gathered = n_rows * n_batches
     if whole and (data.rows is None or data.rows.ndim == 1):
         n_folds = 1  # there is but one whole set
-
-    def gathered(array: Tensor, axis: int) -> Tensor:
-        """Return the array, or one of a batch's rows that a gather will fill."""
-        if whole and data.rows is None:
-            return array
-        if whole:
-            rows = torch.from_numpy(all_rows(data).ravel())
-            return array.index_select(axis, rows.to(array.device))
-        shape = list(array.shape)
-        shape[axis] = n_folds * n_gathered
-        batch = array.new_empty(shape)
-        gathers.append(partial(torch.index_select, array, axis, out=batch))
-        return batch
-
-    def gathered_by_fold(array: Tensor) -> Tensor:
-        """Return some of what every fold has of its own, (f, o, b) of (f, o, n)."""
-        batch = array.new_empty(*array.shape[:2], n_gathered)
-        gather = partial(_gather_by_fold_, batch, array)
-        if whole:
-            gather(torch.from_numpy(all_rows(data)).to(array.device))
-        else:
-            gathers.append(gather)
-        return batch
-
-    x = None
-    if isinstance(data.x, Tensor):
-        x = gathered(data.x, 0)
-    elif not is_wide(data.x):
-        x = data.y.new_empty(n_folds * n_gathered, data.x.n_features)
-        fill = partial(_fill_with_rows_, x, data.x)
-        gathers.append(fill)
-        if whole:
-            fill(torch.from_numpy(all_rows(data).ravel()))
-            gathers.clear()
-    if x is not None:
-        x = x.view(-1, n_gathered, data.x.shape[1]).mT
-    if data.y.ndim == 2:
-        y = gathered(data.y, 1).view(len(data.y), -1, n_gathered).transpose(0, 1)
-    else:
-        y = gathered_by_fold(data.y)
-    if y.shape[1] < n_outputs:  # class numbers become one-hot, a batch at a time
-        one_hot = y.new_empty(len(y), n_outputs, n_gathered)
-        classes = torch.arange(n_outputs, dtype=y.dtype, device=y.device).view(-1, 1)
-        calls.append(partial(torch.eq, y, classes, out=one_hot))
-        y = one_hot
+    gathering = _Gathering(data, whole, n_folds, n_rows * n_batches, [])
+    x = gathering.inputs()
+    finishes: list[Call] = []
+    y = _finished_targets(gathering.targets(), n_outputs, finishes)
+    share_of_row = _shares(data.y, n_rows, counts)
     share = y.new_empty(y.shape).copy_(share_of_row)
     if data.weight is not None:
-        if len(data.weight) == 1:
-            weight = gathered(data.weight, 1).view(-1, 1, n_gathered)
-        else:  # every fold has weights of its own
-            weight = gathered_by_fold(data.weight.unsqueeze(1))
-        calls.append(partial(share.copy_, weight))
-        calls.append(partial(share.mul_, share_of_row))
+        weight = gathering.weights(data.weight)
+        finishes.append(partial(share.copy_, weight))
+        finishes.append(partial(share.mul_, share_of_row))
     if whole:  # nothing changes from step to step
-        for call in calls:
+        for call in finishes:
             call()
-        calls.clear()
-    fetch = partial(batches_of, size=n_gathered)
+        finishes.clear()
     if n_folds == 1:
-        first = None if x is None else x[0]
-        return Batch(first, y[0], share[0], gathers, calls, sys.maxsize, fetch)
-    return Batch(x, y, share, gathers, calls, sys.maxsize, fetch)
+        x, y, share = None if x is None else x[0], y[0], share[0]
+    fetch = partial(batches_of, size=gathering.n_rows)
+    return Batch(x, y, share, sys.maxsize, fetch, gathering.gathers, finishes)
+
+
+class _Gathering(NamedTuple):
+    """How arrays get the rows of a batch: those of the whole set here, others later."""
+
+    data: Data
+    whole: bool  # whether the batch is the whole set
+    n_folds: int
+    n_rows: int  # of each fold
+    gathers: list[Gather]  # what fills the arrays whenever there is a batch
+
+    def inputs(self) -> Tensor | None:
+        """Return the array (f, i, b) of the inputs, unless they are wide and sparse."""
+        source = source_of(self.data.x)
+        if isinstance(source, WideRows):
+            return None
+        x = source.whole
+        if x is None or not self._is_all:
+            x = self.data.y.new_empty(self.n_folds * self.n_rows, source.shape[1])
+            self._fill(partial(source.take, out=x))
+        return x.view(-1, self.n_rows, source.shape[1]).mT
+
+    def targets(self) -> Tensor:
+        """Return the array (f, o, b) of the targets, or (f, 1, b) of class numbers."""
+        y = self.data.y
+        if y.ndim == 3:
+            return self._of_folds(y)
+        return self._columns(y).view(len(y), -1, self.n_rows).transpose(0, 1)
+
+    def weights(self, weight: Tensor) -> Tensor:
+        """Return the array (f, 1, b) of the samples' weights."""
+        if len(weight) > 1:  # every fold has weights of its own
+            return self._of_folds(weight.unsqueeze(1))
+        return self._columns(weight).view(-1, 1, self.n_rows)
+
+    @property
+    def _is_all(self) -> bool:
+        """Whether arrays of the data are those of the batch."""
+        return self.whole and self.data.rows is None
+
+    def _columns(self, array: Tensor) -> Tensor:
+        """Return some columns of an array, (o, f * b)."""
+        if self._is_all:
+            return array
+        batch = array.new_empty(len(array), self.n_folds * self.n_rows)
+        self._fill(partial(torch.index_select, array, 1, out=batch))
+        return batch
+
+    def _of_folds(self, array: Tensor) -> Tensor:
+        """Return some of what every fold has of its own, (f, o, b) of (f, o, n)."""
+        batch = array.new_empty(*array.shape[:2], self.n_rows)
+        self._fill(partial(_gather_by_fold_, batch, array))
+        return batch
+
+    def _fill(self, gather: Gather) -> None:
+        """Let an array be filled for each batch, or now if it is the whole set."""
+        if self.whole:
+            rows = torch.from_numpy(all_rows(self.data).ravel())
+            gather(rows.to(self.data.y.device))
+        else:
+            self.gathers.append(gather)
+
+
+def _finished_targets(y: Tensor, n_outputs: int, finishes: list[Call]) -> Tensor:
+    """Return the array (f, o, b) of the targets; class numbers become one-hot."""
+    if y.shape[1] == n_outputs:
+        return y
+    one_hot = y.new_empty(len(y), n_outputs, y.shape[2])
+    classes = torch.arange(n_outputs, dtype=y.dtype, device=y.device).view(-1, 1)
+    finishes.append(partial(torch.eq, y, classes, out=one_hot))
+    return one_hot
 
 
 def bind_batch_ahead(
@@ -137,10 +265,11 @@ def bind_batch_ahead(
     """
     size = n_rows * (data.x.shape[1] + n_outputs * (1 if data.weight is None else 2))
     n_ahead = min(n_batches, _NUMBERS_AHEAD // size)
-    if n_ahead < _SEVERAL or n_rows == data.n_samples or is_wide(data.x):
+    if n_ahead < _SEVERAL or n_rows == data.n_samples:
         return None
     several = bind_batch(data, n_outputs, n_rows, n_batches=n_ahead)
-    assert several.x is not None
+    if several.x is None:
+        return None
     of_outputs = [several.y]
     if data.weight is not None:  # else all rows count alike, in every batch
         of_outputs.append(several.share)
@@ -155,7 +284,7 @@ def bind_batch_ahead(
         some.view(part.shape[1:])
         for some, part in zip(piece.split_with_sizes(sizes), parts, strict=True)
     )
-    calls: list[Call] = [
+    copies: list[Call] = [
         partial(some.view(part.shape).copy_, part)
         for some, part in zip(pieces.split_with_sizes(sizes, dim=1), parts, strict=True)
     ]
@@ -166,12 +295,12 @@ def bind_batch_ahead(
         full = F.pad(rows, (0, missing)) if missing else rows
         for gather in several.gathers:
             gather(full)
-        for call in [*several.calls, *calls]:
+        for call in [*several.finishes, *copies]:
             call()
         return pieces[: len(rows) // n_rows].unbind()
 
     share_of_row = share[0] if share else several.share[:, :n_rows].contiguous()
-    return Batch(x.mT, y, share_of_row, [piece.copy_], [], n_ahead, fetch)
+    return Batch(x.mT, y, share_of_row, n_ahead, fetch, [piece.copy_], [])
 
 
 def _shares(like: Tensor, n_rows: int, counts: tuple[int, ...] | None) -> Tensor:
@@ -188,8 +317,3 @@ def _gather_by_fold_(out: Tensor, array: Tensor, rows: Tensor) -> None:
     """Write each fold's part of an array, (f, o, n), of its rows, (f * b,) or all."""
     rows = rows.view(-1, 1, out.shape[2]).expand(out.shape)
     torch.gather(array, 2, rows, out=out)
-
-
-def _fill_with_rows_(out: Tensor, x: Csr, rows: Tensor) -> None:
-    """Write some rows of a sparse matrix into a dense array."""
-    fill_dense_(out, take_rows(x, rows))

@@ -5,12 +5,11 @@ Everything here is made once for a stack of models and replayed: lists of calls,
 *per model* are numbers, one for each.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -22,229 +21,24 @@ from skgd._equations.network import (
     arrays,
     backward,
     by_fold,
-    first_segment,
     forward,
     new_like,
 )
 from skgd._equations.optimizers import (
-    OPTIMIZERS,
-    Floats,
-    Numbers,
-    Optimizer,
     PerModel,
     Vectors,
-    elastic_net,
-    variant,
 )
-from skgd._equations.schedules import LAID_OUT, Schedule, learning_rates
-from skgd._machine.devices import numbers_like
+from skgd._equations.tape import Tape
+from skgd._machine.arrays import Floats
 from skgd._training.batches import (
     Data,
-    all_rows,
-    batch_sizes,
-    batches_of,
-    counts_in_batches,
-    weights_in_all,
 )
-from skgd._training.csr import Csr, first_output, is_wide, take_rows
-from skgd._training.first_layer import WideLayer, WideUnit
+from skgd._training.first_layer import FirstLayer, bind_first_layer, updated_apart
 from skgd._training.hyperparameters import Shared
 from skgd._training.models import Models
+from skgd._training.scalars import Scalars, bind_scalars
 from skgd._training.sources import Batch, Fetch, Gather, bind_batch, bind_batch_ahead
-from skgd._training.target_scale import by_output, delta_on_scales
-
-# Held-out rows whose loss is computed at once: of one model, and of many at the least;
-# fewer where the outputs of a model are more numbers than these.
-_HELD_OUT_AT_ONCE, _AT_THE_LEAST, _NUMBERS_AT_ONCE = 4096, 64, 2**18
-
-
-def schedule_of(shared: Shared, models: Models, epoch_steps: int) -> Schedule:
-    """Return how the learning rate changes, given the number of steps of an epoch."""
-    epochs = models.epochs
-    if shared.lr_schedule in LAID_OUT:
-        epochs -= models.schedule_begun
-    return Schedule(
-        kind=shared.lr_schedule,
-        power_t=shared.power_t,
-        decay=shared.decay,
-        decay_every=shared.decay_every,
-        warmup_steps=shared.warmup_steps,
-        epoch_steps=epoch_steps,
-        extra_steps=epochs * epoch_steps - models.t,
-        total_steps=shared.horizon * epoch_steps,
-    )
-
-
-class Update(NamedTuple):
-    """The optimizer's part of a step, and the numbers that it reads at each step."""
-
-    calls: list[Call]
-    numbers: Callable[[int, int], Numbers]  # of so many steps after t, on the host
-    begin: Callable[[int, int], Sequence[Tensor | None]]  # so many steps after t: their
-    # numbers, (numbers, m), or None where these are as they were
-    lay: Callable[[Tensor], object]  # spreads numbers over the flat vector
-    wide: WideLayer | WideUnit | None  # a first layer that is updated apart
-    numbers_of_wide: dict[str, Tensor]
-    averaging: list[Call]  # what follows the update, where weights are averaged
-    gradients: Network  # what the backward pass fills
-
-
-def bind_update(
-    models: Models,
-    shared: Shared,
-    per_model: PerModel,
-    schedule: Schedule,
-    x: Tensor | Csr,
-) -> Update:
-    """Return the optimizer's calls, bound to the flat vectors of all models.
-
-    If x is wide and sparse, the first layer is updated apart, and the others here.
-    """
-    optimizer = OPTIMIZERS[variant(shared.optimizer, shared.nesterov, per_model)]
-    parameters = models.parameters
-    per_model = by_output(per_model)
-    n_owners = len(per_model["lr"])  # of numbers: models, or each of their outputs
-    start = first_segment(parameters) if is_wide(x) else 0
-    flat = parameters.flat[start:]
-
-    numbers = _numbers_of_steps(models, optimizer, shared, per_model, schedule)
-
-    def table(numbers: Numbers) -> Tensor:
-        """Return them as one tensor, (steps, numbers, m); one step if all are alike."""
-        rows = list(numbers.values())
-        stacked = np.empty((max(map(len, rows)), len(rows), n_owners))
-        for n, row in enumerate(rows):
-            stacked[:, n] = row
-        return numbers_like(stacked, flat)
-
-    given = callable(schedule.kind)  # it may fail at steps that are never taken
-    first_numbers = numbers(models.t, 1 if given else 2)
-    names, first = list(first_numbers), table(first_numbers)
-    laid = flat.new_ones(len(names), 1 if n_owners == 1 else len(flat))
-    places = [laid.unsqueeze(2)]  # of the owners, (numbers, owners, elements)
-    if n_owners > 1:
-        places = [
-            laid[:, at : at + array.numel()].view(len(names), n_owners, -1)
-            for array in arrays(parameters)
-            if (at := int(array.storage_offset()) - start) >= 0
-        ]
-    constant = not given and len(first) == 1
-
-    wide: WideLayer | WideUnit | None = None
-    numbers_of_wide: dict[str, Tensor] = {}
-    if isinstance(x, Csr) and start:
-        owner_of_wide = _owner_of_units(parameters.layers[0].w, n_owners)
-        laid_wide = flat.new_empty(len(names), len(owner_of_wide))
-        numbers_of_wide = {
-            name: row[None]
-            for name, row in zip(names, laid_wide, strict=True)
-            if optimizer.state_names or name not in ("shrink", "threshold")
-        }
-        with_lasso = "threshold" in names
-        wide = _bind_wide(x, models, optimizer, n_owners, with_lasso=with_lasso)
-
-    def lay(numbers: Tensor) -> None:
-        for place in places:
-            place.copy_(numbers.unsqueeze(2))
-        if wide is not None:
-            torch.index_select(numbers, 1, owner_of_wide, out=laid_wide)
-
-    def begin(t: int, n_steps: int) -> Sequence[Tensor | None]:
-        if wide is not None and not optimizer.state_names:
-            wide.owe(*_owed(numbers(t, n_steps), n_steps, n_owners))
-        if not constant:
-            return table(numbers(t, n_steps)).unbind()
-        changed = table(numbers(t, 1))[0] if shared.adaptive else None
-        return [changed, *[None] * (n_steps - 1)]
-
-    lay(first[0])
-    kept = {
-        name: network.flat[start:] for name, network in models.optimizer_state.items()
-    }
-    weights = parameters.flat[start : parameters.n_weights]
-    gradients = new_like(parameters)
-    vectors = Vectors(flat, weights, gradients.flat[start:], kept)
-    number = dict(zip(names, laid, strict=True))
-    calls = optimizer.calls(vectors, number)
-    averaging: list[Call] = []
-    if models.average is not None:
-        if wide is not None:  # all weights count, so all are settled at each step
-            averaging.append(wide.settle)
-        average = models.average.flat
-        averaging.append(partial(average.lerp_, parameters.flat, number["share"]))
-    return Update(
-        calls, numbers, begin, lay, wide, numbers_of_wide, averaging, gradients
-    )
-
-
-def _numbers_of_steps(
-    models: Models,
-    optimizer: Optimizer,
-    shared: Shared,
-    per_model: PerModel,
-    schedule: Schedule,
-) -> Callable[[int, int], Numbers]:
-    """Return the function that gives the numbers of so many steps after t."""
-
-    def numbers(t: int, n_steps: int) -> Numbers:
-        steps = np.arange(n_steps) + t + 1
-        lr = learning_rates(schedule, per_model, steps)
-        if models.slowed is not None:
-            lr = lr * np.repeat(models.slowed, lr.shape[1] // len(models.slowed))
-        numbers = optimizer.numbers(per_model, lr, steps - models.optimizer_begun)
-        if models.average is not None:
-            first = max(shared.average, models.average_begun + 1)
-            numbers["share"] = _share_of_average(steps, first)
-        return numbers
-
-    return numbers
-
-
-def _owner_of_units(w: Tensor, n_owners: int) -> Tensor:
-    """Return whose numbers each unit of a layer has, all models' units as one axis."""
-    n_units = w[:, :, 0].numel()
-    owner = torch.arange(n_owners, device=w.device)
-    return owner if n_owners == 1 else owner.repeat_interleave(n_units // n_owners)
-
-
-def _owed(
-    numbers: Numbers, n_steps: int, n_owners: int
-) -> tuple[Floats | None, Floats | None]:
-    """Return shrink factors and thresholds of all steps, (steps, owners), if any."""
-    shape = (n_steps, n_owners)
-    shrink, threshold = numbers.get("shrink"), numbers.get("threshold")
-    return (
-        None if shrink is None else np.broadcast_to(shrink, shape),
-        None if threshold is None else np.broadcast_to(threshold, shape),
-    )
-
-
-def _bind_wide(
-    x: Csr, models: Models, optimizer: Optimizer, n_owners: int, *, with_lasso: bool
-) -> WideLayer | WideUnit:
-    """Return the first layer, to train on wide sparse rows.
-
-    Where each output has its own numbers, it is a model to the layer.
-    """
-    w = models.parameters.layers[0].w
-    if w[:, :, 0].numel() == 1 and not optimizer.state_names and not with_lasso:
-        return WideUnit(x, w)
-
-    def bind(
-        w: Tensor,
-        gradient: Tensor,
-        kept: Mapping[str, Tensor],
-        number: Mapping[str, Tensor],
-    ) -> Sequence[Call]:
-        return optimizer.calls(Vectors(w, w, gradient, kept), number)
-
-    kept = {
-        name: network.layers[0].w for name, network in models.optimizer_state.items()
-    }
-    if n_owners > len(w):
-        w = w.flatten(0, 1).unsqueeze(1)
-        kept = {name: one.flatten(0, 1).unsqueeze(1) for name, one in kept.items()}
-    return WideLayer(x, w, kept, bind)
+from skgd._training.target_scale import delta_on_scales
 
 
 def _dropout(
@@ -273,11 +67,6 @@ def _draw(generator: np.random.Generator, dropout: float, mask: Tensor) -> None:
     """Fill a mask with 0, at the rate of the dropout, and with 1 / (1 - dropout)."""
     stays = generator.random(mask.shape, np.float32) >= dropout
     mask.copy_(torch.from_numpy(stays)).mul_(1 / (1 - dropout))
-
-
-def _share_of_average(steps: npt.NDArray[np.int64], start: int) -> Floats:
-    """Return what each step's weights count in their mean since a step, (steps, 1)."""
-    return 1.0 / np.maximum(steps - start + 1, 1)[:, np.newaxis]
 
 
 def _clip(gradients: Network, max_norm: float | None) -> list[Call]:
@@ -311,69 +100,91 @@ def _clip(gradients: Network, max_norm: float | None) -> list[Call]:
     return [*calls, *of_arrays]
 
 
+class Job(NamedTuple):
+    """What a stack of models is trained on, and by."""
+
+    data: Data
+    models: Models
+    shared: Shared
+    scalars: Scalars
+    first: FirstLayer
+    gradients: Network  # what the backward pass fills
+    update: Tape  # the optimizer's part of a step, and that of the average
+
+
+def bind_job(
+    data: Data, models: Models, shared: Shared, per_model: PerModel, epoch_steps: int
+) -> Job:
+    """Return what models are trained by, in epochs of so many steps.
+
+    ``per_model`` are hyperparameters on the scales of the targets.
+    """
+    start = updated_apart(data.x, models)
+    scalars = bind_scalars(models, shared, per_model, epoch_steps, start)
+    gradients = new_like(models.parameters)
+    first = bind_first_layer(data.x, models, gradients, scalars)
+    update = _update(models, gradients, first, scalars)
+    return Job(data, models, shared, scalars, first, gradients, update)
+
+
+def _update(
+    models: Models, gradients: Network, first: FirstLayer, scalars: Scalars
+) -> Tape:
+    """Return the optimizer's calls on the flat vectors, and those of the average.
+
+    What comes before the start of the scalars, the first layer updates.
+    """
+    parameters, start, laid = models.parameters, scalars.start, scalars.by_name
+    vectors = Vectors(
+        parameters.flat[start:],
+        parameters.flat[start : parameters.n_weights],
+        gradients.flat[start:],
+        {name: state.flat[start:] for name, state in models.optimizer_state.items()},
+    )
+    tape = Tape()
+    scalars.rule.optimizer.record(tape, vectors, laid)
+    if models.average is not None:  # all weights count, so all are settled at each step
+        tape.append(first.settle)
+        tape(models.average.flat.lerp_, parameters.flat, laid["share"])
+    return tape
+
+
 class Step(NamedTuple):
     """A training step for batches of one size, bound to its arrays."""
 
     fetch: Fetch  # see Batch
     n_ahead: int
     gathers: list[Gather]
-    calls: list[Call]
+    calls: Tape
     loss: Tensor  # (m, r), the mean loss of the batch before the step, in parts
 
 
 def bind_step(
-    data: Data,
-    models: Models,
-    update: Update,
-    shared: Shared,
-    n_rows: int,
-    counts: tuple[int, ...] | None = None,
-    n_batches: int = 1,
+    job: Job, n_rows: int, counts: tuple[int, ...] | None = None, n_batches: int = 1
 ) -> Step:
     """Return the step for batches of ``n_rows``: forward, loss, backward, update.
 
     ``counts`` says how many of the rows count in each fold, None that all do, and
     ``n_batches`` how many such batches an epoch has.
     """
-    layers = models.parameters.layers
-    n_models, n_outputs, _ = layers[-1].w.shape
-    n_folds = len(models.generators)
+    data, models, shared = job.data, job.models, job.shared
+    layers, into = models.parameters.layers, job.gradients.layers
+    n_outputs, n_folds = layers[-1].w.shape[1], len(models.generators)
     activation = ACTIVATIONS[shared.activation](shared.negative_slope)
-
-    ahead = (
-        bind_batch_ahead(data, n_outputs, n_rows, n_batches) if n_folds == 1 else None
-    )
-    batch = ahead or bind_batch(data, n_outputs, n_rows, n_folds, counts)
-    masks, before = _dropout(models, shared.dropout, n_rows, counts)
-    first = None
-    if update.wide is not None:
-        if n_folds > 1 or (n_models > 1 and update.averaging):
-            msg = (
-                "Models that are averaged, or have rows of their own, must be trained "
-                f"one by one on wide sparse rows. Got {n_models} of them."
-            )
-            raise ValueError(msg)
-        first = data.y.new_empty(n_models, layers[0].w.shape[1], n_rows)
-        before.append(partial(update.wide.forward, first))
-        if layers[0].bias is not None:
-            before.append(partial(first.add_, layers[0].bias.unsqueeze(2)))
-    passed = forward(layers, batch.x, activation, masks, first)
-    losses, dz, loss = _bind_loss(passed.z, batch, shared, data.scales)
-    gradients = update.gradients
-    back = backward(dz, passed, layers, gradients.layers, activation)
-    calls: list[Call] = [
-        *batch.calls,
-        *before,
-        *passed.calls,
-        *losses,
-        *back.calls,
-        *_clip(gradients, shared.max_grad_norm),
-        *update.calls,
-    ]
-    if update.wide is not None:
-        calls.append(partial(update.wide.update, back.dz, update.numbers_of_wide))
-    calls += update.averaging
-    return Step(batch.fetch, batch.n_ahead, batch.gathers, calls, loss)
+    batch = None
+    if n_folds == 1:
+        batch = bind_batch_ahead(data, n_outputs, n_rows, n_batches)
+    batch = batch or bind_batch(data, n_outputs, n_rows, n_folds, counts)
+    masks, draws = _dropout(models, shared.dropout, n_rows, counts)
+    tape = Tape([*batch.finishes, *draws])
+    z = job.first.record_output(tape, batch)
+    passed = forward(tape, layers, z, activation, masks)
+    dz, loss = record_loss(tape, passed.z, batch, shared, data.scales)
+    dz = backward(tape, dz, passed, layers, into, activation)
+    job.first.record_gradient(tape, batch, dz)
+    tape += _clip(job.gradients, shared.max_grad_norm)
+    tape += job.update
+    return Step(batch.fetch, batch.n_ahead, batch.gathers, tape, loss)
 
 
 def n_parts(scales: Floats | None) -> int:
@@ -384,10 +195,10 @@ def n_parts(scales: Floats | None) -> int:
     return 1 if scales is None else scales.shape[1]
 
 
-def _bind_loss(
-    z: Tensor, batch: Batch, shared: Shared, scales: Floats | None
-) -> tuple[list[Call], Tensor, Tensor]:
-    """Return the calls of the loss, its gradient in z, and each model's mean, (m, r).
+def record_loss(
+    tape: Tape, z: Tensor, batch: Batch, shared: Shared, scales: Floats | None
+) -> tuple[Tensor, Tensor]:
+    """Record the loss, and return its gradient in z, and each model's mean, (m, r).
 
     The gradient is that of the mean over the batch, which is taken here, once.
     """
@@ -403,130 +214,13 @@ def _bind_loss(
         delta = delta.unsqueeze(1) if isinstance(delta, Tensor) else delta
     elif isinstance(delta, Tensor):
         delta = delta[0]
-    calls = LOSSES[shared.loss](delta, shared.quantile).calls(z, y, values, of_fold)
+    LOSSES[shared.loss](delta, shared.quantile).record(tape, z, y, values, of_fold)
     if loss.shape[1] > 1:
-        calls += [
-            partial(values.mul_, share),
-            partial(torch.sum, value, 2, out=loss),
-        ]
+        tape(values.mul_, share)
+        tape(torch.sum, value, 2, out=loss)
     elif y.ndim == 2:
-        calls.append(contraction("mob,ob->m", value, share, out=mean))
+        tape.product("mob,ob->m", value, share, out=mean)
     else:
-        calls.append(contraction("fcob,fob->fc", values, batch.share, out=mean))
-    calls.append(partial(of_fold.mul_, share))
-    return calls, dz, loss
-
-
-def _add_norms(parameters: Network, norm: Tensor, *, squared: bool) -> list[Call]:
-    """Return the calls that add |w|_2^2, or |w|_1, over the weights of each model.
-
-    Or over those of each output of linear models, where there are so many norms.
-    """
-    calls: list[Call] = []
-    for n, (w, _) in enumerate(parameters.layers):
-        if len(norm) > len(w):
-            w = w.flatten(0, 1).unsqueeze(1)
-        if parameters.columns_first and n == 0:  # no one product for several models
-            part = torch.empty_like(norm)
-            order = 2 if squared else 1
-            norm_of = torch.linalg.vector_norm
-            calls.append(partial(norm_of, w, order, (1, 2), out=part))
-            calls.append(
-                partial(norm.addcmul_, part, part if squared else torch.ones_like(part))
-            )
-        elif squared:
-            calls.append(contraction("moi,moi->m", w, w, out=norm, plus=norm))
-        else:
-            size, ones = torch.empty_like(w), torch.ones_like(w[0])
-            calls.append(partial(torch.abs, w, out=size))
-            calls.append(contraction("moi,oi->m", size, ones, out=norm, plus=norm))
-    return calls
-
-
-def _first_layer_(
-    z: Tensor, x: Csr, w: Tensor, bias: Tensor | None, rows: Tensor
-) -> None:
-    """Write the first layer's output for some rows of a sparse matrix."""
-    z.copy_(first_output(take_rows(x, rows), w, bias))
-
-
-def bind_mean_loss(
-    data: Data, network: Network, shared: Shared
-) -> Callable[[], Floats]:
-    """Return the function that gives every model's mean loss on some data, (m, r)."""
-    n_outputs = network.layers[-1].w.shape[1]
-    activation = ACTIVATIONS[shared.activation](shared.negative_slope)
-    n_models = len(network.layers[0].w)
-    at_once = max(_HELD_OUT_AT_ONCE // n_models, _AT_THE_LEAST)
-    at_once = max(1, min(at_once, _NUMBERS_AT_ONCE // n_outputs))
-    sizes = batch_sizes(data.n_samples, at_once, "keep")
-    rows = torch.from_numpy(all_rows(data)).to(data.y.device)
-    batches = batches_of(rows, sizes[0])
-    of_batches = counts_in_batches(data, sizes)
-    total = data.y.new_tensor(weights_in_all(data))
-
-    def bound(
-        n_rows: int, counts: tuple[int, ...] | None
-    ) -> tuple[list[Gather], list[Call], Tensor]:
-        """Return the forward pass and the loss of so many rows."""
-        batch = bind_batch(data, n_outputs, n_rows, len(total), counts)
-        gathers, first = batch.gathers, None
-        if isinstance(data.x, Csr) and batch.x is None:
-            w, bias = network.layers[0]
-            first = data.y.new_empty(len(w), w.shape[1], n_rows)
-            gathers = [*gathers, partial(_first_layer_, first, data.x, w, bias)]
-        passed = forward(network.layers, batch.x, activation, first=first)
-        losses, _, loss = _bind_loss(passed.z, batch, shared, data.scales)
-        return gathers, [*batch.calls, *passed.calls, *losses], loss
-
-    pass_of = {key: bound(*key) for key in set(zip(sizes, of_batches, strict=True))}
-
-    def mean_loss() -> Floats:
-        summed = data.y.new_zeros(n_models, n_parts(data.scales))
-        of_fold = by_fold(summed, len(total))
-        for size, counts, batch in zip(sizes, of_batches, batches, strict=True):
-            gathers, calls, loss = pass_of[size, counts]
-            for gather in gathers:
-                gather(batch)
-            for call in calls:
-                call()
-            n_rows = total.new_tensor(counts or [size]).view(-1, 1, 1)
-            of_fold += by_fold(loss, len(total)) * n_rows
-        losses: Floats = (of_fold / total.view(-1, 1, 1)).cpu().numpy()
-        return losses.reshape(n_models, -1).astype(float)
-
-    return mean_loss
-
-
-def bind_penalty(
-    parameters: Network, per_model: PerModel, n_parts: int = 1
-) -> Callable[[], Tensor]:
-    """Return the function that gives the penalty of each model, in parts (m, r).
-
-    Where hyperparameters are those of each output, so is its part; else all parts are
-    alike. The next call writes over what it has given.
-    """
-    flat = parameters.flat
-    n_models = len(parameters.layers[-1].w)
-    ridge, lasso = elastic_net(by_output(per_model))
-    total, norm = flat.new_zeros(len(ridge)), flat.new_zeros(len(ridge))
-    calls: list[Call] = []
-    if ridge.any():
-        calls += [partial(norm.zero_), *_add_norms(parameters, norm, squared=True)]
-        calls.append(partial(torch.mul, numbers_like(ridge / 2, flat), norm, out=total))
-    elif lasso.any():
-        calls.append(partial(total.zero_))
-    if lasso.any():
-        calls += [partial(norm.zero_), *_add_norms(parameters, norm, squared=False)]
-        calls.append(partial(total.addcmul_, numbers_like(lasso, flat), norm))
-
-    def penalty() -> Tensor:
-        for call in calls:
-            call()
-        if len(ridge) > n_models:
-            return total.view(n_models, -1)
-        if n_parts == 1:
-            return total.unsqueeze(1)
-        return (total / n_parts).unsqueeze(1).expand(-1, n_parts)
-
-    return penalty
+        tape.product("fcob,fob->fc", values, batch.share, out=mean)
+    tape(of_fold.mul_, share)
+    return dz, loss

@@ -16,6 +16,7 @@ same for targets in any units.
 from dataclasses import dataclass, field
 from enum import Enum
 from math import inf, isfinite, nan
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -34,62 +35,137 @@ ADAPTIVE_DIVISOR = 5.0
 SMALLEST_LR = 1e-6
 
 
+class Verdict(Enum):
+    """Why a model stopped, or that it has not, in a sentence."""
+
+    GOES_ON = "No rule has ended the training."
+    SLOWED = "It has settled, and goes on at a smaller learning rate."
+    SETTLED = (
+        "What is watched has not become better by tol for n_iter_no_change epochs."
+    )
+    NO_NUMBER = "The objective is no longer a finite number."
+    GREW = "The loss grew, epoch after epoch, while far above all had without training."
+    GREW_AT_ONCE = "The loss grew at the end, to far above all had without training."
+
+    @property
+    def diverged(self) -> bool:
+        """Whether the weights are of no use."""
+        return self in _DIVERGED
+
+
+_DIVERGED = (Verdict.NO_NUMBER, Verdict.GREW, Verdict.GREW_AT_ONCE)
+
+
 @dataclass
-class History:
-    """What is told about the training of one model."""
+class Record:
+    """What happened in training, one entry an epoch."""
 
-    # Of every epoch, as it is judged: on the scale of training.
+    # As it is judged: on the scale of training. The loss is without the penalty; held-
+    # out rows are seen after the epoch, and have a score where one is asked for.
     objective: list[float] = field(default_factory=list)
-    loss: list[float] = field(default_factory=list)  # without the penalty
-    validation_loss: list[float] = field(default_factory=list)  # after the epoch
-    score: list[float] = field(default_factory=list)  # of held-out rows, likewise
+    loss: list[float] = field(default_factory=list)
+    validation_loss: list[float] = field(default_factory=list)
+    score: list[float] = field(default_factory=list)
 
-    # And as it is told: in the units of y.
-    loss_curve: list[float] = field(default_factory=list)  # the objective
+    # As it is told: in the units of y. A loss curve is of the objective.
+    loss_curve: list[float] = field(default_factory=list)
     validation_loss_curve: list[float] = field(default_factory=list)
     batch_loss: list[npt.NDArray[np.float64]] = field(default_factory=list)
-    t: list[int] = field(default_factory=list)  # steps taken at the end of each epoch
-    seconds: list[float] = field(default_factory=list)  # spent, at the end of each
 
-    cut_short: bool = False  # whether the last epoch was
-    slowed: bool = False  # whether the learning rate is to be divided after it
-    converged: bool = False  # stopped by tol
-    diverged: bool = False
-    ended: str = ""  # who ended it from outside, in words
+    # So far, at the end of each epoch.
+    t: list[int] = field(default_factory=list)
+    seconds: list[float] = field(default_factory=list)
 
-    # What the rules remember.
-    constant: float = inf  # the loss of the best constant
-    at_zero: float = inf  # that of predicting z = 0 for every row
-    before: float = 0.0  # that of the weights that training goes on from, if it does
-    end: float = nan  # the loss of the weights that are kept
-    best: float = inf  # of what is watched; a score counts with its sign turned
-    best_loss: float = inf  # of the held-out rows, where a score is watched
-    best_t: int = 0  # the steps taken until then
-    best_epoch: int = 0  # the epochs trained until then
-    begun_anew: bool = False  # whether the best so far are weights never trained
-    improved: bool = False  # in the last epoch
-    waiting: int = 0  # epochs without improvement, in a row
-    growing: int = 0  # epochs of growth of the objective, in a row
+
+class Untrained(NamedTuple):
+    """Losses that could be had without training, which others are held against."""
+
+    constant: float = inf  # of the best constant
+    at_zero: float = inf  # of predicting z = 0 for every row
+    initial: float = 0.0  # of the weights that training goes on from, if it does
 
     @property
-    def goes_on(self) -> bool:
-        """Whether neither rule has ended the training."""
-        return not (self.converged or self.diverged)
-
-    @property
-    def reference(self) -> float:
-        """The loss that could be had without training.
+    def highest(self) -> float:
+        """The highest of them.
 
         Where all of them are 0, as with targets that are all alike, nothing can be said
         of the size of a loss.
         """
-        return max(self.constant, self.at_zero, self.before) or inf
+        return max(self) or inf
+
+
+class Best(NamedTuple):
+    """The best that was watched so far, and when."""
+
+    value: float = inf  # a score counts with its sign turned
+    loss: float = inf  # of the held-out rows, where a score is watched; else 0
+    t: int = 0  # steps taken until then
+    epoch: int = 0  # epochs trained until then
+    untrained: bool = False  # whether it is that of weights never trained
+
+
+@dataclass
+class Memory:
+    """What the rules remember from epoch to epoch."""
+
+    best: Best = field(default_factory=Best)
+    improved: bool = False  # whether the last epoch is the best one
+    waiting: int = 0  # epochs in a row without improvement by tol
+    growing: int = 0  # epochs in a row in which the objective grew
+
+
+@dataclass
+class History(Record):
+    """The record of the training of one model, and what was made of it."""
+
+    cut_short: bool = False  # whether the last epoch was
+    ended: str = ""  # who ended it from outside, in words
+    untrained: Untrained = field(default_factory=Untrained)
+    end: float = nan  # the loss of the weights that are kept
+    memory: Memory = field(default_factory=Memory)
+    verdict: Verdict = Verdict.GOES_ON
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether no rule has ended the training."""
+        return self.verdict in (Verdict.GOES_ON, Verdict.SLOWED)
+
+    @property
+    def converged(self) -> bool:
+        """Whether it was stopped by ``tol``."""
+        return self.verdict is Verdict.SETTLED
+
+    @property
+    def diverged(self) -> bool:
+        """Whether the weights are of no use."""
+        return self.verdict.diverged
+
+    @property
+    def best(self) -> float:
+        """The best that was watched so far; a score counts with its sign turned."""
+        return self.memory.best.value
+
+    @property
+    def best_t(self) -> int:
+        """The steps taken until then."""
+        return self.memory.best.t
+
+    @property
+    def best_epoch(self) -> int:
+        """The epochs trained until then."""
+        return self.memory.best.epoch
+
+    @property
+    def begun_anew(self) -> bool:
+        """Whether the best so far are weights never trained."""
+        return self.memory.best.untrained
 
     @property
     def times_constant(self) -> float:
         """How many times the loss of the best constant the last one is, or nan."""
         last = max(self.loss[-1], self.end) if isfinite(self.end) else self.end
-        return last / self.constant if self.constant > 0 else nan
+        constant = self.untrained.constant
+        return last / constant if constant > 0 else nan
 
 
 def judge(
@@ -101,37 +177,62 @@ def judge(
 ) -> None:
     """Judge by the last epoch whether the training of a model has ended.
 
-    ``held_out`` says whether held-out rows are watched, or the objective itself. That
-    of an epoch cut short is of some batches, which may be unlike the others: it tells
-    nothing but whether it is a number. A model that ``adapts`` is slowed down where
-    another one would end.
+    ``held_out`` says whether held-out rows are watched, or the objective itself. A
+    model that ``adapts`` is slowed down where another one would end.
     """
-    history.slowed = False
-    objective, *before = history.objective[:-3:-1]
-    value = _watched(history) if held_out else objective
-    history.diverged = not isfinite(objective)
+    memory = history.memory
+    value = _watched(history) if held_out else history.objective[-1]
     if not history.cut_short:
-        grows = bool(before) and objective > before[0]
-        history.growing = history.growing + 1 if grows else 0
-        far_above = history.loss[-1] > FAR_ABOVE * history.reference
-        history.diverged |= far_above and history.growing >= EPOCHS_OF_GROWTH
+        objective, *before = history.objective[:-3:-1]
+        memory.growing = memory.growing + 1 if before and objective > before[0] else 0
     if tol is not None and not history.cut_short:
-        better = value < history.best - tol
-        history.waiting = 0 if better else history.waiting + 1
-        patient = history.waiting < n_iter_no_change
-        history.converged = not (patient or (not held_out and _only_grows(history)))
-        history.slowed = adapts and not patient
-    loss = history.validation_loss[-1] if history.score else 0.0  # among equal scores
-    history.improved = (value, loss) < (history.best, history.best_loss)
-    if history.begun_anew:  # see begin_with
-        history.improved |= value <= history.best or loss < history.best_loss
-    if history.improved:
-        history.best, history.best_loss, history.begun_anew = value, loss, False
-        history.best_t = history.t[-1] if history.t else 0
-        history.best_epoch = len(history.objective)
-    if history.slowed and isfinite(objective):
-        history.waiting = history.growing = 0
-        history.converged = history.diverged = False
+        memory.waiting = 0 if value < memory.best.value - tol else memory.waiting + 1
+    settled = tol is not None and memory.waiting >= n_iter_no_change
+    history.verdict = _verdict(history, settled, held_out, adapts)
+    if history.verdict is Verdict.SLOWED:
+        memory.waiting = memory.growing = 0
+    _remember_best(history, value)
+
+
+def _verdict(history: History, settled: bool, held_out: bool, adapts: bool) -> Verdict:
+    """Return what the last epoch says; the first rule that applies has the word.
+
+    An objective that is no number ends every training. All else is asked of whole
+    epochs only: the batches of one that was cut short may be unlike the others. A model
+    that adapts and has ``settled`` goes on more slowly, though it may have grown; one
+    that has grown far above has diverged, though it may have settled; and to grow and
+    do nothing else is not to settle.
+    """
+    if not isfinite(history.objective[-1]):
+        return Verdict.NO_NUMBER
+    if history.cut_short:
+        return Verdict.GOES_ON
+    if settled and adapts:
+        return Verdict.SLOWED
+    far_above = history.loss[-1] > FAR_ABOVE * history.untrained.highest
+    if far_above and history.memory.growing >= EPOCHS_OF_GROWTH:
+        return Verdict.GREW
+    if settled and (held_out or not _only_grows(history)):
+        return Verdict.SETTLED
+    return Verdict.GOES_ON
+
+
+def _remember_best(history: History, value: float) -> None:
+    """Let the last epoch be the best so far, if it is.
+
+    Among equal scores the loss decides. Weights that were not trained may score well by
+    chance, as where the largest class is predicted for every row: they are left for an
+    epoch that is better by the loss alone, or as good.
+    """
+    best = history.memory.best
+    loss = history.validation_loss[-1] if history.score else 0.0
+    improved = (value, loss) < (best.value, best.loss)
+    if best.untrained:
+        improved |= value <= best.value or loss < best.loss
+    history.memory.improved = improved
+    if improved:
+        t = history.t[-1] if history.t else 0
+        history.memory.best = Best(value, loss, t, len(history.objective))
 
 
 def begin_with(
@@ -139,13 +240,10 @@ def begin_with(
 ) -> None:
     """Let the best so far be how held-out rows do with the weights at the start.
 
-    Weights that were not trained may score well by chance, as where the largest class
-    is predicted for every row: they are left for an epoch that is better by the loss
-    alone, or as good.
+    ``anew`` says whether these weights were never trained.
     """
     if isfinite(value):
-        history.best, history.best_loss, history.best_t = value, loss, t
-        history.begun_anew = anew
+        history.memory.best = Best(value, loss, t, untrained=anew)
 
 
 def judge_end(history: History, loss: float) -> None:
@@ -156,14 +254,60 @@ def judge_end(history: History, loss: float) -> None:
     bar is higher.
     """
     history.end = loss
+    if history.diverged:
+        return
     last, *before = history.loss[:-3:-1]
     rough = not before or history.cut_short
-    highest = history.reference * (FAR_ABOVE**3 if rough else FAR_ABOVE)
-    history.diverged |= not (isfinite(history.objective[-1]) and isfinite(loss))
-    history.diverged |= loss > max(highest, GROWTH_AT_ONCE * last)
-    if not rough and loss >= last:  # else it has begun to fall
-        history.diverged |= last > max(highest, GROWTH_AT_ONCE * before[0])
-    history.converged &= not history.diverged
+    bar = history.untrained.highest * (FAR_ABOVE**3 if rough else FAR_ABOVE)
+    if not (isfinite(history.objective[-1]) and isfinite(loss)):
+        history.verdict = Verdict.NO_NUMBER
+    elif loss > max(bar, GROWTH_AT_ONCE * last) or (
+        not rough and loss >= last > max(bar, GROWTH_AT_ONCE * before[0])
+    ):
+        history.verdict = Verdict.GREW_AT_ONCE
+
+
+class Stream(NamedTuple):
+    """What is remembered of the losses of a stream, from call to call."""
+
+    last: float = inf
+    highest: float = 0.0  # before they began to grow
+    growing: int = 0  # calls in a row
+
+    def then(self, loss: float) -> "Stream":
+        """Return what is remembered after the next call."""
+        if loss > self.last:
+            return Stream(loss, self.highest, self.growing + 1)
+        before = self.last if self.last < inf else 0.0
+        return Stream(loss, max(self.highest, before))
+
+
+def judge_chunk(history: History, loss: float) -> None:
+    """Judge a model of a stream by the loss of a chunk; nan if its weights are."""
+    history.end = loss
+    if not (history.diverged or isfinite(loss)):
+        history.verdict = Verdict.NO_NUMBER
+
+
+def judge_peak(history: History, peak: float) -> None:
+    """Judge a model of a stream by what its losses have grown to, see ``peak_of``."""
+    if not history.diverged and peak > FAR_ABOVE * history.untrained.highest:
+        history.verdict = Verdict.GREW
+
+
+def peak_of(batch_losses: npt.NDArray[np.float64], stream: Stream) -> float:
+    """Return the highest loss of a stream that is far above all before it, or 0.
+
+    It has grown for some calls in a row, or from the first half of the batches of a
+    call to the second, whose losses are (steps, 1, r).
+    """
+    peaks = [stream.last] if stream.growing >= EPOCHS_OF_GROWTH else []
+    half = -(-len(batch_losses) // 2)
+    if half < len(batch_losses):
+        losses = batch_losses.sum((1, 2))
+        first, second = losses[:half].mean(), losses[half:].mean()
+        peaks += [second] if second > FAR_ABOVE * first else []
+    return max((peak for peak in peaks if peak > FAR_ABOVE * stream.highest), default=0)
 
 
 class Ending(Enum):
@@ -180,8 +324,8 @@ def ending_of(history: History, *, settles: bool) -> Ending:
     """Return how the training of a model ended, which ``settles`` if it is to."""
     if history.diverged:
         return Ending.DIVERGED
-    well_above = WELL_ABOVE * history.constant
-    if well_above > 0 and history.end > max(well_above, history.reference):
+    well_above = WELL_ABOVE * history.untrained.constant
+    if well_above > 0 and history.end > max(well_above, history.untrained.highest):
         return Ending.WORSE_THAN_CONSTANT
     if history.begun_anew:
         return Ending.LED_AWAY
@@ -200,8 +344,9 @@ def _only_grows(history: History) -> bool:
 
     That is no rest: the objective may yet come down again, or go on up to divergence.
     """
-    lost = history.objective[-1] - history.best
-    gained = history.reference - history.best if isfinite(history.reference) else 0.0
-    return history.growing >= max(history.waiting, EPOCHS_OF_GROWTH) and (
+    memory, bar = history.memory, history.untrained.highest
+    lost = history.objective[-1] - memory.best.value
+    gained = bar - memory.best.value if isfinite(bar) else 0.0
+    return memory.growing >= max(memory.waiting, EPOCHS_OF_GROWTH) and (
         lost > 0.01 * max(gained, 0.0)
     )

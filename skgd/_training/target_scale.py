@@ -35,7 +35,7 @@ lr' = lr, w' moves by lr dJ'/dw' = (lr / scale) dJ/dw.
 Dimension key: o outputs, n samples, f folds of models, m models.
 """
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -43,10 +43,10 @@ import torch
 from torch import Tensor
 
 from skgd._equations.losses import loss_named
-from skgd._equations.optimizers import Floats, PerModel
+from skgd._equations.optimizers import PerModel
+from skgd._machine.arrays import Array, Floats
 from skgd._machine.devices import numbers_like
 
-Array = npt.NDArray[Any]
 LastLayer = tuple[Array, Array]  # w (o, i) and bias (o,)
 
 

@@ -6,6 +6,7 @@ import torch.nn.functional as F
 from conftest import NEGATIVE_SLOPE, TORCH_ACTIVATIONS
 
 from skgd._equations.activations import ACTIVATIONS
+from skgd._equations.tape import Tape
 
 MAGNITUDES = [1e-8, 1e-3, 0.1, 0.5, 1, 2, 3.5, 5, 8, 12, 22, 30, 100, 1e4]
 ARGUMENTS = [-z for z in reversed(MAGNITUDES)] + [0.0] + MAGNITUDES
@@ -18,21 +19,19 @@ EXACT = {
 
 
 def computed(activation, z):
-    """Return value and derivative by calls that have run on other numbers before."""
+    """Return value and derivative by tapes that have run on other numbers before."""
     at = torch.full_like(z, torch.nan)
     h = torch.empty_like(at) if activation.keeps_sum else at
     d = torch.empty_like(at)
-    calls = activation.value(at, h)
-    n_value = len(calls)
-    calls += activation.derivative(at, h, d)
-    for call in calls:
-        call()
+    forward, backward = Tape(), Tape()
+    assert activation.value(forward, at, h) is h
+    assert activation.derivative(backward, at, h, d) is d
+    forward.replay()
+    backward.replay()
     at.copy_(z)
-    for call in calls[:n_value]:
-        call()
+    forward.replay()
     value = h.clone()
-    for call in calls[n_value:]:
-        call()
+    backward.replay()
     return value, d
 
 

@@ -17,6 +17,7 @@ from sklearn.linear_model import SGDClassifier, _sgd_fast
 from torch.distributions import Exponential, Poisson
 
 from skgd._equations.losses import LOSSES
+from skgd._equations.tape import Tape
 from skgd._estimators.checks import TARGETS, check_domain
 
 DELTA, QUANTILE = 0.25, 0.75
@@ -117,8 +118,9 @@ def some_targets(name):
 def written(name, z, y, delta=DELTA, quantile=QUANTILE):
     """Return what the package writes for a loss: value and gradient, both (mob)."""
     value, dz = torch.full_like(z, torch.nan), torch.full_like(z, torch.nan)
-    for call in LOSSES[name](delta, quantile).calls(z, y, value, dz):
-        call()
+    tape = Tape()
+    LOSSES[name](delta, quantile).record(tape, z, y, value, dz)
+    tape.replay()
     return value, dz
 
 
@@ -297,13 +299,13 @@ def test_the_calls_are_replayed(name):
     """They read z and y anew at every step, and leave them as they are."""
     z, y = raw_predictions((2, 3, 5)), targets(name, (3, 5))
     value, dz = torch.empty_like(z), torch.empty_like(z)
-    calls = LOSSES[name](DELTA, QUANTILE).calls(z, y, value, dz)
+    tape = Tape()
+    LOSSES[name](DELTA, QUANTILE).record(tape, z, y, value, dz)
     for seed in (2, 3):
         new_z, new_y = raw_predictions((2, 3, 5), seed), targets(name, (3, 5), seed)
         z.copy_(new_z)
         y.copy_(new_y)
-        for call in calls:
-            call()
+        tape.replay()
         expected, expected_dz = written(name, new_z, new_y)
 
         assert torch.equal(value, expected)

@@ -17,12 +17,15 @@ from skgd._equations.network import (
     arrays,
     backward,
     forward,
+    gradient,
     new_like,
     new_network,
-    put_,
+    output,
     raw_prediction,
-    take,
+    select,
+    write_,
 )
+from skgd._equations.tape import Tape
 
 SIZES = [(5, 2), (5, 4, 1), (5, 7, 3, 2)]
 
@@ -42,7 +45,19 @@ def random_input(n_models, n_features=5, n_rows=6, own=False):
     return torch.randn(shape, generator=generator, dtype=torch.float64)
 
 
-def oracle(layers, x, activation, masks=(), first=None):
+def of_rows(tape, layers, x, activation, masks=()):
+    """Record the forward pass, the first layer's product included."""
+    return forward(tape, layers, output(tape, layers[0], x), activation, masks)
+
+
+def learn(tape, dz, passed, layers, gradients, activation, x):
+    """Record the backward pass, the gradient of the first layer's weights included."""
+    dz_first = backward(tape, dz, passed, layers, gradients, activation)
+    gradient(tape, dz_first, x, out=gradients[0].w)
+    return dz_first
+
+
+def oracle(layers, x, activation, masks=(), z_first=None):
     """Return the prediction (mob), one model and one F.linear at a time."""
     z = []
     for m in range(len(layers[0].w)):
@@ -51,8 +66,8 @@ def oracle(layers, x, activation, masks=(), first=None):
             if n > 0:
                 h = TORCH_ACTIVATIONS[activation](h)
                 h = h * of_model(masks[n - 1], m).T if masks else h
-            if n == 0 and first is not None:
-                h = first[m].T
+            if n == 0 and z_first is not None:
+                h = z_first[m].T
             else:
                 h = F.linear(h, w[m], None if bias is None else bias[m])
         z.append(h.T)
@@ -82,11 +97,6 @@ def with_gradients(layers):
     ]
 
 
-def replay(calls):
-    for call in calls:
-        call()
-
-
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 @pytest.mark.parametrize("masked", ["no masks", "one mask", "own masks"])
 @pytest.mark.parametrize("given", ["rows", "own rows", "first layer"])
@@ -102,42 +112,46 @@ def test_forward_and_backward_are_autograds(
     layers = network.layers
     table_entry = ACTIVATIONS[activation](NEGATIVE_SLOPE)
     masks = new_masks(masked, sizes, n_models)
-    x = first = None
+    x = z_first = None
     if given == "first layer":
         generator = torch.Generator().manual_seed(1)
-        first = torch.randn(n_models, sizes[1], 6, generator=generator).double()
+        z_first = torch.randn(n_models, sizes[1], 6, generator=generator).double()
     else:
         x = random_input(n_models, own=given == "own rows")
 
-    arguments = [x, first, *masks]
+    arguments = [x, z_first, *masks]
     bound = [a if a is None else torch.full_like(a, torch.nan) for a in arguments]
-    passed = forward(layers, bound[0], table_entry, bound[2:], bound[1])
+    tape = Tape()
+    z = bound[1] if x is None else output(tape, layers[0], bound[0])
+    passed = forward(tape, layers, z, table_entry, bound[2:])
     dz = torch.randn(passed.z.shape, generator=torch.Generator().manual_seed(2))
     dz = dz.double()
     gradients = new_like(network)
     gradients.flat.fill_(torch.nan)
-    back = backward(dz, passed, layers, gradients.layers, table_entry)
-    replay(passed.calls + back.calls)
+    dz_first = backward(tape, dz, passed, layers, gradients.layers, table_entry)
+    if x is not None:
+        gradient(tape, dz_first, bound[0], out=gradients.layers[0].w)
+    tape.replay()
     for array, values in zip(bound, arguments, strict=True):
         if values is not None:
             array.copy_(values)
-    replay(passed.calls + back.calls)
+    tape.replay()
 
     leaves = with_gradients(layers)
-    if first is not None:
-        first.requires_grad_()
-    z = oracle(leaves, x, activation, masks, first)
+    if z_first is not None:
+        z_first.requires_grad_()
+    z = oracle(leaves, x, activation, masks, z_first)
     (z * dz).sum().backward()
     torch.testing.assert_close(passed.z, z.detach(), rtol=1e-12, atol=1e-12)
-    if first is not None:
-        torch.testing.assert_close(back.dz, first.grad, rtol=1e-12, atol=1e-12)
+    if z_first is not None:
+        torch.testing.assert_close(dz_first, z_first.grad, rtol=1e-12, atol=1e-12)
         assert gradients.layers[0].w.isnan().all()
         gradients.layers[0].w.zero_()
         leaves[0].w.grad = torch.zeros_like(leaves[0].w)
         if fit_intercept:
-            leaves[0].bias.grad = first.grad.sum(2)
-    for gradient, leaf in zip(gradients.layers, leaves, strict=True):
-        for ours, autograds in zip(gradient, leaf, strict=True):
+            leaves[0].bias.grad = z_first.grad.sum(2)
+    for layer, leaf in zip(gradients.layers, leaves, strict=True):
+        for ours, autograds in zip(layer, leaf, strict=True):
             if ours is not None:
                 torch.testing.assert_close(ours, autograds.grad, rtol=1e-12, atol=1e-12)
 
@@ -145,26 +159,19 @@ def test_forward_and_backward_are_autograds(
 def test_the_first_layer_is_the_prediction_of_a_linear_model():
     """Handed in, it is z itself, and the gradient of z is that of the first layer."""
     network, activation = random_network(2, (5, 3)), ACTIVATIONS["relu"](0.0)
-    first = torch.ones(2, 3, 6).double()
-    passed = forward(network.layers, None, activation, first=first)
-    dz = torch.ones_like(first)
+    z_first = torch.ones(2, 3, 6).double()
+    tape = Tape()
+    passed = forward(tape, network.layers, z_first, activation)
+    dz = torch.ones_like(z_first)
     gradients = new_like(network)
-    back = backward(dz, passed, network.layers, gradients.layers, activation)
+    dz_first = backward(tape, dz, passed, network.layers, gradients.layers, activation)
 
-    replay(passed.calls + back.calls)
+    tape.replay()
 
-    assert passed.z is first
-    assert back.dz is dz
+    assert passed.z is z_first
+    assert dz_first is dz
     assert (gradients.layers[0].bias == 6).all()  # the sum of six ones
     assert not gradients.layers[0].w.any()
-
-
-def test_forward_needs_something_to_start_from():
-    """Neither rows nor the first layer's output is an error that says so."""
-    network, activation = random_network(1, (5, 3)), ACTIVATIONS["relu"](0.0)
-
-    with pytest.raises(ValueError, match="x, or the first layer's output"):
-        forward(network.layers, None, activation)
 
 
 def test_every_hidden_layer_has_a_mask_or_none_has():
@@ -172,7 +179,7 @@ def test_every_hidden_layer_has_a_mask_or_none_has():
     network, activation = random_network(1, (5, 4, 3, 2)), ACTIVATIONS["relu"](0.0)
 
     with pytest.raises(ValueError, match="zip"):
-        forward(network.layers, random_input(1), activation, [torch.ones(4, 6)])
+        of_rows(Tape(), network.layers, random_input(1), activation, [torch.ones(4, 6)])
 
 
 @pytest.mark.parametrize("activation", ["tanh", "mish"])
@@ -187,15 +194,18 @@ def test_backward_passes_gradcheck(activation):
         def forward(ctx, *parameters):
             for array, value in zip(arrays(network), parameters, strict=True):
                 array.copy_(value)
-            ctx.passed = forward(layers, x, activation)
-            replay(ctx.passed.calls)
+            tape = Tape()
+            ctx.passed = of_rows(tape, layers, x, activation)
+            tape.replay()
             return ctx.passed.z
 
         @staticmethod
         def backward(ctx, dz):
             into = new_like(network)
             dz = dz.contiguous()
-            replay(backward(dz, ctx.passed, layers, into.layers, activation).calls)
+            tape = Tape()
+            learn(tape, dz, ctx.passed, layers, into.layers, activation, x)
+            tape.replay()
             return tuple(arrays(into))
 
     parameters = [array.clone().requires_grad_() for array in arrays(network)]
@@ -209,16 +219,19 @@ def test_models_do_not_see_each_other(masked, activation):
     """Numbers that are not numbers in one model leave the others' bits alone."""
     network, x = random_network(3, (5, 4, 2)), random_input(3)
     activation = ACTIVATIONS[activation](NEGATIVE_SLOPE)
-    passed = forward(network.layers, x, activation, new_masks(masked, (5, 4, 2), 3))
+    masks = new_masks(masked, (5, 4, 2), 3)
+    tape = Tape()
+    passed = of_rows(tape, network.layers, x, activation, masks)
     gradients = new_like(network)
     dz = torch.ones_like(passed.z)
-    back = backward(dz, passed, network.layers, gradients.layers, activation)
-    replay(passed.calls + back.calls)
-    seen = [passed.z, back.dz, *arrays(gradients)]
+    into = gradients.layers
+    dz_first = learn(tape, dz, passed, network.layers, into, activation, x)
+    tape.replay()
+    seen = [passed.z, dz_first, *arrays(gradients)]
     before = [array.clone() for array in seen]
     for array in arrays(network):
         array[1] = torch.nan
-    replay(passed.calls + back.calls)
+    tape.replay()
 
     for then, now in zip(before, seen, strict=True):
         assert torch.equal(then[[0, 2]], now[[0, 2]])
@@ -234,16 +247,17 @@ def test_models_together_equal_models_apart(activation):
     table_entry = ACTIVATIONS[activation](NEGATIVE_SLOPE)
 
     def learned(network, x, masks, dz):
-        passed = forward(network.layers, x, table_entry, masks)
+        tape = Tape()
+        passed = of_rows(tape, network.layers, x, table_entry, masks)
         into = new_like(network)
-        back = backward(dz, passed, network.layers, into.layers, table_entry)
-        replay(passed.calls + back.calls)
+        learn(tape, dz, passed, network.layers, into.layers, table_entry, x)
+        tape.replay()
         return [passed.z, *arrays(into)]
 
     stacked = learned(together, x, masks, dz)
     for m in range(3):
         one = slice(m, m + 1)
-        network = take(together, torch.tensor([m]))
+        network = select(together, torch.tensor([m]))
         alone = learned(network, x[one], [mask[one] for mask in masks], dz[one])
         expected = [array[one] for array in stacked]
         torch.testing.assert_close(alone, expected, rtol=1e-12, atol=1e-12)
@@ -261,11 +275,11 @@ def test_the_flat_vector_is_the_layers():
     assert all(bias.data_ptr() >= inside[1] for _, bias in network.layers)
 
 
-def test_take_and_put_move_whole_models():
-    """Models taken out and put back elsewhere are the same models."""
+def test_select_and_write_move_whole_models():
+    """Models selected and written elsewhere are the same models."""
     network = random_network(4, (5, 3, 2))
     target = new_like(network)
-    put_(target, torch.tensor([1, 0]), take(network, torch.tensor([3, 2])))
+    write_(target, torch.tensor([1, 0]), select(network, torch.tensor([3, 2])))
 
     for source, copied in zip(arrays(network), arrays(target), strict=True):
         assert torch.equal(copied[[1, 0]], source[[3, 2]])
@@ -355,8 +369,9 @@ def test_selu_keeps_mean_and_variance_through_many_layers():
     network = new_network(1, [400] * 11, True, torch.empty(0).double())
     activation = ACTIVATIONS["selu"](0.0)
     initialise_(network, activation, [np.random.default_rng(0)])
-    passed = forward(network.layers, random_input(1, 400, 300), activation)
-    replay(passed.calls)
+    tape = Tape()
+    passed = of_rows(tape, network.layers, random_input(1, 400, 300), activation)
+    tape.replay()
     h = passed.hidden[-1].h
 
     assert h.mean().item() == pytest.approx(0, abs=0.05)
@@ -391,10 +406,10 @@ def test_rows_that_are_no_tensor_come_by_their_first_layer(n_rows, sizes):
     network = random_network(2, sizes)
     x = random_input(1, n_rows=n_rows)
 
-    def first(rows):
+    def z_first(rows):
         return oracle(network.layers[:1], torch.from_numpy(rows.toarray()).T, "relu")
 
     rows = sparse.csr_array(x.T.numpy())
-    z = raw_prediction(network.layers, rows, ACTIVATIONS["relu"](0.0), first)
+    z = raw_prediction(network.layers, rows, ACTIVATIONS["relu"](0.0), z_first)
 
     torch.testing.assert_close(z, oracle(network.layers, x, "relu"))

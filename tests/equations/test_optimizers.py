@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from skgd._equations.optimizers import OPTIMIZERS, Vectors, variant
+from skgd._equations.tape import Tape
 
 N_WEIGHTS = 6
 PER_MODEL = {  # three models at once
@@ -67,11 +68,11 @@ def per_model_of(name, **changes):
     return {key: np.array(value, float) for key, value in values.items()}
 
 
-def numbers_of_step(name, per_model, t, lr=None):
-    """Return the numbers of step t, each (m,); the learning rates are the models'."""
+def scalars_of_step(name, per_model, t, lr=None):
+    """Return the scalars of step t, each (m,); the learning rates are the models'."""
     lr = per_model["lr"] if lr is None else lr
-    numbers = OPTIMIZERS[name].numbers(per_model, lr[np.newaxis], np.array([t]))
-    return {key: row for key, (row,) in numbers.items()}
+    scalars = OPTIMIZERS[name].scalars(per_model, lr[np.newaxis], np.array([t]))
+    return {key: row for key, (row,) in scalars.items()}
 
 
 def bound_step(name, per_model, start, n_biases=0):
@@ -84,18 +85,18 @@ def bound_step(name, per_model, start, n_biases=0):
     kept = {key: torch.zeros_like(flat) for key in OPTIMIZERS[name].state_names}
     owner = np.arange(m).repeat(i) if m > 1 else [0]
     laid = {
-        key: flat.new_empty(len(owner)) for key in numbers_of_step(name, per_model, 1)
+        key: flat.new_empty(len(owner)) for key in scalars_of_step(name, per_model, 1)
     }
     vectors = Vectors(flat, flat[: m * i - n_biases], gradient, kept)
-    calls = OPTIMIZERS[name].calls(vectors, laid)
+    tape = Tape()
+    OPTIMIZERS[name].record(tape, vectors, laid)
     steps = count(1)
 
     def step(along, lr=None):
         gradient.copy_(along.flatten())
-        for key, row in numbers_of_step(name, per_model, next(steps), lr).items():
+        for key, row in scalars_of_step(name, per_model, next(steps), lr).items():
             laid[key].copy_(torch.from_numpy(row[owner]))
-        for call in calls:
-            call()
+        tape.replay()
 
     return flat.view(m, i), step
 
@@ -115,15 +116,15 @@ def test_the_parameters_of_an_estimator_lead_to_the_entry(name):
 
 @pytest.mark.parametrize("alpha", [0.0, 0.1])
 @pytest.mark.parametrize("name", OPTIMIZERS)
-def test_numbers_of_many_steps_are_those_of_each(name, alpha):
+def test_scalars_of_many_steps_are_those_of_each(name, alpha):
     """A table of steps has the rows that its steps have alone, at changing rates."""
     per_model = per_model_of(name, alpha=[alpha] * 3, l1_ratio=[0.5] * 3)
     lr = np.random.default_rng(0).uniform(0.1, 1, (5, 3))
-    together = OPTIMIZERS[name].numbers(per_model, lr, np.arange(11, 16))
+    together = OPTIMIZERS[name].scalars(per_model, lr, np.arange(11, 16))
 
     assert {array.shape for array in together.values()} == {(5, 3)}
     for n in range(5):
-        apart = numbers_of_step(name, per_model, 11 + n, lr[n])
+        apart = scalars_of_step(name, per_model, 11 + n, lr[n])
         for key, row in apart.items():
             np.testing.assert_array_equal(together[key][n], row)
 
@@ -135,13 +136,13 @@ def test_numbers_of_many_steps_are_those_of_each(name, alpha):
         *[(name, 0.1) for name in ("sgd", "momentum", "nesterov", "adagrad")],
     ],
 )
-def test_steps_that_are_alike_have_one_row_of_numbers(name, alpha):
+def test_steps_that_are_alike_have_one_row_of_scalars(name, alpha):
     """At a constant rate nothing is laid anew, where no mean has to fill."""
     per_model = per_model_of(name, alpha=[alpha] * 3, l1_ratio=[0.5] * 3)
     lr = per_model["lr"][np.newaxis]
-    numbers = OPTIMIZERS[name].numbers(per_model, lr, np.arange(1, 6))
+    scalars = OPTIMIZERS[name].scalars(per_model, lr, np.arange(1, 6))
 
-    assert {array.shape for array in numbers.values()} == {(1, 3)}
+    assert {array.shape for array in scalars.values()} == {(1, 3)}
 
 
 @pytest.mark.parametrize("changing", [False, True], ids=["constant", "changing"])

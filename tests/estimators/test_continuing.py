@@ -199,7 +199,7 @@ def test_an_adaptive_rate_is_kept_until_training_has_settled(max_iter):
             model.fit(X, y)
     else:
         model.fit(X, y)
-    slow = model._slowed_
+    slow = model._state_["slowed"]
     assert slow in ([1 / 5, 1 / 25, 1 / 125] if max_iter == 12 else [1.0])
     before, stream = model.coef_.copy(), clone(model)
     stream.__dict__.update(model.__dict__)
@@ -403,7 +403,7 @@ def test_the_curves_of_a_long_stream_are_bounded(monkeypatch):
     names = ["loss_curve_", "step_curve_", "time_curve_", "batch_loss_curve_"]
     model = small(MiniBatchRegressor, batch_size=None, record_batch_loss=True, lr=0.5)
     whole = stream_of(model, y, 40)
-    monkeypatch.setattr("skgd._estimators.base._KEPT_OF_A_STREAM", 5)
+    monkeypatch.setattr("skgd._estimators.record._KEPT_OF_A_STREAM", 5)
     short = clone(model)
     for n_calls in range(1, 41):
         short.partial_fit(X, y)
@@ -421,5 +421,5 @@ def test_the_curves_of_a_long_stream_are_bounded(monkeypatch):
 
 def test_a_fit_of_many_epochs_keeps_them_all(monkeypatch):
     """Only streams are cut."""
-    monkeypatch.setattr("skgd._estimators.base._KEPT_OF_A_STREAM", 5)
+    monkeypatch.setattr("skgd._estimators.record._KEPT_OF_A_STREAM", 5)
     assert len(small(MiniBatchRegressor, max_iter=40).fit(X, y).loss_curve_) == 40

@@ -23,6 +23,7 @@ from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning
 
 from skgd import MiniBatchClassifier, MiniBatchRegressor
+from skgd._estimators.parameters import LOSSES_OF_CLASSES
 
 # Divergence
 
@@ -243,7 +244,7 @@ OVERLAPPING = np.where(Y[:, 0] + 2 * np.sin(50 * X[:, 0]) > 3, "yes", "no")
 @every_depth
 @pytest.mark.parametrize("lr", [0.01, 0.1, 1.0])
 @pytest.mark.parametrize("optimizer", ["sgd", "adam"])
-@pytest.mark.parametrize("loss", MiniBatchClassifier._losses)
+@pytest.mark.parametrize("loss", LOSSES_OF_CLASSES)
 def test_classes_that_overlap_are_no_divergence(loss, optimizer, lr, hidden):
     """Also not by a perceptron, whose loss is 0 before it knows anything."""
     model = MiniBatchClassifier(loss=loss, optimizer=optimizer, lr=lr / 4)

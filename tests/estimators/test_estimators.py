@@ -222,7 +222,12 @@ def test_everything_is_in_the_precision_of_X(cls, y, hidden, dtype):
         outputs += [model.decision_function(rows), model.predict_proba(rows)]
         outputs += [model.predict_log_proba(rows)]
     coefs, intercepts = layers_of(model)
-    arrays = [*coefs, *intercepts, *chain(*model._kept_.values()), *outputs]
+    arrays = [
+        *coefs,
+        *intercepts,
+        *chain(*model._state_["optimizer_state"].values()),
+        *outputs,
+    ]
     assert {array.dtype for array in arrays} == {np.dtype(dtype)}
 
 

@@ -22,11 +22,12 @@ from sklearn.multioutput import ClassifierChain, MultiOutputClassifier
 from sklearn.utils.class_weight import compute_class_weight, compute_sample_weight
 
 from skgd import MiniBatchClassifier, MiniBatchRegressor
+from skgd._estimators.parameters import LOSSES_OF_CLASSES
 
 y = Y[:, 0]
 two_classes, three_classes = TASKS["two classes"][1], TASKS["three classes"][1]
 LABELS = np.column_stack([y > 3, Y[:, 1] > -1, y + Y[:, 1] > 4]).astype(int)
-LOSSES = MiniBatchClassifier._losses
+LOSSES = LOSSES_OF_CLASSES
 
 
 # Several labels a row

@@ -53,7 +53,7 @@ def test_training_without_memory_names_what_to_lower(
     classes = {} if cls is MiniBatchRegressor else {"classes": [0, 1]}
     seen = clone(new).partial_fit(rows, y, **classes)
     for name in ("train", "train_on_chunk"):
-        monkeypatch.setattr(f"skgd._estimators.base.{name}", train)
+        monkeypatch.setattr(f"skgd._estimators.fits.{name}", train)
     how = {"match": match, "error": MemoryError}
     assert_refused(new.fit, rows, y, **how)
     assert_refused(seen.fit, rows, y, **how)
@@ -85,7 +85,7 @@ def test_another_error_of_torch_is_told_as_it_is(monkeypatch):
     def train(*args):
         raise RuntimeError("an error of ours")
 
-    monkeypatch.setattr("skgd._estimators.base.train", train)
+    monkeypatch.setattr("skgd._estimators.fits.train", train)
     model = small(MiniBatchRegressor)
     assert_refused(model.fit, X, y, match="^an error of ours$", error=RuntimeError)
 
@@ -98,7 +98,7 @@ def test_a_stack_without_memory_names_max_bytes(cls, max_bytes, monkeypatch):
     def train(*args):
         raise NO_MEMORY["CPU"]
 
-    monkeypatch.setattr("skgd._search.stacks.train", train)
+    monkeypatch.setattr("skgd._estimators.fits.train", train)
     grid = {"lr": [0.01, 0.1]}
     search = VectorizedGridSearchCV(small(cls), grid, cv=2, max_bytes=max_bytes)
     match = f"max_bytes must be so small .* Got {max_bytes}, for 4 models"

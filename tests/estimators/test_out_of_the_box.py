@@ -20,6 +20,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from skgd import MiniBatchClassifier, MiniBatchRegressor, VectorizedGridSearchCV
+from skgd._estimators.targets import known_targets
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(320, 4))
@@ -202,7 +203,7 @@ def test_a_stream_of_single_rows_has_the_scale_of_many(optimizer):
     for n in range(320):
         target = 1e-3 if n == 1 else (0.0 if n == 0 else y[n])
         model.partial_fit(X[n : n + 1], [target])
-    assert 0.3 * y.std() < model._scale_[1] < 3 * y.std()
+    assert 0.3 * y.std() < known_targets(model).scale.scale[0] < 3 * y.std()
     assert model.score(X, y) > 0.5
 
 
@@ -223,10 +224,10 @@ def test_an_epoch_cut_short_slows_nothing_down():
     model.set_params(lr_schedule="adaptive", max_iter=3, warm_start=True)
     with pytest.warns(ConvergenceWarning):
         model.fit(X, y)
-    slowed = model._slowed_
+    slowed = model._state_["slowed"]
     model.set_params(max_time=1e-9).fit(X, y)
     assert model.t_ == 3 * 2 + 1
-    assert model._slowed_ == slowed
+    assert model._state_["slowed"] == slowed
 
 
 @pytest.mark.parametrize("loss", ["absolute_error", "quantile", "huber"])

@@ -38,7 +38,7 @@ from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import StandardScaler
 
 import skgd
-import skgd._estimators.base
+import skgd._estimators.record
 from skgd import (
     LossCurveDisplay,
     LossSurfaceDisplay,
@@ -47,9 +47,14 @@ from skgd import (
     VectorizedGridSearchCV,
     VectorizedHalvingGridSearchCV,
 )
+from skgd._estimators.parameters import LOSSES_OF_CLASSES, LOSSES_OF_NUMBERS
 
 y = Y[:, 0]
 two_classes, labels = TASKS["two classes"][1], TASKS["three classes"][1]
+LOSSES = {
+    MiniBatchRegressor: LOSSES_OF_NUMBERS,
+    MiniBatchClassifier: LOSSES_OF_CLASSES,
+}
 TARGET = {MiniBatchRegressor: y, MiniBatchClassifier: labels}
 several = (Y > 3).astype(int)
 ROOT = Path(__file__).parents[2]
@@ -65,8 +70,8 @@ def methods_of(model):
 
 EACH_LOSS = [
     pytest.param(cls, loss, id=loss)
-    for cls in (MiniBatchRegressor, MiniBatchClassifier)
-    for loss in cls._losses
+    for cls, losses in LOSSES.items()
+    for loss in losses
 ]
 EVERY_CURVE = {
     "record_batch_loss": True,
@@ -98,7 +103,7 @@ def test_float32_stays_float32(cls, loss, hidden, targets, params):
     model.set_params(early_stopping=False).partial_fit(rows, target)
     model.partial_fit(X, target)
     # labels, what is told of the training, and the scale that targets are brought to
-    told = {"classes_", "batch_loss_curve_", "_scale_"}
+    told = {"classes_", "batch_loss_curve_", "_targets_"}
     kept = {name: value for name, value in vars(model).items() if name not in told}
     arrays = [one for one in contents(kept) if isinstance(one, np.ndarray)]
     assert len(arrays) >= 4
@@ -456,8 +461,9 @@ def test_a_pickle_of_an_older_version_has_the_defaults_of_what_it_lacks(cls, hid
     """It predicts, is shown, trains on and is cloned like one of this version."""
     model = small(cls, hidden_layer_sizes=hidden).fit(X, TARGET[cls])
     lacks = ["max_grad_norm", "dropout", "lr_schedule", "warmup_steps"]
-    lacks += ["_since_", "_slowed_", "_averaged_since_", "_laid_out_since_"]
     other = unpickled(model, *lacks)
+    for name in ("optimizer_begun", "slowed", "average_begun", "schedule_begun"):
+        del other._state_[name]
     assert frozen(vars(other)).keys() == frozen(vars(model)).keys()
     assert other.get_params() == model.get_params()
     assert repr(other) == repr(model)
@@ -651,7 +657,7 @@ def test_a_fit_on_a_memory_map_does_not_copy_it(case):
 def test_a_stream_does_not_grow(cls, params, monkeypatch):
     """Once the curves are full, calls keep nothing: a leak is a block or more each."""
     kept = 20
-    monkeypatch.setattr(skgd._estimators.base, "_KEPT_OF_A_STREAM", kept)
+    monkeypatch.setattr(skgd._estimators.record, "_KEPT_OF_A_STREAM", kept)
     model = small(cls, **params, batch_size=None)
     classes = {} if cls is MiniBatchRegressor else {"classes": [-1, 0, 1]}
     model.partial_fit(X, TARGET[cls], **classes)
@@ -674,7 +680,7 @@ def test_a_stream_does_not_grow(cls, params, monkeypatch):
 
 def test_the_curves_of_a_stream_are_its_last_calls(monkeypatch):
     """What is dropped is the beginning; counts go on."""
-    monkeypatch.setattr(skgd._estimators.base, "_KEPT_OF_A_STREAM", 20)
+    monkeypatch.setattr(skgd._estimators.record, "_KEPT_OF_A_STREAM", 20)
     model = small(MiniBatchRegressor, record_batch_loss=True, batch_size=None)
     losses, batch_losses = [], []
     for _ in range(100):
@@ -690,7 +696,7 @@ def test_the_curves_of_a_stream_are_its_last_calls(monkeypatch):
 
 def test_a_long_stream_keeps_its_best_loss(monkeypatch):
     """best_loss_ is the lowest of all calls, also of those whose loss was dropped."""
-    monkeypatch.setattr(skgd._estimators.base, "_KEPT_OF_A_STREAM", 5)
+    monkeypatch.setattr(skgd._estimators.record, "_KEPT_OF_A_STREAM", 5)
     model = small(MiniBatchRegressor, batch_size=None)
     model.partial_fit(X, 0 * y)  # no loss at all
     for _ in range(20):

@@ -63,7 +63,7 @@ def assert_steps_of_a_stream(model, targets):
 def test_the_time_is_over_at_a_whole_step(cls, max_time, monkeypatch):
     """fit ends without a warning, and has taken as many steps as it says."""
     ticks = count()
-    monkeypatch.setattr("skgd._estimators.base.monotonic", lambda: float(next(ticks)))
+    monkeypatch.setattr("skgd._estimators.watch.monotonic", lambda: float(next(ticks)))
     targets = y if cls is MiniBatchRegressor else labels
     model = small(cls, max_time=max_time, max_iter=5, tol=1e-9, shuffle=False)
     if cls is MiniBatchRegressor:  # a stream has the scale of its first rows
@@ -83,7 +83,7 @@ def test_time_that_is_not_over_changes_nothing():
 def test_a_stream_has_no_clock(monkeypatch):
     """partial_fit takes its steps whatever max_time says."""
     ticks = count()
-    monkeypatch.setattr("skgd._estimators.base.monotonic", lambda: float(next(ticks)))
+    monkeypatch.setattr("skgd._estimators.watch.monotonic", lambda: float(next(ticks)))
     model = small(MiniBatchRegressor, max_time=0.5).partial_fit(X, y)
     assert model.t_ == STEPS
 
@@ -92,7 +92,7 @@ def test_a_stream_has_no_clock(monkeypatch):
 def test_a_fit_goes_on_after_the_time_was_over(early_stopping, monkeypatch):
     """A warm start takes up the steps where the clock has ended them."""
     ticks = count()
-    monkeypatch.setattr("skgd._estimators.base.monotonic", lambda: float(next(ticks)))
+    monkeypatch.setattr("skgd._estimators.watch.monotonic", lambda: float(next(ticks)))
     model = small(MiniBatchRegressor, max_time=10.5, warm_start=True)
     model.set_params(early_stopping=early_stopping).fit(X, y)
     t = model.t_

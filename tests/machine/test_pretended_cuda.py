@@ -33,10 +33,15 @@ from skgd import (
     VectorizedHalvingRandomSearchCV,
     VectorizedRandomizedSearchCV,
 )
+from skgd._estimators.parameters import LOSSES_OF_CLASSES, LOSSES_OF_NUMBERS
 
 y, two = Y[:, 0], TASKS["two classes"][1]
 labels = TASKS["three classes"][1]
 SEVERAL = (Y > 3).astype(int)
+LOSSES = {
+    MiniBatchRegressor: LOSSES_OF_NUMBERS,
+    MiniBatchClassifier: LOSSES_OF_CLASSES,
+}
 TARGETS = {MiniBatchRegressor: abs(y) + 1, MiniBatchClassifier: labels}
 
 # Every row has an entry in each of a few places among very many.
@@ -77,8 +82,8 @@ FITS = {
     "lr_schedule=a function": (R, "dense", {"lr_schedule": half}),
     **{
         f"{cls.__name__}, loss={loss}": (cls, "dense", {"loss": loss, "lr": 0.01})
-        for cls in (R, C)
-        for loss in cls._losses
+        for cls, losses in LOSSES.items()
+        for loss in losses
     },
     **{
         f"activation={name}": (R, "dense", {"activation": name, **NETWORK})

@@ -12,6 +12,7 @@ from conftest import (
     every_depth,
     every_optimizer,
     every_task,
+    layers_of,
     small,
 )
 from parity_cases import (
@@ -233,7 +234,7 @@ def test_scores_in_float32(name, hidden):
     rows = X.astype(np.float32)
     grid = {"alpha": [0.01, 0.3], "random_state": [0, 1]}
     found = compared(model, grid, rows, y, cv=UNEQUAL, tolerance=FLOAT32)
-    assert found.best_estimator_._layers()[0][0].dtype == np.float32
+    assert layers_of(found.best_estimator_)[0][0].dtype == np.float32
 
 
 def test_float32_asked_for():

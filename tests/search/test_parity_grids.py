@@ -38,6 +38,7 @@ from skgd import (
     VectorizedGridSearchCV,
     VectorizedRandomizedSearchCV,
 )
+from skgd._estimators.parameters import LOSSES_OF_CLASSES, LOSSES_OF_NUMBERS
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -49,7 +50,7 @@ TARGETS = {"poisson": np.round(2 * POSITIVE), "gamma": POSITIVE}
 
 
 @every_depth
-@pytest.mark.parametrize("loss", MiniBatchRegressor._losses)
+@pytest.mark.parametrize("loss", LOSSES_OF_NUMBERS)
 def test_every_loss_of_numbers(loss, hidden):
     """Scores of regressors are the oracle's, whatever is minimised."""
     model = regressor(loss=loss, hidden_layer_sizes=hidden)
@@ -59,7 +60,7 @@ def test_every_loss_of_numbers(loss, hidden):
 @pytest.mark.parametrize(
     ("labels", "hidden"), [(LABELS, ()), (THREE, (5,))], ids=["two", "three"]
 )
-@pytest.mark.parametrize("loss", MiniBatchClassifier._losses)
+@pytest.mark.parametrize("loss", LOSSES_OF_CLASSES)
 def test_every_loss_of_classes(loss, labels, hidden):
     """Scores of classifiers are the oracle's, whatever is minimised."""
     model = classifier(loss=loss, hidden_layer_sizes=hidden)

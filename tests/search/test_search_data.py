@@ -147,13 +147,13 @@ def test_a_random_state_is_drawn_from_as_in_scikit_learn():
 def test_rows_are_checked_once_for_all_splits(container, monkeypatch):
     """No split gets a copy of X, whatever holds it."""
     joined = []
-    from_engine = skgd._search.stacks.train
+    from_engine = skgd._estimators.fits.train
 
     def noting(data, *args):
         joined.append(data.x.shape[0])
         return from_engine(data, *args)
 
-    monkeypatch.setattr("skgd._search.stacks.train", noting)
+    monkeypatch.setattr("skgd._estimators.fits.train", noting)
     search, _ = both("grid", REGRESSOR, SPACE, refit=False, cv=KFold(4))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # ints are not standardised

@@ -48,17 +48,18 @@ SEARCHED = {
 INNER = [
     "skgd._search.stacks._effect",
     "skgd._search.stacks._shape",
-    "skgd._search.stacks._data_of",
-    "skgd._search.stacks.train",
-    "skgd._search.stacks._hand_over",
-    "skgd._training.loop._bind_epoch",
+    "skgd._search.stacks._outcomes",
+    "skgd._estimators.fits._data_of",
+    "skgd._estimators.fits.train",
+    "skgd._estimators.fits.read_state",
+    "skgd._estimators.fits.record_epochs_",
+    "skgd._estimators.fits.attributes_of_state",
+    "skgd._estimators.base.warn_of_ending",
+    "skgd._training.loop.bind_epoch",
     "skgd._training.loop.judge",
     "skgd._training.steps.forward",
-    "skgd._training.steps.learning_rates",
-    "skgd._estimators.base._MiniBatchBase._fitted",
-    "skgd._estimators.base._MiniBatchBase._raw_predictions",
-    "skgd._estimators.base._MiniBatchBase._tell",
-    "skgd._estimators.base._MiniBatchBase._warn_of",
+    "skgd._training.scalars.learning_rates",
+    "skgd._estimators.predictions.raw_prediction",
 ]
 
 
@@ -76,7 +77,7 @@ def test_an_error_of_ours_is_raised(inner, kind, monkeypatch):
 
 @pytest.mark.parametrize("searched", SEARCHED.values(), ids=SEARCHED)
 @pytest.mark.parametrize(
-    "inner", ["skgd._search.stacks.train", "skgd._search.stacks._hand_over"]
+    "inner", ["skgd._estimators.fits.train", "skgd._search.stacks._outcomes"]
 )
 def test_an_error_of_ours_is_raised_whatever_is_searched(inner, searched, monkeypatch):
     """In any kind of search, from its workers as well."""
@@ -211,6 +212,6 @@ def test_a_stack_without_memory_names_what_to_lower(error, monkeypatch):
     def exhausted(*args, **kwargs):
         raise error
 
-    monkeypatch.setattr("skgd._search.stacks.train", exhausted)
+    monkeypatch.setattr("skgd._estimators.fits.train", exhausted)
     with pytest.raises(MemoryError, match="max_bytes"):
         search_of(REGRESSOR).fit(X, y)

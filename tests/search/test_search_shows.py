@@ -53,7 +53,7 @@ def test_verbose_tells_every_few_seconds_how_many_are_in_training(
     """A line comes after so many seconds, not an epoch; models stop meanwhile."""
     ticks = count()
     monkeypatch.setattr(
-        "skgd._search.evaluation.perf_counter", lambda: float(next(ticks))
+        "skgd._search.progress.perf_counter", lambda: float(next(ticks))
     )
     model = small(MiniBatchRegressor, tol=1e-1, n_iter_no_change=10, max_iter=90)
     model.set_params(lr_schedule="constant")

@@ -72,7 +72,7 @@ def random_data(n_samples=11, weighted=False):
 def fill(batch, rows):
     for gather in batch.gathers:
         gather(torch.tensor(rows))
-    for call in batch.calls:
+    for call in batch.finishes:
         call()
 
 
@@ -153,7 +153,7 @@ def test_the_whole_of_some_rows_is_gathered_once(weighted, n_folds):
     share = data.weight[:, rows] / 3 if weighted else torch.full((1, 3), 1 / 3)
 
     assert not batch.gathers
-    assert not batch.calls
+    assert not batch.finishes
     assert torch.equal(batch.x, data.x[rows].T)
     assert torch.equal(batch.y, data.y[:, rows])
     torch.testing.assert_close(batch.share, share.expand(2, 3))
@@ -174,7 +174,7 @@ def test_batches_that_are_fetched_ahead_are_those_fetched_alone(classes, weighte
                 gather(piece)
             fill(alone, batch.tolist())
 
-            assert not ahead.calls
+            assert not ahead.finishes
             for ours, theirs in zip(ahead[:3], alone[:3], strict=True):
                 assert torch.equal(ours, theirs)
 

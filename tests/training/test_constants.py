@@ -11,6 +11,7 @@ from scipy.optimize import minimize
 from test_training import SHARED
 
 from skgd._equations.losses import LOSSES
+from skgd._equations.tape import Tape
 from skgd._training.batches import Data
 from skgd._training.constants import losses_of_constants
 
@@ -30,13 +31,14 @@ N = 41
 
 def lowest(loss, shared, y, weight):
     """Return the lowest mean loss of a constant z (o,), found by a search, and at 0."""
-    calls = LOSSES[loss](shared.delta, shared.quantile).calls
+    record = LOSSES[loss](shared.delta, shared.quantile).record
 
     def mean(constant):
         z = torch.tensor(constant, dtype=torch.float64)[:, None].expand_as(y)
         z, value = z.contiguous(), torch.empty_like(y)
-        for call in calls(z, y, value, torch.empty_like(y)):
-            call()
+        tape = Tape()
+        record(tape, z, y, value, torch.empty_like(y))
+        tape.replay()
         return float((value.sum(0) * weight).mean())
 
     start = np.zeros(len(y))
@@ -105,7 +107,7 @@ def test_judging_many_classes_takes_little_memory():
         model = MiniBatchClassifier(batch_size=64, max_iter=1, tol=None)
         def peak():
             return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-        peaks, train = [], training._train
+        peaks, train = [], training._run_epochs
         def watched(*args):
             peaks.append(peak())
             epoch = train(*args)
@@ -113,7 +115,7 @@ def test_judging_many_classes_takes_little_memory():
             return epoch
         model.fit(X[:64], y[:64])
         begun = peak()
-        training._train = watched
+        training._run_epochs = watched
         model.fit(X, y)
         print(peaks[-2] - begun, peak() - peaks[-1])
     """

@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import einsum
 
 from skgd._equations.optimizers import OPTIMIZERS, Vectors
+from skgd._equations.tape import Tape
 from skgd._training.csr import (
     csr,
     fill_dense_,
@@ -218,7 +219,9 @@ def target(z):
 
 def wide_layer(name, w, kept):
     def bind(w, gradient, kept, numbers):
-        return OPTIMIZERS[name].calls(Vectors(w, w, gradient, kept), numbers)
+        tape = Tape()
+        OPTIMIZERS[name].record(tape, Vectors(w, w, gradient, kept), numbers)
+        return tape
 
     return WideLayer(sparse_x(), w, kept, bind)
 
@@ -236,7 +239,7 @@ def plain_numbers(per_model, schedule, n_steps):
     optimizer = OPTIMIZERS["sgd"]
     factors = [1.0 if schedule == "constant" else 0.9**t for t in range(n_steps)]
     steps = [
-        optimizer.numbers(per_model, f * per_model["lr"][np.newaxis], np.arange(1, 2))
+        optimizer.scalars(per_model, f * per_model["lr"][np.newaxis], np.arange(1, 2))
         for f in factors
     ]
     return {name: np.concatenate([s[name] for s in steps]) for name in steps[0]}
@@ -261,8 +264,9 @@ def assert_steps_are_dense(layer, lazy, dense, numbers):
             vectors = Vectors(flat, flat, gradient.view(-1), {})
             number = number_of(numbers, t, o * i)
             over_all = {name: value[0] for name, value in number.items()}
-            for call in OPTIMIZERS["sgd"].calls(vectors, over_all):
-                call()
+            tape = Tape()
+            OPTIMIZERS["sgd"].record(tape, vectors, over_all)
+            tape.replay()
     layer.settle()
 
     torch.testing.assert_close(lazy, dense, rtol=1e-11, atol=1e-13)
@@ -323,7 +327,7 @@ def test_adam_is_torchs_sparse_adam(m, o):
     layer = wide_layer("adam", w, kept)
     batches = [rows for rows in BATCHES * 4 if rows]
     lr = per_model["lr"][np.newaxis]
-    numbers = OPTIMIZERS["adam"].numbers(per_model, lr, np.arange(1, len(batches) + 1))
+    numbers = OPTIMIZERS["adam"].scalars(per_model, lr, np.arange(1, len(batches) + 1))
 
     for t, rows in enumerate(batches):
         step_of(layer, m, o, rows, number_of(numbers, t, o))
@@ -350,7 +354,7 @@ def test_what_is_not_touched_keeps_its_weights_and_state(name):
     kept = {key: random(2, 3, N_FEATURES) ** 2 for key in OPTIMIZERS[name].state_names}
     before = [array.clone() for array in (w, *kept.values())]
     lr = per_model["lr"][np.newaxis]
-    numbers = OPTIMIZERS[name].numbers(per_model, lr, np.arange(1, 2))
+    numbers = OPTIMIZERS[name].scalars(per_model, lr, np.arange(1, 2))
     layer = wide_layer(name, w, kept)
     step_of(layer, 2, 3, [4, 2, 29], number_of(numbers, 0, 3))
     touched = torch.zeros(N_FEATURES, dtype=torch.bool)
@@ -372,11 +376,13 @@ def test_where_all_columns_are_touched_lazy_is_dense(name):
     flat_kept = {key: torch.zeros_like(flat) for key in kept}
 
     def bind(w, gradient, kept, numbers):
-        return OPTIMIZERS[name].calls(Vectors(w, w, gradient, kept), numbers)
+        tape = Tape()
+        OPTIMIZERS[name].record(tape, Vectors(w, w, gradient, kept), numbers)
+        return tape
 
     layer = WideLayer(csr(full, CPU), w, kept, bind)
     lr = per_model["lr"][np.newaxis]
-    numbers = OPTIMIZERS[name].numbers(per_model, lr, np.arange(1, 6))
+    numbers = OPTIMIZERS[name].scalars(per_model, lr, np.arange(1, 6))
     x = torch.from_numpy(full.toarray())
     for t in range(5):
         step_of(layer, 1, 1, list(range(6)), number_of(numbers, t, 1))
@@ -384,7 +390,8 @@ def test_where_all_columns_are_touched_lazy_is_dense(name):
         gradient = ((z - target(z)) / 6).flatten() @ x
         number = {key: v[0] for key, v in number_of(numbers, t, 1).items()}
         vectors = Vectors(flat, flat, gradient, flat_kept)
-        for call in OPTIMIZERS[name].calls(vectors, number):
-            call()
+        tape = Tape()
+        OPTIMIZERS[name].record(tape, vectors, number)
+        tape.replay()
 
     torch.testing.assert_close(w.flatten(), flat)

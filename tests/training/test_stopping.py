@@ -12,8 +12,10 @@ import pytest
 from skgd._machine.interrupts import INTERRUPTED, interruptible
 from skgd._training.stopping import (
     FAR_ABOVE,
+    Best,
     Ending,
     History,
+    Untrained,
     begin_with,
     ending_of,
     judge,
@@ -23,7 +25,7 @@ from skgd._training.stopping import (
 
 def judged(objectives, *, cut_short, tol=0.0, n_iter_no_change=2):
     """Return the history of whole epochs, the last of which may have been cut short."""
-    history = History(constant=1.0, at_zero=1.0)
+    history = History(untrained=Untrained(1.0, 1.0))
     for number, objective in enumerate(objectives, 1):
         history.objective.append(objective)
         history.loss.append(objective)
@@ -82,7 +84,8 @@ def test_only_what_grows_far_above_a_constant_has_diverged(losses, end, how):
 @pytest.mark.parametrize("scale", [1e-12, 1.0, 1e12])
 def test_the_rule_has_no_scale(scale):
     """A loss is held against what else could have been had, in the same units."""
-    history = History(constant=scale, at_zero=scale, loss=[scale, 3 * FAR * scale])
+    history = History(loss=[scale, 3 * FAR * scale])
+    history.untrained = Untrained(scale, scale)
     history.objective = history.loss
     judge_end(history, 4 * FAR * scale)
 
@@ -97,7 +100,7 @@ def test_weights_that_were_not_trained_are_left_for_a_better_loss():
         history.objective = history.loss = [0.4]
         begin_with(history, value=-0.9, loss=0.7, t=0, anew=anew)
         judge(history, True, 0.0, 5)
-        kept.append(history.improved)
+        kept.append(history.memory.improved)
 
     assert kept == [True, False]
 
@@ -105,10 +108,10 @@ def test_weights_that_were_not_trained_are_left_for_a_better_loss():
 def test_held_out_rows_are_seen_after_an_epoch_cut_short():
     """They are judged whole, so weights that do best then are the best."""
     history = History(objective=[1.0, 2.0], loss=[1.0, 2.0], validation_loss=[1.0, 0.5])
-    history.best, history.cut_short = 1.0, True
+    history.memory.best, history.cut_short = Best(1.0), True
     judge(history, True, 0.0, 2)
 
-    assert history.improved
+    assert history.memory.improved
     assert history.best == 0.5
 
 

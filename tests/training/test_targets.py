@@ -11,6 +11,7 @@ from sklearn.base import clone
 from sklearn.linear_model import QuantileRegressor
 
 from skgd import MiniBatchRegressor, VectorizedGridSearchCV
+from skgd._estimators.targets import known_targets
 from skgd._training.target_scale import scale_of
 
 RNG = np.random.default_rng(0)
@@ -19,6 +20,14 @@ X = RNG.normal(size=(N, 4))
 y = X @ [1.0, -2.0, 0.5, 0.0] + RNG.normal(size=N) + 3
 SEVERAL = np.column_stack([y, 100 * X[:, 0] + RNG.normal(size=N), 1e-3 * y**2])
 WEIGHT = 1 + np.arange(N) % 3
+
+
+def scale_of_targets(model):
+    """Return the shift and the scale of the targets of a fitted regressor."""
+    scale = known_targets(model).scale
+    return scale.shift, scale.scale
+
+
 # The power of c by which a loss grows with targets c times as large.
 DEGREE = {
     "squared_error": 2,
@@ -208,11 +217,11 @@ def test_the_scale_is_weighted_and_of_the_rows_trained_on():
     rows = np.vstack([X, X[:1]])
     model = small(MiniBatchRegressor)
     some = clone(model).fit(rows, odd, sample_weight=np.append(np.ones(N), 0))
-    assert some._scale_[1] == pytest.approx(y.std())
+    assert scale_of_targets(some)[1] == pytest.approx(y.std())
     weighted = clone(model).fit(X, y, sample_weight=WEIGHT)
     mean = np.average(y, weights=WEIGHT)
-    assert weighted._scale_[0] == pytest.approx(mean)
-    assert weighted._scale_[1] ** 2 == pytest.approx(
+    assert scale_of_targets(weighted)[0] == pytest.approx(mean)
+    assert scale_of_targets(weighted)[1] ** 2 == pytest.approx(
         np.average((y - mean) ** 2, weights=WEIGHT)
     )
 
@@ -239,17 +248,17 @@ def test_targets_that_are_all_alike_have_scale_one():
     """They are predicted, to the last bit where nothing is drawn."""
     for constant in (0.0, 0.1, -1e6):
         model = small(MiniBatchRegressor).fit(X, np.full(N, constant))
-        assert model._scale_[1] == 1.0
+        assert scale_of_targets(model)[1] == 1.0
         assert np.array_equal(model.predict(X), np.full(N, constant))
 
 
 def test_without_an_intercept_nothing_is_shifted():
     """The scale alone goes with the targets, and none with a log link."""
     model = small(MiniBatchRegressor, fit_intercept=False).fit(X, 1e4 * y)
-    assert model._scale_[0] == 0.0
+    assert scale_of_targets(model)[0] == 0.0
     assert model.intercept_ == 0.0
     counts = small(MiniBatchRegressor, loss="poisson", fit_intercept=False)
-    assert counts.fit(X, np.abs(y))._scale_[1] == 1.0
+    assert scale_of_targets(counts.fit(X, np.abs(y)))[1] == 1.0
 
 
 def test_a_stream_takes_the_first_scale_that_it_meets():
@@ -258,10 +267,10 @@ def test_a_stream_takes_the_first_scale_that_it_meets():
     model.partial_fit(X, np.full(N, 7.0))
     assert model.predict(X) == pytest.approx(np.full(N, 7.0))
     model.partial_fit(X, 1000 * y)
-    scale = model._scale_[1].copy()
+    scale = scale_of_targets(model)[1].copy()
     assert scale == pytest.approx(1000 * y.std())
     model.partial_fit(X, 1e-3 * y)
-    assert np.array_equal(model._scale_[1], scale)
+    assert np.array_equal(scale_of_targets(model)[1], scale)
 
 
 @pytest.mark.parametrize("loss", ["squared_error", "poisson"])
@@ -271,7 +280,8 @@ def test_a_stream_of_targets_all_alike_is_a_fit_to_the_bit(loss):
     whole, stream = clone(model).fit(X, np.zeros(N)), clone(model)
     for _ in range(4):
         stream.partial_fit(X, np.zeros(N))
-    assert whole.__dict__.pop("_scale_")[1] == stream.__dict__.pop("_scale_")[1] == 1
+    assert whole.__dict__.pop("_targets_")["scale"]["scale"] == [1]
+    assert stream.__dict__.pop("_targets_")["scale"]["scale"] == [1]
     assert fitted_state(stream) == fitted_state(whole)
 
 
@@ -306,8 +316,8 @@ def test_another_loss_has_a_scale_of_its_own():
     model = small(MiniBatchRegressor, optimizer="sgd", lr=1e-3)
     model.partial_fit(X / 10, counts / 100)
     model.set_params(loss="poisson").partial_fit(X / 10, counts)
-    assert model._scale_[0] == 0.0
-    assert model._scale_[1] == pytest.approx(counts.mean())
+    assert scale_of_targets(model)[0] == 0.0
+    assert scale_of_targets(model)[1] == pytest.approx(counts.mean())
 
 
 def test_normalize_y_is_decided_by_the_first_call():

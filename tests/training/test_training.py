@@ -21,7 +21,7 @@ from skgd._training.batches import Data, batch_sizes, rows_of_epoch
 from skgd._training.hyperparameters import Shared
 from skgd._training.loop import Validation, train
 from skgd._training.models import Models
-from skgd._training.stopping import FAR_ABOVE, History, judge
+from skgd._training.stopping import FAR_ABOVE, History, Untrained, judge
 
 SHARED = Shared(
     loss="squared_error",
@@ -314,7 +314,7 @@ def assert_folds_equal_apart(shared, folds, kind, weights=None, stops=False, **c
         ours = histories[place]
         assert ours.diverged == history.diverged
         assert ours.converged == history.converged
-        for name in ("objective", "validation_loss", "constant", "end"):
+        for name in ("objective", "validation_loss", "untrained", "end"):
             np.testing.assert_allclose(
                 getattr(ours, name), getattr(history, name), rtol=1e-8, atol=1e-300
             )
@@ -373,8 +373,8 @@ def test_the_validation_loss_is_that_of_torch(
     loss, oracle, at_once, weighted, monkeypatch
 ):
     """It is the weighted mean of torch's loss on held-out rows, for each model."""
-    monkeypatch.setattr("skgd._training.steps._HELD_OUT_AT_ONCE", at_once)
-    monkeypatch.setattr("skgd._training.steps._AT_THE_LEAST", 1)
+    monkeypatch.setattr("skgd._training.objective._HELD_OUT_AT_ONCE", at_once)
+    monkeypatch.setattr("skgd._training.objective._AT_THE_LEAST", 1)
     data, validation = held_out(data_of(loss, 3, weighted), stops=False)
     models, histories = trained(
         data,
@@ -734,7 +734,7 @@ def test_the_batches_of_an_epoch_cut_short_are_no_divergence():
     [history] = train(data, models, shared, per_model, watch=watch)
 
     assert len(history.objective) == 2
-    assert history.objective[-1] > 10 * history.constant
+    assert history.objective[-1] > 10 * history.untrained.constant
     assert not history.diverged
 
 
@@ -777,7 +777,7 @@ def test_weights_that_overflow_in_the_last_step_are_told():
 def curve_until_it_stops(objectives, **changes):
     """Return a history judged by the objectives until it goes on no more."""
     least = min(objectives[0], 10.0)
-    history = History(constant=least, at_zero=least)
+    history = History(untrained=Untrained(least, least))
     shared = SHARED._replace(**changes)
     for objective in objectives:
         history.objective.append(objective)

@@ -1,0 +1,166 @@
+"""Examples: rows with their targets and weights, checked."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike
+from sklearn.base import RegressorMixin
+
+from skgd._estimators.checks import (
+    check_any_counts,
+    check_dtype_of_device,
+    check_weights,
+)
+from skgd._estimators.inputs import (
+    Matrix,
+    checked_rows_and_targets,
+    device_of,
+    dtype_of,
+    on_host,
+    take_rows,
+)
+from skgd._estimators.targets import Targets, class_weights, learn_targets
+from skgd._machine.arrays import Array, Indices
+from skgd._machine.errors import errors_of_caller
+
+
+class Examples(NamedTuple):
+    """Rows with their targets and weights."""
+
+    X: Matrix
+    labels: Array  # the targets as the caller knows them
+    targets: Array  # as numbers, (o, n), or as class numbers, (1, n)
+    sample_weight: Array | None  # (n,), as the caller gave it
+    weight: Array | None  # (n,), what a row counts in the loss
+    within: Indices | None = (
+        None  # (n,), where they are in X; None is all of X in order
+    )
+
+    def select(self, indices: Indices) -> Examples:
+        """Return some of them, their rows copied."""
+        given, weight = self.sample_weight, self.weight
+        return Examples(
+            self.rows(indices),
+            self.labels[indices],
+            self.targets[:, indices],
+            None if given is None else given[indices],
+            None if weight is None else weight[indices],
+        )
+
+    def rows(self, indices: Indices) -> Matrix:
+        """Return a copy of some of the rows."""
+        return take_rows(self.X, self.indices_in_X(indices))
+
+    def indices_in_X(self, indices: Indices) -> Indices:
+        """Return where some of them are in X."""
+        return indices if self.within is None else self.within[indices]
+
+    def mean_weight(self, indices: Indices | None = None) -> float:
+        """Return the mean of the weights, over some of them or all."""
+        if self.weight is None:
+            return 1.0
+        return float(np.mean(self.weight if indices is None else self.weight[indices]))
+
+
+def checked_examples(
+    estimator: Any,
+    X: ArrayLike,
+    y: ArrayLike,
+    sample_weight: ArrayLike | None,
+    classes: ArrayLike | None = None,
+    *,
+    known: Targets | None,
+    dtypes: Sequence[Any],
+    first: bool,
+    training: Examples | None = None,
+    of_stream: bool = False,
+) -> tuple[Examples, Targets]:
+    """Return examples, and what is learnt of their targets, or raise ValueError.
+
+    The first call notes the columns of X on the estimator. The examples are to train
+    on, unless there are others for ``training``. Those of a stream may all have weight
+    0, for there are others to come.
+    """
+    numeric = isinstance(estimator, RegressorMixin)
+    rows, y = checked_rows_and_targets(
+        estimator, X, y, list(dtypes), numeric=numeric, first=first
+    )
+    given = check_weights(
+        "sample_weight", on_host("sample_weight", sample_weight), len(y)
+    )
+    targets, (labels, encoded) = learn_targets(
+        estimator, y, dtype_of(rows), known, classes
+    )
+    counted = (labels, given)
+    if training is not None:
+        counted = (training.labels, training.sample_weight)
+    weight = row_weights(
+        estimator, targets, labels, given, counted, of_stream=of_stream
+    )
+    return Examples(rows, labels, encoded, given, weight), targets
+
+
+def examples_within(
+    settings: Any, examples: Examples, indices: Indices
+) -> tuple[Examples, Targets]:
+    """Return some of the examples and what is learnt of these, their rows shared."""
+    targets, (labels, encoded) = learn_targets(
+        settings, examples.labels[indices], dtype_of(examples.X)
+    )
+    given = examples.sample_weight
+    if given is not None:
+        given = check_weights("sample_weight", given[indices], len(indices))
+    weight = row_weights(settings, targets, labels, given, (labels, given))
+    return Examples(examples.X, labels, encoded, given, weight, indices), targets
+
+
+def row_weights(
+    settings: Any,
+    targets: Targets,
+    labels: Array,
+    given: Array | None,
+    counted: tuple[Array, Array | None],
+    *,
+    of_stream: bool = False,
+) -> Array | None:
+    """Return what rows count in the loss, (n,), by their labels and given weights.
+
+    Where classes are balanced, it is in the labels of other rows, with their weights,
+    that are ``counted``.
+    """
+    if not of_stream:
+        check_any_counts("sample_weight", given)
+    weight, name = class_weights(settings, targets, labels, *counted), ""
+    if weight is None:
+        return given
+    if given is not None:
+        weight, name = weight * given, " * sample_weight"
+    weight = check_weights(f"class_weight{name}", weight, len(labels))
+    if not of_stream:
+        check_any_counts(f"class_weight{name}", weight)
+    return weight
+
+
+@errors_of_caller()
+def device_for(settings: Any, X: Matrix) -> torch.device:
+    """Return where to compute: on the device of a tensor, or on the given one."""
+    device = device_of(X, settings.device)
+    check_dtype_of_device(dtype_of(X), device.type)
+    return device
+
+
+def dtypes_of(settings: Any, of_state: Any | None = None) -> list[Any]:
+    """Return the dtypes that X may have; it becomes the first one otherwise.
+
+    Training goes on, and predictions are made, in that ``of_state``.
+    """
+    if settings.dtype is not None:
+        return [np.dtype(settings.dtype)]
+    if of_state is not None:
+        return [of_state]
+    float32 = np.dtype(np.float32)
+    return [np.dtype(np.float64), float32, float32.newbyteorder()]

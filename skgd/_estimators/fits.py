@@ -1,0 +1,389 @@
+"""The one way to fit: from folds of examples to trained models.
+
+``fit`` is one fold of one model, ``partial_fit`` likewise with the next rows of a
+stream, and a stack of a search is several folds of several. Who trains them is chosen
+here, and nowhere else: a stack of models on torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, NamedTuple
+
+import numpy as np
+import scipy.sparse
+import torch
+from sklearn.model_selection import train_test_split
+from torch import Tensor
+
+from skgd._equations.activations import ACTIVATIONS
+from skgd._equations.initialisers import initialise_
+from skgd._equations.network import new_like, new_network
+from skgd._equations.optimizers import OPTIMIZERS, PerModel, variant
+from skgd._estimators.checks import check_cast, check_split, check_wide
+from skgd._estimators.endings import check_ending
+from skgd._estimators.examples import Examples, device_for
+from skgd._estimators.inputs import Matrix, dtype_of, to_device
+from skgd._estimators.record import record_end_, record_epochs_
+from skgd._estimators.scoring import bind_score, held_out_of, stops_by_score
+from skgd._estimators.settings import per_model_of, shared_of
+from skgd._estimators.state import (
+    State,
+    attributes_of_state,
+    read_state,
+    write_state_,
+)
+from skgd._estimators.targets import Targets, attributes_of_targets, learn_scale
+from skgd._estimators.weights import write_initial_
+from skgd._machine.arrays import Array, Indices
+from skgd._machine.devices import to_tensor
+from skgd._machine.errors import errors_of_caller
+from skgd._training.batches import Data, padded
+from skgd._training.blocks import Watch
+from skgd._training.csr import is_wide
+from skgd._training.hyperparameters import Shared
+from skgd._training.loop import train, train_on_chunk
+from skgd._training.models import Models
+from skgd._training.stack import Validation
+from skgd._training.stopping import History, Stream
+from skgd._training.target_scale import on_scale
+
+# Gives who looks on, if anyone, at the training of these models.
+Watching = Callable[[Models, Data, Shared], AbstractContextManager[Watch | None]]
+
+
+class Fold(NamedTuple):
+    """Models that see the same rows in the same order."""
+
+    examples: Examples
+    targets: Targets  # as learnt of these, with the scale that is trained on
+    generator: np.random.Generator
+    estimators: Sequence[Any]  # one for each model: its parameters
+    rows: Indices | None = None  # the examples trained on; None is all
+    held_out: Indices | None = None  # the examples held out, if any
+    split_seed: int | None = None  # that held them out
+    states: Sequence[State] = ()  # to go on from, one for each model if any
+
+    @property
+    def n_rows(self) -> int:
+        """The number of examples that are trained on."""
+        return len(self.examples.labels if self.rows is None else self.rows)
+
+
+class Trained(NamedTuple):
+    """A stack of models that were trained, slot by slot."""
+
+    models: Models
+    histories: Sequence[History]
+
+
+def fit_folds(
+    folds: Sequence[Fold],
+    *,
+    max_iter: int,
+    tol: float | None,
+    validation: Examples | None = None,
+    initial: Mapping[str, Any] | None = None,
+    histories: list[History] | None = None,
+    stream: Stream | None = None,
+    watching: Watching = lambda models, data, shared: nullcontext(),
+    verbose: bool = False,
+) -> Trained:
+    """Train the models of some folds as one stack.
+
+    All that is no number of a model's own, the parameters of the first estimator say.
+    ``validation`` are examples of their own to judge by, ``initial`` starting weights
+    of a single model. Where there are ``histories``, training goes on until
+    ``max_iter`` epochs in all. With what is remembered of a ``stream``, the fold is its
+    next rows, seen once.
+    """
+    settings, targets = folds[0].estimators[0], folds[0].targets
+    device = device_for(settings, folds[0].examples.X)
+    estimators = [one for fold in folds for one in fold.estimators]
+    states = [state for fold in folds for state in fold.states]
+    with torch.inference_mode():
+        data, offsets = _data_of(folds, device, as_given=stream is not None)
+        shared = shared_of(
+            settings, targets, max_iter=max_iter, tol=tol, verbose=verbose
+        )
+        per_model = per_model_of(estimators)
+        generators = [fold.generator for fold in folds]
+        models = _new_models(settings, targets, data, shared, per_model, generators)
+        for slot, state in enumerate(states):
+            write_state_(models, slot, state, settings.fit_intercept)
+        if not states:
+            activation = ACTIVATIONS[shared.activation](shared.negative_slope)
+            initialise_(models.parameters, activation, generators, settings.init)
+        if initial is not None:
+            write_initial_(models.parameters, initial, targets.scale)
+        if histories is not None:
+            shared = shared._replace(max_iter=max_iter - models.epochs)
+        held_out = _validation_of(folds, data, offsets, validation)
+        with watching(models, data, shared) as watch:
+            if stream is not None:
+                history = train_on_chunk(data, models, shared, per_model, stream, watch)
+                return Trained(models, [history])
+            trained = train(data, models, shared, per_model, held_out, watch, histories)
+            return Trained(models, trained)
+
+
+def take_over_(
+    estimator: Any,
+    trained: Trained,
+    slot: int,
+    fold: Fold,
+    before: State | None = None,
+    recorded: int = 0,
+) -> State:
+    """Write what was trained in a slot on an estimator, or raise ValueError.
+
+    It has gone on from the state ``before``, unless its history has all of its epochs,
+    some of which may be recorded already.
+    """
+    models, history = trained.models, trained.histories[slot]
+    check_ending(estimator, fold.targets, history)
+    state = read_state(
+        models,
+        slot,
+        history,
+        fit_intercept=estimator.fit_intercept,
+        before=before,
+        split_seed=fold.split_seed,
+    )
+    if history.converged:  # what comes next is learned at the full rate again
+        state = state._replace(slowed=1.0)
+    if estimator.early_stopping:  # the weights are those of an earlier step
+        behind = state.t - history.best_t
+        state = state._replace(
+            optimizer_begun=state.optimizer_begun + behind,
+            average_begun=state.average_begun + behind,
+        )
+    record_epochs_(estimator, models.t, history, recorded)
+    record_end_(estimator, history)
+    vars(estimator).update(attributes_of_targets(fold.targets))
+    vars(estimator).update(attributes_of_state(state, fold.targets))
+    return state
+
+
+def hold_out(
+    settings: Any,
+    examples: Examples,
+    targets: Targets,
+    generator: np.random.Generator,
+    split_seed: int | None = None,
+) -> tuple[Indices, Indices, int]:
+    """Return the examples to train on, those to hold out, and the seed of the split.
+
+    A warm start holds out the same ones by the same seed.
+    """
+    n_rows = len(examples.labels)
+    if split_seed is None:
+        split_seed = int(generator.integers(2**31))
+    try:
+        rows, held_out = train_test_split(
+            np.arange(n_rows),
+            test_size=settings.validation_fraction,
+            stratify=targets.strata(examples.targets),
+            random_state=split_seed,
+        )
+    except ValueError as error:
+        msg = (
+            f"early_stopping=True must hold out validation_fraction="
+            f"{settings.validation_fraction} of the {n_rows} rows. Got: {error} Give "
+            "more rows, another fraction, or X_val and y_val."
+        )
+        raise ValueError(msg) from error
+    check_split(examples.weight, rows, held_out)
+    return np.sort(rows), np.sort(held_out), split_seed
+
+
+def with_scale(
+    settings: Any,
+    targets: Targets,
+    examples: Examples,
+    rows: Indices | None,
+    *,
+    first: bool,
+) -> Targets:
+    """Return the targets with the scale of those trained on, or all.
+
+    Unless it is the ``first`` call, targets without a scale stay without.
+    """
+    encoded, weight = examples.targets, examples.weight
+    if rows is not None:
+        encoded = encoded[:, rows]
+        weight = None if weight is None else weight[rows]
+    return learn_scale(settings, targets, encoded, weight, first=first)
+
+
+def _new_models(
+    settings: Any,
+    targets: Targets,
+    data: Data,
+    shared: Shared,
+    per_model: PerModel,
+    generators: Sequence[np.random.Generator],
+) -> Models:
+    """Return models of zeros, as many as there are numbers for."""
+    n_models, wide = len(per_model["lr"]), is_wide(data.x)
+    if wide:
+        with errors_of_caller():
+            check_wide(settings, data.x.shape[1])
+    hidden = np.atleast_1d(settings.hidden_layer_sizes).tolist()
+    sizes = (data.x.shape[1], *hidden, targets.n_outputs)
+    network = new_network(
+        n_models, sizes, settings.fit_intercept, data.y, columns_first=wide
+    )
+    optimizer = OPTIMIZERS[variant(shared.optimizer, shared.nesterov, per_model)]
+    return Models(
+        network,
+        optimizer_state={name: new_like(network) for name in optimizer.state_names},
+        generators=generators,
+        average=new_like(network) if settings.average else None,
+        slowed=np.ones(n_models) if shared.adaptive else None,
+    )
+
+
+# Where the rows of each X begin among those of all, by its identity.
+Offsets = Mapping[int, int]
+
+
+def data_of(fold: Fold, device: torch.device) -> Data:
+    """Return the rows of a fold as tensors on the device of the computation."""
+    return _data_of([fold], device)[0]
+
+
+def _data_of(
+    folds: Sequence[Fold], device: torch.device, *, as_given: bool = False
+) -> tuple[Data, Offsets]:
+    """Return the rows of all folds as tensors, and where those of each X begin.
+
+    Weights are divided by their mean, or ``as_given``.
+    """
+    distinct = {id(fold.examples.X): fold.examples.X for fold in folds}
+    offsets, n_rows = dict[int, int](), 0
+    for key, X in distinct.items():
+        offsets[key] = n_rows
+        n_rows += X.shape[0]
+    joined = _joined(list(distinct.values()))
+    dtype = dtype_of(joined)
+    targets = _targets_of(folds, offsets, n_rows, dtype)
+    weight = _weights_of(folds, offsets, n_rows, as_given=as_given)
+    if weight is not None:
+        with errors_of_caller():
+            weight = check_cast("sample_weight", weight, dtype)
+    rows, counts = _rows_of(folds, [fold.rows for fold in folds], offsets)
+    scales = [fold.targets.scale.scale for fold in folds if fold.targets.scale]
+    data = Data(
+        to_device(joined, device),
+        to_tensor(targets, device),
+        None if weight is None else to_tensor(weight, device),
+        rows,
+        counts,
+        np.stack(scales) if scales else None,
+    )
+    return data, offsets
+
+
+def _targets_of(
+    folds: Sequence[Fold], offsets: Offsets, n_rows: int, dtype: Any
+) -> Array:
+    """Return the targets of all folds, (o, n); (f, o, n) if each scales them itself."""
+    of_folds = [on_scale(fold.examples.targets, fold.targets.scale) for fold in folds]
+    if _is_whole(folds):
+        return of_folds[0].astype(dtype, copy=False)
+    scales_apart = folds[0].targets.scale is not None and len(folds) > 1
+    shape = (len(folds) if scales_apart else 1, len(of_folds[0]), n_rows)
+    targets = np.zeros(shape, dtype)
+    for n, (fold, values) in enumerate(zip(folds, of_folds, strict=True)):
+        targets[n if scales_apart else 0][:, _in_all(fold, None, offsets)] = values
+    return targets if scales_apart else targets[0]
+
+
+def _weights_of(
+    folds: Sequence[Fold], offsets: Offsets, n_rows: int, *, as_given: bool
+) -> Array | None:
+    """Return the weights of all folds, (f, n), if there are any."""
+    if folds[0].examples.weight is None:
+        return None
+    of_folds = []
+    for fold in folds:
+        assert fold.examples.weight is not None
+        unit = 1.0 if as_given else fold.examples.mean_weight(fold.rows)
+        of_folds.append(fold.examples.weight / unit)
+    if _is_whole(folds):
+        return of_folds[0][np.newaxis]
+    weights = np.zeros((len(folds), n_rows))
+    for fold, row, values in zip(folds, weights, of_folds, strict=True):
+        row[_in_all(fold, None, offsets)] = values
+    return weights
+
+
+def _is_whole(folds: Sequence[Fold]) -> bool:
+    """Return whether there is one fold, and its examples are all rows in order."""
+    return len(folds) == 1 and folds[0].examples.within is None
+
+
+def _rows_of(
+    folds: Sequence[Fold], of_folds: Sequence[Indices | None], offsets: Offsets
+) -> tuple[Indices | None, list[int] | None]:
+    """Return some examples of each fold as rows, (f, n), padded, and their counts.
+
+    Of a single fold they are (n,), or None if they are all.
+    """
+    if _is_whole(folds):
+        return of_folds[0], None
+    rows = [
+        _in_all(fold, some, offsets) for fold, some in zip(folds, of_folds, strict=True)
+    ]
+    if len(rows) == 1:
+        return rows[0], None
+    counts = [len(some) for some in rows]
+    return padded(rows, max(counts)), counts if len(set(counts)) > 1 else None
+
+
+def _in_all(fold: Fold, some: Indices | None, offsets: Offsets) -> Indices:
+    """Return where some examples of a fold, or all, are among the rows of all folds."""
+    if some is None:
+        some = np.arange(len(fold.examples.labels))
+    return fold.examples.indices_in_X(some) + offsets[id(fold.examples.X)]
+
+
+def _joined(several: Sequence[Matrix]) -> Matrix:
+    """Return the rows of several matrices of one kind as one."""
+    if len(several) == 1:
+        return several[0]
+    if isinstance(several[0], Tensor):
+        return torch.cat(list(several))
+    if scipy.sparse.issparse(several[0]):
+        return scipy.sparse.vstack(several, format="csr")
+    return np.concatenate(several)
+
+
+def _validation_of(
+    folds: Sequence[Fold],
+    data: Data,
+    offsets: Offsets,
+    validation: Examples | None,
+) -> Validation | None:
+    """Return the rows that models are judged by: those held out, or others, if any."""
+    settings, device = folds[0].estimators[0], data.y.device
+    if validation is not None:
+        others = Fold(validation, folds[0].targets, folds[0].generator, ())
+        rows = data_of(others, device)
+        scored = [held_out_of(settings, validation)]
+    elif folds[0].held_out is not None:
+        of_folds = [fold.held_out for fold in folds]
+        indices, counts = _rows_of(folds, of_folds, offsets)
+        rows = data._replace(rows=indices, counts=counts)
+        scored = []
+        if stops_by_score(settings):
+            scored = [held_out_of(settings, f.examples, f.held_out) for f in folds]
+    else:
+        return None
+    score = None
+    if stops_by_score(settings):
+        members = [(one, fold.targets) for fold in folds for one in fold.estimators]
+        score = bind_score(settings, members, scored, device)
+    return Validation(rows, score, settings.early_stopping)

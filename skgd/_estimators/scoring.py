@@ -1,0 +1,154 @@
+"""Scores of rows that are held out, epoch by epoch, by any scorer of scikit-learn."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from sklearn import config_context
+from sklearn.metrics import check_scoring
+from torch import Tensor
+
+from skgd._equations.network import Network
+from skgd._estimators.checks import check_score, takes_weights
+from skgd._estimators.examples import Examples
+from skgd._estimators.inputs import Matrix
+from skgd._estimators.predictions import (
+    layers_at,
+    let_know_,
+    models_at_once,
+    raw_predictions,
+)
+from skgd._estimators.state import copy_of
+from skgd._estimators.targets import Targets, attributes_of_targets
+from skgd._estimators.weights import Layers, coefficients, layers_of
+from skgd._machine.arrays import Array, Indices
+from skgd._machine.errors import errors_of_caller, in_the_words
+from skgd._machine.memory import pieces
+from skgd._machine.modes import modes_of_others
+from skgd._training.target_scale import prediction_of_y
+
+# Numbers of the held-out rows that are copied at once, and rows at the least.
+_NUMBERS_AT_ONCE, _FEWEST_AT_ONCE = 2**20, 64
+
+
+# Given a stack, some of its slots, and which models are in them: their scores.
+Score = Callable[[Network, Sequence[int], Sequence[int]], list[float]]
+
+
+class HeldOut(NamedTuple):
+    """Rows by which the models of a fold are scored."""
+
+    X: Matrix  # as a scorer gets to see it
+    labels: Array
+    sample_weight: Array | None
+    examples: Examples
+    parts: Sequence[Indices] | None  # of the examples, predicted in turn; None is X
+
+    def matrices(self) -> Iterator[Matrix]:
+        """Give the rows to predict, some at a time."""
+        if self.parts is None:
+            yield self.X
+            return
+        for indices in self.parts:
+            yield self.examples.rows(indices)
+
+
+def stops_by_score(settings: Any) -> bool:
+    """Return whether a score of held-out rows stops training, not their loss."""
+    return bool(settings.early_stopping) and settings.scoring != "loss"
+
+
+def held_out_of(
+    settings: Any, examples: Examples, indices: Indices | None = None
+) -> HeldOut:
+    """Return rows to score by: all of the examples, or some.
+
+    Some are copied for a scorer of the caller's, which may look at them; for any other
+    one they are predicted some at a time, and it gets a column of zeros for them.
+    """
+    _, labels, _, weight, *_ = examples
+    if indices is None:
+        return HeldOut(examples.X, labels, weight, examples, None)
+    labels, weight = labels[indices], None if weight is None else weight[indices]
+    if callable(settings.scoring):
+        return HeldOut(examples.rows(indices), labels, weight, examples, None)
+    n_at_once = max(_FEWEST_AT_ONCE, _NUMBERS_AT_ONCE // examples.X.shape[1])
+    parts = np.split(indices, range(n_at_once, len(indices), n_at_once))
+    return HeldOut(np.zeros((len(indices), 1)), labels, weight, examples, parts)
+
+
+def bind_score(
+    settings: Any,
+    members: Sequence[tuple[Any, Targets]],
+    folds: Sequence[HeldOut],
+    device: torch.device,
+) -> Score:
+    """Return the function that scores models of a stack on rows held out.
+
+    ``members`` are the estimators of all models, with their targets, fold after fold.
+    """
+    n_in_fold = len(members) // len(folds)
+    score_of = [
+        _bind_score_of_one(*member, folds[model // n_in_fold])
+        for model, member in enumerate(members)
+    ]
+
+    def score(
+        network: Network, slots: Sequence[int], models: Sequence[int]
+    ) -> list[float]:
+        scores = {}
+        for fold, held_out in enumerate(folds):
+            scale = members[fold * n_in_fold][1].scale
+            pairs = [
+                (slot, model)
+                for slot, model in zip(slots, models, strict=True)
+                if model // n_in_fold == fold
+            ]
+            at_once = models_at_once(network, len(held_out.labels))
+            for some in pieces(pairs, at_once):
+                layers = layers_at(network, [slot for slot, _ in some])
+                parts = [
+                    raw_predictions(settings, layers, rows, device)
+                    for rows in held_out.matrices()
+                ]
+                predicted = prediction_of_y(torch.cat(parts, dim=2), scale)
+                for (slot, model), z in zip(some, predicted, strict=True):
+                    scores[slot] = score_of[model](layers_of(network, slot), z[None])
+        return [scores[slot] for slot in slots]
+
+    return score
+
+
+def _bind_score_of_one(
+    estimator: Any, targets: Targets, held_out: HeldOut
+) -> Callable[[Layers, Tensor], float]:
+    """Return the function that scores a model, given its layers and predictions."""
+    with errors_of_caller():
+        scorer = check_scoring(estimator, estimator.scoring)
+    weight = held_out.sample_weight
+    weights = {} if weight is None else {"sample_weight": weight}
+    if not takes_weights(scorer):
+        weights = {}
+    model = copy_of(estimator)
+    for name in ("feature_names_in_", "coef_", "coefs_"):  # the rows are an array
+        vars(model).pop(name, None)
+    vars(model).update(attributes_of_targets(targets))
+    model.n_features_in_, model.t_ = held_out.examples.X.shape[1], 0
+
+    def score(layers: Layers, z: Tensor) -> float:
+        vars(model).update(coefficients(layers, targets))
+        let_know_(model, [(held_out.X, z)])
+        with (
+            errors_of_caller(),
+            in_the_words("scoring"),
+            modes_of_others(),
+            config_context(array_api_dispatch=False),  # the labels are NumPy's
+        ):
+            value = scorer(model, held_out.X, held_out.labels, **weights)
+        with errors_of_caller():
+            return check_score(value)
+
+    return score

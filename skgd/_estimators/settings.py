@@ -1,0 +1,55 @@
+"""The parameters of an estimator, as the engine takes them."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from skgd._equations.optimizers import PerModel
+from skgd._estimators.targets import Targets, numbers_of_loss
+from skgd._training.hyperparameters import PER_MODEL, Shared
+
+# The parameters that models share as the estimator has them.
+_WORKED_OUT = {
+    *("loss", "max_iter", "tol", "verbose", "delta", "quantile", "average", "horizon")
+}
+_AS_THEY_ARE = [name for name in Shared._fields if name not in _WORKED_OUT]
+
+
+def hyperparameter(settings: Any, name: str) -> float:
+    """Return a hyperparameter of ``PER_MODEL``.
+
+    The minimum of a linear model is the same after longer steps, and reached
+    sooner; a network ends elsewhere. Plain descent diverges on long ones.
+    """
+    value = getattr(settings, name)
+    if name == "lr" and isinstance(value, str):  # "auto"
+        linear = np.size(settings.hidden_layer_sizes) == 0
+        return 0.05 if linear and settings.optimizer != "sgd" else 0.01
+    return float(value)
+
+
+def per_model_of(estimators: Sequence[Any]) -> PerModel:
+    """Return the hyperparameters of the models of some estimators, each (m,)."""
+    return {
+        name: np.array([hyperparameter(one, name) for one in estimators])
+        for name in PER_MODEL
+    }
+
+
+def shared_of(
+    settings: Any, targets: Targets, *, max_iter: int, tol: float | None, verbose: bool
+) -> Shared:
+    """Return the hyperparameters that models trained together have in common."""
+    delta, quantile = numbers_of_loss(settings)
+    return Shared(
+        **{name: getattr(settings, name) for name in _AS_THEY_ARE},
+        loss=targets.loss_entry(settings.loss),
+        max_iter=max_iter,
+        tol=tol,
+        verbose=verbose,
+        delta=delta,
+        quantile=quantile,
+        average=int(settings.average),
+        horizon=settings.max_iter,
+    )

@@ -1,0 +1,143 @@
+"""Who looks on at the training of one estimator: callbacks, the clock and Ctrl-C."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from copy import deepcopy
+from functools import partial
+from time import monotonic
+from typing import Any, NamedTuple
+
+from numpy.typing import ArrayLike
+from torch import Tensor
+
+from skgd._equations.network import finite
+from skgd._estimators.callbacks import FitTasks, has_callbacks
+from skgd._estimators.record import record_epochs_
+from skgd._estimators.state import State, attributes_of_state, read_state
+from skgd._estimators.targets import Targets, attributes_of_targets
+from skgd._machine.devices import to_numpy
+from skgd._machine.modes import modes_of_others
+from skgd._training.batches import Data, batch_sizes
+from skgd._training.hyperparameters import Shared
+from skgd._training.models import Models
+from skgd._training.objective import in_units_of_y
+from skgd._training.stopping import History
+
+
+class Given(NamedTuple):
+    """What the caller of a fit handed in, as callbacks get to see it."""
+
+    X: ArrayLike
+    y: ArrayLike
+    sample_weight: ArrayLike | None
+
+
+def with_clock(
+    interrupted: Callable[[], str], max_time: float | None
+) -> Callable[[], str]:
+    """Return the function that also says when the time is over, if limited."""
+    if max_time is None:
+        return interrupted
+    end = monotonic() + max_time
+    over = "max_time is over"
+    return lambda: interrupted() or (over if monotonic() > end else "")
+
+
+class FitWatch:
+    """Looks on at the training of one model, and lets its callbacks do so.
+
+    They read on the estimator in training how far it is: ``n_iter_``, ``t_``, the
+    curves, and where batches are tasks ``batch_loss_``, the loss of the last one.
+    """
+
+    def __init__(
+        self, given: Given, targets: Targets, over: Callable[[], str] | None
+    ) -> None:
+        self._given, self._targets = given, targets
+        self._over = over or str  # which says nothing
+        self._is_limited = over is not None
+        self._tasks: FitTasks | None = None
+        self._history = History()
+        self.recorded = 0  # epochs that the estimator knows of
+
+    @contextmanager
+    def looking_on(
+        self,
+        estimator: Any,
+        before: State | None,
+        models: Models,
+        data: Data,
+        shared: Shared,
+    ) -> Iterator[FitWatch | None]:
+        """Give the watch, if there is anything to look on for."""
+        self._estimator, self.wants_steps = estimator, False
+        if has_callbacks(estimator):
+            vars(estimator).update(attributes_of_targets(self._targets))
+            record_epochs_(estimator, models.t, History())
+            sizes = batch_sizes(data.n_samples, shared.batch_size, shared.last_batch)
+            with modes_of_others():
+                self._tasks = FitTasks(
+                    estimator,
+                    partial(self._attributes, before, models),
+                    **self._given._asdict(),
+                    n_epochs=shared.max_iter,
+                    n_batches=len(sizes),
+                )
+            self._data, self._shared = data, shared
+            self.wants_steps = self._tasks.wants_batches
+        yield self if self._is_limited or self._tasks else None
+
+    def _attributes(self, before: State | None, models: Models) -> dict[str, Any]:
+        """Return the fitted attributes as of now."""
+        state = read_state(
+            models,
+            0,
+            self._history,
+            fit_intercept=self._estimator.fit_intercept,
+            before=before,
+        )
+        return deepcopy(attributes_of_state(state, self._targets))
+
+    def before_epoch(self) -> None:
+        if self._tasks is not None:
+            with modes_of_others():
+                self._tasks.begin_epoch()
+
+    def before_step(self) -> None:
+        if self._tasks is not None and self.wants_steps:
+            with modes_of_others():
+                self._tasks.begin_batch()
+
+    def after_step(self, models: Models, loss: Tensor) -> str:
+        if self._tasks is not None and self.wants_steps:
+            losses = to_numpy(loss).astype(float)
+            [batch_loss] = in_units_of_y(losses, self._data, self._shared)
+            self._estimator.t_ = models.t
+            self._estimator.batch_loss_ = float(batch_loss)
+            with modes_of_others():
+                stops = self._tasks.end_batch()
+            if stops:
+                return "stopped by a callback"
+        return self._over()
+
+    def after_epoch(self, models: Models, histories: Sequence[History]) -> str:
+        [history] = histories
+        if self._tasks is None:
+            return self._over()
+        if history.diverged or not all(finite(models.parameters)):
+            return ""  # an error is about to say so
+        self._history = history
+        record_epochs_(self._estimator, models.t, history, self.recorded)
+        self.recorded = len(history.objective)
+        with modes_of_others():
+            stops = self._tasks.end_epoch()
+        return "stopped by a callback" if stops else self._over()
+
+    def end(self) -> None:
+        """Tell the callbacks that all is stored."""
+        if self._tasks is not None:
+            vars(self._estimator).pop("batch_loss_", None)
+            with modes_of_others():
+                self._tasks.end()
