@@ -25,6 +25,13 @@ PACKAGES = [
     "_displays",
 ]
 KNOW_SCIKIT_LEARN = {"_estimators", "_search", "_displays"}
+PRIVATE_NAMES_OF_OTHERS = {
+    # of scikit-learn's searches, scorers and callbacks
+    *("_checked_cv_orig", "_format_results", "_kwargs", "_score_func", "_scorers"),
+    *("_children_map", "_init_callback_context", "_sign", "_skl_callbacks"),
+    # of named tuples
+    *("_asdict", "_fields", "_replace"),
+}
 
 
 def order_of_reading(package):
@@ -91,6 +98,18 @@ def test_gradients_are_written_by_hand(room):
     forbidden = r"autograd|\.backward\(|requires_grad|nn\.Module|import torch\.optim"
 
     assert not re.search(forbidden, code)
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_rooms_keep_to_their_own_attributes(room):
+    """No room reaches into an object of another room."""
+    nodes = list(ast.walk(ast.parse(file_of(room).read_text())))
+    attributes = [node for node in nodes if isinstance(node, ast.Attribute)]
+    own = {a.attr for a in attributes if getattr(a.value, "id", "") in ("self", "cls")}
+    own |= {n.name for n in nodes if isinstance(n, ast.FunctionDef | ast.ClassDef)}
+    reached = {a.attr for a in attributes if re.fullmatch(r"_[a-z]\w*", a.attr)}
+
+    assert not reached - own - PRIVATE_NAMES_OF_OTHERS
 
 
 def test_what_is_exported_is_what_is_public():
