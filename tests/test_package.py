@@ -112,6 +112,62 @@ def test_rooms_keep_to_their_own_attributes(room):
     assert not reached - own - PRIVATE_NAMES_OF_OTHERS
 
 
+def functions_of(room):
+    """Return the functions of a room but for the constructors of public classes."""
+    nodes = list(ast.walk(ast.parse(file_of(room).read_text())))
+    classes = [node for node in nodes if isinstance(node, ast.ClassDef)]
+    public = [part for cls in classes if cls.name in skgd.__all__ for part in cls.body]
+    return [
+        node
+        for node in nodes
+        if isinstance(node, ast.FunctionDef)
+        and not (node.name == "__init__" and node in public)
+    ]
+
+
+def ways_added_by(node):
+    """Return how many ways through its function a node adds."""
+    match node:
+        case ast.For() | ast.While():
+            return 1 + bool(node.orelse)
+        case ast.Try():
+            return len(node.handlers) + bool(node.orelse)
+        case ast.BoolOp():
+            return len(node.values) - 1
+        case ast.comprehension():
+            return 1 + len(node.ifs)
+        case ast.Match():
+            last = node.cases[-1].pattern
+            otherwise = isinstance(last, ast.MatchAs) and last.pattern is None
+            return len(node.cases) - otherwise
+        case ast.If() | ast.IfExp() | ast.Assert() | ast.Lambda() | ast.FunctionDef():
+            return 1
+    return 0
+
+
+def lines_of_code(function, lines):
+    """Return how many lines of a function are no docstring, comment or blank."""
+    told = function.body[0] if ast.get_docstring(function) else None
+    docstring = range(told.lineno, told.end_lineno + 1) if told else ()
+    rest = [
+        lines[number - 1].strip()
+        for number in range(function.lineno, function.end_lineno + 1)
+        if number not in docstring
+    ]
+    return sum(bool(line) and not line.startswith("#") for line in rest)
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_functions_are_short_and_have_few_ways_through(room):
+    """At most 60 lines and a cyclomatic complexity of 20, inner functions included."""
+    lines = file_of(room).read_text().splitlines()
+    for function in functions_of(room):
+        ways = sum(map(ways_added_by, ast.walk(function)))
+
+        assert ways <= 20, f"{room}.{function.name}"
+        assert lines_of_code(function, lines) <= 60, f"{room}.{function.name}"
+
+
 def test_what_is_exported_is_what_is_public():
     """__all__ names all that a user meets."""
     public = {name for name in vars(skgd) if not name.startswith("_")}
