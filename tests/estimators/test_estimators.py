@@ -593,7 +593,8 @@ def predict_and_exit(model, rows, expected):
 def test_prediction_finishes_in_a_forked_child(hidden):
     """A child forked after a product on several threads predicts and ends."""
     rows, threads = np.random.default_rng(0).normal(size=(5000, 300)), 2
-    model = small(MiniBatchRegressor, hidden_layer_sizes=hidden, batch_size=500)
+    model = small(MiniBatchRegressor, hidden_layer_sizes=hidden)
+    model.set_params(batch_size=500, max_iter=1)
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
