@@ -128,6 +128,24 @@ def fit_folds(
             return Trained(models, trained)
 
 
+def state_of(
+    models: Models,
+    slot: int,
+    history: History,
+    fold: Fold,
+    before: State | None = None,
+) -> State:
+    """Return the state of the model in a slot, which may have gone on from another."""
+    return read_state(
+        models,
+        slot,
+        history,
+        fit_intercept=fold.estimators[0].fit_intercept,
+        before=before,
+        split_seed=fold.split_seed,
+    )
+
+
 def take_over_(
     estimator: Any,
     trained: Trained,
@@ -143,14 +161,7 @@ def take_over_(
     """
     models, history = trained.models, trained.histories[slot]
     check_ending(estimator, fold.targets, history)
-    state = read_state(
-        models,
-        slot,
-        history,
-        fit_intercept=estimator.fit_intercept,
-        before=before,
-        split_seed=fold.split_seed,
-    )
+    state = state_of(models, slot, history, fold, before)
     if history.converged:  # what comes next is learned at the full rate again
         state = state._replace(slowed=1.0)
     if estimator.early_stopping:  # the weights are those of an earlier step
