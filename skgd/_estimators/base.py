@@ -40,18 +40,8 @@ from skgd._estimators.parameters import check_parameters
 from skgd._estimators.peers import check_call, check_no_others, of_peers
 from skgd._estimators.predictions import known_prediction, raw_prediction_of
 from skgd._estimators.record import shorten_curves_
-from skgd._estimators.state import (
-    State,
-    copy_of,
-    forget_,
-    known_state,
-    state_on_scale,
-)
-from skgd._estimators.targets import (
-    Targets,
-    attributes_of_targets,
-    known_targets,
-)
+from skgd._estimators.state import State, copy_of, forget_, known_state, state_on_scale
+from skgd._estimators.targets import Targets, attributes_of_targets, known_targets
 from skgd._estimators.versions import of_this_version, with_version
 from skgd._estimators.watch import FitWatch, Given, with_clock
 from skgd._machine.errors import in_the_words

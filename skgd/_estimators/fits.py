@@ -28,12 +28,7 @@ from skgd._estimators.inputs import Matrix, dtype_of, to_device
 from skgd._estimators.record import record_end_, record_epochs_
 from skgd._estimators.scoring import bind_score, held_out_of, stops_by_score
 from skgd._estimators.settings import per_model_of, shared_of
-from skgd._estimators.state import (
-    State,
-    attributes_of_state,
-    read_state,
-    write_state_,
-)
+from skgd._estimators.state import State, attributes_of_state, read_state, write_state_
 from skgd._estimators.targets import Targets, attributes_of_targets, learn_scale
 from skgd._estimators.weights import write_initial_
 from skgd._machine.arrays import Array, Indices

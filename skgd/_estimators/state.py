@@ -26,12 +26,7 @@ from skgd._machine.arrays import Array
 from skgd._machine.devices import to_numpy
 from skgd._training.models import Models
 from skgd._training.stopping import History, Stream
-from skgd._training.target_scale import (
-    TargetScale,
-    is_same,
-    layer_of_y,
-    layer_on_scale,
-)
+from skgd._training.target_scale import TargetScale, is_same, layer_of_y, layer_on_scale
 
 Estimator = TypeVar("Estimator")
 

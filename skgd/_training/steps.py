@@ -24,15 +24,10 @@ from skgd._equations.network import (
     forward,
     new_like,
 )
-from skgd._equations.optimizers import (
-    PerModel,
-    Vectors,
-)
+from skgd._equations.optimizers import PerModel, Vectors
 from skgd._equations.tape import Tape
 from skgd._machine.arrays import Floats
-from skgd._training.batches import (
-    Data,
-)
+from skgd._training.batches import Data
 from skgd._training.first_layer import FirstLayer, bind_first_layer, updated_apart
 from skgd._training.hyperparameters import Shared
 from skgd._training.models import Models
