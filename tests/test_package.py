@@ -101,6 +101,22 @@ def test_gradients_are_written_by_hand(room):
 
 
 @pytest.mark.parametrize("room", ROOMS)
+def test_private_names_are_not_imported(room):
+    """None of another room, and of scikit-learn in one room only."""
+    for node in ast.walk(ast.parse(file_of(room).read_text())):
+        if not isinstance(node, ast.ImportFrom):
+            continue
+        package, *modules = node.module.split(".")
+        names = [alias.name for alias in node.names]
+        if package == "sklearn" and room != "_estimators.sklearn_private":
+            names += modules
+        elif package != "skgd":
+            continue
+
+        assert not [name for name in names if name.startswith("_")]
+
+
+@pytest.mark.parametrize("room", ROOMS)
 def test_rooms_keep_to_their_own_attributes(room):
     """No room reaches into an object of another room."""
     nodes = list(ast.walk(ast.parse(file_of(room).read_text())))

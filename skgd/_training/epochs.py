@@ -124,9 +124,7 @@ def bind_epoch(
 def _mean_of_batches(losses: Floats, shares: Floats) -> Floats:
     """Return the mean (m, r) of the losses (steps, m, r), by shares (steps, f)."""
     of_folds = losses.reshape(*shares.shape, -1)
-    mean = np.einsum(
-        "tf,tfc->fc", shares, of_folds
-    )  # t steps, c (models, r)
+    mean = np.einsum("tf,tfc->fc", shares, of_folds)  # t steps, c (models, r)
     by_model: Floats = mean.reshape(losses.shape[1:])
     return by_model
 
