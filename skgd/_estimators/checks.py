@@ -442,13 +442,13 @@ def check_classes(classes: Array, estimator: Any) -> Array:
     return classes
 
 
-def places_of(labels: Array, classes: Array) -> npt.NDArray[np.intp] | None:
-    """Return the places of labels among the classes, None if one is not there."""
+def class_numbers_of(labels: Array, classes: Array) -> npt.NDArray[np.intp] | None:
+    """Return the numbers of labels among the classes, None if one is not there."""
     if labels.dtype.kind == "O" or labels.dtype.kind != classes.dtype.kind:
         return None  # objects may be of several kinds
-    places = np.searchsorted(classes, labels)
-    among = classes.take(places, mode="clip") == labels
-    return places if among.all() else None
+    class_numbers = np.searchsorted(classes, labels)
+    among = classes.take(class_numbers, mode="clip") == labels
+    return class_numbers if among.all() else None
 
 
 def check_labels(labels: Array, classes: Array) -> None:

@@ -164,19 +164,19 @@ def unlikeness(X: Matrix, X_val: Matrix) -> str:
 def _compared(rows: Matrix, sparse: bool) -> Array:
     """Return some rows, far from each other; or their stored values as one column."""
     n_rows = rows.shape[0]
-    places = np.linspace(0, n_rows - 1, min(n_rows, _COMPARED)).astype(np.int64)
-    some = take_rows(rows, places)
+    indices = np.linspace(0, n_rows - 1, min(n_rows, _COMPARED)).astype(np.int64)
+    some = take_rows(rows, indices)
     if sparse:
         values = some.data if issparse(some) else np.ravel(some)
         return np.asarray(values[values != 0, np.newaxis])
     return to_numpy(some) if isinstance(some, Tensor) else _dense(some)
 
 
-def take_rows(X: Matrix, places: npt.NDArray[np.int64]) -> Matrix:
+def take_rows(X: Matrix, indices: npt.NDArray[np.int64]) -> Matrix:
     """Return some of the rows, in the same container."""
     if isinstance(X, Tensor):
-        return X[torch.from_numpy(places).to(X.device)]
-    return X[places]
+        return X[torch.from_numpy(indices).to(X.device)]
+    return X[indices]
 
 
 def like_input(values: Tensor, X: Any) -> Array:

@@ -25,8 +25,8 @@ from skgd._estimators.checks import (
     check_labels,
     check_targets,
     check_weights,
+    class_numbers_of,
     distinct_labels,
-    places_of,
 )
 from skgd._machine.arrays import Array
 from skgd._machine.errors import in_the_words
@@ -141,9 +141,9 @@ def _learn_classes(
         return found, Encoded(y, np.ascontiguousarray(y.T, dtype))
     labels = y if y.ndim == 1 else column_or_1d(y, warn=True)
     if known is not None and (classes is None or np.array_equal(classes, known.labels)):
-        places = places_of(labels, known.labels)
-        if places is not None:  # known labels: no need to look closer
-            encoded = np.ascontiguousarray(places[np.newaxis], dtype)
+        class_numbers = class_numbers_of(labels, known.labels)
+        if class_numbers is not None:  # known labels: no need to look closer
+            encoded = np.ascontiguousarray(class_numbers[np.newaxis], dtype)
             return known, Encoded(labels, encoded)
     seen = distinct_labels("y", labels)
     check_classification_targets(labels)
@@ -151,8 +151,8 @@ def _learn_classes(
         named = seen if classes is None else distinct_labels("classes", classes)
         known = _same_or_first(settings, known, named, several)
     check_labels(seen, known.labels)
-    places = np.searchsorted(known.labels, labels)[np.newaxis]
-    return known, Encoded(labels, np.ascontiguousarray(places, dtype))
+    class_numbers = np.searchsorted(known.labels, labels)[np.newaxis]
+    return known, Encoded(labels, np.ascontiguousarray(class_numbers, dtype))
 
 
 def _same_or_first(
@@ -228,8 +228,8 @@ def class_weights(
             check_any_counts("class_weight", of_classes)
             weights = of_classes[np.searchsorted(targets.labels, labels)]
         elif settings.class_weight == "balanced":
-            both, places = np.concatenate([counted, labels]), range(len(counted))
-            weights = compute_sample_weight("balanced", both, indices=places)
+            both, indices = np.concatenate([counted, labels]), range(len(counted))
+            weights = compute_sample_weight("balanced", both, indices=indices)
             weights = weights[len(counted) :]
         else:
             weights = compute_sample_weight(settings.class_weight, labels)

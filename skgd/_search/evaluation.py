@@ -262,7 +262,7 @@ class Evaluation:
                 plan.estimator,
                 plan.setting,
                 [numbers[n] for n in some],
-                [plan.numbers[n] for n in some],
+                [plan.own[n] for n in some],
                 [prepared.get(split.number, split) for split in few],
                 so_far,
                 all_splits and self._may_go_on(plan),

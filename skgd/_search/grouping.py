@@ -24,7 +24,7 @@ from skgd._search.pipelines import last_step
 from skgd._search.request import Parameters
 from skgd._training.hyperparameters import PER_MODEL
 
-_NUMBERS = (*PER_MODEL, "random_state")
+_OWN = (*PER_MODEL, "random_state")
 
 # So many groups are not worth a word.
 _FEW_GROUPS = 4
@@ -70,7 +70,7 @@ class GroupPlan(NamedTuple):
     path: str  # how the names of the last step's parameters begin, such as "mlp__"
     setting: Any  # of the steps before it
     estimator: Any  # with the parameters that the candidates have in common
-    numbers: Sequence[Parameters]  # in which they differ, for each of them
+    own: Sequence[Parameters]  # in which they differ, for each of them
 
 
 def plans_of(
@@ -83,7 +83,7 @@ def plans_of(
     """Return the groups of candidates, those that have begun apart from others."""
     path, _ = last_step(base)
     default = base.get_params()
-    own = {path + name for name in _NUMBERS}
+    own = {path + name for name in _OWN}
     names = sorted({name for params in candidates for name in params} - own)
     before_last = [name for name in names if not f"{name}__".startswith(path)]
     alike: dict[Any, list[int]] = defaultdict(list)
@@ -109,8 +109,8 @@ def plans_of(
         ):
             if some:
                 group = Group(some, common, not why, why)
-                of_each = [_numbers(candidates[n], path) for n in some]
-                plans.append(GroupPlan(group, path, setting, estimator, of_each))
+                own_of_each = [_own_params(candidates[n], path) for n in some]
+                plans.append(GroupPlan(group, path, setting, estimator, own_of_each))
     return plans
 
 
@@ -132,11 +132,11 @@ def note_on_groups(plans: Sequence[GroupPlan]) -> str:
     )
 
 
-def candidate_of(estimator: Any, numbers: Parameters) -> Any:
-    """Return the last step of an estimator with numbers of a candidate's own."""
+def candidate_of(estimator: Any, own: Parameters) -> Any:
+    """Return the last step of an estimator with the parameters of a candidate's own."""
     _, last = last_step(estimator)
     candidate = copy_of(last)
-    vars(candidate).update(numbers)
+    vars(candidate).update(own)
     return candidate
 
 
@@ -154,9 +154,9 @@ def key_of(value: Any) -> Any:
     return id(value)
 
 
-def _numbers(params: Parameters, path: str) -> dict[str, Any]:
+def _own_params(params: Parameters, path: str) -> dict[str, Any]:
     """Return the numbers of one model that a candidate sets."""
-    given = {name: path + name for name in _NUMBERS}
+    given = {name: path + name for name in _OWN}
     return {name: params[key] for name, key in given.items() if key in params}
 
 
@@ -180,7 +180,7 @@ def _why_apart(estimator: Any, path: str, y: Any, fit_params: Parameters) -> str
 
 def _refuses(estimator: Any, path: str, params: Parameters) -> bool:
     """Return whether a parameter of a candidate is not what it must be."""
-    candidate = candidate_of(estimator, _numbers(params, path))
+    candidate = candidate_of(estimator, _own_params(params, path))
     try:
         check_parameters(candidate)
     except ValueError:

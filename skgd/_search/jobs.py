@@ -27,7 +27,7 @@ class Job(NamedTuple):
     estimator: Any
     setting: Any  # of its steps before the last
     candidates: Sequence[int]
-    numbers: Sequence[Parameters]
+    own: Sequence[Parameters]  # parameters of each, in which they differ
     splits: Sequence[CvSplit]
     so_far: Mapping[tuple[int, int], Outcome] | None  # by split and candidate
     may_go_on: bool  # whether training may go on from what comes out
@@ -69,7 +69,7 @@ def _result_of_job(request: Request, job: Job, context: Any) -> JobResult:
         for number, split in enumerate(job.splits)
     ]
     outcomes = fit_together(
-        [candidate_of(job.estimator, numbers) for numbers in job.numbers],
+        [candidate_of(job.estimator, own) for own in job.own],
         splits,
         max_bytes=request.max_bytes,
         so_far=job.so_far,

@@ -174,8 +174,8 @@ def _effect(candidate: Any) -> tuple[Any, ...]:
         names = tuple(name for name in names if name != "lr")
     if candidate.alpha > 0:
         names = (*names, "l1_ratio")
-    numbers = (hyperparameter(candidate, name) for name in names)
-    return (*numbers, candidate.alpha, seed_of(deepcopy(candidate.random_state)))
+    values = (hyperparameter(candidate, name) for name in names)
+    return (*values, candidate.alpha, seed_of(deepcopy(candidate.random_state)))
 
 
 def _fitted(estimator: Any) -> dict[str, Any]:

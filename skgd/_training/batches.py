@@ -91,19 +91,19 @@ def weights_in_all(data: Data) -> list[float]:
     return [float(one[some[:count]].sum()) or 1.0 for one, some, count in parts]
 
 
-def take_folds(data: Data, folds: Sequence[int]) -> Data:
+def select_folds(data: Data, folds: Sequence[int]) -> Data:
     """Return the data of some of the folds, without padding that they do not need."""
-    places, rows, counts, weight = list(folds), data.rows, data.counts, data.weight
-    y = data.y[places] if data.y.ndim == 3 else data.y
+    chosen, rows, counts, weight = list(folds), data.rows, data.counts, data.weight
+    y = data.y[chosen] if data.y.ndim == 3 else data.y
     if y.ndim == 3 and len(y) == 1:
         y = y[0]
-    scales = None if data.scales is None else data.scales[places]
+    scales = None if data.scales is None else data.scales[chosen]
     if weight is not None and len(weight) > 1:
-        weight = weight[places]
+        weight = weight[chosen]
     if rows is not None and rows.ndim == 2:
-        rows = rows[places]
+        rows = rows[chosen]
         if counts is not None:
-            counts = [counts[place] for place in places]
+            counts = [counts[fold] for fold in folds]
             rows = rows[:, : max(counts)]
             counts = counts if len(set(counts)) > 1 else None
         rows = rows[0] if len(rows) == 1 else rows

@@ -82,12 +82,12 @@ def csr(matrix: _CsrLike, device: torch.device) -> Csr:
 
 def take_rows(x: Csr, rows: Tensor) -> Csr:
     """Return the given rows, in the given order, as a matrix of their own."""
-    places = rows.cpu().numpy()
+    indices = rows.cpu().numpy()
     if x.matrix is not None:
-        return csr(x.matrix[places], CPU)
-    before = x.starts[places]
-    lengths = x.starts[places + 1] - before
-    starts = np.zeros(len(places) + 1, x.starts.dtype)
+        return csr(x.matrix[indices], CPU)
+    before = x.starts[indices]
+    lengths = x.starts[indices + 1] - before
+    starts = np.zeros(len(indices) + 1, x.starts.dtype)
     np.cumsum(lengths, out=starts[1:])
     # Entry e of the result is the entry e + (before - start) of its row.
     entries = np.repeat(before - starts[:-1], lengths)

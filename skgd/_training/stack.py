@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from skgd._equations.network import Network
 from skgd._equations.optimizers import PerModel
-from skgd._training.batches import Data, take_folds
+from skgd._training.batches import Data, select_folds
 from skgd._training.models import Models, Slots, select_models, write_models_
 from skgd._training.stopping import History
 
@@ -93,13 +93,13 @@ def _select(stack: Stack, slots: Slots, folds: Sequence[int]) -> Stack:
     """Return the stack of a copy of the models in these slots, of some folds."""
     validation = stack.validation
     if validation is not None:
-        validation = validation._replace(data=take_folds(validation.data, folds))
+        validation = validation._replace(data=select_folds(validation.data, folds))
     return Stack(
         select_models(stack.models, slots, folds),
         [stack.members[slot] for slot in slots],
         [slots.index(slot) for slot in stack.going],
-        {name: number[slots] for name, number in stack.per_model.items()},
-        take_folds(stack.data, folds),
+        {name: values[slots] for name, values in stack.per_model.items()},
+        select_folds(stack.data, folds),
         validation,
     )
 

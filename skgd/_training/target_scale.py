@@ -234,9 +234,9 @@ def weight_of_penalty(loss: str, scale: TargetScale, delta: float) -> float:
     return float((scales ** (2 - loss_named(loss).degree)).max())
 
 
-def _alike(numbers: Floats) -> bool:
+def _alike(values: Floats) -> bool:
     """Return whether the outputs of each model have the same number, (m, o)."""
-    return bool((numbers == numbers[:, :1]).all())
+    return bool((values == values[:, :1]).all())
 
 
 def by_output(per_model: PerModel) -> PerModel:
@@ -249,7 +249,7 @@ def by_output(per_model: PerModel) -> PerModel:
         return per_model
     return {
         name: np.broadcast_to(
-            numbers if numbers.ndim == 2 else numbers[:, np.newaxis], shape
+            values if values.ndim == 2 else values[:, np.newaxis], shape
         ).ravel()
-        for name, numbers in per_model.items()
+        for name, values in per_model.items()
     }
