@@ -101,6 +101,22 @@ def test_gradients_are_written_by_hand(room):
 
 
 @pytest.mark.parametrize("room", ROOMS)
+def test_private_names_are_not_imported(room):
+    """None of another room, and of scikit-learn in one room only."""
+    for node in ast.walk(ast.parse(file_of(room).read_text())):
+        if not isinstance(node, ast.ImportFrom):
+            continue
+        package, *modules = node.module.split(".")
+        names = [alias.name for alias in node.names]
+        if package == "sklearn" and room != "_estimators.sklearn_private":
+            names += modules
+        elif package != "skgd":
+            continue
+
+        assert not [name for name in names if name.startswith("_")]
+
+
+@pytest.mark.parametrize("room", ROOMS)
 def test_rooms_keep_to_their_own_attributes(room):
     """No room reaches into an object of another room."""
     nodes = list(ast.walk(ast.parse(file_of(room).read_text())))
@@ -110,6 +126,62 @@ def test_rooms_keep_to_their_own_attributes(room):
     reached = {a.attr for a in attributes if re.fullmatch(r"_[a-z]\w*", a.attr)}
 
     assert not reached - own - PRIVATE_NAMES_OF_OTHERS
+
+
+def functions_of(room):
+    """Return the functions of a room but for the constructors of public classes."""
+    nodes = list(ast.walk(ast.parse(file_of(room).read_text())))
+    classes = [node for node in nodes if isinstance(node, ast.ClassDef)]
+    public = [part for cls in classes if cls.name in skgd.__all__ for part in cls.body]
+    return [
+        node
+        for node in nodes
+        if isinstance(node, ast.FunctionDef)
+        and not (node.name == "__init__" and node in public)
+    ]
+
+
+def ways_added_by(node):
+    """Return how many ways through its function a node adds."""
+    match node:
+        case ast.For() | ast.While():
+            return 1 + bool(node.orelse)
+        case ast.Try():
+            return len(node.handlers) + bool(node.orelse)
+        case ast.BoolOp():
+            return len(node.values) - 1
+        case ast.comprehension():
+            return 1 + len(node.ifs)
+        case ast.Match():
+            last = node.cases[-1].pattern
+            otherwise = isinstance(last, ast.MatchAs) and last.pattern is None
+            return len(node.cases) - otherwise
+        case ast.If() | ast.IfExp() | ast.Assert() | ast.Lambda() | ast.FunctionDef():
+            return 1
+    return 0
+
+
+def lines_of_code(function, lines):
+    """Return how many lines of a function are no docstring, comment or blank."""
+    told = function.body[0] if ast.get_docstring(function) else None
+    docstring = range(told.lineno, told.end_lineno + 1) if told else ()
+    rest = [
+        lines[number - 1].strip()
+        for number in range(function.lineno, function.end_lineno + 1)
+        if number not in docstring
+    ]
+    return sum(bool(line) and not line.startswith("#") for line in rest)
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_functions_are_short_and_have_few_ways_through(room):
+    """At most 60 lines and a cyclomatic complexity of 20, inner functions included."""
+    lines = file_of(room).read_text().splitlines()
+    for function in functions_of(room):
+        ways = sum(map(ways_added_by, ast.walk(function)))
+
+        assert ways <= 20, f"{room}.{function.name}"
+        assert lines_of_code(function, lines) <= 60, f"{room}.{function.name}"
 
 
 def test_what_is_exported_is_what_is_public():

@@ -13,7 +13,7 @@ from sklearn.utils.validation import check_is_fitted
 from skgd._displays.axes import axes_and_figure, check_choice, transform_and_model
 from skgd._estimators.callbacks import Trajectory, WeightTrajectory
 from skgd._estimators.classifier import MiniBatchClassifier
-from skgd._estimators.objectives import objectives_at
+from skgd._estimators.landscape import objectives_at
 from skgd._estimators.regressor import MiniBatchRegressor
 from skgd._estimators.weights import flat_weights
 from skgd._machine.arrays import Array

@@ -31,13 +31,13 @@ from skgd._equations.tape import Tape
 # loss is the same in float64 too.
 _COUNT_IS_ZERO = 40.0
 
-Record = Callable[[Tape, Tensor, Tensor, Tensor, Tensor], None]
+RecordLoss = Callable[[Tape, Tensor, Tensor, Tensor, Tensor], None]
 
 
 class Loss(NamedTuple):
     """What is minimised, and how a raw prediction becomes a prediction."""
 
-    record: Record  # on a tape, given z, y, value and dz
+    record: RecordLoss  # on a tape, given z, y, value and dz
     inverse_link: Callable[[Tensor], Tensor] | None  # of z (mob); None has no meaning
     log_inverse_link: Callable[[Tensor], Tensor] | None = None  # of probabilities
     degree: int = 0  # the power of c by which it grows where targets grow by c
@@ -58,7 +58,7 @@ def absolute_error(tape: Tape, z: Tensor, y: Tensor, value: Tensor, dz: Tensor) 
     tape(r.abs_)
 
 
-def huber(delta: float | Tensor) -> Record:
+def huber(delta: float | Tensor) -> RecordLoss:
     """r^2 / 2 up to |r| = delta, delta (|r| - delta / 2) beyond, of r = z - y.
 
     Both are c (r - c / 2), where c is r cut off at +-delta, and c is the derivative.
@@ -73,7 +73,7 @@ def huber(delta: float | Tensor) -> Record:
     return loss
 
 
-def epsilon_insensitive(delta: float | Tensor) -> Record:
+def epsilon_insensitive(delta: float | Tensor) -> RecordLoss:
     """max(0, |z - y| - delta): the absolute error beyond ``delta``."""
 
     def loss(tape: Tape, z: Tensor, y: Tensor, value: Tensor, dz: Tensor) -> None:
@@ -84,7 +84,7 @@ def epsilon_insensitive(delta: float | Tensor) -> Record:
     return loss
 
 
-def squared_epsilon_insensitive(delta: float | Tensor) -> Record:
+def squared_epsilon_insensitive(delta: float | Tensor) -> RecordLoss:
     """max(0, |z - y| - delta)^2, without a half, as SGD's."""
 
     def loss(tape: Tape, z: Tensor, y: Tensor, value: Tensor, dz: Tensor) -> None:
@@ -98,13 +98,13 @@ def squared_epsilon_insensitive(delta: float | Tensor) -> Record:
 def _beyond(
     tape: Tape, delta: float | Tensor, z: Tensor, y: Tensor, *, out: Tensor, cut: Tensor
 ) -> Tensor:
-    """Record r - c, where r = z - y, and c is r cut off at +-delta."""
+    """RecordLoss r - c, where r = z - y, and c is r cut off at +-delta."""
     r = tape(torch.sub, z, y, out=out)
     c = tape(torch.clamp, r, -delta, delta, out=cut)
     return tape(r.sub_, c)
 
 
-def pinball(quantile: float) -> Record:
+def pinball(quantile: float) -> RecordLoss:
     """``quantile`` (y - z) below the target, (1 - ``quantile``) (z - y) above it."""
 
     def loss(tape: Tape, z: Tensor, y: Tensor, value: Tensor, dz: Tensor) -> None:
@@ -182,7 +182,7 @@ def multinomial_log_loss(
 # the raw prediction lies on the right side.
 
 
-def hinge(margin: float) -> Record:
+def hinge(margin: float) -> RecordLoss:
     """max(0, a) of a = margin - s z: of the support vector machine, or perceptron."""
 
     def loss(tape: Tape, z: Tensor, y: Tensor, value: Tensor, dz: Tensor) -> None:

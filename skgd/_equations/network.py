@@ -45,9 +45,8 @@ class Network(NamedTuple):
     flat: Tensor
     n_weights: int
     layers: list[Layer]
-    columns_first: bool = (
-        False  # whether the first w lies as (i, m, o): see first_layer
-    )
+    # Whether the first w lies as (i, m, o): see first_layer.
+    columns_first: bool = False
 
 
 def new_network(
@@ -77,27 +76,9 @@ def new_network(
     return Network(flat, sum(lengths[:n_layers]), layers, columns_first)
 
 
-def new_like(
-    network: Network, n_models: int | None = None, dtype: torch.dtype | None = None
-) -> Network:
-    """Return a network of zeros of the same sizes; models or dtype may be others."""
-    if n_models is None:
-        return _zeros_like(network, dtype)
-    w, bias = network.layers[0]
-    sizes = [w.shape[2]] + [w.shape[1] for w, _ in network.layers]
-    like = network.flat.new_empty(0, dtype=dtype)
-    return new_network(
-        n_models,
-        sizes,
-        bias is not None,
-        like,
-        columns_first=network.columns_first,
-    )
-
-
-def _zeros_like(network: Network, dtype: torch.dtype | None) -> Network:
-    """Return zeros that lie as the network does."""
-    flat = torch.zeros_like(network.flat, dtype=dtype)
+def new_like(network: Network) -> Network:
+    """Return a network of zeros that lies as the given one does."""
+    flat = torch.zeros_like(network.flat)
 
     def same(array: Tensor) -> Tensor:
         return flat.as_strided(array.shape, array.stride(), array.storage_offset())
@@ -134,7 +115,15 @@ def first_segment(network: Network) -> int:
 
 def select(network: Network, models: Tensor) -> Network:
     """Return a network of the given models only."""
-    selected = new_like(network, len(models))
+    w, bias = network.layers[0]
+    sizes = [w.shape[2]] + [w.shape[1] for w, _ in network.layers]
+    selected = new_network(
+        len(models),
+        sizes,
+        bias is not None,
+        network.flat,
+        columns_first=network.columns_first,
+    )
     for new, old in zip(arrays(selected), arrays(network), strict=True):
         torch.index_select(old, 0, models, out=new)
     return selected

@@ -64,8 +64,9 @@ from skgd._equations.schedules import Steps
 from skgd._equations.tape import Tape
 from skgd._machine.arrays import Floats
 
-PerModel = Mapping[str, Floats]  # hyperparameters, each of shape (m,); or, of linear
-# models with penalties of their own for each output, (m * o,)
+# Hyperparameters, each of shape (m,); or, of linear models with penalties of their own
+# for each output, (m * o,).
+PerModel = Mapping[str, Floats]
 ScalarsOfSteps = dict[str, Floats]  # each (steps, m), or (1, m) if all steps are alike
 Laid = Mapping[str, Tensor]  # those of one step, over the flat vector or (1,)
 

@@ -47,9 +47,8 @@ class Schedule(NamedTuple):
     warmup_steps: int
     epoch_steps: int  # in an epoch
     total_steps: int  # in all
-    place_offset: int = (
-        0  # of a step's place from t, if earlier epochs were not as long
-    )
+    # Of a step's place from t, if earlier epochs were not as long.
+    place_offset: int = 0
 
 
 # Those that are laid out over a number of epochs, and all that go by epochs: a step has

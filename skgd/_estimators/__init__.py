@@ -18,7 +18,7 @@ In the order of reading:
 * ``endings``: how training ended, in words
 * ``record``: how training went, as an estimator tells it
 * ``fits``: the one way to fit, from folds of examples to trained models
-* ``objectives``: the objective of an estimator at other weights than its own
+* ``landscape``: the objective of an estimator at other weights than its own
 * ``callbacks``: a fit as scikit-learn's callbacks see it
 * ``watch``: who looks on at a fit: callbacks, the clock and Ctrl-C
 * ``base``: what the two estimators share

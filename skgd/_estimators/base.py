@@ -40,18 +40,8 @@ from skgd._estimators.parameters import check_parameters
 from skgd._estimators.peers import check_call, check_no_others, of_peers
 from skgd._estimators.predictions import known_prediction, raw_prediction_of
 from skgd._estimators.record import shorten_curves_
-from skgd._estimators.state import (
-    State,
-    copy_of,
-    forget_,
-    known_state,
-    on_scale,
-)
-from skgd._estimators.targets import (
-    Targets,
-    attributes_of_targets,
-    known_targets,
-)
+from skgd._estimators.state import State, copy_of, forget_, known_state, state_on_scale
+from skgd._estimators.targets import Targets, attributes_of_targets, known_targets
 from skgd._estimators.versions import of_this_version, with_version
 from skgd._estimators.watch import FitWatch, Given, with_clock
 from skgd._machine.errors import in_the_words
@@ -187,26 +177,17 @@ class MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
         check_parameters(self)
         trainee = copy_of(self)
         before = None
-        if self.warm_start and self.__sklearn_is_fitted__():
+        if self.warm_start:
             before = known_state(trainee, known_targets(trainee))
-        else:
+        if before is None:
             forget_(trainee)
         examples, targets = trainee._checked(X, y, sample_weight, before)
         check_held_out(X_val, y_val, sample_weight_val)
         validation = None
         if X_val is not None and y_val is not None:
             with in_the_words("X_val, y_val and sample_weight_val"):
-                validation, _ = checked_examples(
-                    trainee,
-                    X_val,
-                    y_val,
-                    sample_weight_val,
-                    known=targets,
-                    dtypes=[dtype_of(examples.X)],
-                    first=False,
-                    training=examples,
-                )
-                check_outputs(len(examples.targets), len(validation.targets))
+                given = Given(X_val, y_val, sample_weight_val)
+                validation = trainee._checked_validation(given, examples, targets)
             warn_of_unlike(examples.X, validation.X)
         warn_of_batch_size(self, len(examples.labels))
         if before is not None and self.lr_schedule in LAID_OUT:  # over these epochs
@@ -228,7 +209,7 @@ class MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
         self.__dict__ = trainee.__dict__
         if history.ended == INTERRUPTED:
             raise KeyboardInterrupt(interruption(self.n_iter_, self.t_))
-        targets = cast(Targets, known_targets(self))
+        targets = cast(Targets, known_targets(trainee))
         warn_of_ending(self, targets, history)
         warn_of_penalty(self, targets)
         return self
@@ -262,7 +243,7 @@ class MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
             given = Given(X, y, sample_weight)
             trainee._train(examples, targets, before, given, of_stream=True)
             shorten_curves_(trainee)
-        else:
+        elif before is None:
             trainee.__dict__.update(attributes_of_targets(targets))
         self.__dict__ = trainee.__dict__
         return self
@@ -291,6 +272,21 @@ class MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
             of_stream=of_stream,
         )
 
+    def _checked_validation(
+        self, given: Given, training: Examples, targets: Targets
+    ) -> Examples:
+        """Return examples to judge by, of targets that are those of the training."""
+        examples, _ = checked_examples(
+            self,
+            *given,
+            known=targets,
+            dtypes=[dtype_of(training.X)],
+            first=False,
+            training=training,
+        )
+        check_outputs(len(training.targets), len(examples.targets))
+        return examples
+
     def _train(
         self,
         examples: Examples,
@@ -312,11 +308,9 @@ class MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
         with memory_for(sentence), unmoved_on_error(self.random_state):
             fold = self._fold(examples, targets, before, validation)
             if of_stream:
-                watch = FitWatch(given, fold.targets, None)
-                return self._fit_fold(fold, watch, of_stream=True)
+                return self._fit_fold(fold, FitWatch(given, fold), of_stream=True)
             with interruptible() as interrupted:
-                over = with_clock(interrupted, self.max_time)
-                watch = FitWatch(given, fold.targets, over)
+                watch = FitWatch(given, fold, with_clock(interrupted, self.max_time))
                 history = self._fit_fold(
                     fold, watch, validation=validation, initial=initial
                 )
@@ -344,7 +338,7 @@ class MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
         known = targets.scale
         targets = with_scale(self, targets, examples, rows, first=before is None)
         if before is not None and known is not None and targets.scale is not None:
-            before = on_scale(before, known, targets.scale)
+            before = state_on_scale(before, known, targets.scale)
         states = () if before is None else (before,)
         return Fold(examples, targets, generator, [self], rows, held_out, seed, states)
 
@@ -367,7 +361,7 @@ class MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
             validation=validation,
             initial=initial,
             stream=Stream(*(before.stream if before else ())) if of_stream else None,
-            watching=partial(watch.looking_on, self, before),
+            watching=partial(watch.looking_on, self),
             verbose=bool(self.verbose),
         )
         take_over_(self, trained, 0, fold, before, watch.recorded)

@@ -1,6 +1,6 @@
 """Callbacks: a fit as scikit-learn's callbacks see it, and a callback of our own.
 
-The only room that knows ``sklearn.callback``. scikit-learn shows a fit to its callbacks
+The only room that imports ``sklearn.callback``. scikit-learn shows a fit to callbacks
 as a tree of tasks, each with a context: here the task "fit", a subtask "epoch" for each
 epoch and, only where a callback asks, subtasks "batch" of these. A context is kept
 until the fit has ended, so a context for every batch of a long fit would fill the

@@ -298,16 +298,16 @@ def check_outputs(n_outputs: int, held_out: int) -> None:
         raise ValueError(msg)
 
 
-def check_split(weight: Array | None, rows: Array, kept_back: Array) -> None:
+def check_split(weight: Array | None, rows: Array, held_out: Array) -> None:
     """Refuse to train on, or to judge by, too few rows or rows that do not count."""
-    if len(kept_back) < 2:
+    if len(held_out) < 2:
         msg = (
-            f"The validation set must have at least 2 rows. Got {len(kept_back)}; "
+            f"The validation set must have at least 2 rows. Got {len(held_out)}; "
             "raise validation_fraction, or give X_val and y_val."
         )
         raise ValueError(msg)
-    for places, what in ((rows, "trained on"), (kept_back, "held out")):
-        if weight is not None and not weight[places].any():
+    for indices, what in ((rows, "trained on"), (held_out, "held out")):
+        if weight is not None and not weight[indices].any():
             msg = (
                 f"sample_weight must be above 0 for some of the rows {what} by "
                 "early_stopping. Got only zeros; give X_val and y_val instead."

@@ -36,9 +36,8 @@ class Examples(NamedTuple):
     targets: Array  # as numbers, (o, n), or as class numbers, (1, n)
     sample_weight: Array | None  # (n,), as the caller gave it
     weight: Array | None  # (n,), what a row counts in the loss
-    within: Indices | None = (
-        None  # (n,), where they are in X; None is all of X in order
-    )
+    # (n,), where they are in X; None is all of X in order.
+    within: Indices | None = None
 
     def select(self, indices: Indices) -> Examples:
         """Return some of them, their rows copied."""

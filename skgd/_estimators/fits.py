@@ -28,12 +28,7 @@ from skgd._estimators.inputs import Matrix, dtype_of, to_device
 from skgd._estimators.record import record_end_, record_epochs_
 from skgd._estimators.scoring import bind_score, held_out_of, stops_by_score
 from skgd._estimators.settings import per_model_of, shared_of
-from skgd._estimators.state import (
-    State,
-    attributes_of_state,
-    read_state,
-    write_state_,
-)
+from skgd._estimators.state import State, attributes_of_state, read_state, write_state_
 from skgd._estimators.targets import Targets, attributes_of_targets, learn_scale
 from skgd._estimators.weights import write_initial_
 from skgd._machine.arrays import Array, Indices
@@ -128,6 +123,24 @@ def fit_folds(
             return Trained(models, trained)
 
 
+def state_of(
+    models: Models,
+    slot: int,
+    history: History,
+    fold: Fold,
+    before: State | None = None,
+) -> State:
+    """Return the state of the model in a slot, which may have gone on from another."""
+    return read_state(
+        models,
+        slot,
+        history,
+        fit_intercept=fold.estimators[0].fit_intercept,
+        before=before,
+        split_seed=fold.split_seed,
+    )
+
+
 def take_over_(
     estimator: Any,
     trained: Trained,
@@ -143,14 +156,7 @@ def take_over_(
     """
     models, history = trained.models, trained.histories[slot]
     check_ending(estimator, fold.targets, history)
-    state = read_state(
-        models,
-        slot,
-        history,
-        fit_intercept=estimator.fit_intercept,
-        before=before,
-        split_seed=fold.split_seed,
-    )
+    state = state_of(models, slot, history, fold, before)
     if history.converged:  # what comes next is learned at the full rate again
         state = state._replace(slowed=1.0)
     if estimator.early_stopping:  # the weights are those of an earlier step

@@ -28,17 +28,14 @@ from skgd._machine.arrays import Array, Indices
 from skgd._machine.errors import errors_of_caller, in_the_words
 from skgd._machine.memory import pieces
 from skgd._machine.modes import modes_of_others
+from skgd._training.stack import Score
 from skgd._training.target_scale import prediction_of_y
 
 # Numbers of the held-out rows that are copied at once, and rows at the least.
 _NUMBERS_AT_ONCE, _FEWEST_AT_ONCE = 2**20, 64
 
 
-# Given a stack, some of its slots, and which models are in them: their scores.
-Score = Callable[[Network, Sequence[int], Sequence[int]], list[float]]
-
-
-class HeldOut(NamedTuple):
+class HeldOutRows(NamedTuple):
     """Rows by which the models of a fold are scored."""
 
     X: Matrix  # as a scorer gets to see it
@@ -63,7 +60,7 @@ def stops_by_score(settings: Any) -> bool:
 
 def held_out_of(
     settings: Any, examples: Examples, indices: Indices | None = None
-) -> HeldOut:
+) -> HeldOutRows:
     """Return rows to score by: all of the examples, or some.
 
     Some are copied for a scorer of the caller's, which may look at them; for any other
@@ -71,19 +68,19 @@ def held_out_of(
     """
     _, labels, _, weight, *_ = examples
     if indices is None:
-        return HeldOut(examples.X, labels, weight, examples, None)
+        return HeldOutRows(examples.X, labels, weight, examples, None)
     labels, weight = labels[indices], None if weight is None else weight[indices]
     if callable(settings.scoring):
-        return HeldOut(examples.rows(indices), labels, weight, examples, None)
+        return HeldOutRows(examples.rows(indices), labels, weight, examples, None)
     n_at_once = max(_FEWEST_AT_ONCE, _NUMBERS_AT_ONCE // examples.X.shape[1])
     parts = np.split(indices, range(n_at_once, len(indices), n_at_once))
-    return HeldOut(np.zeros((len(indices), 1)), labels, weight, examples, parts)
+    return HeldOutRows(np.zeros((len(indices), 1)), labels, weight, examples, parts)
 
 
 def bind_score(
     settings: Any,
     members: Sequence[tuple[Any, Targets]],
-    folds: Sequence[HeldOut],
+    folds: Sequence[HeldOutRows],
     device: torch.device,
 ) -> Score:
     """Return the function that scores models of a stack on rows held out.
@@ -123,7 +120,7 @@ def bind_score(
 
 
 def _bind_score_of_one(
-    estimator: Any, targets: Targets, held_out: HeldOut
+    estimator: Any, targets: Targets, held_out: HeldOutRows
 ) -> Callable[[Layers, Tensor], float]:
     """Return the function that scores a model, given its layers and predictions."""
     with errors_of_caller():

@@ -9,7 +9,7 @@ from skgd._equations.optimizers import PerModel
 from skgd._estimators.targets import Targets, numbers_of_loss
 from skgd._training.hyperparameters import PER_MODEL, Shared
 
-# The parameters that models share as the estimator has them.
+# What models share that is no parameter as it stands; the others are.
 _WORKED_OUT = {
     *("loss", "max_iter", "tol", "verbose", "delta", "quantile", "average", "horizon")
 }
@@ -17,7 +17,7 @@ _AS_THEY_ARE = [name for name in Shared._fields if name not in _WORKED_OUT]
 
 
 def hyperparameter(settings: Any, name: str) -> float:
-    """Return a hyperparameter of ``PER_MODEL``.
+    """Return a hyperparameter of ``PER_MODEL``, also where it is "auto".
 
     The minimum of a linear model is the same after longer steps, and reached
     sooner; a network ends elsewhere. Plain descent diverges on long ones.

@@ -26,12 +26,7 @@ from skgd._machine.arrays import Array
 from skgd._machine.devices import to_numpy
 from skgd._training.models import Models
 from skgd._training.stopping import History, Stream
-from skgd._training.target_scale import (
-    TargetScale,
-    is_same,
-    layer_of_y,
-    layer_on_scale,
-)
+from skgd._training.target_scale import TargetScale, is_same, layer_of_y, layer_on_scale
 
 Estimator = TypeVar("Estimator")
 
@@ -45,9 +40,8 @@ class State(NamedTuple):
     generator: np.random.Generator
     fit_intercept: bool
     optimizer_state: dict[str, list[Array]]  # velocity, moments: for w and bias each
-    in_training: list[Array] | None = (
-        None  # the weights whose mean predicts, if it does
-    )
+    # The weights whose mean predicts, if it does.
+    in_training: list[Array] | None = None
     slowed: float = 1.0  # what an adaptive lr has been multiplied by
     optimizer_begun: int = 0  # steps taken before the optimizer began
     average_begun: int = 0  # likewise
@@ -139,7 +133,7 @@ def write_state_(models: Models, slot: int, state: State, fit_intercept: bool) -
         models.optimizer_begun = state.t
 
 
-def on_scale(state: State, before: TargetScale, scale: TargetScale) -> State:
+def state_on_scale(state: State, before: TargetScale, scale: TargetScale) -> State:
     """Return a state on a scale of the targets, if that is another than ``before``.
 
     Gradients are of another size there: the optimizer and the mean begin anew.

@@ -14,9 +14,10 @@ from torch import Tensor
 
 from skgd._equations.network import finite
 from skgd._estimators.callbacks import FitTasks, has_callbacks
+from skgd._estimators.fits import Fold, state_of
 from skgd._estimators.record import record_epochs_
-from skgd._estimators.state import State, attributes_of_state, read_state
-from skgd._estimators.targets import Targets, attributes_of_targets
+from skgd._estimators.state import attributes_of_state
+from skgd._estimators.targets import attributes_of_targets
 from skgd._machine.devices import to_numpy
 from skgd._machine.modes import modes_of_others
 from skgd._training.batches import Data, batch_sizes
@@ -52,53 +53,41 @@ class FitWatch:
     curves, and where batches are tasks ``batch_loss_``, the loss of the last one.
     """
 
-    def __init__(
-        self, given: Given, targets: Targets, over: Callable[[], str] | None
-    ) -> None:
-        self._given, self._targets = given, targets
-        self._over = over or str  # which says nothing
-        self._is_limited = over is not None
+    def __init__(self, given: Given, fold: Fold, over: Callable[[], str] = str) -> None:
+        self._given, self._fold = given, fold
+        self._over = over  # str says nothing
         self._tasks: FitTasks | None = None
         self._history = History()
+        self.wants_steps = False
         self.recorded = 0  # epochs that the estimator knows of
 
     @contextmanager
     def looking_on(
-        self,
-        estimator: Any,
-        before: State | None,
-        models: Models,
-        data: Data,
-        shared: Shared,
+        self, estimator: Any, models: Models, data: Data, shared: Shared
     ) -> Iterator[FitWatch | None]:
         """Give the watch, if there is anything to look on for."""
-        self._estimator, self.wants_steps = estimator, False
+        self._estimator, self._data, self._shared = estimator, data, shared
         if has_callbacks(estimator):
-            vars(estimator).update(attributes_of_targets(self._targets))
+            vars(estimator).update(attributes_of_targets(self._fold.targets))
             record_epochs_(estimator, models.t, History())
             sizes = batch_sizes(data.n_samples, shared.batch_size, shared.last_batch)
             with modes_of_others():
                 self._tasks = FitTasks(
                     estimator,
-                    partial(self._attributes, before, models),
+                    partial(self._attributes, models),
                     **self._given._asdict(),
                     n_epochs=shared.max_iter,
                     n_batches=len(sizes),
                 )
-            self._data, self._shared = data, shared
             self.wants_steps = self._tasks.wants_batches
-        yield self if self._is_limited or self._tasks else None
+        yield self if self._tasks or self._over is not str else None
 
-    def _attributes(self, before: State | None, models: Models) -> dict[str, Any]:
+    def _attributes(self, models: Models) -> dict[str, Any]:
         """Return the fitted attributes as of now."""
-        state = read_state(
-            models,
-            0,
-            self._history,
-            fit_intercept=self._estimator.fit_intercept,
-            before=before,
-        )
-        return deepcopy(attributes_of_state(state, self._targets))
+        fold = self._fold
+        before = fold.states[0] if fold.states else None
+        state = state_of(models, 0, self._history, fold, before)
+        return deepcopy(attributes_of_state(state, self._fold.targets))
 
     def before_epoch(self) -> None:
         if self._tasks is not None:
@@ -133,7 +122,9 @@ class FitWatch:
         self.recorded = len(history.objective)
         with modes_of_others():
             stops = self._tasks.end_epoch()
-        return "stopped by a callback" if stops else self._over()
+        if stops:
+            return "stopped by a callback"
+        return self._over()
 
     def end(self) -> None:
         """Tell the callbacks that all is stored."""

@@ -34,22 +34,10 @@ from skgd._estimators.sklearn_private import (
 )
 from skgd._machine.arrays import Array
 from skgd._machine.memory import pieces
-from skgd._search.grouping import (
-    Group,
-    GroupPlan,
-    key_of,
-    note_on_groups,
-    plans_of,
-)
+from skgd._search.grouping import Group, GroupPlan, key_of, note_on_groups, plans_of
 from skgd._search.jobs import Job, JobResult, fit_one, run_job
 from skgd._search.pipelines import fit_steps, last_step
-from skgd._search.request import (
-    Cell,
-    CvSplit,
-    Parameters,
-    Request,
-    Result,
-)
+from skgd._search.request import Cell, CvSplit, Parameters, Request, Result
 from skgd._search.stacks import BYTES_OF_ROWS, Outcome
 from skgd._training.stopping import Ending
 

@@ -10,24 +10,13 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-from skgd._estimators.sklearn_private import (
-    fit_and_score,
-    num_samples,
-)
+from skgd._estimators.sklearn_private import fit_and_score, num_samples
 from skgd._machine.arrays import Array
 from skgd._machine.errors import is_of_caller
-from skgd._search.grouping import (
-    candidate_of,
-)
+from skgd._search.grouping import candidate_of
 from skgd._search.pipelines import last_step, reason_of
 from skgd._search.progress import watching
-from skgd._search.request import (
-    Cell,
-    CvSplit,
-    Parameters,
-    Request,
-    Result,
-)
+from skgd._search.request import Cell, CvSplit, Parameters, Request, Result
 from skgd._search.scores import ScoredRows, asks_only, result_of, scored_rows
 from skgd._search.stacks import Outcome, TrainingSplit, fit_together
 

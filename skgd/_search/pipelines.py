@@ -9,15 +9,8 @@ from numpy.typing import ArrayLike
 from sklearn.base import clone
 from sklearn.pipeline import Pipeline
 
-from skgd._estimators.sklearn_private import (
-    check_method_params,
-    safe_split,
-)
-from skgd._search.request import (
-    CvSplit,
-    Prepared,
-    Request,
-)
+from skgd._estimators.sklearn_private import check_method_params, safe_split
+from skgd._search.request import CvSplit, Prepared, Request
 
 
 def last_step(estimator: Any) -> tuple[str, Any]:

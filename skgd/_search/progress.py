@@ -8,9 +8,7 @@ from time import perf_counter
 from typing import Any
 
 from skgd._machine.errors import errors_of_caller
-from skgd._search.request import (
-    Request,
-)
+from skgd._search.request import Request
 from skgd._training.batches import Data
 from skgd._training.hyperparameters import Shared
 from skgd._training.models import Models

@@ -29,12 +29,7 @@ from skgd._estimators.sklearn_private import (
 from skgd._estimators.targets import Classes, known_targets
 from skgd._machine.arrays import Array
 from skgd._search.pipelines import with_last_step
-from skgd._search.request import (
-    CvSplit,
-    Parameters,
-    Request,
-    Result,
-)
+from skgd._search.request import CvSplit, Parameters, Request, Result
 from skgd._search.stacks import Outcome
 
 

@@ -141,26 +141,7 @@ class _VectorizedSearch(BaseSearchCV):
         concern = evaluation.endings_in_words()
         if concern:
             warn(concern, ConvergenceWarning, stacklevel=4)
-        results = evaluation.results
-        scores = evaluation.fits[0]["test_scores"]
-        self.multimetric_ = isinstance(scores, dict)
-        if callable(self.scoring) and self.multimetric_:
-            self._check_refit_for_multimetric(scores)
-            refit_metric = self.refit
-        if self.refit or not self.multimetric_:
-            self.best_index_ = self._select_best_index(
-                self.refit, refit_metric, results
-            )
-            if not callable(self.refit):
-                means = results[f"mean_test_{refit_metric}"]
-                self.best_score_ = means[self.best_index_]
-            self.best_params_ = results["params"][self.best_index_]
-        several = isinstance(scorers, MultimetricScorer)
-        self.scorer_ = scorers._scorers if several else scorers
-        self.cv_results_ = results
-        n, curves = self.n_splits_, [fit["loss_curve"] for fit in evaluation.fits]
-        self.loss_curves_ = [curves[i : i + n] for i in range(0, len(curves), n)]
-        self.groups_ = evaluation.groups
+        self._keep(evaluation, scorers, refit_metric)
         if self.refit:
             self._refit(base, X, y, routed.estimator.fit, context, told)
         context.call_on_fit_task_end(**told)
@@ -192,6 +173,29 @@ class _VectorizedSearch(BaseSearchCV):
 
     def __setstate__(self, pickled: Mapping[str, Any]) -> None:
         super().__setstate__(of_this_version(type(self), pickled))
+
+    def _keep(self, evaluation: Evaluation, scorers: Any, refit_metric: Any) -> None:
+        """Keep what has come of all candidates, and which of them is the best."""
+        results = evaluation.results
+        scores = evaluation.fits[0]["test_scores"]
+        self.multimetric_ = isinstance(scores, dict)
+        if callable(self.scoring) and self.multimetric_:
+            self._check_refit_for_multimetric(scores)
+            refit_metric = self.refit
+        if self.refit or not self.multimetric_:
+            self.best_index_ = self._select_best_index(
+                self.refit, refit_metric, results
+            )
+            if not callable(self.refit):
+                means = results[f"mean_test_{refit_metric}"]
+                self.best_score_ = means[self.best_index_]
+            self.best_params_ = results["params"][self.best_index_]
+        several = isinstance(scorers, MultimetricScorer)
+        self.scorer_ = scorers._scorers if several else scorers
+        self.cv_results_ = results
+        n, curves = self.n_splits_, [fit["loss_curve"] for fit in evaluation.fits]
+        self.loss_curves_ = [curves[i : i + n] for i in range(0, len(curves), n)]
+        self.groups_ = evaluation.groups
 
     def _refit(
         self,

@@ -21,7 +21,7 @@ from copy import deepcopy
 from functools import partial
 from itertools import pairwise, product
 from time import perf_counter
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import scipy.sparse
@@ -247,11 +247,9 @@ def _fold_that_goes_on(
     checked: _Checked, estimators: Sequence[Any], outcomes: Sequence[Outcome]
 ) -> Fold:
     """Return a fold of models that were trained before, some of which go on."""
-    states = [outcome.state for outcome in outcomes if outcome.state is not None]
-    going = [outcome for outcome in outcomes if outcome.history.goes_on] or outcomes
-    [state, targets] = going[0].state, going[0].targets
-    assert state is not None
-    generator = copied(state.generator)
+    states = [cast(State, outcome.state) for outcome in outcomes]  # none has failed
+    on = next((n for n, one in enumerate(outcomes) if one.history.goes_on), 0)
+    generator, targets = copied(states[on].generator), outcomes[on].targets
     return Fold(checked.examples, targets, generator, estimators, states=states)
 
 
@@ -320,7 +318,7 @@ def _at_once(
     if not shares_rows or sizes == [fold.n_rows]:  # rows are copied
         n_bytes = X.shape[0] * X.shape[1] * dtype_of(X).itemsize
         n_folds = min(n_folds, max(1, BYTES_OF_ROWS // n_bytes))
-    if scipy.sparse.issparse(X) and is_wide(csr(X, CPU)):  # see steps.bind_step
+    if scipy.sparse.issparse(X) and is_wide(csr(X, CPU)):  # see bind_first_layer
         return 1, 1 if settings.average else n_models
     return n_folds, n_models
 
@@ -329,7 +327,11 @@ def _bytes_of_model(settings: Any, fold: Fold, n_rows: int) -> int:
     """Return the bytes of the arrays of a model in training, about."""
     X = fold.examples.X
     hidden = np.atleast_1d(settings.hidden_layer_sizes).tolist()
-    units = [*hidden, fold.targets.n_outputs]
+    targets = fold.targets
+    n_outputs = targets.n_outputs
+    if isinstance(targets, Classes):  # about: two classes share an output
+        n_outputs = len(targets.labels)
+    units = [*hidden, n_outputs]
     n_weights = sum(i * o for i, o in pairwise([X.shape[1], *units]))
     optimizer = OPTIMIZERS[settings.optimizer]
     # What a step needs of every parameter: itself, its gradient, the optimizer's state,

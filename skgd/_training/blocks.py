@@ -10,7 +10,7 @@ from torch import Tensor
 
 from skgd._training.models import Models
 from skgd._training.sources import Fetch
-from skgd._training.steps import Job, Step, bind_step
+from skgd._training.steps import Bound, Step, bind_step
 from skgd._training.stopping import History
 
 # Steps that are laid out in advance, with their rows and scalars.
@@ -48,20 +48,20 @@ class Block(NamedTuple):
     run: Callable[[Tensor, Tensor], str]
 
 
-class Steps(NamedTuple):
+class StepsAhead(NamedTuple):
     """Steps that are to be taken, by blocks."""
 
-    job: Job
+    bound: Bound
     sizes: list[int]  # of their batches
     counts: list[tuple[int, ...] | None]  # the rows of each fold that count in them
     watch: Watch | None
 
 
 # Takes as many of these steps as it can, the first ones, in its way; none if it cannot.
-Maker = Callable[[Steps], list[Block]]
+Maker = Callable[[StepsAhead], list[Block]]
 
 
-def bind_blocks(steps: Steps, makers: Sequence[Maker]) -> list[Block]:
+def bind_blocks(steps: StepsAhead, makers: Sequence[Maker]) -> list[Block]:
     """Return who takes the steps: makers are asked in order for those that remain."""
     blocks: list[Block] = []
     for make in makers:
@@ -72,21 +72,21 @@ def bind_blocks(steps: Steps, makers: Sequence[Maker]) -> list[Block]:
     return blocks
 
 
-def stepwise(steps: Steps) -> list[Block]:
+def stepwise(steps: StepsAhead) -> list[Block]:
     """Return blocks of all steps, a few thousand at a time, taken one by one.
 
     Their rows, losses and scalars are many tensors.
     """
     keys = list(zip(steps.sizes, steps.counts, strict=True))
     step_of = {
-        key: bind_step(steps.job, *key, n_batches)
+        key: bind_step(steps.bound, *key, n_batches)
         for key, n_batches in Counter(keys).items()
     }
     blocks = []
     for start in range(0, len(keys), _STEPS_AT_ONCE):
         some = [step_of[key] for key in keys[start : start + _STEPS_AT_ONCE]]
         sizes = steps.sizes[start : start + _STEPS_AT_ONCE]
-        run = partial(_run, steps.job, some, _fetches(some, sizes), steps.watch)
+        run = partial(_run, steps.bound, some, _fetches(some, sizes), steps.watch)
         blocks.append(Block(len(some), sum(sizes), run))
     return blocks
 
@@ -96,7 +96,7 @@ Fetches = list[tuple[Fetch, int]]
 
 
 def _run(
-    job: Job,
+    bound: Bound,
     steps: list[Step],
     fetches: Fetches,
     watch: Watch | None,
@@ -104,11 +104,11 @@ def _run(
     losses: Tensor,
 ) -> str:
     """Take steps one by one, write their losses, and say who ended it."""
-    models, scalars = job.models, job.scalars
+    models, scalars = bound.models, bound.scalars
     before_step = watch.before_step if watch and watch.wants_steps else None
     after_step = watch.after_step if watch else None
-    batches = job.first.see(_fetched(fetches, rows))
-    job.first.owe(models.t, len(steps))
+    batches = bound.first.see(_fetched(fetches, rows))
+    bound.first.owe(models.t, len(steps))
     rows_of_scalars = scalars.rows(models.t, len(steps))
     for step, batch, row, loss in zip(
         steps, batches, rows_of_scalars, losses.unbind(), strict=True

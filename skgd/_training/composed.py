@@ -42,10 +42,10 @@ from skgd._equations.contraction import Call, contraction
 from skgd._equations.optimizers import ScalarsOfSteps, elastic_net
 from skgd._machine.devices import numbers_like
 from skgd._training.batches import Data
-from skgd._training.blocks import Block, Steps, Watch
+from skgd._training.blocks import Block, StepsAhead, Watch
 from skgd._training.models import Models
 from skgd._training.sources import source_of
-from skgd._training.steps import Job
+from skgd._training.steps import Bound
 
 # Numbers in all arrays of a block of steps, which a fit may have for them.
 _NUMBERS_OF_A_BLOCK = 2**20
@@ -62,14 +62,14 @@ _STEP_US, _BLOCK_US, _MULTIPLY_ADDS_A_US, _ROWS_OF_COMPOSING = 12.5, 500.0, 25_0
 _Take = Callable[[Tensor, ScalarsOfSteps, Tensor], None]
 
 
-def composed(steps: Steps) -> list[Block]:
+def composed(steps: StepsAhead) -> list[Block]:
     """Return blocks of the first steps that are alike, if composing them pays.
 
     One model is trained, by plain descent without L1, on a CPU, whose times are known.
     """
     if not _is_affine(steps):
         return []
-    w, bias = steps.job.models.parameters.layers[0]
+    w, bias = steps.bound.models.parameters.layers[0]
     size = steps.sizes[0]
     n_steps = steps.sizes.count(size)
     used = w.shape[2] + (bias is not None) + w.shape[1]
@@ -78,14 +78,14 @@ def composed(steps: Steps) -> list[Block]:
     length = n_steps // n_blocks  # what is left over is taken step by step
     if not _pays(length, size, n_parameters, w.element_size()):
         return []
-    take = _bind_block(steps.job.data, steps.job.models, length, size, n_parameters)
-    run = partial(_run, steps.job, take, steps.watch)
+    take = _bind_block(steps.bound.data, steps.bound.models, length, size, n_parameters)
+    run = partial(_run, steps.bound, take, steps.watch)
     return [Block(length, length * size, run)] * n_blocks
 
 
-def _is_affine(steps: Steps) -> bool:
+def _is_affine(steps: StepsAhead) -> bool:
     """Return whether steps are affine maps of the parameters, and there are several."""
-    data, models, shared, scalars, *_ = steps.job
+    data, models, shared, scalars, *_ = steps.bound
     source = source_of(data.x)
     return (
         shared.loss == "squared_error"
@@ -104,11 +104,11 @@ def _is_affine(steps: Steps) -> bool:
 
 
 def _run(
-    job: Job, take: _Take, watch: Watch | None, rows: Tensor, losses: Tensor
+    bound: Bound, take: _Take, watch: Watch | None, rows: Tensor, losses: Tensor
 ) -> str:
     """Take the steps of a block as one, write their losses, and say who ended it."""
-    models, n_steps = job.models, len(losses)
-    take(rows, job.scalars.of_steps(models.t, n_steps), losses[:, 0])  # (steps, r)
+    models, n_steps = bound.models, len(losses)
+    take(rows, bound.scalars.of_steps(models.t, n_steps), losses[:, 0])  # (steps, r)
     models.t += n_steps
     return "" if watch is None else watch.after_step(models, losses[-1])
 

@@ -35,7 +35,7 @@ from skgd._machine.devices import CPU, to_tensor
 # Up to so many features, batches are made dense.
 NARROW = 4096
 
-# Rows predicted, and columns settled, at once: their arrays stay small.
+# Rows predicted at once: their arrays stay small.
 _ROWS_AT_ONCE = 4096
 
 # The batches that are taken at once have about so many entries: a few MB.

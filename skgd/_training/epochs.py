@@ -21,7 +21,7 @@ from skgd._training.batches import (
     padded,
     rows_of_epoch,
 )
-from skgd._training.blocks import Steps, Watch, bind_blocks, stepwise
+from skgd._training.blocks import StepsAhead, Watch, bind_blocks, stepwise
 from skgd._training.composed import composed
 from skgd._training.hyperparameters import Shared
 from skgd._training.models import Models
@@ -32,7 +32,7 @@ from skgd._training.objective import (
     units_in_y,
 )
 from skgd._training.stack import Stack
-from skgd._training.steps import bind_job, n_parts
+from skgd._training.steps import bind_models, n_parts
 
 # Who is asked in which order to take the steps of an epoch.
 MAKERS = (composed, stepwise)
@@ -49,7 +49,7 @@ class Epoch(NamedTuple):
     ended: str  # who ended it from outside, if anyone
 
 
-class HeldOut(NamedTuple):
+class HeldOutLosses(NamedTuple):
     """How the models do on held-out rows after an epoch; None without such rows."""
 
     loss: Floats | None = None  # (m, r)
@@ -74,9 +74,10 @@ def bind_epoch(
     units = units_in_y(data, shared, n_models)
     on_scale = penalty_on_scales(data, models.parameters, shared, per_model)
     decays = shared.optimizer == "adamw"  # weights, by lr * alpha on any scale
-    job = bind_job(data, models, shared, per_model if decays else on_scale, len(sizes))
+    numbers = per_model if decays else on_scale
+    bound = bind_models(data, models, shared, numbers, len(sizes))
     penalty = bind_penalty(models.parameters, on_scale, parts)
-    blocks = bind_blocks(Steps(job, sizes, counts, watch), MAKERS)
+    blocks = bind_blocks(StepsAhead(bound, sizes, counts, watch), MAKERS)
     rows_in_steps = np.array(  # (steps, f)
         [count or [size] * n_folds for size, count in zip(sizes, counts, strict=True)]
     )
@@ -103,7 +104,7 @@ def bind_epoch(
             ended = block.run(some_rows, some_losses)
             if ended:
                 break
-        job.first.settle()
+        bound.first.settle()
         n_steps = models.t - t
         cut_short = n_steps < len(sizes)
         models.epochs += 1
@@ -123,7 +124,7 @@ def bind_epoch(
 def _mean_of_batches(losses: Floats, shares: Floats) -> Floats:
     """Return the mean (m, r) of the losses (steps, m, r), by shares (steps, f)."""
     of_folds = losses.reshape(*shares.shape, -1)
-    mean = np.einsum("tf,tfc->fc", shares, of_folds)  # t: steps, c: (models, parts)
+    mean = np.einsum("tf,tfc->fc", shares, of_folds)  # t steps, c (models, r)
     by_model: Floats = mean.reshape(losses.shape[1:])
     return by_model
 
@@ -168,21 +169,21 @@ def _rows_of_fold(
     return rows
 
 
-def bind_validation(stack: Stack, shared: Shared) -> Callable[[Stack], HeldOut]:
+def bind_validation(stack: Stack, shared: Shared) -> Callable[[Stack], HeldOutLosses]:
     """Return the function that tells how the models that are going do on held-out rows.
 
     It is given the stack again, of which fewer may be going by then.
     """
     validation = stack.validation
     if validation is None:
-        return lambda stack: HeldOut()
+        return lambda stack: HeldOutLosses()
     mean_loss = bind_mean_loss(validation.data, stack.models.predicting, shared)
     score = validation.score
 
-    def validate(stack: Stack) -> HeldOut:
+    def validate(stack: Stack) -> HeldOutLosses:
         losses = mean_loss()
         if score is None:
-            return HeldOut(losses)
+            return HeldOutLosses(losses)
         scores = [nan] * len(losses)
         finite = {  # scikit-learn's metrics refuse predictions that are not
             slot: model
@@ -192,6 +193,6 @@ def bind_validation(stack: Stack, shared: Shared) -> Callable[[Stack], HeldOut]:
         found = score(stack.models.predicting, list(finite), list(finite.values()))
         for slot, value in zip(finite, found, strict=True):
             scores[slot] = value
-        return HeldOut(losses, scores)
+        return HeldOutLosses(losses, scores)
 
     return validate

@@ -269,8 +269,8 @@ def _settle_(w: Tensor, since: Tensor, now: int, owed: Debts) -> None:
         w.sub_(torch.clamp(w, -threshold, threshold))
 
 
-# Given weights, their gradient, what is kept for them, each (k, u), and the numbers of
-# the step, each (1, u) or (1, 1): the calls of the optimizer.
+# Given weights, their gradient, the optimizer's state for them, each (k, u), and the
+# scalars of the step, each (1, u) or (1, 1): the calls of the optimizer.
 Bind = Callable[
     [Tensor, Tensor, Mapping[str, Tensor], Mapping[str, Tensor]], Sequence[Call]
 ]
@@ -286,12 +286,12 @@ class WideLayer:
     """
 
     def __init__(
-        self, x: Csr, w: Tensor, kept: Mapping[str, Tensor], bind: Bind
+        self, x: Csr, w: Tensor, state: Mapping[str, Tensor], bind: Bind
     ) -> None:
         """Hold arrays of shape (m, o, i), of any strides, to train in place."""
         self._x = x
         self._w = columns_first(w)
-        self._kept = {name: columns_first(array) for name, array in kept.items()}
+        self._state = {name: columns_first(array) for name, array in state.items()}
         self._bind = bind
         self._position = x.columns.new_empty(x.n_features, dtype=torch.int32)
         self._since = torch.zeros_like(self._position)  # the step a column is at
@@ -332,18 +332,18 @@ class WideLayer:
         self._gathered = w.flatten(1)
         z.flatten(0, 1).copy_(product(self._batch, self._gathered).T)
 
-    def update(self, dz: Tensor, numbers: Mapping[str, Tensor]) -> None:
+    def update(self, dz: Tensor, laid: Mapping[str, Tensor]) -> None:
         """Take the optimizer's step, given the gradient of z (mob)."""
         w, touched = self._gathered, self._touched
         dz_by_row = dz.flatten(0, 1).T.contiguous()
         gradient = transposed_product(self._batch, dz_by_row)
-        kept = {n: rows_at(a, touched).flatten(1) for n, a in self._kept.items()}
-        for call in self._bind(w, gradient, kept, numbers):
+        state = {n: rows_at(a, touched).flatten(1) for n, a in self._state.items()}
+        for call in self._bind(w, gradient, state, laid):
             call()
         shape = len(touched), *self._w.shape[1:]
         put_rows_(self._w, touched, w.view(shape))
-        for name, array in self._kept.items():
-            put_rows_(array, touched, kept[name].view(shape))
+        for name, array in self._state.items():
+            put_rows_(array, touched, state[name].view(shape))
         self._now += 1
 
 
@@ -384,9 +384,9 @@ class WideUnit:
         products = product(self._batch, self._w.view(-1, 1))
         torch.mul(products.view(z.shape), self._scale, out=z)
 
-    def update(self, dz: Tensor, numbers: Mapping[str, Tensor]) -> None:
+    def update(self, dz: Tensor, laid: Mapping[str, Tensor]) -> None:
         """Subtract lr times the gradient, given that of z (mob), and shrink."""
-        move = dz.mul(numbers["lr"]).mul_(-1 / self._scale)
+        move = dz.mul(laid["lr"]).mul_(-1 / self._scale)
         add_transposed_product_(self._w, self._batch, move.view(-1))
         self._scale *= next(self._shrink)
         if self._scale < _SMALL_SCALE:

@@ -14,7 +14,7 @@ from skgd._equations.optimizers import PerModel
 from skgd._machine.threads import threads_for
 from skgd._training.batches import Data, batch_sizes
 from skgd._training.blocks import Watch
-from skgd._training.epochs import Epoch, HeldOut, bind_epoch, bind_validation
+from skgd._training.epochs import Epoch, HeldOutLosses, bind_epoch, bind_validation
 from skgd._training.hyperparameters import Shared
 from skgd._training.models import Models, select_models, write_models_
 from skgd._training.sources import source_of
@@ -132,7 +132,8 @@ def _run_epochs(
     best = None
     if stack.validation is not None and stack.validation.stops:
         best = select_models(everyone, range(len(histories)))
-        _begin_with(histories, validate(stack) if stack.going else HeldOut(), stack)
+        begun = validate(stack) if stack.going else HeldOutLosses()
+        _begin_with(histories, begun, stack)
     epoch = None
     for _ in range(shared.max_iter if stack.going else 0):
         if watch is not None:
@@ -179,7 +180,9 @@ def _is_over(
     return True
 
 
-def _begin_with(histories: Sequence[History], held_out: HeldOut, stack: Stack) -> None:
+def _begin_with(
+    histories: Sequence[History], held_out: HeldOutLosses, stack: Stack
+) -> None:
     """Let the best so far be what the models do before they are trained on."""
     for slot, number in zip(stack.going, stack.running, strict=True):
         assert held_out.loss is not None
@@ -197,7 +200,7 @@ def _judge_epoch(
     shared: Shared,
     histories: Sequence[History],
     epoch: Epoch,
-    held_out: HeldOut,
+    held_out: HeldOutLosses,
     seconds: float,
 ) -> None:
     """Record an epoch of all models that are going, and judge each of them by it."""
@@ -215,7 +218,7 @@ def _judge_epoch(
 
 
 def _record(
-    history: History, slot: int, shared: Shared, epoch: Epoch, held_out: HeldOut
+    history: History, slot: int, shared: Shared, epoch: Epoch, held_out: HeldOutLosses
 ) -> None:
     """Add an epoch to the record of the model in a slot of the stack."""
     units = epoch.units[slot]

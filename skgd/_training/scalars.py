@@ -31,7 +31,7 @@ from skgd._training.models import Models
 from skgd._training.target_scale import by_output
 
 
-class Rule(NamedTuple):
+class ScalarRule(NamedTuple):
     """How scalars follow from the step.
 
     Nothing is remembered: how far the models are, and by how much the learning rate of
@@ -61,7 +61,7 @@ class Rule(NamedTuple):
 class Scalars(NamedTuple):
     """The scalars of a stack, and what they are laid over."""
 
-    rule: Rule
+    rule: ScalarRule
     names: Sequence[str]
     start: int  # of the flat vector: what comes before is updated by its first layer
     laid: Tensor  # (k, elements from the start), or (k, 1) if there is one owner
@@ -116,7 +116,7 @@ def bind_scalars(
     """Return the scalars of models, laid over their flat vector from an element on."""
     optimizer = OPTIMIZERS[variant(shared.optimizer, shared.nesterov, per_model)]
     schedule = _schedule(shared, models, epoch_steps)
-    rule = Rule(models, shared, by_output(per_model), optimizer, schedule)
+    rule = ScalarRule(models, shared, by_output(per_model), optimizer, schedule)
     n_owners = len(rule.per_model["lr"])
     flat = models.parameters.flat[start:]
     is_users = callable(schedule.kind)  # it may fail at steps that are never taken

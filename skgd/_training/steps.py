@@ -1,7 +1,7 @@
 """What happens to a batch: forward, loss, backward, update, bound to their arrays.
 
-Everything here is made once for a stack of models and replayed: lists of calls, see
-``contraction``. What is *shared* by the models changes shapes or control flow; what is
+Everything here is made once for a stack of models and replayed: a tape, see
+``tape``. What is *shared* by the models changes shapes or control flow; what is
 *per model* are numbers, one for each.
 """
 
@@ -24,15 +24,10 @@ from skgd._equations.network import (
     forward,
     new_like,
 )
-from skgd._equations.optimizers import (
-    PerModel,
-    Vectors,
-)
+from skgd._equations.optimizers import PerModel, Vectors
 from skgd._equations.tape import Tape
 from skgd._machine.arrays import Floats
-from skgd._training.batches import (
-    Data,
-)
+from skgd._training.batches import Data
 from skgd._training.first_layer import FirstLayer, bind_first_layer, updated_apart
 from skgd._training.hyperparameters import Shared
 from skgd._training.models import Models
@@ -100,7 +95,7 @@ def _clip(gradients: Network, max_norm: float | None) -> list[Call]:
     return [*calls, *of_arrays]
 
 
-class Job(NamedTuple):
+class Bound(NamedTuple):
     """What a stack of models is trained on, and by."""
 
     data: Data
@@ -112,9 +107,9 @@ class Job(NamedTuple):
     update: Tape  # the optimizer's part of a step, and that of the average
 
 
-def bind_job(
+def bind_models(
     data: Data, models: Models, shared: Shared, per_model: PerModel, epoch_steps: int
-) -> Job:
+) -> Bound:
     """Return what models are trained by, in epochs of so many steps.
 
     ``per_model`` are hyperparameters on the scales of the targets.
@@ -124,7 +119,7 @@ def bind_job(
     gradients = new_like(models.parameters)
     first = bind_first_layer(data.x, models, gradients, scalars)
     update = _update(models, gradients, first, scalars)
-    return Job(data, models, shared, scalars, first, gradients, update)
+    return Bound(data, models, shared, scalars, first, gradients, update)
 
 
 def _update(
@@ -160,15 +155,15 @@ class Step(NamedTuple):
 
 
 def bind_step(
-    job: Job, n_rows: int, counts: tuple[int, ...] | None = None, n_batches: int = 1
+    bound: Bound, n_rows: int, counts: tuple[int, ...] | None = None, n_batches: int = 1
 ) -> Step:
     """Return the step for batches of ``n_rows``: forward, loss, backward, update.
 
     ``counts`` says how many of the rows count in each fold, None that all do, and
     ``n_batches`` how many such batches an epoch has.
     """
-    data, models, shared = job.data, job.models, job.shared
-    layers, into = models.parameters.layers, job.gradients.layers
+    data, models, shared = bound.data, bound.models, bound.shared
+    layers, into = models.parameters.layers, bound.gradients.layers
     n_outputs, n_folds = layers[-1].w.shape[1], len(models.generators)
     activation = ACTIVATIONS[shared.activation](shared.negative_slope)
     batch = None
@@ -177,13 +172,13 @@ def bind_step(
     batch = batch or bind_batch(data, n_outputs, n_rows, n_folds, counts)
     masks, draws = _dropout(models, shared.dropout, n_rows, counts)
     tape = Tape([*batch.finishes, *draws])
-    z = job.first.record_output(tape, batch)
+    z = bound.first.record_output(tape, batch)
     passed = forward(tape, layers, z, activation, masks)
     dz, loss = record_loss(tape, passed.z, batch, shared, data.scales)
     dz = backward(tape, dz, passed, layers, into, activation)
-    job.first.record_gradient(tape, batch, dz)
-    tape += _clip(job.gradients, shared.max_grad_norm)
-    tape += job.update
+    bound.first.record_gradient(tape, batch, dz)
+    tape += _clip(bound.gradients, shared.max_grad_norm)
+    tape += bound.update
     return Step(batch.fetch, batch.n_ahead, batch.gathers, tape, loss)
 
 

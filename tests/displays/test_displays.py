@@ -490,7 +490,7 @@ def test_chunks_of_a_grid_make_the_same_surface(monkeypatch):
     """How many models are computed at once does not matter."""
     model, path = recorded(MiniBatchClassifier, LABELS, hidden_layer_sizes=(5,))
     whole = surface(model, X, LABELS, trajectory=path).loss
-    monkeypatch.setattr("skgd._estimators.objectives._NUMBERS_AT_ONCE", 7 * len(X) * 5)
+    monkeypatch.setattr("skgd._estimators.landscape._NUMBERS_AT_ONCE", 7 * len(X) * 5)
     apart = surface(model, X, LABELS, trajectory=path).loss
 
     np.testing.assert_allclose(apart, whole, rtol=1e-12)

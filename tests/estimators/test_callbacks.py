@@ -490,3 +490,15 @@ def test_callbacks_may_use_autograd(cls):
     witness = Gradient()
     small(cls).set_callbacks(witness).fit(X, Y[:, 0] > 3)
     assert set(witness.seen) == {2.0}
+
+
+def test_a_model_saved_by_a_callback_goes_on_with_the_rows_that_it_holds_out():
+    """It is the fit of so many epochs, its split included."""
+    params = {"early_stopping": True, "warm_start": True, "validation_fraction": 0.3}
+    witness = Fitted()
+    model = small(MiniBatchRegressor, **params, max_iter=2)
+    model.set_callbacks(witness).fit(X, y)
+    saved = witness.seen[1].set_callbacks()
+    alone = small(MiniBatchRegressor, **params, max_iter=2).fit(X, y)
+
+    assert fitted_state(saved.fit(X, y)) == fitted_state(alone.fit(X, y))
