@@ -92,11 +92,13 @@ every_minimiser = pytest.mark.parametrize(
 def pytest_configure(config):
     """Compute on one thread in each of the workers of ``-n``, which share the cores.
 
-    scikit-learn's threads, of which torch knows nothing, would spin while they wait.
+    Others would spin while they wait: scikit-learn's, of which torch knows nothing, and
+    those of the processes that tests start.
     """
     if hasattr(config, "workerinput"):
         torch.set_num_threads(1)
         threadpool_limits(1, user_api="openmp")
+        os.environ["OMP_NUM_THREADS"] = "1"
 
 
 def pytest_itemcollected(item):
