@@ -491,10 +491,8 @@ class MiniBatchClassifier(ClassifierMixin, MiniBatchBase):
         z = self._raw_prediction(X)[0]
         if self._classes().several_a_row:
             return labels_like_input(to_numpy(z.T > 0).astype(np.int64), X)
-        class_numbers = z[0] > 0 if self._has_one_score(z) else z.argmax(dim=0)
-        return labels_like_input(
-            self.classes_[to_numpy(class_numbers).astype(np.intp)], X
-        )
+        numbers = z[0] > 0 if len(z) == 1 else z.argmax(dim=0)
+        return labels_like_input(self.classes_[to_numpy(numbers).astype(np.intp)], X)
 
     def score(
         self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None

@@ -90,6 +90,8 @@ def bind_epoch(
 
     shares = shares_of(len(sizes))
     draw_rows = _bind_rows(data, models, shared, sizes, rows_in_steps.sum(0).tolist())
+    rows_in_blocks = [block.n_rows for block in blocks]
+    steps_in_blocks = [block.n_steps for block in blocks]
 
     def run_epoch() -> Epoch:
         rows, t, ended = draw_rows(), models.t, ""
@@ -97,8 +99,8 @@ def bind_epoch(
         batch_loss = data.y.new_empty(len(sizes), n_models, parts)
         for block, some_rows, some_losses in zip(
             blocks,
-            rows.split_with_sizes([block.n_rows for block in blocks], dim=-1),
-            batch_loss.split_with_sizes([block.n_steps for block in blocks]),
+            rows.split_with_sizes(rows_in_blocks, dim=-1),
+            batch_loss.split_with_sizes(steps_in_blocks),
             strict=True,
         ):
             ended = block.run(some_rows, some_losses)

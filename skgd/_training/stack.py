@@ -75,11 +75,12 @@ def without_stopped(
     The first to stop keep their weights in ``everyone``, which the others therefore
     leave, and later where it is worth a new stack.
     """
-    goes_on = {slot: histories[stack.members[slot]].goes_on for slot in stack.going}
-    if all(goes_on.values()):
+    members, before = stack.members, stack.going
+    going = [slot for slot in before if histories[members[slot]].goes_on]
+    if going == before:
         return stack
-    stack.write_to_(everyone, [slot for slot, on in goes_on.items() if not on])
-    stack = stack._replace(going=[slot for slot, on in goes_on.items() if on])
+    stack.write_to_(everyone, [slot for slot in before if slot not in going])
+    stack = stack._replace(going=going)
     folds, remaining = _smaller_stack(
         stack.going, len(stack.members), len(stack.models.generators)
     )
