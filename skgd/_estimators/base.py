@@ -353,7 +353,7 @@ class MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
         of_stream: bool = False,
     ) -> History:
         """Train on a fold of one model and keep its state, or raise ValueError."""
-        before = fold.states[0] if fold.states else None
+        before = fold.before
         trained = fit_folds(
             [fold],
             max_iter=1 if of_stream else self.max_iter,

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from skgd._equations.activations import ACTIVATIONS
 from skgd._equations.initialisers import initialise_
+from skgd._equations.losses import loss_named
 from skgd._equations.network import new_like, new_network
 from skgd._equations.optimizers import OPTIMIZERS, PerModel, variant
 from skgd._estimators.checks import check_cast, check_split, check_wide
@@ -29,7 +30,7 @@ from skgd._estimators.record import record_end_, record_epochs_
 from skgd._estimators.scoring import bind_score, held_out_of, stops_by_score
 from skgd._estimators.settings import per_model_of, shared_of
 from skgd._estimators.state import State, attributes_of_state, read_state, write_state_
-from skgd._estimators.targets import Targets, attributes_of_targets, learn_scale
+from skgd._estimators.targets import Numbers, Targets, attributes_of_targets
 from skgd._estimators.weights import write_initial_
 from skgd._machine.arrays import Array, Indices
 from skgd._machine.devices import to_tensor
@@ -42,7 +43,7 @@ from skgd._training.loop import train, train_on_chunk
 from skgd._training.models import Models
 from skgd._training.stack import Validation
 from skgd._training.stopping import History, Stream
-from skgd._training.target_scale import on_scale
+from skgd._training.target_scale import on_scale, scale_of
 
 # Gives who looks on, if anyone, at the training of these models.
 Watching = Callable[[Models, Data, Shared], AbstractContextManager[Watch | None]]
@@ -59,6 +60,11 @@ class Fold(NamedTuple):
     held_out: Indices | None = None  # the examples held out, if any
     split_seed: int | None = None  # that held them out
     states: Sequence[State] = ()  # to go on from, one for each model if any
+
+    @property
+    def before(self) -> State | None:
+        """The state that the first model goes on from, if it does."""
+        return self.states[0] if self.states else None
 
     @property
     def n_rows(self) -> int:
@@ -98,7 +104,7 @@ def fit_folds(
     estimators = [one for fold in folds for one in fold.estimators]
     states = [state for fold in folds for state in fold.states]
     with torch.inference_mode():
-        data, offsets = _data_of(folds, device, as_given=stream is not None)
+        data, offsets = data_of(folds, device, as_given=stream is not None)
         shared = shared_of(
             settings, targets, max_iter=max_iter, tol=tol, verbose=verbose
         )
@@ -212,15 +218,33 @@ def with_scale(
     *,
     first: bool,
 ) -> Targets:
-    """Return the targets with the scale of those trained on, or all.
+    """Return the targets with the scale of those trained on, or all, if they have one.
 
-    Unless it is the ``first`` call, targets without a scale stay without.
+    What was known before stays. Unless it is the ``first`` call, targets without a
+    scale stay without.
     """
+    if not isinstance(targets, Numbers):
+        return targets
+    log_link, before = loss_named(settings.loss).log_link, targets.scale
+    if before is None:
+        if not (settings.normalize_y and first):
+            return targets
+    elif len(before.scale) != len(examples.targets):
+        return targets._replace(scale=None)  # training will not go on with other layers
+    elif before.log_link != log_link:  # another loss than before
+        before = None
     encoded, weight = examples.targets, examples.weight
     if rows is not None:
         encoded = encoded[:, rows]
         weight = None if weight is None else weight[rows]
-    return learn_scale(settings, targets, encoded, weight, first=first)
+    scale = scale_of(
+        encoded,
+        weight,
+        log_link=log_link,
+        fit_intercept=settings.fit_intercept,
+        before=before,
+    )
+    return targets._replace(scale=scale)
 
 
 def _new_models(
@@ -255,12 +279,7 @@ def _new_models(
 Offsets = Mapping[int, int]
 
 
-def data_of(fold: Fold, device: torch.device) -> Data:
-    """Return the rows of a fold as tensors on the device of the computation."""
-    return _data_of([fold], device)[0]
-
-
-def _data_of(
+def data_of(
     folds: Sequence[Fold], device: torch.device, *, as_given: bool = False
 ) -> tuple[Data, Offsets]:
     """Return the rows of all folds as tensors, and where those of each X begin.
@@ -376,20 +395,18 @@ def _validation_of(
     """Return the rows that models are judged by: those held out, or others, if any."""
     settings, device = folds[0].estimators[0], data.y.device
     if validation is not None:
-        others = Fold(validation, folds[0].targets, folds[0].generator, ())
-        rows = data_of(others, device)
-        scored = [held_out_of(settings, validation)]
+        judged = [folds[0]._replace(examples=validation, rows=None, held_out=None)]
+        rows, _ = data_of(judged, device)
     elif folds[0].held_out is not None:
+        judged = list(folds)
         of_folds = [fold.held_out for fold in folds]
         indices, counts = _rows_of(folds, of_folds, offsets)
         rows = data._replace(rows=indices, counts=counts)
-        scored = []
-        if stops_by_score(settings):
-            scored = [held_out_of(settings, f.examples, f.held_out) for f in folds]
     else:
         return None
     score = None
     if stops_by_score(settings):
+        scored = [held_out_of(settings, f.examples, f.held_out) for f in judged]
         members = [(one, fold.targets) for fold in folds for one in fold.estimators]
         score = bind_score(settings, members, scored, device)
     return Validation(rows, score, settings.early_stopping)

@@ -61,7 +61,8 @@ def objectives_at(
     device, values = device_for(estimator, examples.X), []
     with torch.inference_mode():
         generator = new_generator(0)  # no row is drawn
-        data = data_of(Fold(examples, targets, generator, [estimator]), device)
+        fold = Fold(examples, targets, generator, [estimator])
+        data, _ = data_of([fold], device)
         shared = shared_of(estimator, targets, max_iter=1, tol=None, verbose=False)
         sizes = [data.x.shape[1], *(len(bias) for _, bias in layers)]
         largest = max(data.n_samples * max(sizes[1:]), len(origin))

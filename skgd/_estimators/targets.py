@@ -15,7 +15,7 @@ from sklearn.utils import column_or_1d
 from sklearn.utils.class_weight import compute_class_weight, compute_sample_weight
 from sklearn.utils.multiclass import check_classification_targets, type_of_target
 
-from skgd._equations.losses import LOSSES, Loss, loss_named
+from skgd._equations.losses import LOSSES, Loss
 from skgd._estimators.checks import (
     check_any_counts,
     check_class_weight,
@@ -30,7 +30,7 @@ from skgd._estimators.checks import (
 )
 from skgd._machine.arrays import Array
 from skgd._machine.errors import in_the_words
-from skgd._training.target_scale import TargetScale, scale_of
+from skgd._training.target_scale import TargetScale
 
 
 class Numbers(NamedTuple):
@@ -168,39 +168,6 @@ def _same_or_first(
         )
         raise ValueError(msg)
     return known
-
-
-def learn_scale(
-    settings: Any,
-    targets: Targets,
-    encoded: Array,
-    weight: Array | None,
-    *,
-    first: bool,
-) -> Targets:
-    """Return the targets with the scale of encoded ones of some weights, if any.
-
-    What was known before stays. Unless it is the ``first`` call, targets without a
-    scale stay without.
-    """
-    if not isinstance(targets, Numbers):
-        return targets
-    log_link, before = loss_named(settings.loss).log_link, targets.scale
-    if before is None:
-        if not (settings.normalize_y and first):
-            return targets
-    elif len(before.scale) != len(encoded):
-        return targets._replace(scale=None)  # training will not go on with other layers
-    elif before.log_link != log_link:  # another loss than before
-        before = None
-    scale = scale_of(
-        encoded,
-        weight,
-        log_link=log_link,
-        fit_intercept=settings.fit_intercept,
-        before=before,
-    )
-    return targets._replace(scale=scale)
 
 
 def class_weights(

@@ -85,9 +85,8 @@ class FitWatch:
     def _attributes(self, models: Models) -> dict[str, Any]:
         """Return the fitted attributes as of now."""
         fold = self._fold
-        before = fold.states[0] if fold.states else None
-        state = state_of(models, 0, self._history, fold, before)
-        return deepcopy(attributes_of_state(state, self._fold.targets))
+        state = state_of(models, 0, self._history, fold, fold.before)
+        return deepcopy(attributes_of_state(state, fold.targets))
 
     def before_epoch(self) -> None:
         if self._tasks is not None:

@@ -158,7 +158,7 @@ def _with_twins(
     outcome: Outcome, numbers: Sequence[int], candidates: Sequence[Any]
 ) -> Iterator[Outcome]:
     """Give an outcome, and the same for candidates that differ in nothing."""
-    fitted = _fitted(outcome.estimator)
+    fitted = _fitted(outcome.estimator)  # before a score lets it forget
     outcome = outcome._replace(seconds=outcome.seconds / len(numbers))
     yield outcome
     for number in numbers[1:]:
@@ -370,11 +370,9 @@ def _too_large(
     n_models = len(_members(stack))
     if n_models > 1:
         return partial(stack_too_large, max_bytes, n_models)
-    (n_rows, n_features), targets = (
-        stack[0].fold.examples.X.shape,
-        stack[0].fold.targets,
-    )
-    return partial(too_large, settings, n_rows, n_features, targets.n_outputs)
+    fold = stack[0].fold
+    n_rows, n_features = fold.examples.X.shape
+    return partial(too_large, settings, n_rows, n_features, fold.targets.n_outputs)
 
 
 def _failed(part: _Part, error: Exception) -> Outcome:

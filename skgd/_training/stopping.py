@@ -209,8 +209,8 @@ def _verdict(history: History, settled: bool, held_out: bool, adapts: bool) -> V
         return Verdict.GOES_ON
     if settled and adapts:
         return Verdict.SLOWED
-    far_above = history.loss[-1] > FAR_ABOVE * history.untrained.highest
-    if far_above and history.memory.growing >= EPOCHS_OF_GROWTH:
+    grows = history.memory.growing >= EPOCHS_OF_GROWTH
+    if grows and history.loss[-1] > FAR_ABOVE * history.untrained.highest:
         return Verdict.GREW
     if settled and (held_out or not _only_grows(history)):
         return Verdict.SETTLED

@@ -49,7 +49,7 @@ INNER = [
     "skgd._search.stacks._effect",
     "skgd._search.stacks._shape",
     "skgd._search.stacks._outcomes",
-    "skgd._estimators.fits._data_of",
+    "skgd._estimators.fits.data_of",
     "skgd._estimators.fits.train",
     "skgd._estimators.fits.read_state",
     "skgd._estimators.fits.record_epochs_",
