@@ -55,6 +55,7 @@ class Segment(NamedTuple):
     """Where an array lies in the vector, and how: its shape and strides."""
 
     start: int
+    stop: int
     shape: tuple[int, ...]  # (m, o, i) or (m, o)
     strides: tuple[int, ...]
 
@@ -75,11 +76,11 @@ def segments(layout: Layout) -> Segments:
     weights, biases = list[Segment](), list[Segment]()
     for n, (i, o) in enumerate(pairwise(layout.sizes)):
         strides = (o, 1, m * o) if layout.columns_first and n == 0 else (o * i, i, 1)
-        weights.append(Segment(start, (m, o, i), strides))
+        weights.append(Segment(start, start + m * o * i, (m, o, i), strides))
         start += _aligned(m * o * i)
     n_weights = start
     for o in layout.sizes[1:] if layout.fit_intercept else ():
-        biases.append(Segment(start, (m, o), (o, 1)))
+        biases.append(Segment(start, start + m * o, (m, o), (o, 1)))
         start += _aligned(m * o)
     return Segments(tuple(weights), tuple(biases), n_weights, start)
 
@@ -160,6 +161,25 @@ def finite(network: Network) -> list[bool]:
 def first_segment(network: Network) -> int:
     """Return how many elements of the flat vector belong to the first layer's w."""
     return _aligned(network.layers[0].w.numel())
+
+
+def alone(network: Network, slot: int) -> Network:
+    """Return the network of the model in a slot: itself, where it is the only one."""
+    if network.layout.n_models == 1:
+        return network
+    return select(network, torch.tensor([slot], device=network.flat.device))
+
+
+def joined(networks: Sequence[Network]) -> Network:
+    """Return the network of models that are given alone; itself, where it is one."""
+    first, n_models = networks[0], len(networks)
+    if n_models == 1:
+        return first
+    layout = first.layout._replace(n_models=n_models)
+    network = Network(first.flat.new_zeros(segments(layout).length), layout)
+    for array, *of_models in zip(arrays(network), *map(arrays, networks), strict=True):
+        array.copy_(torch.cat(of_models))
+    return network
 
 
 def select(network: Network, models: Tensor) -> Network:
