@@ -26,6 +26,7 @@ from skgd._estimators.checks import check_cast, check_split, check_wide
 from skgd._estimators.endings import check_ending
 from skgd._estimators.examples import Examples, device_for
 from skgd._estimators.inputs import Matrix, dtype_of, to_device
+from skgd._estimators.parameters import hidden_units
 from skgd._estimators.record import record_end_, record_epochs_
 from skgd._estimators.scoring import bind_score, held_out_of, stops_by_score
 from skgd._estimators.settings import per_model_of, shared_of
@@ -250,8 +251,7 @@ def _layout(settings: Any, targets: Targets, data: Data, n_models: int) -> Layou
     if wide:
         with errors_of_caller():
             check_wide(settings, n_features)
-    hidden = np.atleast_1d(settings.hidden_layer_sizes).tolist()
-    sizes = (n_features, *hidden, targets.n_outputs)
+    sizes = (n_features, *hidden_units(settings), targets.n_outputs)
     return Layout(n_models, sizes, bool(settings.fit_intercept), wide)
 
 
