@@ -245,7 +245,7 @@ class MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
             X, y, sample_weight, before, classes, of_stream=True
         )
         if examples.weight is None or examples.weight.any():
-            if before is not None:  # a stream is learned at the full rate
+            if before is not None and before.slowed != 1.0:  # now at the full rate
                 before = before._replace(slowed=1.0)
             given = Given(X, y, sample_weight)
             trainee._train(examples, targets, before, given, of_stream=True)

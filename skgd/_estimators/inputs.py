@@ -36,9 +36,9 @@ def checked_rows(estimator: Any, X: Any, dtypes: list[Any]) -> Matrix:
     """Return the rows to predict, of one of the dtypes, or raise ValueError."""
     if isinstance(X, Tensor):
         return _checked_tensor(estimator, X, dtypes, first=False)
+    if _is_like_first(estimator, X, dtypes) and _are_plain(X):
+        return X
     with conversion_of("X", X):
-        if _is_like_first(estimator, X, dtypes) and _is_plain(X):
-            return X
         X = check_numeric("X", in_its_shape("X", X))
         rows = validate_data(
             estimator, X, dtype=dtypes, accept_sparse="csr", reset=False
@@ -59,11 +59,11 @@ def checked_rows_and_targets(
     if isinstance(X, Tensor):
         rows = _checked_tensor(estimator, X, dtypes, first=first)
     else:
+        if not first and _is_like_first(estimator, X, dtypes):
+            column = type(y) is np.ndarray and y.shape == X.shape[:1]
+            if column and _are_plain(X, y):
+                return X, y
         with conversion_of("X", X):
-            if not first and _is_like_first(estimator, X, dtypes):
-                column = type(y) is np.ndarray and y.shape == X.shape[:1]
-                if column and _is_plain(X) and _is_plain(y):
-                    return X, y
             X = check_numeric("X", in_its_shape("X", X))
             dtypes = _dtypes_of_frame(X, dtypes)
             rows = validate_data(
@@ -82,14 +82,19 @@ def in_its_shape(name: str, values: Any) -> Any:
     return matrix
 
 
-def _is_plain(array: Array) -> bool:
-    """Return whether scikit-learn's checks would let an array pass as it is.
+def _are_plain(*arrays: Array) -> bool:
+    """Return whether scikit-learn's checks would let arrays pass as they are.
 
     They take longer than the prediction of a row. What is unlike this goes to them.
     """
-    dtype = array.dtype
-    numbers = dtype.kind in "biuf" and dtype.isnative and len(array) > 0
-    return numbers and isfinite(array.sum())
+    with np.errstate(all="ignore"):  # a sum may overflow
+        return all(
+            array.dtype.kind in "biuf"
+            and array.dtype.isnative
+            and len(array) > 0
+            and isfinite(array.sum())
+            for array in arrays
+        )
 
 
 def _is_like_first(estimator: Any, X: Any, dtypes: list[Any]) -> bool:

@@ -216,7 +216,7 @@ def _rules_in_order(losses: tuple[str, ...]) -> dict[str, Rule]:
 
 
 # Values of these types never change, and are the same ones where they are equal.
-_CONSTANTS = frozenset([bool, float, int, str, type(None)])
+_CONSTANTS = frozenset([bool, float, int, str, type(None), type(...)])
 
 
 def check_parameters(estimator: Any) -> None:
@@ -237,7 +237,7 @@ def check_parameters(estimator: Any) -> None:
             f"{rule.words}. Got {shown(given[name])} instead."
         )
         raise ValueError(msg)
-    if given.get("lr_schedule") == "optimal" and given["alpha"] == 0:
+    if _divides_by_zero(given):
         msg = (
             "alpha must be above 0 with lr_schedule='optimal', which divides by it. "
             "Got 0; use a small alpha, or lr_schedule='invscaling'."
@@ -258,7 +258,7 @@ def _hold_as_before(losses: tuple[str, ...], given: Mapping[str, Any]) -> bool:
 
     A stream checks them at every call, and a prediction of one row too.
     """
-    values = tuple(map(given.get, _constants(losses)))
+    values = tuple([given.get(name, ...) for name in _constants(losses)])
     return (
         _CONSTANTS.issuperset(map(type, values))
         and RULES["hidden_layer_sizes"].holds(given.get("hidden_layer_sizes"))
@@ -276,10 +276,17 @@ def _constants(losses: tuple[str, ...]) -> tuple[str, ...]:
 
 @lru_cache(maxsize=128, typed=True)
 def _hold(losses: tuple[str, ...], *values: Any) -> bool:
-    """Return whether such parameters are what they must be; pure, so remembered."""
-    given = dict(zip(_constants(losses), values, strict=True))
-    optimal = given["lr_schedule"] == "optimal" and given["alpha"] == 0
-    return _first_wrong(losses, given) is None and not optimal
+    """Return whether such parameters, "..." where there is none, are what they must be.
+
+    It is a function of its arguments alone, and so may remember what it has found.
+    """
+    pairs = zip(_constants(losses), values, strict=True)
+    given = {name: value for name, value in pairs if value is not ...}
+    return _first_wrong(losses, given) is None and not _divides_by_zero(given)
+
+
+def _divides_by_zero(given: Mapping[str, Any]) -> bool:
+    return given.get("lr_schedule") == "optimal" and bool(given["alpha"] == 0)
 
 
 def hidden_units(estimator: Any) -> tuple[int, ...]:
