@@ -359,7 +359,7 @@ def _data_of_one(fold: Fold, device: torch.device, *, as_given: bool) -> Data:
 def _weights_on(
     device: torch.device, weight: Array | None, dtype: Any
 ) -> Tensor | None:
-    """Return weights on the device in the dtype of the computation, if there are any."""
+    """Return weights on the device in the dtype of the computation, if any."""
     if weight is None:
         return None
     with errors_of_caller():

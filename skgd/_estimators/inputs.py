@@ -54,15 +54,13 @@ def checked_rows_and_targets(
     The first call of an estimator notes the number of features and their names, later
     ones are held against them.
     """
+    if not first and _are_like_before(estimator, X, y, dtypes):
+        return X, y
     y = in_its_shape("y", on_host("y", y))
     check_unmasked("y", y)
     if isinstance(X, Tensor):
         rows = _checked_tensor(estimator, X, dtypes, first=first)
     else:
-        if not first and _is_like_first(estimator, X, dtypes):
-            column = type(y) is np.ndarray and y.shape == X.shape[:1]
-            if column and _are_plain(X, y):
-                return X, y
         with conversion_of("X", X):
             X = check_numeric("X", in_its_shape("X", X))
             dtypes = _dtypes_of_frame(X, dtypes)
@@ -105,6 +103,16 @@ def _is_like_first(estimator: Any, X: Any, dtypes: list[Any]) -> bool:
         and X.dtype in dtypes
         and X.shape[1] == getattr(estimator, "n_features_in_", None)
         and not hasattr(estimator, "feature_names_in_")
+    )
+
+
+def _are_like_before(estimator: Any, X: Any, y: Any, dtypes: list[Any]) -> bool:
+    """Return whether rows and a column of targets are arrays that need no checks."""
+    return (
+        _is_like_first(estimator, X, dtypes)
+        and type(y) is np.ndarray
+        and y.shape == X.shape[:1]
+        and _are_plain(X, y)
     )
 
 

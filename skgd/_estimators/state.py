@@ -145,7 +145,7 @@ def model_of(
     elif averages:
         predicting = Network(parameters.flat.clone(), layout)
         average_begun = state.t
-    goes_on = state.optimizer_state.keys() == set(state_names)
+    goes_on = tuple(state.optimizer_state) == tuple(state_names)
     return Models(
         parameters,
         optimizer_state={
