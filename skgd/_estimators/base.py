@@ -414,6 +414,7 @@ class MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
         z = known_prediction(self, X)
         if z is not None:
             return z
-        check_is_fitted(self)
+        if not self.__sklearn_is_fitted__():  # scikit-learn asks for all tags first
+            check_is_fitted(self)
         check_parameters(self)
         return raw_prediction_of(self, X)

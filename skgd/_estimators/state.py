@@ -244,7 +244,7 @@ def copy_of(estimator: Estimator) -> Estimator:
     The state is read at one moment, and written at another one: by ``fit`` and
     ``partial_fit``, which swap all of ``__dict__``.
     """
-    copied = type(estimator).__new__(type(estimator))
+    copied = object.__new__(type(estimator))
     vars(copied).update(vars(estimator))
     return copied
 
