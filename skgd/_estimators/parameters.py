@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from functools import cache, lru_cache
 from math import inf
 from numbers import Integral, Real
+from operator import itemgetter
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -258,7 +259,10 @@ def _hold_as_before(losses: tuple[str, ...], given: Mapping[str, Any]) -> bool:
 
     A stream checks them at every call, and a prediction of one row too.
     """
-    values = tuple([given.get(name, ...) for name in _constants(losses)])
+    try:
+        values = (*_of_both(given), *[given.get(name, ...) for name in _OF_ONE])
+    except KeyError:  # a subclass does without
+        return False
     return (
         _CONSTANTS.issuperset(map(type, values))
         and RULES["hidden_layer_sizes"].holds(given.get("hidden_layer_sizes"))
@@ -266,12 +270,11 @@ def _hold_as_before(losses: tuple[str, ...], given: Mapping[str, Any]) -> bool:
     )
 
 
-@cache
-def _constants(losses: tuple[str, ...]) -> tuple[str, ...]:
-    """Return the names of the parameters that are constants as a rule."""
-    return tuple(
-        name for name in _rules_in_order(losses) if name != "hidden_layer_sizes"
-    )
+# The parameters that one of the two estimators has alone, those of both, and how these
+# are read. ``hidden_layer_sizes`` is no constant.
+_OF_ONE = ("class_weight", "delta", "normalize_y", "quantile")
+_OF_BOTH = ("loss", *sorted(RULES.keys() - {*_OF_ONE, "hidden_layer_sizes"}))
+_of_both = itemgetter(*_OF_BOTH)
 
 
 @lru_cache(maxsize=128, typed=True)
@@ -280,7 +283,7 @@ def _hold(losses: tuple[str, ...], *values: Any) -> bool:
 
     It is a function of its arguments alone, and so may remember what it has found.
     """
-    pairs = zip(_constants(losses), values, strict=True)
+    pairs = zip((*_OF_BOTH, *_OF_ONE), values, strict=True)
     given = {name: value for name, value in pairs if value is not ...}
     return _first_wrong(losses, given) is None and not _divides_by_zero(given)
 
