@@ -86,4 +86,4 @@ def numbers_like(numbers: npt.NDArray[np.float64], like: Tensor) -> Tensor:
 
 def to_numpy(tensor: Tensor) -> Array:
     """Return the tensor as an array, the same memory if it lies on the CPU."""
-    return tensor.cpu().numpy()
+    return tensor.numpy() if tensor.is_cpu else tensor.cpu().numpy()
