@@ -14,7 +14,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from skgd._equations.network import Network
 from skgd._equations.optimizers import OPTIMIZERS, variant
 from skgd._machine.arrays import Array, Indices
 from skgd._training.csr import Csr
@@ -23,7 +22,6 @@ from skgd._training.scalars import rule_of_scalars
 from skgd._training.sources import source_of
 from skgd._training.steps import n_parts
 from skgd._training.takers import Ahead, Taken, Taker
-from skgd._training.target_scale import delta_on_scales
 
 if TYPE_CHECKING:
     from skgd._compiled.problem import Problem
@@ -95,20 +93,19 @@ def _problem(ahead: Ahead) -> Problem:
     from skgd._compiled.problem import Problem
 
     data, models, shared, per_model, *_ = ahead
-    network = models.parameters
+    network, flat = models.parameters, models.parameters.flat.numpy()
     optimizer = variant(shared.optimizer, shared.nesterov, per_model)
     sizes = (data.x.shape[1], *(w.shape[1] for w, _ in network.layers))
     biases = [bias for _, bias in network.layers if bias is not None]
-    number: float | Tensor = shared.quantile
+    number = np.full(sizes[-1], shared.quantile, flat.dtype)
     if shared.loss != "quantile":
-        scales = None if data.scales is None else data.scales[0]
-        number = delta_on_scales(shared.delta, scales, network.flat)
+        number[:] = shared.delta if data.scales is None else shared.delta / data.scales
     return Problem(
         x=_rows(data.x),
         y=data.y.numpy(),
         weight=None if data.weight is None else data.weight[0].numpy(),
         sizes=sizes,
-        flat=network.flat.numpy(),
+        flat=flat,
         n_weights=network.n_weights,
         weights_at=tuple(w.storage_offset() for w, _ in network.layers),
         biases_at=tuple(bias.storage_offset() for bias in biases),
@@ -122,7 +119,7 @@ def _problem(ahead: Ahead) -> Problem:
         activation=shared.activation,
         optimizer=optimizer,
         negative_slope=shared.negative_slope,
-        loss_number=_of_outputs(number, network),
+        loss_number=number,
         max_grad_norm=shared.max_grad_norm,
         batch_size=ahead.sizes[0],
         n_parts=n_parts(data.scales),
@@ -136,9 +133,3 @@ def _rows(x: Tensor | Csr) -> Array | object:
     if isinstance(x, Tensor):
         return x.numpy()
     return problem.Csr(x.values.numpy(), x.columns.numpy(), x.starts)
-
-
-def _of_outputs(number: float | Tensor, network: Network) -> Array:
-    """Return a number for each output, (o,)."""
-    like = network.flat[: network.layers[-1].w.shape[1]]
-    return torch.empty_like(like).copy_(torch.as_tensor(number).view(-1)).numpy()

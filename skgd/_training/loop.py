@@ -5,7 +5,7 @@ has, and the others go on: company changes nothing.
 """
 
 from collections.abc import Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from math import isfinite, nan
 from time import monotonic
 
@@ -100,7 +100,12 @@ def train_on_chunk(
 def _threads(
     data: Data, models: Models, shared: Shared
 ) -> AbstractContextManager[None]:
-    """Return the context of as many threads as the products of a batch can use."""
+    """Return the context of as many threads as the products of a batch can use.
+
+    A loop is one thread, and its steps are small.
+    """
+    if shared.engine == "numba":
+        return nullcontext()
     sizes = batch_sizes(data.n_samples, shared.batch_size, shared.last_batch)
     return threads_for(max(sizes) * _multiply_adds(data, models.parameters))
 
