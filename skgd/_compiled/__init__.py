@@ -13,6 +13,7 @@ In the order of reading:
 * ``activations``: value and derivative of each activation, for one number
 * ``losses``: value and gradient of each loss, for one number
 * ``optimizers``: a step of each optimizer, for one weight
+* ``scalars``: what each optimizer reads at each step
 
 Nothing is compiled before it is used. A loop knows no loss, activation or optimizer, so
 that it is compiled once for all of them, and of the tables only what is used.
