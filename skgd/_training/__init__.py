@@ -18,6 +18,7 @@ In the order of reading:
 * ``blocks``: who takes the next steps of an epoch; one step after the other
 * ``composed``: many steps of linear least squares at once
 * ``stack``: the models still in training
+* ``engines``: which engine trains: torch, or compiled loops
 * ``epochs``: an epoch of a stack, and held-out rows after it
 * ``loop``: epoch by epoch until all have stopped: the only loop over time
 """

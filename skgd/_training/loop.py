@@ -5,19 +5,18 @@ has, and the others go on: company changes nothing.
 """
 
 from collections.abc import Sequence
-from contextlib import AbstractContextManager
 from math import isfinite, nan
 from time import monotonic
 
-from skgd._equations.network import Network, finite
+from skgd._equations.network import finite
 from skgd._equations.optimizers import PerModel
 from skgd._machine.threads import threads_for
-from skgd._training.batches import Data, batch_sizes
+from skgd._training.batches import Data
 from skgd._training.blocks import Watch
+from skgd._training.engines import multiply_adds_of_step
 from skgd._training.epochs import Epoch, HeldOutLosses, bind_epoch, bind_validation
 from skgd._training.hyperparameters import Shared
 from skgd._training.models import Models, select_models, write_models_
-from skgd._training.sources import source_of
 from skgd._training.stack import Stack, Validation, new_stack, without_stopped
 from skgd._training.stopping import (
     ADAPTIVE_DIVISOR,
@@ -53,7 +52,7 @@ def train(
 
     Where ``histories`` are given, training goes on from there.
     """
-    with _threads(data, models, shared):
+    with threads_for(multiply_adds_of_step(data, models.parameters, shared)):
         some = judged_rows(data, models.parameters)
         if histories is None:
             untrained = losses_untrained(data, models, shared, some)
@@ -82,7 +81,7 @@ def train_on_chunk(
     is no number, or is far above those of constants, and far above all it was before it
     grew: from the first half of the batches to the second, or for some calls in a row.
     """
-    with _threads(data, models, shared):
+    with threads_for(multiply_adds_of_step(data, models.parameters, shared)):
         history = History()
         stack = new_stack(models, [history], per_model, data, None)
         epoch = _run_epochs(stack, models, shared, [history], watch)
@@ -95,21 +94,6 @@ def train_on_chunk(
             history.untrained = untrained
             judge_peak(history, peak)
     return history
-
-
-def _threads(
-    data: Data, models: Models, shared: Shared
-) -> AbstractContextManager[None]:
-    """Return the context of as many threads as the products of a batch can use."""
-    sizes = batch_sizes(data.n_samples, shared.batch_size, shared.last_batch)
-    return threads_for(max(sizes) * _multiply_adds(data, models.parameters))
-
-
-def _multiply_adds(data: Data, network: Network) -> int:
-    """Return the multiply-adds of a forward pass of one row, about."""
-    entries = source_of(data.x).entries_of_a_row
-    n_models, n_units, n_features = network.layers[0].w.shape
-    return network.n_weights + n_models * n_units * (entries - n_features)
 
 
 def _run_epochs(
