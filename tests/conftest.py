@@ -157,18 +157,19 @@ def one_thread():
 def epochs(monkeypatch):
     """Give a list that gets the number of models of every epoch that is trained."""
     trained = []
-    bind_epoch = skgd._training.loop.bind_epoch
+    bind_epochs = skgd._training.loop.bind_epochs
 
     def bind(stack, *args):
-        run_epoch = bind_epoch(stack, *args)
+        run_epochs = bind_epochs(stack, *args)
 
-        def run():
-            trained.append(len(stack.members))
-            return run_epoch()
+        def run(at_most):
+            several = run_epochs(at_most)
+            trained.extend([len(stack.members)] * len(several))
+            return several
 
         return run
 
-    monkeypatch.setattr(skgd._training.loop, "bind_epoch", bind)
+    monkeypatch.setattr(skgd._training.loop, "bind_epochs", bind)
     return trained
 
 

@@ -19,6 +19,7 @@ ROOT = Path(__file__).parent.parent
 PACKAGES = [
     "_machine",
     "_equations",
+    "_compiled",
     "_training",
     "_estimators",
     "_search",
@@ -29,6 +30,8 @@ PRIVATE_NAMES_OF_OTHERS = {
     # of scikit-learn's searches, scorers and callbacks
     *("_checked_cv_orig", "_format_results", "_kwargs", "_score_func", "_scorers"),
     *("_children_map", "_init_callback_context", "_sign", "_skl_callbacks"),
+    # of numba's functions and caches
+    *("_cache", "_index_key"),
     # of named tuples
     *("_asdict", "_fields", "_replace"),
 }

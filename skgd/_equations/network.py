@@ -11,7 +11,7 @@ the rows knows how to multiply them (``output`` does where they are an array).
 
 from collections.abc import Callable, Sequence
 from itertools import pairwise
-from math import ceil, prod
+from math import ceil, isfinite, prod
 from typing import Any, NamedTuple
 
 import torch
@@ -102,7 +102,7 @@ def by_fold(array: Tensor, n_folds: int) -> Tensor:
 
 def finite(network: Network) -> list[bool]:
     """Return which models have finite parameters only."""
-    if torch.isfinite(network.flat.sum()):  # a sum may overflow, so look again
+    if isfinite(float(network.flat.sum())):  # a sum may overflow, so look again
         return [True] * len(network.layers[0].w)
     each = [torch.isfinite(array).flatten(1).all(1) for array in arrays(network)]
     return torch.stack(each).all(0).tolist()

@@ -36,7 +36,6 @@ from skgd._machine.arrays import Array, Indices
 from skgd._machine.devices import to_tensor
 from skgd._machine.errors import errors_of_caller
 from skgd._training.batches import Data, padded
-from skgd._training.blocks import Watch
 from skgd._training.csr import is_wide
 from skgd._training.engines import engine_of
 from skgd._training.hyperparameters import Shared
@@ -44,6 +43,7 @@ from skgd._training.loop import train, train_on_chunk
 from skgd._training.models import Models
 from skgd._training.stack import Validation
 from skgd._training.stopping import History, Stream
+from skgd._training.takers import Watch
 from skgd._training.target_scale import on_scale, scale_of
 
 # Gives who looks on, if anyone, at the training of these models.

@@ -5,6 +5,7 @@ has, and the others go on: company changes nothing.
 """
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from math import isfinite, nan
 from time import monotonic
 
@@ -12,9 +13,8 @@ from skgd._equations.network import finite
 from skgd._equations.optimizers import PerModel
 from skgd._machine.threads import threads_for
 from skgd._training.batches import Data
-from skgd._training.blocks import Watch
 from skgd._training.engines import multiply_adds_of_step
-from skgd._training.epochs import Epoch, HeldOutLosses, bind_epoch, bind_validation
+from skgd._training.epochs import Epoch, HeldOutLosses, bind_epochs, bind_validation
 from skgd._training.hyperparameters import Shared
 from skgd._training.models import Models, select_models, write_models_
 from skgd._training.stack import Stack, Validation, new_stack, without_stopped
@@ -31,6 +31,7 @@ from skgd._training.stopping import (
     judge_peak,
     peak_of,
 )
+from skgd._training.takers import Watch
 from skgd._training.untrained import (
     judged_rows,
     losses_of_constants_by_model,
@@ -52,7 +53,7 @@ def train(
 
     Where ``histories`` are given, training goes on from there.
     """
-    with threads_for(multiply_adds_of_step(data, models.parameters, shared)):
+    with _threads(data, models, shared):
         some = judged_rows(data, models.parameters)
         if histories is None:
             untrained = losses_untrained(data, models, shared, some)
@@ -81,7 +82,7 @@ def train_on_chunk(
     is no number, or is far above those of constants, and far above all it was before it
     grew: from the first half of the batches to the second, or for some calls in a row.
     """
-    with threads_for(multiply_adds_of_step(data, models.parameters, shared)):
+    with _threads(data, models, shared):
         history = History()
         stack = new_stack(models, [history], per_model, data, None)
         epoch = _run_epochs(stack, models, shared, [history], watch)
@@ -94,6 +95,18 @@ def train_on_chunk(
             history.untrained = untrained
             judge_peak(history, peak)
     return history
+
+
+def _threads(
+    data: Data, models: Models, shared: Shared
+) -> AbstractContextManager[None]:
+    """Return the context of as many threads as the products of a batch can use.
+
+    A loop is one thread, and its steps are small.
+    """
+    if shared.engine == "numba":
+        return nullcontext()
+    return threads_for(multiply_adds_of_step(data, models.parameters, shared))
 
 
 def _run_epochs(
@@ -111,28 +124,36 @@ def _run_epochs(
     began = monotonic() - max(
         (h.seconds[-1] for h in histories if h.seconds), default=0
     )
-    run_epoch = bind_epoch(stack, shared, watch)
+    run_epochs = bind_epochs(stack, shared, watch)
     validate = bind_validation(stack, shared)
     best = None
     if stack.validation is not None and stack.validation.stops:
         best = select_models(everyone, range(len(histories)))
         begun = validate(stack) if stack.going else HeldOutLosses()
         _begin_with(histories, begun, stack)
-    epoch = None
-    for _ in range(shared.max_iter if stack.going else 0):
+    remaining, over, epoch = shared.max_iter if stack.going else 0, False, None
+    while remaining and not over:
         if watch is not None:
             watch.before_epoch()
-        epoch, held_out = run_epoch(), validate(stack)
-        _judge_epoch(stack, shared, histories, epoch, held_out, monotonic() - began)
+        before = monotonic()
+        at_most = min(remaining, _epochs_to_come(stack, shared, histories, watch))
+        epochs = run_epochs(at_most)
+        held_out = validate(stack)
+        took = (monotonic() - before) / len(epochs)
+        for n, epoch in enumerate(epochs, start=1):
+            seconds = before + n * took - began
+            _judge_epoch(stack, shared, histories, epoch, held_out, seconds)
+            if shared.verbose:
+                print(_line(histories[stack.running[0]], shared.max_iter))
+            if not _any_goes_on(stack, histories):
+                break
+        remaining -= len(epochs)
         if best is not None:
             _write_improved_(best, stack, histories)
-        if shared.verbose:
-            print(_line(histories[stack.running[0]], shared.max_iter))
-        if _is_over(stack, histories, epoch, watch):
-            break
-        smaller = without_stopped(stack, everyone, histories)
+        over = _is_over(stack, histories, epochs[-1], watch)
+        smaller = stack if over else without_stopped(stack, everyone, histories)
         if smaller.models is not stack.models:
-            run_epoch = bind_epoch(smaller, shared, watch)
+            run_epochs = bind_epochs(smaller, shared, watch)
             validate = bind_validation(smaller, shared)
         stack = smaller
     stack.write_to_(everyone, stack.going)
@@ -141,6 +162,26 @@ def _run_epochs(
         seen = [n for n, history in enumerate(histories) if isfinite(history.best)]
         write_models_(everyone, seen, best, seen)
     return epoch
+
+
+def _epochs_to_come(
+    stack: Stack, shared: Shared, histories: Sequence[History], watch: Watch | None
+) -> int:
+    """Return how many epochs no rule can end before, and nobody looks on in between.
+
+    (A model that diverges may be trained for a few more: it is not kept.)
+    """
+    if stack.validation is not None or (watch is not None and watch.wants_epochs):
+        return 1
+    if shared.tol is None:
+        return shared.max_iter
+    waiting = max(histories[number].memory.waiting for number in stack.running)
+    return max(1, shared.n_iter_no_change - waiting)
+
+
+def _any_goes_on(stack: Stack, histories: Sequence[History]) -> bool:
+    """Return whether a model of the stack goes on."""
+    return any(histories[number].goes_on for number in stack.running)
 
 
 def _write_improved_(best: Models, stack: Stack, histories: Sequence[History]) -> None:
@@ -157,7 +198,7 @@ def _is_over(
     running, ended = [histories[number] for number in stack.running], epoch.ended
     if watch is not None:
         ended = watch.after_epoch(stack.models, running) or ended
-    if not ended and any(history.goes_on for history in running):
+    if not ended and _any_goes_on(stack, histories):
         return False
     for history in running:
         history.ended = ended if history.goes_on else ""
@@ -192,7 +233,7 @@ def _judge_epoch(
     stops = stack.validation is not None and stack.validation.stops
     for slot, number in zip(stack.going, stack.running, strict=True):
         history = histories[number]
-        history.t.append(stack.models.t)
+        history.t.append(epoch.t)
         history.seconds.append(seconds)
         _record(history, slot, shared, epoch, held_out)
         adapts = slowed is not None and bool(lr[slot] * slowed[slot] > SMALLEST_LR)

@@ -110,16 +110,23 @@ class Scalars(NamedTuple):
         return {name: row[None] for name, row in zip(self.names, laid, strict=True)}
 
 
+def rule_of_scalars(
+    models: Models, shared: Shared, per_model: PerModel, epoch_steps: int
+) -> ScalarRule:
+    """Return how the scalars of models follow from the step, in epochs of so many."""
+    optimizer = OPTIMIZERS[variant(shared.optimizer, shared.nesterov, per_model)]
+    schedule = _schedule(shared, models, epoch_steps)
+    return ScalarRule(models, shared, by_output(per_model), optimizer, schedule)
+
+
 def bind_scalars(
     models: Models, shared: Shared, per_model: PerModel, epoch_steps: int, start: int
 ) -> Scalars:
     """Return the scalars of models, laid over their flat vector from an element on."""
-    optimizer = OPTIMIZERS[variant(shared.optimizer, shared.nesterov, per_model)]
-    schedule = _schedule(shared, models, epoch_steps)
-    rule = ScalarRule(models, shared, by_output(per_model), optimizer, schedule)
+    rule = rule_of_scalars(models, shared, per_model, epoch_steps)
     n_owners = len(rule.per_model["lr"])
     flat = models.parameters.flat[start:]
-    is_users = callable(schedule.kind)  # it may fail at steps that are never taken
+    is_users = callable(rule.schedule.kind)  # it may fail at steps that are never taken
     of_first = rule.of_steps(models.t, 1 if is_users else 2)
     first = _table(of_first, flat, n_owners)
     laid = flat.new_ones(len(of_first), 1 if n_owners == 1 else len(flat))
