@@ -11,17 +11,7 @@ from skgd._training.hyperparameters import PER_MODEL, Shared
 
 # What models share that is no parameter as it stands; the others are.
 _WORKED_OUT = {
-    *(
-        "loss",
-        "max_iter",
-        "tol",
-        "verbose",
-        "delta",
-        "quantile",
-        "average",
-        "horizon",
-        "engine",
-    )
+    *("loss", "max_iter", "tol", "verbose", "delta", "quantile", "average", "horizon")
 }
 _AS_THEY_ARE = [name for name in Shared._fields if name not in _WORKED_OUT]
 

@@ -19,6 +19,7 @@ In the order of reading:
 * ``stepwise``: one step after the other, on torch
 * ``compiled``: by loops that numba compiles
 * ``stack``: the models still in training
+* ``engines``: which engine trains: torch, or compiled loops
 * ``epochs``: an epoch of a stack, and held-out rows after it
 * ``loop``: epoch by epoch until all have stopped: the only loop over time
 """

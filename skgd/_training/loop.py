@@ -9,14 +9,14 @@ from contextlib import AbstractContextManager, nullcontext
 from math import isfinite, nan
 from time import monotonic
 
-from skgd._equations.network import Network, finite
+from skgd._equations.network import finite
 from skgd._equations.optimizers import PerModel
 from skgd._machine.threads import threads_for
-from skgd._training.batches import Data, batch_sizes
+from skgd._training.batches import Data
+from skgd._training.engines import multiply_adds_of_step
 from skgd._training.epochs import Epoch, HeldOutLosses, bind_epochs, bind_validation
 from skgd._training.hyperparameters import Shared
 from skgd._training.models import Models, select_models, write_models_
-from skgd._training.sources import source_of
 from skgd._training.stack import Stack, Validation, new_stack, without_stopped
 from skgd._training.stopping import (
     ADAPTIVE_DIVISOR,
@@ -106,15 +106,7 @@ def _threads(
     """
     if shared.engine == "numba":
         return nullcontext()
-    sizes = batch_sizes(data.n_samples, shared.batch_size, shared.last_batch)
-    return threads_for(max(sizes) * _multiply_adds(data, models.parameters))
-
-
-def _multiply_adds(data: Data, network: Network) -> int:
-    """Return the multiply-adds of a forward pass of one row, about."""
-    entries = source_of(data.x).entries_of_a_row
-    n_models, n_units, n_features = network.layers[0].w.shape
-    return network.n_weights + n_models * n_units * (entries - n_features)
+    return threads_for(multiply_adds_of_step(data, models.parameters, shared))
 
 
 def _run_epochs(
