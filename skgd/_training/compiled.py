@@ -24,6 +24,7 @@ from skgd._training.steps import n_parts
 from skgd._training.takers import Ahead, Taken, Taker
 
 if TYPE_CHECKING:
+    from skgd._compiled import problem
     from skgd._compiled.problem import Problem
 
 # Steps are taken for about so long before anyone is heard, in seconds, if each takes so
@@ -116,8 +117,8 @@ def _problem(ahead: Ahead, optimizer: str) -> Problem:
         sizes=sizes,
         flat=flat,
         n_weights=network.n_weights,
-        weights_at=tuple(w.storage_offset() for w, _ in network.layers),
-        biases_at=tuple(bias.storage_offset() for bias in biases),
+        weights_at=tuple(int(w.storage_offset()) for w, _ in network.layers),
+        biases_at=tuple(int(bias.storage_offset()) for bias in biases),
         columns_first=network.columns_first,
         state=tuple(
             models.optimizer_state[name].flat.numpy()
@@ -135,10 +136,11 @@ def _problem(ahead: Ahead, optimizer: str) -> Problem:
     )
 
 
-def _rows(x: Tensor | Csr) -> Array | object:
+def _rows(x: Tensor | Csr) -> Array | problem.Csr:
     """Return rows as an array, or as the arrays of a sparse matrix."""
     from skgd._compiled import problem
 
     if isinstance(x, Tensor):
-        return x.numpy()
+        rows: Array = x.numpy()
+        return rows
     return problem.Csr(x.values.numpy(), x.columns.numpy(), x.starts)
