@@ -96,7 +96,11 @@ def _steps_at_once(ahead: Ahead) -> int:
 def _numbers(per_model: PerModel) -> Floats:
     """Return what the scalars of each owner follow from, (p, 6)."""
     names = ("momentum", "beta_1", "beta_2", "epsilon")
-    return np.stack([*map(per_model.__getitem__, names), *elastic_net(per_model)], 1)
+    columns = [*map(per_model.__getitem__, names), *elastic_net(per_model)]
+    numbers = np.empty((len(columns[0]), len(columns)))
+    for n, column in enumerate(columns):
+        numbers[:, n] = column
+    return numbers
 
 
 def _problem(ahead: Ahead, optimizer: str) -> Problem:
