@@ -13,6 +13,12 @@ In the order of reading:
 * ``activations``: value and derivative of each activation, for one number
 * ``losses``: value and gradient of each loss, for one number
 * ``optimizers``: a step of each optimizer, for one weight
+* ``scalars``: what each optimizer reads at each step
+* ``entries``: the tables as functions of arrays, which loops call by address
+* ``problem``: what a loop reads and writes
+* ``steps``: what every step is made of but for its products
+* ``network``: the loop of a network of any depth
+* ``loops``: which loop takes which problem
 
 Nothing is compiled before it is used. A loop knows no loss, activation or optimizer, so
 that it is compiled once for all of them, and of the tables only what is used.

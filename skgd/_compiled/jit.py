@@ -27,9 +27,9 @@ from typing import Any, TypeVar
 
 import numba as nb
 from llvmlite import ir
+from numba import extending
 from numba.core.caching import FunctionCache
 from numba.core.ccallback import CFunc
-from numba import extending
 
 Function = Callable[..., Any]
 F = TypeVar("F", bound=Function)

@@ -14,8 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from skgd._equations.optimizers import OPTIMIZERS, variant
-from skgd._machine.arrays import Array, Indices
+from skgd._equations.optimizers import OPTIMIZERS, PerModel, elastic_net
+from skgd._machine.arrays import Array, Floats, Indices
 from skgd._training.csr import Csr
 from skgd._training.objective import bind_penalties
 from skgd._training.scalars import rule_of_scalars
@@ -24,6 +24,7 @@ from skgd._training.steps import n_parts
 from skgd._training.takers import Ahead, Taken, Taker
 
 if TYPE_CHECKING:
+    from skgd._compiled import problem
     from skgd._compiled.problem import Problem
 
 # Steps are taken for about so long before anyone is heard, in seconds, if each takes so
@@ -39,12 +40,14 @@ _EPOCH_S, _ROWS_AT_ONCE = 2e-5, 2**18
 def bind_compiled(ahead: Ahead) -> Taker:
     """Return the taker of the steps of some epochs at once, by a loop."""
     from skgd._compiled.loops import bind
-    from skgd._compiled.optimizers import table
+    from skgd._compiled.scalars import Steps, table
 
     data, models, shared, per_model, penalties, sizes, _, watch = ahead
     rule = rule_of_scalars(models, shared, per_model, len(sizes))
     n_owners, penalties_by = bind_penalties(penalties, n_parts(data.scales))
-    run = bind(_problem(ahead))
+    average_begun = 0 if models.average is None else rule.average_begun
+    optimizer, numbers = rule.name, _numbers(rule.per_model)
+    run = bind(_problem(ahead, optimizer))
     dtype = models.parameters.flat.numpy().dtype
     size, n_rows, steps_at_once = sizes[0], sum(sizes), _steps_at_once(ahead)
     epoch_s = _EPOCH_S + len(sizes) * _AT_ONCE_S / steps_at_once
@@ -58,7 +61,9 @@ def bind_compiled(ahead: Ahead) -> Taker:
         at_once = steps_at_once if n_epochs == 1 else len(losses)
         for first in range(0, len(losses), at_once):
             some = losses[first : first + at_once]
-            scalars = table(rule.of_steps(models.t, len(some)), dtype)
+            rates = rule.rates_of_steps(models.t, len(some))
+            steps = Steps(models.t, len(some), models.optimizer_begun, average_begun)
+            scalars = table(optimizer, numbers, rates, steps, dtype)
             of_steps = rows[first * size : (first + at_once) * size]
             run(
                 of_steps,
@@ -88,13 +93,22 @@ def _steps_at_once(ahead: Ahead) -> int:
     return max(1, int(_AT_ONCE_S / (_STEP_S + _NUMBER_S * numbers)))
 
 
-def _problem(ahead: Ahead) -> Problem:
+def _numbers(per_model: PerModel) -> Floats:
+    """Return what the scalars of each owner follow from, (p, 6)."""
+    names = ("momentum", "beta_1", "beta_2", "epsilon")
+    columns = [*map(per_model.__getitem__, names), *elastic_net(per_model)]
+    numbers = np.empty((len(columns[0]), len(columns)))
+    for n, column in enumerate(columns):
+        numbers[:, n] = column
+    return numbers
+
+
+def _problem(ahead: Ahead, optimizer: str) -> Problem:
     """Return what a loop reads and writes, in the memory of the tensors."""
     from skgd._compiled.problem import Problem
 
-    data, models, shared, per_model, *_ = ahead
+    data, models, shared, *_ = ahead
     network, flat = models.parameters, models.parameters.flat.numpy()
-    optimizer = variant(shared.optimizer, shared.nesterov, per_model)
     sizes = (data.x.shape[1], *(w.shape[1] for w, _ in network.layers))
     biases = [bias for _, bias in network.layers if bias is not None]
     number = np.full(sizes[-1], shared.quantile, flat.dtype)
@@ -107,8 +121,8 @@ def _problem(ahead: Ahead) -> Problem:
         sizes=sizes,
         flat=flat,
         n_weights=network.n_weights,
-        weights_at=tuple(w.storage_offset() for w, _ in network.layers),
-        biases_at=tuple(bias.storage_offset() for bias in biases),
+        weights_at=tuple(int(w.storage_offset()) for w, _ in network.layers),
+        biases_at=tuple(int(bias.storage_offset()) for bias in biases),
         columns_first=network.columns_first,
         state=tuple(
             models.optimizer_state[name].flat.numpy()
@@ -126,10 +140,11 @@ def _problem(ahead: Ahead) -> Problem:
     )
 
 
-def _rows(x: Tensor | Csr) -> Array | object:
+def _rows(x: Tensor | Csr) -> Array | problem.Csr:
     """Return rows as an array, or as the arrays of a sparse matrix."""
     from skgd._compiled import problem
 
     if isinstance(x, Tensor):
-        return x.numpy()
+        rows: Array = x.numpy()
+        return rows
     return problem.Csr(x.values.numpy(), x.columns.numpy(), x.starts)

@@ -17,9 +17,6 @@ from skgd._training.hyperparameters import Shared
 from skgd._training.models import Models
 from skgd._training.sources import source_of
 
-# Whether there are loops to choose.
-LOOPS_STAND = False
-
 # A forward pass of a batch of fewer multiply-adds is left to the loops, which compute
 # on one thread: they save the calls of a step, which larger products outlast.
 _LOOPS_WIN = SEVERAL_THREADS_PAY
@@ -30,7 +27,7 @@ def engine_of(data: Data, models: Models, shared: Shared, wants_steps: bool) -> 
 
     ``wants_steps`` says whether someone looks on at each of them.
     """
-    if shared.engine == "torch" or not LOOPS_STAND:
+    if shared.engine == "torch":
         return "torch"
     lacks = next(_lacks(data, models, shared, wants_steps), "")
     if shared.engine == "numba":

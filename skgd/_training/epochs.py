@@ -34,9 +34,11 @@ class Epoch(NamedTuple):
     """What an epoch has to tell."""
 
     batch_loss: Floats  # (steps, m, r)
-    loss: Floats  # (m, r)
-    penalty: Floats  # (m, r)
-    units: Floats  # (m, r), what all of these count in the units of y
+    # Of each model: its loss, its objective, and the latter in the units of y.
+    loss: list[float]
+    objective: list[float]
+    in_units_of_y: list[float]
+    units: Floats  # (m, r), what parts of a loss count in the units of y
     t: int  # steps taken at its end
     cut_short: bool  # whether not all of its steps were taken
     ended: str  # who ended it from outside, if anyone
@@ -88,18 +90,24 @@ def _told(taken: Taken, t: int, rows_in_steps: Indices, units: Floats) -> list[E
     """Return what some epochs after t have to tell; one that is cut short is alone."""
     n_steps = min(len(rows_in_steps), len(taken.losses))
     by_epoch = taken.losses.reshape(-1, n_steps, *taken.losses.shape[1:])
-    means = _mean_losses(by_epoch, rows_in_steps[:n_steps])
+    loss = _mean_losses(by_epoch, rows_in_steps[:n_steps])
+    objective = loss + taken.penalties
+    of_epochs = zip(
+        by_epoch,
+        *(parts.sum(2).tolist() for parts in (loss, objective, objective * units)),
+        strict=True,
+    )
     cut_short = n_steps < len(rows_in_steps)
     return [
-        Epoch(losses, mean, penalty, units, t + n * n_steps, cut_short, taken.ended)
-        for n, (losses, mean, penalty) in enumerate(
-            zip(by_epoch, means, taken.penalties, strict=True), start=1
-        )
+        Epoch(*told, units, t + n * n_steps, cut_short, taken.ended)
+        for n, told in enumerate(of_epochs, start=1)
     ]
 
 
 def _mean_losses(losses: Floats, rows_in_steps: Indices) -> Floats:
     """Return the means (e, m, r) of losses (e, t, m, r), by rows of folds (t, f)."""
+    if len(rows_in_steps) == 1:
+        return losses[:, 0].astype(float)
     shares = rows_in_steps / rows_in_steps.sum(0)
     of_folds = losses.reshape(*losses.shape[:2], shares.shape[1], -1)
     mean = np.einsum("tf,etfc->efc", shares, of_folds)  # e epochs, c (models, r)

@@ -140,12 +140,13 @@ def _run_epochs(
         epochs = run_epochs(at_most)
         held_out = validate(stack)
         took = (monotonic() - before) / len(epochs)
+        running = [histories[number] for number in stack.running]
         for n, epoch in enumerate(epochs, start=1):
             seconds = before + n * took - began
             _judge_epoch(stack, shared, histories, epoch, held_out, seconds)
             if shared.verbose:
-                print(_line(histories[stack.running[0]], shared.max_iter))
-            if not _any_goes_on(stack, histories):
+                print(_line(running[0], shared.max_iter))
+            if not any(history.goes_on for history in running):
                 break
         remaining -= len(epochs)
         if best is not None:
@@ -179,11 +180,6 @@ def _epochs_to_come(
     return max(1, shared.n_iter_no_change - waiting)
 
 
-def _any_goes_on(stack: Stack, histories: Sequence[History]) -> bool:
-    """Return whether a model of the stack goes on."""
-    return any(histories[number].goes_on for number in stack.running)
-
-
 def _write_improved_(best: Models, stack: Stack, histories: Sequence[History]) -> None:
     """Keep the weights of the models that have become better in the last epoch."""
     members = stack.members
@@ -198,7 +194,7 @@ def _is_over(
     running, ended = [histories[number] for number in stack.running], epoch.ended
     if watch is not None:
         ended = watch.after_epoch(stack.models, running) or ended
-    if not ended and _any_goes_on(stack, histories):
+    if not ended and any(history.goes_on for history in running):
         return False
     for history in running:
         history.ended = ended if history.goes_on else ""
@@ -250,10 +246,9 @@ def _record(
     if shared.record_batch_loss:
         history.batch_loss.append((epoch.batch_loss[:, slot] * units).sum(1))
     history.cut_short = epoch.cut_short
-    loss, objective = epoch.loss[slot], epoch.loss[slot] + epoch.penalty[slot]
-    history.loss.append(float(loss.sum()))
-    history.objective.append(float(objective.sum()))
-    history.loss_curve.append(float((objective * units).sum()))
+    history.loss.append(epoch.loss[slot])
+    history.objective.append(epoch.objective[slot])
+    history.loss_curve.append(epoch.in_units_of_y[slot])
     if held_out.loss is not None:
         history.validation_loss.append(float(held_out.loss[slot].sum()))
         in_units = float((held_out.loss[slot] * units).sum())

@@ -33,7 +33,6 @@ def chosen(monkeypatch):
         answers.append(engines.engine_of(*args))
         return "torch"
 
-    monkeypatch.setattr(engines, "LOOPS_STAND", True)
     monkeypatch.setattr(engines, "has_numba", lambda: True)
     monkeypatch.setattr(fits, "engine_of", choose)
     return answers
