@@ -8,6 +8,7 @@ import random
 import signal
 import sys
 import warnings
+from math import inf
 
 import numpy as np
 import pytest
@@ -22,6 +23,7 @@ from threadpoolctl import threadpool_limits
 
 import skgd._training.loop
 from skgd import MiniBatchClassifier, MiniBatchRegressor
+from skgd._training import engines
 
 # Helpers that assert say as much as tests do when they fail.
 pytest.register_assert_rewrite("search_cases", "parity_cases", "bad_cases")
@@ -142,6 +144,22 @@ def _own_handler():
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
+
+
+@pytest.fixture(params=["torch", "numba"], scope="module")
+def engine(request):
+    """Let engine="auto" be torch, and then the compiled loops wherever they can train.
+
+    Elsewhere it is as the rule says, which for steps as small as ours is the latter.
+    """
+    if request.param == "numba" and not engines.has_numba():
+        pytest.skip("no numba on this machine")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(engines, "_LOOPS_WIN", inf if request.param == "numba" else 0)
+        yield request.param
+
+
+on_both_engines = pytest.mark.usefixtures("engine")
 
 
 @pytest.fixture(scope="module")
