@@ -177,13 +177,13 @@ def forward(
     return Forward(inputs, hidden, z)
 
 
-def output(tape: Tape, layer: Layer, x: Tensor) -> Tensor:
+def output(tape: Tape, layer: Layer, x: Tensor, *, out: Tensor | None = None) -> Tensor:
     """Record the sums (mob) that the units of a layer receive, ``w x + bias``.
 
     ``x`` is (ib), one batch for all models; (fib), a batch for each fold; or (mib).
     """
     w, bias = layer
-    z = w.new_empty(w.shape[0], w.shape[1], x.shape[-1])
+    z = w.new_empty(w.shape[0], w.shape[1], x.shape[-1]) if out is None else out
     plus = None if bias is None else bias.unsqueeze(2)
     if x.ndim == 2:
         return tape.product("moi,ib->mob", w, x, out=z, plus=plus)

@@ -9,6 +9,7 @@ In the order of reading:
 * ``csr``: the rows of a sparse matrix
 * ``batches``: which rows each step sees; folds
 * ``sources``: rows become batches
+* ``strips``: a batch that is larger than the cache, in strips of its rows
 * ``scalars``: the rates and strengths that an optimizer reads at each step
 * ``first_layer``: the layer that rows enter, be they arrays or wide and sparse
 * ``constants``: the loss of the best constant prediction, which any model must beat
