@@ -40,7 +40,14 @@ from skgd._estimators.parameters import check_parameters
 from skgd._estimators.peers import check_call, check_no_others, of_peers
 from skgd._estimators.predictions import known_prediction, raw_prediction_of
 from skgd._estimators.record import shorten_curves_
-from skgd._estimators.state import State, copy_of, forget_, known_state, state_on_scale
+from skgd._estimators.state import (
+    State,
+    copy_of,
+    forget_,
+    known_state,
+    renewed_,
+    state_on_scale,
+)
 from skgd._estimators.targets import Targets, attributes_of_targets, known_targets
 from skgd._estimators.versions import of_this_version, with_version
 from skgd._estimators.watch import FitWatch, Given, with_clock
@@ -382,6 +389,7 @@ class MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
 
     def __setstate__(self, pickled: Mapping[str, Any]) -> None:
         super().__setstate__(of_this_version(type(self), pickled))
+        renewed_(self)
 
     def __copy__(self) -> Self:
         other = copy_of(self)

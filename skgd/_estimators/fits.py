@@ -20,16 +20,17 @@ from torch import Tensor
 from skgd._equations.activations import ACTIVATIONS
 from skgd._equations.initialisers import initialise_
 from skgd._equations.losses import loss_named
-from skgd._equations.network import new_like, new_network
+from skgd._equations.network import Layout, Network, new_like, segments
 from skgd._equations.optimizers import OPTIMIZERS, PerModel, variant
 from skgd._estimators.checks import check_cast, check_split, check_wide
 from skgd._estimators.endings import check_ending
 from skgd._estimators.examples import Examples, device_for
 from skgd._estimators.inputs import Matrix, dtype_of, to_device
+from skgd._estimators.parameters import hidden_units
 from skgd._estimators.record import record_end_, record_epochs_
 from skgd._estimators.scoring import bind_score, held_out_of, stops_by_score
 from skgd._estimators.settings import per_model_of, shared_of
-from skgd._estimators.state import State, attributes_of_state, read_state, write_state_
+from skgd._estimators.state import State, attributes_of_state, model_of, read_state
 from skgd._estimators.targets import Numbers, Targets, attributes_of_targets
 from skgd._estimators.weights import write_initial_
 from skgd._machine.arrays import Array, Indices
@@ -40,7 +41,7 @@ from skgd._training.csr import is_wide
 from skgd._training.engines import engine_of
 from skgd._training.hyperparameters import Shared
 from skgd._training.loop import train, train_on_chunk
-from skgd._training.models import Models
+from skgd._training.models import Models, joined_models
 from skgd._training.stack import Validation
 from skgd._training.stopping import History, Stream
 from skgd._training.takers import Watch
@@ -111,13 +112,11 @@ def fit_folds(
             settings, targets, max_iter=max_iter, tol=tol, verbose=verbose
         )
         per_model = per_model_of(estimators)
-        generators = [fold.generator for fold in folds]
-        models = _new_models(settings, targets, data, shared, per_model, generators)
-        for slot, state in enumerate(states):
-            write_state_(models, slot, state, settings.fit_intercept)
-        if not states:
-            activation = ACTIVATIONS[shared.activation](shared.negative_slope)
-            initialise_(models.parameters, activation, generators, settings.init)
+        layout = _layout(settings, targets, data, len(estimators))
+        if states:
+            models = _known_models(folds, layout, shared, per_model, device)
+        else:
+            models = _new_models(folds, layout, shared, per_model, data.y)
         if initial is not None:
             write_initial_(models.parameters, initial, targets.scale)
         if histories is not None:
@@ -146,7 +145,6 @@ def state_of(
         models,
         slot,
         history,
-        fit_intercept=fold.estimators[0].fit_intercept,
         before=before,
         split_seed=fold.split_seed,
     )
@@ -253,32 +251,62 @@ def with_scale(
     return targets._replace(scale=scale)
 
 
-def _new_models(
-    settings: Any,
-    targets: Targets,
-    data: Data,
-    shared: Shared,
-    per_model: PerModel,
-    generators: Sequence[np.random.Generator],
-) -> Models:
-    """Return models of zeros, as many as there are numbers for."""
-    n_models, wide = len(per_model["lr"]), is_wide(data.x)
+def _layout(settings: Any, targets: Targets, data: Data, n_models: int) -> Layout:
+    """Return how the weights of the models lie, or raise ValueError."""
+    n_features, wide = data.x.shape[1], is_wide(data.x)
     if wide:
         with errors_of_caller():
-            check_wide(settings, data.x.shape[1])
-    hidden = np.atleast_1d(settings.hidden_layer_sizes).tolist()
-    sizes = (data.x.shape[1], *hidden, targets.n_outputs)
-    network = new_network(
-        n_models, sizes, settings.fit_intercept, data.y, columns_first=wide
-    )
+            check_wide(settings, n_features)
+    sizes = (n_features, *hidden_units(settings), targets.n_outputs)
+    return Layout(n_models, sizes, bool(settings.fit_intercept), wide)
+
+
+def _new_models(
+    folds: Sequence[Fold],
+    layout: Layout,
+    shared: Shared,
+    per_model: PerModel,
+    like: Tensor,
+) -> Models:
+    """Return models that begin: linear ones at zero, the others as they are drawn."""
+    generators = [fold.generator for fold in folds]
+    network = Network(like.new_zeros(segments(layout).length), layout)
+    activation = ACTIVATIONS[shared.activation](shared.negative_slope)
+    initialise_(network, activation, generators, folds[0].estimators[0].init)
     optimizer = OPTIMIZERS[variant(shared.optimizer, shared.nesterov, per_model)]
     return Models(
         network,
         optimizer_state={name: new_like(network) for name in optimizer.state_names},
         generators=generators,
-        average=new_like(network) if settings.average else None,
-        slowed=np.ones(n_models) if shared.adaptive else None,
+        average=new_like(network) if shared.average else None,
+        slowed=np.ones(layout.n_models) if shared.adaptive else None,
     )
+
+
+def _known_models(
+    folds: Sequence[Fold],
+    layout: Layout,
+    shared: Shared,
+    per_model: PerModel,
+    device: torch.device,
+) -> Models:
+    """Return models that go on from the states of their folds, or raise ValueError."""
+    optimizer = OPTIMIZERS[variant(shared.optimizer, shared.nesterov, per_model)]
+    models = [
+        model_of(
+            state,
+            layout.alone,
+            optimizer.state_names,
+            fold.generator,
+            dtype_of(fold.examples.X),
+            device,
+            averages=bool(shared.average),
+            adapts=shared.adaptive,
+        )
+        for fold in folds
+        for state in fold.states
+    ]
+    return joined_models(models, [fold.generator for fold in folds])
 
 
 # Where the rows of each X begin among those of all, by its identity.

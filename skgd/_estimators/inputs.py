@@ -6,6 +6,7 @@ tensor of finite floats, not copied where it need not be, and targets on the hos
 """
 
 from collections.abc import Mapping
+from math import isfinite
 from typing import Any
 
 import numpy as np
@@ -86,8 +87,9 @@ def _is_plain(array: Array) -> bool:
 
     They take longer than the prediction of a row. What is unlike this goes to them.
     """
-    numbers = array.dtype.kind in "biuf" and array.dtype.isnative and len(array) > 0
-    return numbers and bool(np.isfinite(array.sum()))
+    dtype = array.dtype
+    numbers = dtype.kind in "biuf" and dtype.isnative and len(array) > 0
+    return numbers and isfinite(array.sum())
 
 
 def _is_like_first(estimator: Any, X: Any, dtypes: list[Any]) -> bool:

@@ -6,7 +6,7 @@ One table serves the estimators and the searches.
 import re
 import sys
 from collections.abc import Callable, Mapping
-from functools import cache
+from functools import cache, lru_cache
 from math import inf
 from numbers import Integral, Real
 from typing import Any, NamedTuple
@@ -211,9 +211,13 @@ LOSSES_OF_CLASSES = (
 
 
 @cache
-def _rules_in_order(losses: tuple[str, ...]) -> list[tuple[str, Rule]]:
+def _rules_in_order(losses: tuple[str, ...]) -> dict[str, Rule]:
     """Return what the parameters must be, by their names in order."""
-    return sorted({**RULES, "loss": _one_of(*losses)}.items())
+    return dict(sorted({**RULES, "loss": _one_of(*losses)}.items()))
+
+
+# Values of these types never change, and are the same ones where they are equal.
+_CONSTANTS = frozenset([bool, float, int, str, type(None)])
 
 
 def check_parameters(estimator: Any) -> None:
@@ -224,19 +228,65 @@ def check_parameters(estimator: Any) -> None:
     of_numbers = isinstance(estimator, RegressorMixin)
     losses = LOSSES_OF_NUMBERS if of_numbers else LOSSES_OF_CLASSES
     given = vars(estimator)  # get_params would read the signature at every predict
-    for name, rule in _rules_in_order(losses):
-        if name in given and not rule.holds(given[name]):
-            msg = (
-                f"The {name!r} parameter of {type(estimator).__name__} must be "
-                f"{rule.words}. Got {shown(given[name])} instead."
-            )
-            raise ValueError(msg)
+    if _hold_as_before(losses, given):
+        return
+    name = _first_wrong(losses, given)
+    if name is not None:
+        rule = _rules_in_order(losses)[name]
+        msg = (
+            f"The {name!r} parameter of {type(estimator).__name__} must be "
+            f"{rule.words}. Got {shown(given[name])} instead."
+        )
+        raise ValueError(msg)
     if given.get("lr_schedule") == "optimal" and given["alpha"] == 0:
         msg = (
             "alpha must be above 0 with lr_schedule='optimal', which divides by it. "
             "Got 0; use a small alpha, or lr_schedule='invscaling'."
         )
         raise ValueError(msg)
+
+
+def _first_wrong(losses: tuple[str, ...], given: Mapping[str, Any]) -> str | None:
+    """Return the name of the first parameter that is not what it must be, if any."""
+    for name, rule in _rules_in_order(losses).items():
+        if name in given and not rule.holds(given[name]):
+            return name
+    return None
+
+
+def _hold_as_before(losses: tuple[str, ...], given: Mapping[str, Any]) -> bool:
+    """Return whether all parameters hold, at once where it was found for the same ones.
+
+    A stream checks them at every call, and a prediction of one row too.
+    """
+    values = tuple(map(given.get, _constants(losses)))
+    return (
+        _CONSTANTS.issuperset(map(type, values))
+        and RULES["hidden_layer_sizes"].holds(given.get("hidden_layer_sizes"))
+        and _hold(losses, *values)
+    )
+
+
+@cache
+def _constants(losses: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the names of the parameters that are constants as a rule."""
+    return tuple(
+        name for name in _rules_in_order(losses) if name != "hidden_layer_sizes"
+    )
+
+
+@lru_cache(maxsize=128, typed=True)
+def _hold(losses: tuple[str, ...], *values: Any) -> bool:
+    """Return whether such parameters are what they must be; pure, so remembered."""
+    given = dict(zip(_constants(losses), values, strict=True))
+    optimal = given["lr_schedule"] == "optimal" and given["alpha"] == 0
+    return _first_wrong(losses, given) is None and not optimal
+
+
+def hidden_units(estimator: Any) -> tuple[int, ...]:
+    """Return the units of each hidden layer."""
+    sizes = estimator.hidden_layer_sizes
+    return (int(sizes),) if _is_int(sizes) else tuple(map(int, sizes))
 
 
 def shown(value: object) -> str:

@@ -58,7 +58,7 @@ def device_named(name: str) -> torch.device:
 
 def to_tensor(array: npt.NDArray[np.generic], device: torch.device) -> Tensor:
     """Return the array as a tensor, the same memory on the CPU where torch can."""
-    if not array.dtype.isnative or any(stride < 0 for stride in array.strides):
+    if not array.dtype.isnative or min(array.strides, default=0) < 0:
         array = np.array(array, dtype=array.dtype.newbyteorder("="))
     return torch.from_numpy(_writeable(array)).to(device)
 

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from skgd._equations.network import segments
 from skgd._equations.optimizers import OPTIMIZERS, PerModel, elastic_net
 from skgd._machine.arrays import Array, Floats, Indices
 from skgd._training.csr import Csr
@@ -109,8 +110,8 @@ def _problem(ahead: Ahead, optimizer: str) -> Problem:
 
     data, models, shared, *_ = ahead
     network, flat = models.parameters, models.parameters.flat.numpy()
-    sizes = (data.x.shape[1], *(w.shape[1] for w, _ in network.layers))
-    biases = [bias for _, bias in network.layers if bias is not None]
+    sizes = network.layout.sizes
+    weights, biases, n_weights, _ = segments(network.layout)
     number = np.full(sizes[-1], shared.quantile, flat.dtype)
     if shared.loss != "quantile":
         number[:] = shared.delta if data.scales is None else shared.delta / data.scales
@@ -120,10 +121,10 @@ def _problem(ahead: Ahead, optimizer: str) -> Problem:
         weight=None if data.weight is None else data.weight[0].numpy(),
         sizes=sizes,
         flat=flat,
-        n_weights=network.n_weights,
-        weights_at=tuple(int(w.storage_offset()) for w, _ in network.layers),
-        biases_at=tuple(int(bias.storage_offset()) for bias in biases),
-        columns_first=network.columns_first,
+        n_weights=n_weights,
+        weights_at=tuple(segment.start for segment in weights),
+        biases_at=tuple(segment.start for segment in biases),
+        columns_first=network.layout.columns_first,
         state=tuple(
             models.optimizer_state[name].flat.numpy()
             for name in OPTIMIZERS[optimizer].state_names

@@ -181,7 +181,7 @@ def _add_norms(parameters: Network, norm: Tensor, *, squared: bool) -> list[Call
     for n, (w, _) in enumerate(parameters.layers):
         if len(norm) > len(w):
             w = w.flatten(0, 1).unsqueeze(1)
-        if parameters.columns_first and n == 0:  # no one product for several models
+        if parameters.layout.columns_first and n == 0:  # no product for several models
             part = torch.empty_like(norm)
             order = 2 if squared else 1
             norm_of = torch.linalg.vector_norm
