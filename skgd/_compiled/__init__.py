@@ -14,6 +14,7 @@ In the order of reading:
 * ``losses``: value and gradient of each loss, for one number
 * ``optimizers``: a step of each optimizer, for one weight
 * ``entries``: the tables as functions of arrays, which loops call by address
+* ``products``: matrix products, by the BLAS that SciPy has
 * ``problem``: what a loop reads and writes
 * ``steps``: what every step is made of but for its products
 * ``network``: the loop of a network of any depth

@@ -19,6 +19,7 @@ from skgd._compiled.entries import (
 from skgd._compiled.jit import Function
 from skgd._compiled.network import network, space_needed
 from skgd._compiled.problem import Array, Csr, Problem, Rows, Take
+from skgd._compiled.products import gemm_address
 from skgd._compiled.steps import Plan
 
 # So many numbers are worked on at once, which fit a cache; but so many rows at least.
@@ -45,7 +46,7 @@ def _bound(problem: Problem, loop: Function, block: int) -> Take:
     x, flat = problem.x, problem.flat
     if not isinstance(x, Csr):
         problem = problem._replace(x=_readable(x))
-    n_numbers = space_needed(problem.sizes, flat.size, block, problem.batch_size)
+    n_numbers = space_needed(problem.sizes, flat.size, block)
     state_1, state_2, *_ = *problem.state, flat, flat
     average = flat[:0] if problem.average is None else problem.average
     of_loop = (
@@ -114,6 +115,8 @@ def _plan(problem: Problem, block: int) -> Array:
     plan = Plan(
         batch_size=problem.batch_size,
         block=block,
+        n_units=sum(problem.sizes[1:]),
+        n_widest=max(problem.sizes[1:]),
         n_weights=problem.n_weights,
         **_rows_of(problem.x, n_bytes),
         y=_address(y),
@@ -124,6 +127,7 @@ def _plan(problem: Problem, block: int) -> Array:
         derivative=derivative,
         loss=loss_entry(problem.loss, dtype).address,
         update=update_entry(problem.optimizer, dtype).address,
+        gemm=gemm_address(dtype),
     )
     return np.array(plan, np.int64)
 
