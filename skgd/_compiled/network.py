@@ -13,7 +13,7 @@ from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
-from numba import carray, from_dtype, types
+from numba import carray
 
 from skgd._compiled import jit
 from skgd._compiled.arithmetic import num
@@ -29,6 +29,7 @@ from skgd._compiled.steps import (
     fill_targets,
     layer_of,
     plan_of,
+    signature,
     tell,
     update,
 )
@@ -272,16 +273,3 @@ def _take(
 def network(dtype: str) -> jit.Function:
     """Return the loop, compiled."""
     return jit.kernel(_take, signature(dtype))
-
-
-def signature(dtype: str) -> Any:
-    """Return the kinds of a loop's arguments; what is only read may be read-only."""
-    f, n = from_dtype(np.dtype(dtype)), types.int64
-
-    def array(kind: Any, ndim: int, readonly: bool = False) -> Any:
-        return types.Array(kind, ndim, "C", readonly=readonly)
-
-    vector, read = array(f, 1), array(f, 1, True)
-    of_problem = *[vector] * 4, read, array(n, 2), array(n, 1), read, vector
-    of_call = array(n, 1, True), n, array(f, 3, True), array(f, 2), array(f, 3)
-    return types.void(*of_problem, *of_call)

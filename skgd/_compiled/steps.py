@@ -11,7 +11,7 @@ owners of scalars, k scalars, r parts of a loss, l layers.
 from typing import Any, NamedTuple
 
 import numpy as np
-from numba import carray
+from numba import carray, from_dtype, types
 from numba.np.unsafe.ndarray import to_fixed_tuple
 
 from skgd._compiled.arithmetic import lerp, num
@@ -45,6 +45,7 @@ class Plan(NamedTuple):
     loss: int
     update: int
     gemm: int  # and of BLAS
+    is_plain: bool  # whether the update is plain descent by the whole gradient
 
 
 class Layer(NamedTuple):
@@ -169,3 +170,16 @@ def fill_norms(norms: Any, flat: Any, layers: Any) -> None:
                 size += abs(w[k])
             norms[owner, 0] += square
             norms[owner, 1] += size
+
+
+def signature(dtype: str) -> Any:
+    """Return the kinds of a loop's arguments; what is only read may be read-only."""
+    f, n = from_dtype(np.dtype(dtype)), types.int64
+
+    def array(kind: Any, ndim: int, readonly: bool = False) -> Any:
+        return types.Array(kind, ndim, "C", readonly=readonly)
+
+    vector, read = array(f, 1), array(f, 1, True)
+    of_problem = *[vector] * 4, read, array(n, 2), array(n, 1), read, vector
+    of_call = array(n, 1, True), n, array(f, 3, True), array(f, 2), array(f, 3)
+    return types.void(*of_problem, *of_call)
