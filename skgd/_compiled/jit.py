@@ -65,6 +65,16 @@ _DAMAGED = (
 )
 
 
+def inlined(function: F) -> F:
+    """Return a part of a loop that is compiled as if it stood where it is called.
+
+    What calls many other parts is compiled faster so: each level of calls is optimised
+    anew with all that is below it.
+    """
+    compiled: F = nb.njit(inline="always", **_FAST)(function)
+    return compiled
+
+
 def kernel(function: Function, signature: Any) -> Function:
     """Return a function of Python that is compiled, for arguments of one signature."""
     compiled = nb.njit(nogil=True, **_FAST)(function)
