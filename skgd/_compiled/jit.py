@@ -18,7 +18,7 @@ kept, all is compiled anew in each process, and a warning says so.
 
 import warnings
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from functools import cache
 from hashlib import sha256
 from pathlib import Path
@@ -28,6 +28,7 @@ from typing import Any, TypeVar
 import numba as nb
 from llvmlite import ir
 from numba import extending
+from numba.core import event
 from numba.core.caching import FunctionCache
 from numba.core.ccallback import CFunc
 
@@ -63,6 +64,16 @@ _DAMAGED = (
     *(UnpicklingError, EOFError, AttributeError, ImportError),
     *(IndexError, KeyError, TypeError, ValueError),
 )
+
+
+def inlined(function: F) -> F:
+    """Return a part of a loop that is compiled as if it stood where it is called.
+
+    What calls many other parts is compiled faster so: each level of calls is optimised
+    anew with all that is below it.
+    """
+    compiled: F = nb.njit(inline="always", **_FAST)(function)
+    return compiled
 
 
 def kernel(function: Function, signature: Any) -> Function:
@@ -167,3 +178,25 @@ def _sources() -> str:
     for path in sorted(folder.glob("*.py")):
         digest.update(path.name.encode() + path.read_bytes())
     return digest.hexdigest()
+
+
+class _Says(event.Listener):
+    """Says once that numba has begun to compile."""
+
+    def __init__(self, say: Callable[[], None]) -> None:
+        self._say: Callable[[], None] | None = say
+
+    def on_start(self, event: Any) -> None:
+        if self._say is not None:
+            self._say()
+        self._say = None
+
+    def on_end(self, event: Any) -> None: ...
+
+
+def announced(say: Callable[[], None]) -> AbstractContextManager[None]:
+    """Return a context that says once if something is compiled in it, not just read."""
+    context: AbstractContextManager[None] = event.install_listener(
+        "numba:compile", _Says(say)
+    )
+    return context

@@ -126,12 +126,13 @@ def table(
     alike = SCALARS[optimizer].constant and not steps.average_begun
     n_rows = len(rates) if alike else steps.n_steps
     columns = np.empty((n_rows, len(numbers), len(COLUMNS)), dtype)
-    _loop(columns.dtype)(_NUMBER[optimizer], numbers, rates, *steps, columns)
+    scalars_loop(columns.dtype)(_NUMBER[optimizer], numbers, rates, *steps, columns)
     return columns
 
 
 @cache
-def _loop(dtype: np.dtype[Any]) -> Callable[..., None]:
+def scalars_loop(dtype: np.dtype[Any]) -> Callable[..., None]:
+    """Return what fills a table of scalars, in one dtype."""
     kind = nb.from_dtype(dtype)
     return kernel(
         _fill,

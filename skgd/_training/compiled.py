@@ -8,6 +8,7 @@ imported, see ``engines``, and imports it when it is.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -40,16 +41,19 @@ _EPOCH_S, _ROWS_AT_ONCE = 2e-5, 2**18
 
 def bind_compiled(ahead: Ahead) -> Taker:
     """Return the taker of the steps of some epochs at once, by a loop."""
+    from skgd._compiled.jit import announced
     from skgd._compiled.loops import bind
-    from skgd._compiled.scalars import Steps, table
+    from skgd._compiled.scalars import Steps, scalars_loop, table
 
     data, models, shared, per_model, penalties, sizes, _, watch = ahead
     rule = rule_of_scalars(models, shared, per_model, len(sizes))
     n_owners, penalties_by = bind_penalties(penalties, n_parts(data.scales))
     average_begun = 0 if models.average is None else rule.average_begun
     optimizer, numbers = rule.name, _numbers(rule.per_model)
-    run = bind(_problem(ahead, optimizer))
     dtype = models.parameters.flat.numpy().dtype
+    with announced(_say_so) if shared.verbose else nullcontext():
+        run = bind(_problem(ahead, optimizer))
+        scalars_loop(dtype)
     size, n_rows, steps_at_once = sizes[0], sum(sizes), _steps_at_once(ahead)
     epoch_s = _EPOCH_S + len(sizes) * _AT_ONCE_S / steps_at_once
     epochs_at_once = min(int(_AT_ONCE_S / epoch_s), _ROWS_AT_ONCE // n_rows)
@@ -81,6 +85,12 @@ def bind_compiled(ahead: Ahead) -> Taker:
         return Taken(losses[: models.t - t], penalties_by(norms), ended)
 
     return Taker(take, max(1, epochs_at_once))
+
+
+def _say_so() -> None:
+    print(
+        "numba compiles loops for this fit: some seconds, once. It keeps them on disk."
+    )
 
 
 def _steps_at_once(ahead: Ahead) -> int:

@@ -92,15 +92,13 @@ def _told(taken: Taken, t: int, rows_in_steps: Indices, units: Floats) -> list[E
     by_epoch = taken.losses.reshape(-1, n_steps, *taken.losses.shape[1:])
     loss = _mean_losses(by_epoch, rows_in_steps[:n_steps])
     objective = loss + taken.penalties
-    of_epochs = zip(
-        by_epoch,
-        *(parts.sum(2).tolist() for parts in (loss, objective, objective * units)),
-        strict=True,
-    )
+    sums = [one.sum(2).tolist() for one in (loss, objective, objective * units)]
     cut_short = n_steps < len(rows_in_steps)
     return [
-        Epoch(*told, units, t + n * n_steps, cut_short, taken.ended)
-        for n, told in enumerate(of_epochs, start=1)
+        Epoch(losses, *of_epoch, units, t + n * n_steps, cut_short, taken.ended)
+        for n, (losses, of_epoch) in enumerate(
+            zip(by_epoch, zip(*sums, strict=True), strict=True), start=1
+        )
     ]
 
 

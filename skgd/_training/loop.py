@@ -9,6 +9,8 @@ from contextlib import AbstractContextManager, nullcontext
 from math import isfinite, nan
 from time import monotonic
 
+import numpy as np
+
 from skgd._equations.network import finite
 from skgd._equations.optimizers import PerModel
 from skgd._machine.threads import threads_for
@@ -139,19 +141,13 @@ def _run_epochs(
         at_most = min(remaining, _epochs_to_come(stack, shared, histories, watch))
         epochs = run_epochs(at_most)
         held_out = validate(stack)
-        took = (monotonic() - before) / len(epochs)
-        running = [histories[number] for number in stack.running]
-        for n, epoch in enumerate(epochs, start=1):
-            seconds = before + n * took - began
-            _judge_epoch(stack, shared, histories, epoch, held_out, seconds)
-            if shared.verbose:
-                print(_line(running[0], shared.max_iter))
-            if not any(history.goes_on for history in running):
-                break
+        times = np.linspace(before - began, monotonic() - began, len(epochs) + 1)[1:]
+        _judge_epochs(stack, shared, histories, epochs, held_out, times.tolist())
         remaining -= len(epochs)
         if best is not None:
             _write_improved_(best, stack, histories)
-        over = _is_over(stack, histories, epochs[-1], watch)
+        epoch = epochs[-1]
+        over = _is_over(stack, histories, epoch, watch)
         smaller = stack if over else without_stopped(stack, everyone, histories)
         if smaller.models is not stack.models:
             run_epochs = bind_epochs(smaller, shared, watch)
@@ -214,6 +210,24 @@ def _begin_with(
             loss = 0.0
         t = stack.models.t
         begin_with(histories[number], value, loss, t, anew=t == 0)
+
+
+def _judge_epochs(
+    stack: Stack,
+    shared: Shared,
+    histories: Sequence[History],
+    epochs: Sequence[Epoch],
+    held_out: HeldOutLosses,
+    seconds: Sequence[float],
+) -> None:
+    """Record epochs one after the other, and judge by each, until none goes on."""
+    running = [histories[number] for number in stack.running]
+    for epoch, time in zip(epochs, seconds, strict=True):
+        _judge_epoch(stack, shared, histories, epoch, held_out, time)
+        if shared.verbose:
+            print(_line(running[0], shared.max_iter))
+        if not any(history.goes_on for history in running):
+            break
 
 
 def _judge_epoch(

@@ -9,21 +9,15 @@ import torch
 
 from skgd._compiled.csr import (
     bind_csr,
-    bind_owing,
-    changes_all,
-    restore_,
-    saved,
     takes_csr,
-    touched_columns,
 )
-from skgd._compiled.losses import LOSSES
 from skgd._compiled.optimizers import table
 from skgd._compiled.problem import Csr, Problem
 from skgd._equations.network import new_like, new_network
 from skgd._equations.optimizers import OPTIMIZERS, variant
 from skgd._training.batches import Data, batch_sizes
 from skgd._training.csr import csr
-from skgd._training.epochs import bind_epoch
+from skgd._training.epochs import bind_epochs
 from skgd._training.hyperparameters import Shared
 from skgd._training.models import Models
 from skgd._training.objective import penalty_on_scales
@@ -146,8 +140,8 @@ def on_torch(one: Case) -> np.ndarray:
     """Train on torch, and return the losses of the batches."""
     histories = [History(untrained=Untrained(1.0, 1.0))]
     stack = new_stack(one.models, histories, one.per_model, one.data, None)
-    run_epoch = bind_epoch(stack, one.shared, None)
-    return np.concatenate([run_epoch().batch_loss[:, 0] for _ in range(N_EPOCHS)])
+    run = bind_epochs(stack, one.shared, None)
+    return np.concatenate([run(1)[0].batch_loss[:, 0] for _ in range(N_EPOCHS)])
 
 
 def problem_of(one: Case) -> Problem:
@@ -156,7 +150,9 @@ def problem_of(one: Case) -> Problem:
     w, bias = network.layers[0]
     o = w.shape[1]
     name = variant(shared.optimizer, shared.nesterov, one.per_model)
-    deltas = shared.delta / (np.ones(o) if one.data.scales is None else one.data.scales[0])
+    deltas = shared.delta / (
+        np.ones(o) if one.data.scales is None else one.data.scales[0]
+    )
     number = np.full(o, shared.quantile) if shared.loss == "quantile" else deltas
     average = one.models.average
     return Problem(
