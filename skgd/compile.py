@@ -38,10 +38,6 @@ _SETTINGS_OF_OPTIMIZERS: list[dict[str, Any]] = [
 def _compile(dtype: str) -> Iterator[tuple[str, int]]:
     """Compile the loops of a dtype kind by kind; give the kind and how many fits."""
     dense = np.random.default_rng(0).normal(size=(_N_ROWS, _N_FEATURES)).astype(dtype)
-    narrow = csr_array(dense)
-    wide = csr_array(
-        (narrow.data, narrow.indices, narrow.indptr), (_N_ROWS, NARROW + 1)
-    )
     network = {"hidden_layer_sizes": (4, 4)}
     linear = [*_with_each_loss(), *_with_each_optimizer()]
     of_networks = [
@@ -53,15 +49,25 @@ def _compile(dtype: str) -> Iterator[tuple[str, int]]:
     ]
     for kind, X, models in (
         ("linear models", dense, linear),
-        ("linear models on sparse rows", narrow, linear),
-        ("linear models on wide sparse rows", wide, linear),
         ("networks", dense, of_networks),
+        *(
+            (f"linear models on {width} columns of {index}", rows, linear)
+            for width, index in product(("few", "many"), ("int32", "int64"))
+            for rows in [_sparse(dense, width == "many", index)]
+        ),
     ):
         for (cls, n, params), batch_size in product(models, _BATCH_SIZES):
             model = cls(engine="numba", max_iter=1, tol=None, **params)
             model.set_params(batch_size=batch_size, device="cpu", random_state=0)
             model.fit(X, _targets(cls, n))
         yield kind, len(models) * len(_BATCH_SIZES)
+
+
+def _sparse(dense: Any, wide: bool, index: str) -> Any:
+    """Return the rows of an array as a sparse matrix with indices of a dtype."""
+    rows = csr_array(dense)
+    parts = rows.data, rows.indices.astype(index), rows.indptr.astype(index)
+    return csr_array(parts, (_N_ROWS, NARROW + 1 if wide else _N_FEATURES))
 
 
 def _with_each_loss() -> Iterator[Sequence[Any]]:

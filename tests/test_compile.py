@@ -35,7 +35,8 @@ def kind_of(data, models):
         return "network"
     if isinstance(data.x, Tensor):
         return "dense"
-    return "wide" if is_wide(data.x) else "sparse"
+    width = "wide" if is_wide(data.x) else "narrow"
+    return f"{width}, {data.x.columns.dtype}, {data.x.starts.dtype}"
 
 
 def optimizer_of(models, shared):
@@ -55,7 +56,9 @@ def test_all_entries_are_compiled_for_all_loops(trained):
         used[kind] |= {shared.loss, optimizer, ("hidden", shared.activation)}
         assert data.x.shape[0] > 16
         assert data.y.dtype == torch.float32
-    kinds = ["network", "dense", "sparse", "wide"]
+    indices = [f"torch.{name}, {name}" for name in ("int32", "int64")]
+    kinds = ["network", "dense", *map("wide, {}".format, indices)]
+    kinds += map("narrow, {}".format, indices)
     assert used.keys() == {(kind, one) for kind in kinds for one in (True, False)}
     for (kind, _), names in used.items():
         assert names >= {*LOSSES, *OPTIMIZERS}
@@ -67,7 +70,7 @@ def test_both_precisions_are_compiled_and_told(trained, capsys):
     skgd.compile.main([])
     lines = capsys.readouterr().out.splitlines()
     dtypes = [line.partition(",")[0] for line in lines]
-    assert dtypes == ["float32"] * 4 + ["float64"] * 4
+    assert dtypes == ["float32"] * 6 + ["float64"] * 6
     assert all(" s, " in line for line in lines)
     assert {data.y.dtype for data, *_ in trained} == {torch.float32, torch.float64}
 

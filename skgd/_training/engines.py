@@ -48,14 +48,15 @@ def _lacks(
         yield f"one model to train. Got {n_models} at once; train them one by one"
     if data.y.device.type != "cpu":
         yield f"a CPU to compute on. Got {data.y.device}; pass device='cpu'"
-    if shared.dropout > 0:
+    hidden = len(models.parameters.layers) > 1
+    if shared.dropout > 0 and hidden:
         yield f"dropout=0, for no unit sits out. Got {shared.dropout}; leave it out"
     if wants_steps:
         yield (
             "callbacks that look at epochs, for batches are not told of. Got one that "
             "looks at batches; leave it out"
         )
-    if is_wide(data.x) and len(models.parameters.layers) > 1:
+    if is_wide(data.x) and hidden:
         yield (
             "hidden_layer_sizes=() where X is sparse and wide. Got hidden layers and "
             f"{data.x.shape[1]} features; leave them out, hash or select fewer features"

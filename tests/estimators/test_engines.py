@@ -48,6 +48,7 @@ COVERED = {
     "schedule": {"lr_schedule": "one_cycle", "warmup_steps": 3},
     "clipped": {"max_grad_norm": 0.1, "average": True},
     "held out": {"early_stopping": True, "validation_fraction": 0.3},
+    "nothing to drop": {"dropout": 0.5},
     "clock": {"max_time": 1000.0, "record_batch_loss": True},
 }
 
