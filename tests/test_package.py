@@ -338,7 +338,9 @@ def names_in(room):
     """Return what a room has, with the attributes of its classes."""
     module = import_module(f"skgd.{room}")
     classes = [one for one in vars(module).values() if inspect.isclass(one)]
-    return {*vars(module), *(name for one in classes for name in dir(one))}
+    fields = [getattr(one, "__annotations__", {}) for one in classes]
+    names = [name for some in [*map(dir, classes), *fields] for name in some]
+    return {*vars(module), *names}
 
 
 @pytest.mark.parametrize("page", OF_THE_INSIDE)
