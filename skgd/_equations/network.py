@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from itertools import pairwise
-from math import ceil
+from math import ceil, isfinite
 from typing import Any, NamedTuple
 
 import torch
@@ -152,7 +152,7 @@ def by_fold(array: Tensor, n_folds: int) -> Tensor:
 
 def finite(network: Network) -> list[bool]:
     """Return which models have finite parameters only."""
-    if torch.isfinite(network.flat.sum()):  # a sum may overflow, so look again
+    if isfinite(float(network.flat.sum())):  # a sum may overflow, so look again
         return [True] * len(network.layers[0].w)
     each = [torch.isfinite(array).flatten(1).all(1) for array in arrays(network)]
     return torch.stack(each).all(0).tolist()
@@ -239,13 +239,13 @@ def forward(
     return Forward(inputs, hidden, z)
 
 
-def output(tape: Tape, layer: Layer, x: Tensor) -> Tensor:
+def output(tape: Tape, layer: Layer, x: Tensor, *, out: Tensor | None = None) -> Tensor:
     """Record the sums (mob) that the units of a layer receive, ``w x + bias``.
 
     ``x`` is (ib), one batch for all models; (fib), a batch for each fold; or (mib).
     """
     w, bias = layer
-    z = w.new_empty(w.shape[0], w.shape[1], x.shape[-1])
+    z = w.new_empty(w.shape[0], w.shape[1], x.shape[-1]) if out is None else out
     plus = None if bias is None else bias.unsqueeze(2)
     if x.ndim == 2:
         return tape.product("moi,ib->mob", w, x, out=z, plus=plus)

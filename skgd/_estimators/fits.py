@@ -2,7 +2,7 @@
 
 ``fit`` is one fold of one model, ``partial_fit`` likewise with the next rows of a
 stream, and a stack of a search is several folds of several. Who trains them is chosen
-here, and nowhere else: a stack of models on torch.
+here, and nowhere else: by the rule of ``engines``.
 """
 
 from __future__ import annotations
@@ -37,13 +37,14 @@ from skgd._machine.arrays import Array, Indices
 from skgd._machine.devices import to_tensor
 from skgd._machine.errors import errors_of_caller
 from skgd._training.batches import Data, padded
-from skgd._training.blocks import Watch
 from skgd._training.csr import is_wide
+from skgd._training.engines import engine_of
 from skgd._training.hyperparameters import Shared
 from skgd._training.loop import train, train_on_chunk
 from skgd._training.models import Models, joined_models
 from skgd._training.stack import Validation
 from skgd._training.stopping import History, Stream
+from skgd._training.takers import Watch
 from skgd._training.target_scale import on_scale, scale_of
 
 # Gives who looks on, if anyone, at the training of these models.
@@ -78,6 +79,7 @@ class Trained(NamedTuple):
 
     models: Models
     histories: Sequence[History]
+    engine: str  # that trained them
 
 
 def fit_folds(
@@ -121,11 +123,14 @@ def fit_folds(
             shared = shared._replace(max_iter=max_iter - models.epochs)
         held_out = _validation_of(folds, data, offsets, validation)
         with watching(models, data, shared) as watch:
+            wants_steps = watch is not None and watch.wants_steps
+            engine = engine_of(data, models, shared, wants_steps)
+            shared = shared._replace(engine=engine)
             if stream is not None:
                 history = train_on_chunk(data, models, shared, per_model, stream, watch)
-                return Trained(models, [history])
+                return Trained(models, [history], engine)
             trained = train(data, models, shared, per_model, held_out, watch, histories)
-            return Trained(models, trained)
+            return Trained(models, trained, engine)
 
 
 def state_of(
@@ -171,6 +176,7 @@ def take_over_(
         )
     record_epochs_(estimator, models.t, history, recorded)
     record_end_(estimator, history)
+    estimator.engine_ = trained.engine
     vars(estimator).update(attributes_of_targets(fold.targets))
     vars(estimator).update(attributes_of_state(state, fold.targets))
     return state

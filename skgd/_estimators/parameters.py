@@ -144,6 +144,7 @@ RULES: Mapping[str, Rule] = {
     "dropout": _real(0, 1, "[)"),
     "dtype": _or_none(_one_of("float32", "float64")),
     "early_stopping": _BOOL,
+    "engine": _one_of("auto", "torch", "numba"),
     "epsilon": _real(0, inf, "()"),
     "fit_intercept": _BOOL,
     "hidden_layer_sizes": Rule(

@@ -58,7 +58,7 @@ class FitWatch:
         self._over = over  # str says nothing
         self._tasks: FitTasks | None = None
         self._history = History()
-        self.wants_steps = False
+        self.wants_steps = self.wants_epochs = False
         self.recorded = 0  # epochs that the estimator knows of
 
     def looking_on(
@@ -79,6 +79,7 @@ class FitWatch:
                     n_batches=len(sizes),
                 )
             self.wants_steps = self._tasks.wants_batches
+            self.wants_epochs = True
         return nullcontext(self if self._tasks or self._over is not str else None)
 
     def _attributes(self, models: Models) -> dict[str, Any]:

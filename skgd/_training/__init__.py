@@ -9,15 +9,18 @@ In the order of reading:
 * ``csr``: the rows of a sparse matrix
 * ``batches``: which rows each step sees; folds
 * ``sources``: rows become batches
+* ``strips``: a batch that is larger than the cache, in strips of its rows
 * ``scalars``: the rates and strengths that an optimizer reads at each step
 * ``first_layer``: the layer that rows enter, be they arrays or wide and sparse
 * ``constants``: the loss of the best constant prediction, which any model must beat
 * ``steps``: what happens to a batch: forward, loss, backward, update
 * ``objective``: what the models' losses come to over all rows, and in the units of y
 * ``untrained``: what could be had without training, which losses are held against
-* ``blocks``: who takes the next steps of an epoch; one step after the other
-* ``composed``: many steps of linear least squares at once
+* ``takers``: who takes the steps of epochs; what they are given, and what they tell
+* ``stepwise``: one step after the other, on torch
+* ``compiled``: by loops that numba compiles
 * ``stack``: the models still in training
+* ``engines``: which engine trains: torch, or compiled loops
 * ``epochs``: an epoch of a stack, and held-out rows after it
 * ``loop``: epoch by epoch until all have stopped: the only loop over time
 """

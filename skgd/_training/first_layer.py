@@ -74,8 +74,8 @@ class FirstLayer(Protocol):
     def owe(self, t: int, n_steps: int) -> None:
         """Let the next steps, so many after t, owe their penalty."""
 
-    def record_output(self, tape: Tape, batch: Batch) -> Tensor:
-        """Record what fills the layer's output (mob), and return it."""
+    def record_output(self, tape: Tape, batch: Batch, *, out: Tensor) -> None:
+        """Record what fills the layer's output (mob)."""
 
     def record_gradient(self, tape: Tape, batch: Batch, dz: Tensor) -> None:
         """Record what becomes of the output's gradient (mob)."""
@@ -96,9 +96,9 @@ class Dense(NamedTuple):
     def owe(self, t: int, n_steps: int) -> None:
         pass
 
-    def record_output(self, tape: Tape, batch: Batch) -> Tensor:
+    def record_output(self, tape: Tape, batch: Batch, *, out: Tensor) -> None:
         assert batch.x is not None
-        return output(tape, self.layer, batch.x)
+        output(tape, self.layer, batch.x, out=out)
 
     def record_gradient(self, tape: Tape, batch: Batch, dz: Tensor) -> None:
         assert batch.x is not None
@@ -132,11 +132,10 @@ class Wide(NamedTuple):
         )
         self.weights.owe(shrink, threshold)
 
-    def record_output(self, tape: Tape, batch: Batch) -> Tensor:
-        w, bias = self.layer
-        z = w.new_empty(*w.shape[:2], batch.y.shape[-1])
-        tape.append(partial(self.weights.forward, z))
-        return z if bias is None else tape(z.add_, bias.unsqueeze(2))
+    def record_output(self, tape: Tape, batch: Batch, *, out: Tensor) -> None:
+        tape.append(partial(self.weights.forward, out))
+        if self.layer.bias is not None:
+            tape(out.add_, self.layer.bias.unsqueeze(2))
 
     def record_gradient(self, tape: Tape, batch: Batch, dz: Tensor) -> None:
         tape.append(partial(self.weights.update, dz, self.laid))

@@ -149,6 +149,29 @@ def bind_penalty(
     return penalty
 
 
+def bind_penalties(
+    per_model: PerModel, n_parts: int = 1
+) -> tuple[int, Callable[[Floats], Floats]]:
+    """Return how many owners the penalties of one model have, and what makes them.
+
+    That is given |w|_2^2 and |w|_1 of each owner's weights at the start of each epoch,
+    (e, p, 2), and returns the penalties in parts, (e, 1, r).
+    """
+    ridge, lasso = elastic_net(by_output(per_model))
+
+    def penalties(norms: Floats) -> Floats:
+        total = np.zeros(norms.shape[:2])
+        if ridge.any():
+            total += ridge / 2 * norms[..., 0]
+        if lasso.any():
+            total += lasso * norms[..., 1]
+        if len(ridge) == 1:
+            total = np.repeat(total / n_parts, n_parts, axis=1)
+        return total[:, np.newaxis]
+
+    return len(ridge), penalties
+
+
 def _add_norms(parameters: Network, norm: Tensor, *, squared: bool) -> list[Call]:
     """Return the calls that add |w|_2^2, or |w|_1, over the weights of each model.
 

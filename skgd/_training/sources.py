@@ -152,22 +152,27 @@ def bind_batch(
     n_folds: int = 1,
     counts: tuple[int, ...] | None = None,
     n_batches: int = 1,
+    share_of_row: Tensor | None = None,
 ) -> Batch:
     """Return the arrays of a batch of ``n_rows``, and the calls that fill them.
 
     All models see the same rows unless there are several folds. ``counts`` says how
     many rows of each fold count, the first ones; None is all. The whole set is not
     gathered: its arrays are views of the data, or where only some of the rows count,
-    they are gathered here, once. With ``n_batches``, the arrays hold so many batches.
+    they are gathered here, once. With ``n_batches``, the arrays hold so many batches;
+    with ``share_of_row``, a row counts so much, whatever the number of rows.
     """
     whole = n_rows == data.n_samples
-    if whole and (data.rows is None or data.rows.ndim == 1):
-        n_folds = 1  # there is but one whole set
+    n_folds = n_sets(data, n_rows, n_folds)
     gathering = _Gathering(data, whole, n_folds, n_rows * n_batches, [])
     x = gathering.inputs()
     finishes: list[Call] = []
-    y = _finished_targets(gathering.targets(), n_outputs, finishes)
-    share_of_row = _shares(data.y, n_rows, counts)
+    y = gathering.targets()
+    if y.shape[1] < n_outputs:  # class numbers
+        classes, y = y, y.new_empty(len(y), n_outputs, y.shape[2])
+        finishes.append(one_hot(classes, out=y))
+    if share_of_row is None:
+        share_of_row = shares_in_mean(data.y, n_rows, counts)
     share = y.new_empty(y.shape).copy_(share_of_row)
     if data.weight is not None:
         weight = gathering.weights(data.weight)
@@ -244,14 +249,17 @@ class _Gathering(NamedTuple):
             self.gathers.append(gather)
 
 
-def _finished_targets(y: Tensor, n_outputs: int, finishes: list[Call]) -> Tensor:
-    """Return the array (f, o, b) of the targets; class numbers become one-hot."""
-    if y.shape[1] == n_outputs:
-        return y
-    one_hot = y.new_empty(len(y), n_outputs, y.shape[2])
+def one_hot(y: Tensor, *, out: Tensor) -> Call:
+    """Return the call that makes class numbers (..., 1, b) one-hot, (..., o, b)."""
+    n_outputs = out.shape[-2]
     classes = torch.arange(n_outputs, dtype=y.dtype, device=y.device).view(-1, 1)
-    finishes.append(partial(torch.eq, y, classes, out=one_hot))
-    return one_hot
+    return partial(torch.eq, y, classes, out=out)
+
+
+def n_sets(data: Data, n_rows: int, n_folds: int) -> int:
+    """Return how many folds have batches of their own: the whole set may be one."""
+    whole = n_rows == data.n_samples
+    return 1 if whole and (data.rows is None or data.rows.ndim == 1) else n_folds
 
 
 def bind_batch_ahead(
@@ -303,7 +311,7 @@ def bind_batch_ahead(
     return Batch(x.mT, y, share_of_row, n_ahead, fetch, [piece.copy_], [])
 
 
-def _shares(like: Tensor, n_rows: int, counts: tuple[int, ...] | None) -> Tensor:
+def shares_in_mean(like: Tensor, n_rows: int, counts: tuple[int, ...] | None) -> Tensor:
     """Return what a row counts in the mean over its batch, (1,) or (f, 1, b)."""
     if counts is None:
         return like.new_full((1,), 1 / n_rows)

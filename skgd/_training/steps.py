@@ -5,6 +5,7 @@ Everything here is made once for a stack of models and replayed: a tape, see
 *per model* are numbers, one for each.
 """
 
+import sys
 from collections.abc import Sequence
 from functools import partial
 from typing import NamedTuple
@@ -32,30 +33,47 @@ from skgd._training.first_layer import FirstLayer, bind_first_layer, updated_apa
 from skgd._training.hyperparameters import Shared
 from skgd._training.models import Models
 from skgd._training.scalars import Scalars, bind_scalars
-from skgd._training.sources import Batch, Fetch, Gather, bind_batch, bind_batch_ahead
+from skgd._training.sources import (
+    Batch,
+    Fetch,
+    Gather,
+    WideRows,
+    bind_batch,
+    bind_batch_ahead,
+    source_of,
+)
+from skgd._training.strips import bind_strips, rows_of_a_strip
 from skgd._training.target_scale import delta_on_scales
 
 
 def _dropout(
-    models: Models, dropout: float, n_rows: int, counts: Sequence[int] | None
-) -> tuple[list[Tensor], list[Call]]:
-    """Return the masks of the hidden layers, and the calls that draw them anew.
+    models: Models,
+    dropout: float,
+    n_rows: int,
+    counts: Sequence[int] | None,
+    size: int,
+    width: int,
+) -> tuple[list[Tensor], list[list[Call]]]:
+    """Return the masks (fob) of the hidden layers, and the calls that draw them anew.
 
-    They are drawn on the host, layer by layer, the same on every device, and for all
-    models of a fold alike. What stays is scaled up, so that its mean does not change
-    (Srivastava et al. 2014, section 10).
+    They are drawn on the host, strip by strip of ``size`` rows, and for each layer by
+    layer, the same on every device, and for all models of a fold alike. What stays is
+    scaled up, so that its mean does not change (Srivastava et al. 2014, section 10).
+    Strips have the masks in common where these are not as wide as the batch.
     """
-    if not dropout:
-        return [], []
+    hidden = models.parameters.layers[:-1] if dropout else []
     counts = counts or [n_rows] * len(models.generators)
-    masks: list[Tensor] = []
-    calls: list[Call] = []
-    for w, _ in models.parameters.layers[:-1]:
-        mask = w.new_ones(len(counts), w.shape[1], n_rows)
-        masks.append(mask[0] if len(mask) == 1 else mask)
-        for generator, one, count in zip(models.generators, mask, counts, strict=True):
-            calls.append(partial(_draw, generator, dropout, one[:, :count]))
-    return masks, calls
+    masks = [w.new_ones(len(counts), w.shape[1], width) for w, _ in hidden]
+    draws: list[list[Call]] = [[] for _ in range(0, n_rows, width)]
+    for start in range(0, n_rows, size):
+        at = start % width
+        for mask in masks:
+            for generator, one, count in zip(
+                models.generators, mask, counts, strict=True
+            ):
+                some = one[:, at : at + min(size, max(0, count - start))]
+                draws[start // width].append(partial(_draw, generator, dropout, some))
+    return masks, draws
 
 
 def _draw(generator: np.random.Generator, dropout: float, mask: Tensor) -> None:
@@ -160,26 +178,93 @@ def bind_step(
     """Return the step for batches of ``n_rows``: forward, loss, backward, update.
 
     ``counts`` says how many of the rows count in each fold, None that all do, and
-    ``n_batches`` how many such batches an epoch has.
+    ``n_batches`` how many such batches an epoch has. A batch that is larger than a
+    cache is taken in strips of its rows, on a CPU.
     """
-    data, models, shared = bound.data, bound.models, bound.shared
-    layers, into = models.parameters.layers, bound.gradients.layers
-    n_outputs, n_folds = layers[-1].w.shape[1], len(models.generators)
-    activation = ACTIVATIONS[shared.activation](shared.negative_slope)
+    models, shared, first = bound.models, bound.shared, bound.first
+    strips = _strips(bound, n_rows, counts, n_batches)
+    width = strips[0].y.shape[-1]
+    size = min(n_rows, _rows_of_a_strip(bound))
+    masks, draws = _dropout(models, shared.dropout, n_rows, counts, size, width)
+    passes: dict[int, _Pass] = {}
+    recorded: list[tuple[Tape, Tensor]] = []
+    for strip, draw in zip(strips, draws, strict=True):
+        n = strip.y.shape[-1]
+        if n not in passes:
+            passes[n] = _bind_pass(bound, strip, [mask[..., :n] for mask in masks])
+        layers = passes[n]
+        tape = Tape([*strip.finishes, *draw])
+        first.record_output(tape, strip, out=layers.z)
+        tape += layers.calls
+        first.record_gradient(tape, strip, layers.dz)
+        recorded.append((tape, layers.loss))
+    tape, loss = _added_up(recorded, bound.gradients.flat)
+    tape += _clip(bound.gradients, shared.max_grad_norm)
+    tape += bound.update
+    gathers = [gather for strip in strips for gather in strip.gathers]
+    return Step(strips[0].fetch, strips[0].n_ahead, gathers, tape, loss)
+
+
+def _strips(
+    bound: Bound, n_rows: int, counts: tuple[int, ...] | None, n_batches: int
+) -> list[Batch]:
+    """Return the strips of a batch, or the batch itself, if it is not cut."""
+    data, n_folds = bound.data, len(bound.models.generators)
+    n_outputs = bound.models.parameters.layers[-1].w.shape[1]
+    size = _rows_of_a_strip(bound)
+    if n_rows > size and data.y.device.type == "cpu":
+        return bind_strips(data, n_outputs, n_rows, size, n_folds, counts)
     batch = None
     if n_folds == 1:
         batch = bind_batch_ahead(data, n_outputs, n_rows, n_batches)
-    batch = batch or bind_batch(data, n_outputs, n_rows, n_folds, counts)
-    masks, draws = _dropout(models, shared.dropout, n_rows, counts)
-    tape = Tape([*batch.finishes, *draws])
-    z = bound.first.record_output(tape, batch)
-    passed = forward(tape, layers, z, activation, masks)
-    dz, loss = record_loss(tape, passed.z, batch, shared, data.scales)
-    dz = backward(tape, dz, passed, layers, into, activation)
-    bound.first.record_gradient(tape, batch, dz)
-    tape += _clip(bound.gradients, shared.max_grad_norm)
-    tape += bound.update
-    return Step(batch.fetch, batch.n_ahead, batch.gathers, tape, loss)
+    return [batch or bind_batch(data, n_outputs, n_rows, n_folds, counts)]
+
+
+class _Pass(NamedTuple):
+    """Forward and backward pass, but for the products of X."""
+
+    z: Tensor  # (mob), the first layer's output, which is read
+    calls: Tape
+    dz: Tensor  # (mob), its gradient
+    loss: Tensor  # (m, r), of the rows, as they count in the batch
+
+
+def _bind_pass(bound: Bound, batch: Batch, masks: Sequence[Tensor]) -> _Pass:
+    """Return the passes through the layers, bound to arrays of so many rows."""
+    shared, layers = bound.shared, bound.models.parameters.layers
+    activation = ACTIVATIONS[shared.activation](shared.negative_slope)
+    masks = [mask[0] if len(mask) == 1 else mask for mask in masks]
+    w, calls = layers[0].w, Tape()
+    z = w.new_empty(*w.shape[:2], batch.y.shape[-1])
+    passed = forward(calls, layers, z, activation, masks)
+    dz, loss = record_loss(calls, passed.z, batch, shared, bound.data.scales)
+    dz = backward(calls, dz, passed, layers, bound.gradients.layers, activation)
+    return _Pass(z, calls, dz, loss)
+
+
+def _added_up(
+    strips: Sequence[tuple[Tape, Tensor]], gradient: Tensor
+) -> tuple[Tape, Tensor]:
+    """Return the calls of all strips, after which gradient and loss are their sums."""
+    if len(strips) == 1:
+        return strips[0]
+    total, loss = torch.zeros_like(gradient), torch.zeros_like(strips[0][1])
+    tape = Tape([total.zero_, loss.zero_])
+    for calls, loss_of_strip in strips:
+        tape += calls
+        tape(total.add_, gradient)
+        tape(loss.add_, loss_of_strip)
+    tape(gradient.copy_, total)
+    return tape, loss
+
+
+def _rows_of_a_strip(bound: Bound) -> int:
+    """Return into strips of how many rows batches are cut; wide sparse rows are not."""
+    if isinstance(source_of(bound.data.x), WideRows):
+        return sys.maxsize
+    layers = bound.models.parameters.layers
+    units = [w.shape[1] for w, _ in layers]
+    return rows_of_a_strip(layers[0].w.shape[2], units)
 
 
 def n_parts(scales: Floats | None) -> int:
