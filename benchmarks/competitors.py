@@ -8,6 +8,7 @@ know no batches, and take a step at every row.
 """
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from importlib.util import find_spec
 from itertools import pairwise
 from typing import Any
@@ -33,11 +34,20 @@ def fits_of(work: Work, data: Data, device: str) -> dict[str, Run]:
     X, y = data
     tensors = (X, y) if work.sparse else on_device(work, data, device)
     ours_gets = tensors if device == "cuda" else data
-    fits: dict[str, Run] = {"skgd": lambda: ours(work, device).fit(*ours_gets)}
-    fits["MLP"] = lambda: mlp(work).fit(X, y)
-    if not work.hidden and work.optimizer == "sgd" and not work.momentum:
+    fits: dict[str, Run] = {
+        engine: partial(fit, ours(work, device, engine), *ours_gets)
+        for engine in engines(device)
+    }
+    plain = work.optimizer == "sgd" and not work.momentum
+    if "SGD" in work.goals or (plain and not work.hidden):
         fits["SGD"] = lambda: sgd(work).fit(X, y)
+    if work.as_typed:
+        return fits
+    work = work._replace(epochs=work.few_epochs)
+    fits["MLP"] = lambda: mlp(work).fit(X, y)
     if work.sparse:
+        if work.optimizer != "sgd":
+            return fits
         fits["torch loop"] = lambda: sparse_loop(work, *data)
         return fits
     fits["torch loop"] = lambda: torch_loop(work, *tensors)
@@ -53,10 +63,24 @@ def fits_of(work: Work, data: Data, device: str) -> dict[str, Run]:
     return fits
 
 
-def ours(work: Work, device: str) -> Any:
+def fit(model: Any, X: Any, y: Any) -> None:
+    """Fit an estimator anew."""
+    model.fit(X, y)
+
+
+def engines(device: str) -> list[str]:
+    """Return our engines, those that are there."""
+    without_loops = device == "cuda" or not find_spec("numba")
+    return ["torch"] if without_loops else ["numba", "torch"]
+
+
+def ours(work: Work, device: str, engine: str = "auto") -> Any:
     """Return our estimator."""
     cls = MiniBatchClassifier if work.n_classes else MiniBatchRegressor
+    if work.as_typed:
+        return cls(random_state=0, device=device, engine=engine)
     return cls(
+        engine=engine,
         hidden_layer_sizes=work.hidden,
         optimizer=work.optimizer,
         momentum=work.momentum,
@@ -89,6 +113,8 @@ def mlp(work: Work) -> Any:
 
 def sgd(work: Work) -> Any:
     """Return scikit-learn's linear model, which takes a step at every row."""
+    if work.as_typed:
+        return SGDClassifier(loss="log_loss", random_state=0)
     params = {
         "learning_rate": "constant",
         "eta0": work.lr,

@@ -8,5 +8,5 @@ class Options(NamedTuple):
 
     quick: bool
     repeats: int
-    works: str  # only fits with this in their name
+    works: tuple[str, ...]  # only works with one of these in their name
     device: str

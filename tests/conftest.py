@@ -8,6 +8,7 @@ import random
 import signal
 import sys
 import warnings
+from math import inf
 
 import numpy as np
 import pytest
@@ -22,6 +23,7 @@ from threadpoolctl import threadpool_limits
 
 import skgd._training.loop
 from skgd import MiniBatchClassifier, MiniBatchRegressor
+from skgd._training import engines
 
 # Helpers that assert say as much as tests do when they fail.
 pytest.register_assert_rewrite("search_cases", "parity_cases", "bad_cases")
@@ -144,6 +146,22 @@ def _own_handler():
     signal.signal(signal.SIGINT, before)
 
 
+@pytest.fixture(params=["torch", "numba"], scope="module")
+def engine(request):
+    """Let engine="auto" be torch, and then the compiled loops wherever they can train.
+
+    Elsewhere it is as the rule says, which for steps as small as ours is the latter.
+    """
+    if request.param == "numba" and not engines.has_numba():
+        pytest.skip("no numba on this machine")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(engines, "_LOOPS_WIN", inf if request.param == "numba" else 0)
+        yield request.param
+
+
+on_both_engines = pytest.mark.usefixtures("engine")
+
+
 @pytest.fixture(scope="module")
 def one_thread():
     """Compute in one thread: waking others takes longer than these small fits."""
@@ -157,18 +175,19 @@ def one_thread():
 def epochs(monkeypatch):
     """Give a list that gets the number of models of every epoch that is trained."""
     trained = []
-    bind_epoch = skgd._training.loop.bind_epoch
+    bind_epochs = skgd._training.loop.bind_epochs
 
     def bind(stack, *args):
-        run_epoch = bind_epoch(stack, *args)
+        run_epochs = bind_epochs(stack, *args)
 
-        def run():
-            trained.append(len(stack.members))
-            return run_epoch()
+        def run(at_most):
+            several = run_epochs(at_most)
+            trained.extend([len(stack.members)] * len(several))
+            return several
 
         return run
 
-    monkeypatch.setattr(skgd._training.loop, "bind_epoch", bind)
+    monkeypatch.setattr(skgd._training.loop, "bind_epochs", bind)
     return trained
 
 

@@ -10,8 +10,10 @@ the rows knows how to multiply them (``output`` does where they are an array).
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
 from itertools import pairwise
-from math import ceil, prod
+from math import ceil, isfinite
 from typing import Any, NamedTuple
 
 import torch
@@ -34,7 +36,61 @@ class Layer(NamedTuple):
     bias: Tensor | None  # (m, o)
 
 
-class Network(NamedTuple):
+class Layout(NamedTuple):
+    """How the arrays of some models lie in one vector: all the weights, then biases."""
+
+    n_models: int
+    sizes: tuple[int, ...]  # the units, from inputs to outputs
+    fit_intercept: bool
+    # Whether the first w lies as (i, m, o): see first_layer.
+    columns_first: bool = False
+
+    @property
+    def alone(self) -> "Layout":
+        """That of one of the models."""
+        return self._replace(n_models=1)
+
+
+class Segment(NamedTuple):
+    """Where an array lies in the vector, and how: its shape and strides."""
+
+    start: int
+    stop: int
+    shape: tuple[int, ...]  # (m, o, i) or (m, o)
+    strides: tuple[int, ...]
+
+
+class Segments(NamedTuple):
+    """The segments of a layout."""
+
+    weights: tuple[Segment, ...]
+    biases: tuple[Segment, ...]  # none without intercepts
+    n_weights: int
+    length: int  # of the vector
+
+
+@lru_cache(maxsize=256)
+def segments(layout: Layout) -> Segments:
+    """Return where the arrays of a layout lie: in one piece each, and aligned."""
+    m, start = layout.n_models, 0
+    weights, biases = list[Segment](), list[Segment]()
+    for n, (i, o) in enumerate(pairwise(layout.sizes)):
+        strides = (o, 1, m * o) if layout.columns_first and n == 0 else (o * i, i, 1)
+        weights.append(Segment(start, start + m * o * i, (m, o, i), strides))
+        start += _aligned(m * o * i)
+    n_weights = start
+    for o in layout.sizes[1:] if layout.fit_intercept else ():
+        biases.append(Segment(start, start + m * o, (m, o), (o, 1)))
+        start += _aligned(m * o)
+    return Segments(tuple(weights), tuple(biases), n_weights, start)
+
+
+def _aligned(length: int) -> int:
+    return ceil(length / _ALIGNMENT) * _ALIGNMENT
+
+
+@dataclass
+class Network:
     """The layers as views of one vector, so that an update is one call at any depth.
 
     Gradients and the arrays that optimizers keep are networks too. All the weights come
@@ -43,10 +99,27 @@ class Network(NamedTuple):
     """
 
     flat: Tensor
-    n_weights: int
-    layers: list[Layer]
-    # Whether the first w lies as (i, m, o): see first_layer.
-    columns_first: bool = False
+    layout: Layout
+
+    @cached_property
+    def layers(self) -> list[Layer]:
+        """The layers, views of the vector."""
+        weights, biases, _, _ = segments(self.layout)
+        return [
+            Layer(_view(self.flat, w), None if bias is None else _view(self.flat, bias))
+            for w, bias in zip(weights, biases or [None] * len(weights), strict=True)
+        ]
+
+    @property
+    def n_weights(self) -> int:
+        """How many elements of the vector are weights."""
+        return segments(self.layout).n_weights
+
+
+def _view(flat: Tensor, segment: Segment) -> Tensor:
+    return flat.as_strided(
+        segment.shape, segment.strides, flat.storage_offset() + segment.start
+    )
 
 
 def new_network(
@@ -58,36 +131,13 @@ def new_network(
     columns_first: bool = False,
 ) -> Network:
     """Return a network of zeros; ``sizes`` are the units, from inputs to outputs."""
-    pairs = list(pairwise(sizes))
-    shapes: list[tuple[int, ...]] = [(n_models, o, i) for i, o in pairs]
-    if fit_intercept:
-        shapes += [(n_models, o) for _, o in pairs]
-    lengths = [ceil(prod(shape) / _ALIGNMENT) * _ALIGNMENT for shape in shapes]
-    flat = like.new_zeros(sum(lengths))
-    views = [
-        part[: prod(shape)].view(shape)
-        for part, shape in zip(flat.split_with_sizes(lengths), shapes, strict=True)
-    ]
-    if columns_first:
-        views[0] = views[0].view(sizes[0], n_models, sizes[1]).permute(1, 2, 0)
-    n_layers = len(pairs)
-    biases: list[Tensor | None] = [*views[n_layers:]] or [None] * n_layers
-    layers = [Layer(w, bias) for w, bias in zip(views, biases, strict=False)]
-    return Network(flat, sum(lengths[:n_layers]), layers, columns_first)
+    layout = Layout(n_models, tuple(sizes), bool(fit_intercept), columns_first)
+    return Network(like.new_zeros(segments(layout).length), layout)
 
 
 def new_like(network: Network) -> Network:
     """Return a network of zeros that lies as the given one does."""
-    flat = torch.zeros_like(network.flat)
-
-    def same(array: Tensor) -> Tensor:
-        return flat.as_strided(array.shape, array.stride(), array.storage_offset())
-
-    layers = [
-        Layer(same(w), None if bias is None else same(bias))
-        for w, bias in network.layers
-    ]
-    return network._replace(flat=flat, layers=layers)
+    return Network(torch.zeros_like(network.flat), network.layout)
 
 
 def arrays(network: Network) -> list[Tensor]:
@@ -102,7 +152,7 @@ def by_fold(array: Tensor, n_folds: int) -> Tensor:
 
 def finite(network: Network) -> list[bool]:
     """Return which models have finite parameters only."""
-    if torch.isfinite(network.flat.sum()):  # a sum may overflow, so look again
+    if isfinite(float(network.flat.sum())):  # a sum may overflow, so look again
         return [True] * len(network.layers[0].w)
     each = [torch.isfinite(array).flatten(1).all(1) for array in arrays(network)]
     return torch.stack(each).all(0).tolist()
@@ -110,20 +160,32 @@ def finite(network: Network) -> list[bool]:
 
 def first_segment(network: Network) -> int:
     """Return how many elements of the flat vector belong to the first layer's w."""
-    return ceil(network.layers[0].w.numel() / _ALIGNMENT) * _ALIGNMENT
+    return _aligned(network.layers[0].w.numel())
+
+
+def alone(network: Network, slot: int) -> Network:
+    """Return the network of the model in a slot: itself, where it is the only one."""
+    if network.layout.n_models == 1:
+        return network
+    return select(network, torch.tensor([slot], device=network.flat.device))
+
+
+def joined(networks: Sequence[Network]) -> Network:
+    """Return the network of models that are given alone; itself, where it is one."""
+    first, n_models = networks[0], len(networks)
+    if n_models == 1:
+        return first
+    layout = first.layout._replace(n_models=n_models)
+    network = Network(first.flat.new_zeros(segments(layout).length), layout)
+    for array, *of_models in zip(arrays(network), *map(arrays, networks), strict=True):
+        array.copy_(torch.cat(of_models))
+    return network
 
 
 def select(network: Network, models: Tensor) -> Network:
     """Return a network of the given models only."""
-    w, bias = network.layers[0]
-    sizes = [w.shape[2]] + [w.shape[1] for w, _ in network.layers]
-    selected = new_network(
-        len(models),
-        sizes,
-        bias is not None,
-        network.flat,
-        columns_first=network.columns_first,
-    )
+    layout = network.layout._replace(n_models=len(models))
+    selected = Network(network.flat.new_zeros(segments(layout).length), layout)
     for new, old in zip(arrays(selected), arrays(network), strict=True):
         torch.index_select(old, 0, models, out=new)
     return selected

@@ -45,7 +45,14 @@ from skgd._estimators.parameters import check_parameters
 from skgd._estimators.peers import check_call, check_no_others, of_peers
 from skgd._estimators.predictions import known_prediction, raw_prediction_of
 from skgd._estimators.record import shorten_curves_
-from skgd._estimators.state import State, copy_of, forget_, known_state, state_on_scale
+from skgd._estimators.state import (
+    State,
+    copy_of,
+    forget_,
+    known_state,
+    renewed_,
+    state_on_scale,
+)
 from skgd._estimators.targets import Targets, attributes_of_targets, known_targets
 from skgd._estimators.versions import of_this_version, with_version
 from skgd._estimators.watch import FitWatch, Given, with_clock
@@ -243,7 +250,7 @@ class MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
             X, y, sample_weight, before, classes, of_stream=True
         )
         if examples.weight is None or examples.weight.any():
-            if before is not None:  # a stream is learned at the full rate
+            if before is not None and before.slowed != 1.0:  # now at the full rate
                 before = before._replace(slowed=1.0)
             given = Given(X, y, sample_weight)
             trainee._train(examples, targets, before, given, of_stream=True)
@@ -386,6 +393,7 @@ class MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
 
     def __setstate__(self, pickled: Mapping[str, Any]) -> None:
         super().__setstate__(of_this_version(type(self), pickled))
+        renewed_(self)
 
     def __copy__(self) -> Self:
         other = copy_of(self)
@@ -410,6 +418,7 @@ class MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
         z = known_prediction(self, X)
         if z is not None:
             return z
-        check_is_fitted(self)
+        if not self.__sklearn_is_fitted__():  # scikit-learn asks for all tags first
+            check_is_fitted(self)
         check_parameters(self)
         return raw_prediction_of(self, X)

@@ -15,7 +15,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from skgd._estimators.parameters import Rule, fits_a_float, is_real, shown
+from skgd._estimators.parameters import (
+    Rule,
+    fits_a_float,
+    hidden_units,
+    is_real,
+    shown,
+)
 from skgd._estimators.sklearn_private import check_sample_weight, check_y
 from skgd._machine.arrays import Array
 
@@ -250,7 +256,7 @@ def too_large(estimator: Any, n_rows: int, n_features: int, n_outputs: int) -> s
     It names the parameter that most of the memory goes by; ``n_rows`` is how many rows
     at most have their units in memory at once.
     """
-    hidden = np.atleast_1d(estimator.hidden_layer_sizes).tolist()
+    hidden = hidden_units(estimator)
     units = [*hidden, n_outputs]
     n_weights = sum(i * o for i, o in pairwise([n_features, *units]))
     n_of_batch = min(estimator.batch_size or n_rows, n_rows)
@@ -447,7 +453,7 @@ def class_numbers_of(labels: Array, classes: Array) -> npt.NDArray[np.intp] | No
     """Return the numbers of labels among the classes, None if one is not there."""
     if labels.dtype.kind == "O" or labels.dtype.kind != classes.dtype.kind:
         return None  # objects may be of several kinds
-    class_numbers = np.searchsorted(classes, labels)
+    class_numbers = classes.searchsorted(labels)
     among = classes.take(class_numbers, mode="clip") == labels
     return class_numbers if among.all() else None
 

@@ -215,6 +215,13 @@ class MiniBatchClassifier(ClassifierMixin, MiniBatchBase):
     device : {"auto", "cpu", "cuda", "cuda:N", "mps"}, default="auto"
         Where to compute. "auto" is CUDA if there is one, else the CPU. A tensor X is
         computed with where it is.
+    engine : {"auto", "torch", "numba"}, default="auto"
+        What trains. "torch" is there for all that skgd does; "numba" are loops that it
+        compiles when they are first used, faster by far where steps are small. They
+        train one model on a CPU, without ``dropout`` or callbacks that look at batches,
+        and on wide sparse X no hidden layer; they want ``pip install 'skgd[numba]'``.
+        "auto" takes them where they are there, can do it and the steps are small, and
+        torch otherwise. Both come to the same but for rounding.
     dtype : {"float32", "float64"} or None, default=None
         Precision of the computation. None is that of X: float32 stays float32, all
         else becomes float64.
@@ -266,6 +273,8 @@ class MiniBatchClassifier(ClassifierMixin, MiniBatchBase):
     batch_loss_curve_ : ndarray of shape (n_steps,)
         Mean loss of every batch before its step, without the penalty: of the steps
         taken with ``record_batch_loss``.
+    engine_ : {"torch", "numba"}
+        What trained in the last call.
     n_features_in_ : int
         Features seen in ``fit``.
     feature_names_in_ : ndarray of shape (n_features_in_,)
@@ -349,6 +358,7 @@ class MiniBatchClassifier(ClassifierMixin, MiniBatchBase):
         record_batch_loss: bool = False,
         random_state: int | np.random.RandomState | None = None,
         device: str = "auto",
+        engine: str = "auto",
         dtype: str | None = None,
         verbose: bool | int = False,
     ) -> None:
@@ -390,6 +400,7 @@ class MiniBatchClassifier(ClassifierMixin, MiniBatchBase):
         self.record_batch_loss = record_batch_loss
         self.random_state = random_state
         self.device = device
+        self.engine = engine
         self.dtype = dtype
         self.verbose = verbose
 

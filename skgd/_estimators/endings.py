@@ -6,11 +6,11 @@ from math import isfinite
 from typing import Any
 from warnings import warn
 
-import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 
 from skgd._equations.schedules import LAID_OUT
 from skgd._estimators.inputs import Matrix, unlikeness
+from skgd._estimators.parameters import hidden_units
 from skgd._estimators.scoring import stops_by_score
 from skgd._estimators.settings import hyperparameter
 from skgd._estimators.targets import Classes, Targets
@@ -75,7 +75,7 @@ def warn_of_unlike(X: Matrix, X_val: Matrix) -> None:
 
 def warn_of_penalty(settings: Any, targets: Targets) -> None:
     """Warn of a penalty that the scale of the targets has made overwhelming."""
-    linear = np.size(settings.hidden_layer_sizes) == 0
+    linear = not hidden_units(settings)
     if targets.scale is None or not linear or settings.optimizer == "adamw":
         return
     times = weight_of_penalty(settings.loss, targets.scale, settings.delta)

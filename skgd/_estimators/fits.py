@@ -2,7 +2,7 @@
 
 ``fit`` is one fold of one model, ``partial_fit`` likewise with the next rows of a
 stream, and a stack of a search is several folds of several. Who trains them is chosen
-here, and nowhere else: a stack of models on torch.
+here, and nowhere else: by the rule of ``engines``.
 """
 
 from __future__ import annotations
@@ -20,29 +20,31 @@ from torch import Tensor
 from skgd._equations.activations import ACTIVATIONS
 from skgd._equations.initialisers import initialise_
 from skgd._equations.losses import loss_named
-from skgd._equations.network import new_like, new_network
+from skgd._equations.network import Layout, Network, new_like, segments
 from skgd._equations.optimizers import OPTIMIZERS, PerModel, variant
 from skgd._estimators.checks import check_cast, check_split, check_wide
 from skgd._estimators.endings import check_ending
 from skgd._estimators.examples import Examples, device_for
 from skgd._estimators.inputs import Matrix, dtype_of, to_device
+from skgd._estimators.parameters import hidden_units
 from skgd._estimators.record import record_end_, record_epochs_
 from skgd._estimators.scoring import bind_score, held_out_of, stops_by_score
 from skgd._estimators.settings import per_model_of, shared_of
-from skgd._estimators.state import State, attributes_of_state, read_state, write_state_
+from skgd._estimators.state import State, attributes_of_state, model_of, read_state
 from skgd._estimators.targets import Numbers, Targets, attributes_of_targets
 from skgd._estimators.weights import write_initial_
 from skgd._machine.arrays import Array, Indices
 from skgd._machine.devices import to_tensor
 from skgd._machine.errors import errors_of_caller
 from skgd._training.batches import Data, padded
-from skgd._training.blocks import Watch
 from skgd._training.csr import is_wide
+from skgd._training.engines import engine_of
 from skgd._training.hyperparameters import Shared
 from skgd._training.loop import train, train_on_chunk
-from skgd._training.models import Models
+from skgd._training.models import Models, joined_models
 from skgd._training.stack import Validation
 from skgd._training.stopping import History, Stream
+from skgd._training.takers import Watch
 from skgd._training.target_scale import on_scale, scale_of
 
 # Gives who looks on, if anyone, at the training of these models.
@@ -77,6 +79,7 @@ class Trained(NamedTuple):
 
     models: Models
     histories: Sequence[History]
+    engine: str  # that trained them
 
 
 def fit_folds(
@@ -109,24 +112,25 @@ def fit_folds(
             settings, targets, max_iter=max_iter, tol=tol, verbose=verbose
         )
         per_model = per_model_of(estimators)
-        generators = [fold.generator for fold in folds]
-        models = _new_models(settings, targets, data, shared, per_model, generators)
-        for slot, state in enumerate(states):
-            write_state_(models, slot, state, settings.fit_intercept)
-        if not states:
-            activation = ACTIVATIONS[shared.activation](shared.negative_slope)
-            initialise_(models.parameters, activation, generators, settings.init)
+        layout = _layout(settings, targets, data, len(estimators))
+        if states:
+            models = _known_models(folds, layout, shared, per_model, device)
+        else:
+            models = _new_models(folds, layout, shared, per_model, data.y)
         if initial is not None:
             write_initial_(models.parameters, initial, targets.scale)
         if histories is not None:
             shared = shared._replace(max_iter=max_iter - models.epochs)
         held_out = _validation_of(folds, data, offsets, validation)
         with watching(models, data, shared) as watch:
+            wants_steps = watch is not None and watch.wants_steps
+            engine = engine_of(data, models, shared, wants_steps)
+            shared = shared._replace(engine=engine)
             if stream is not None:
                 history = train_on_chunk(data, models, shared, per_model, stream, watch)
-                return Trained(models, [history])
+                return Trained(models, [history], engine)
             trained = train(data, models, shared, per_model, held_out, watch, histories)
-            return Trained(models, trained)
+            return Trained(models, trained, engine)
 
 
 def state_of(
@@ -141,7 +145,6 @@ def state_of(
         models,
         slot,
         history,
-        fit_intercept=fold.estimators[0].fit_intercept,
         before=before,
         split_seed=fold.split_seed,
     )
@@ -173,6 +176,7 @@ def take_over_(
         )
     record_epochs_(estimator, models.t, history, recorded)
     record_end_(estimator, history)
+    estimator.engine_ = trained.engine
     vars(estimator).update(attributes_of_targets(fold.targets))
     vars(estimator).update(attributes_of_state(state, fold.targets))
     return state
@@ -247,32 +251,62 @@ def with_scale(
     return targets._replace(scale=scale)
 
 
-def _new_models(
-    settings: Any,
-    targets: Targets,
-    data: Data,
-    shared: Shared,
-    per_model: PerModel,
-    generators: Sequence[np.random.Generator],
-) -> Models:
-    """Return models of zeros, as many as there are numbers for."""
-    n_models, wide = len(per_model["lr"]), is_wide(data.x)
+def _layout(settings: Any, targets: Targets, data: Data, n_models: int) -> Layout:
+    """Return how the weights of the models lie, or raise ValueError."""
+    n_features, wide = data.x.shape[1], is_wide(data.x)
     if wide:
         with errors_of_caller():
-            check_wide(settings, data.x.shape[1])
-    hidden = np.atleast_1d(settings.hidden_layer_sizes).tolist()
-    sizes = (data.x.shape[1], *hidden, targets.n_outputs)
-    network = new_network(
-        n_models, sizes, settings.fit_intercept, data.y, columns_first=wide
-    )
+            check_wide(settings, n_features)
+    sizes = (n_features, *hidden_units(settings), targets.n_outputs)
+    return Layout(n_models, sizes, bool(settings.fit_intercept), wide)
+
+
+def _new_models(
+    folds: Sequence[Fold],
+    layout: Layout,
+    shared: Shared,
+    per_model: PerModel,
+    like: Tensor,
+) -> Models:
+    """Return models that begin: linear ones at zero, the others as they are drawn."""
+    generators = [fold.generator for fold in folds]
+    network = Network(like.new_zeros(segments(layout).length), layout)
+    activation = ACTIVATIONS[shared.activation](shared.negative_slope)
+    initialise_(network, activation, generators, folds[0].estimators[0].init)
     optimizer = OPTIMIZERS[variant(shared.optimizer, shared.nesterov, per_model)]
     return Models(
         network,
         optimizer_state={name: new_like(network) for name in optimizer.state_names},
         generators=generators,
-        average=new_like(network) if settings.average else None,
-        slowed=np.ones(n_models) if shared.adaptive else None,
+        average=new_like(network) if shared.average else None,
+        slowed=np.ones(layout.n_models) if shared.adaptive else None,
     )
+
+
+def _known_models(
+    folds: Sequence[Fold],
+    layout: Layout,
+    shared: Shared,
+    per_model: PerModel,
+    device: torch.device,
+) -> Models:
+    """Return models that go on from the states of their folds, or raise ValueError."""
+    optimizer = OPTIMIZERS[variant(shared.optimizer, shared.nesterov, per_model)]
+    models = [
+        model_of(
+            state,
+            layout.alone,
+            optimizer.state_names,
+            fold.generator,
+            dtype_of(fold.examples.X),
+            device,
+            averages=bool(shared.average),
+            adapts=shared.adaptive,
+        )
+        for fold in folds
+        for state in fold.states
+    ]
+    return joined_models(models, [fold.generator for fold in folds])
 
 
 # Where the rows of each X begin among those of all, by its identity.
@@ -286,6 +320,9 @@ def data_of(
 
     Weights are divided by their mean, or ``as_given``.
     """
+    if _is_whole(folds):
+        [fold] = folds
+        return _data_of_one(fold, device, as_given=as_given), {id(fold.examples.X): 0}
     distinct = {id(fold.examples.X): fold.examples.X for fold in folds}
     offsets, n_rows = dict[int, int](), 0
     for key, X in distinct.items():
@@ -295,15 +332,12 @@ def data_of(
     dtype = dtype_of(joined)
     targets = _targets_of(folds, offsets, n_rows, dtype)
     weight = _weights_of(folds, offsets, n_rows, as_given=as_given)
-    if weight is not None:
-        with errors_of_caller():
-            weight = check_cast("sample_weight", weight, dtype)
     rows, counts = _rows_of(folds, [fold.rows for fold in folds], offsets)
     scales = [fold.targets.scale.scale for fold in folds if fold.targets.scale]
     data = Data(
         to_device(joined, device),
         to_tensor(targets, device),
-        None if weight is None else to_tensor(weight, device),
+        _weights_on(device, weight, dtype),
         rows,
         counts,
         np.stack(scales) if scales else None,
@@ -311,13 +345,38 @@ def data_of(
     return data, offsets
 
 
+def _data_of_one(fold: Fold, device: torch.device, *, as_given: bool) -> Data:
+    """Return the rows of one fold, whose examples are all rows in order."""
+    examples, scale = fold.examples, fold.targets.scale
+    dtype, weight = dtype_of(examples.X), examples.weight
+    targets = on_scale(examples.targets, scale).astype(dtype, copy=False)
+    if weight is not None:
+        unit = 1.0 if as_given else examples.mean_weight(fold.rows)
+        weight = (weight / unit)[np.newaxis]
+    return Data(
+        to_device(examples.X, device),
+        to_tensor(targets, device),
+        _weights_on(device, weight, dtype),
+        fold.rows,
+        scales=None if scale is None else scale.scale[np.newaxis],
+    )
+
+
+def _weights_on(
+    device: torch.device, weight: Array | None, dtype: Any
+) -> Tensor | None:
+    """Return weights on the device in the dtype of the computation, if any."""
+    if weight is None:
+        return None
+    with errors_of_caller():
+        return to_tensor(check_cast("sample_weight", weight, dtype), device)
+
+
 def _targets_of(
     folds: Sequence[Fold], offsets: Offsets, n_rows: int, dtype: Any
 ) -> Array:
     """Return the targets of all folds, (o, n); (f, o, n) if each scales them itself."""
     of_folds = [on_scale(fold.examples.targets, fold.targets.scale) for fold in folds]
-    if _is_whole(folds):
-        return of_folds[0].astype(dtype, copy=False)
     scales_apart = folds[0].targets.scale is not None and len(folds) > 1
     shape = (len(folds) if scales_apart else 1, len(of_folds[0]), n_rows)
     targets = np.zeros(shape, dtype)
@@ -337,8 +396,6 @@ def _weights_of(
         assert fold.examples.weight is not None
         unit = 1.0 if as_given else fold.examples.mean_weight(fold.rows)
         of_folds.append(fold.examples.weight / unit)
-    if _is_whole(folds):
-        return of_folds[0][np.newaxis]
     weights = np.zeros((len(folds), n_rows))
     for fold, row, values in zip(folds, weights, of_folds, strict=True):
         row[_in_all(fold, None, offsets)] = values

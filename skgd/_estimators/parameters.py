@@ -6,9 +6,10 @@ One table serves the estimators and the searches.
 import re
 import sys
 from collections.abc import Callable, Mapping
-from functools import cache
+from functools import cache, lru_cache
 from math import inf
 from numbers import Integral, Real
+from operator import itemgetter
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -143,6 +144,7 @@ RULES: Mapping[str, Rule] = {
     "dropout": _real(0, 1, "[)"),
     "dtype": _or_none(_one_of("float32", "float64")),
     "early_stopping": _BOOL,
+    "engine": _one_of("auto", "torch", "numba"),
     "epsilon": _real(0, inf, "()"),
     "fit_intercept": _BOOL,
     "hidden_layer_sizes": Rule(
@@ -210,9 +212,13 @@ LOSSES_OF_CLASSES = (
 
 
 @cache
-def _rules_in_order(losses: tuple[str, ...]) -> list[tuple[str, Rule]]:
+def _rules_in_order(losses: tuple[str, ...]) -> dict[str, Rule]:
     """Return what the parameters must be, by their names in order."""
-    return sorted({**RULES, "loss": _one_of(*losses)}.items())
+    return dict(sorted({**RULES, "loss": _one_of(*losses)}.items()))
+
+
+# Values of these types never change, and are the same ones where they are equal.
+_CONSTANTS = frozenset([bool, float, int, str, type(None), type(...)])
 
 
 def check_parameters(estimator: Any) -> None:
@@ -223,19 +229,74 @@ def check_parameters(estimator: Any) -> None:
     of_numbers = isinstance(estimator, RegressorMixin)
     losses = LOSSES_OF_NUMBERS if of_numbers else LOSSES_OF_CLASSES
     given = vars(estimator)  # get_params would read the signature at every predict
-    for name, rule in _rules_in_order(losses):
-        if name in given and not rule.holds(given[name]):
-            msg = (
-                f"The {name!r} parameter of {type(estimator).__name__} must be "
-                f"{rule.words}. Got {shown(given[name])} instead."
-            )
-            raise ValueError(msg)
-    if given.get("lr_schedule") == "optimal" and given["alpha"] == 0:
+    if _hold_as_before(losses, given):
+        return
+    name = _first_wrong(losses, given)
+    if name is not None:
+        rule = _rules_in_order(losses)[name]
+        msg = (
+            f"The {name!r} parameter of {type(estimator).__name__} must be "
+            f"{rule.words}. Got {shown(given[name])} instead."
+        )
+        raise ValueError(msg)
+    if _divides_by_zero(given):
         msg = (
             "alpha must be above 0 with lr_schedule='optimal', which divides by it. "
             "Got 0; use a small alpha, or lr_schedule='invscaling'."
         )
         raise ValueError(msg)
+
+
+def _first_wrong(losses: tuple[str, ...], given: Mapping[str, Any]) -> str | None:
+    """Return the name of the first parameter that is not what it must be, if any."""
+    for name, rule in _rules_in_order(losses).items():
+        if name in given and not rule.holds(given[name]):
+            return name
+    return None
+
+
+def _hold_as_before(losses: tuple[str, ...], given: Mapping[str, Any]) -> bool:
+    """Return whether all parameters hold, at once where it was found for the same ones.
+
+    A stream checks them at every call, and a prediction of one row too.
+    """
+    try:
+        values = (*_of_both(given), *[given.get(name, ...) for name in _OF_ONE])
+    except KeyError:  # a subclass does without
+        return False
+    return (
+        _CONSTANTS.issuperset(map(type, values))
+        and RULES["hidden_layer_sizes"].holds(given.get("hidden_layer_sizes"))
+        and _hold(losses, *values)
+    )
+
+
+# The parameters that one of the two estimators has alone, those of both, and how these
+# are read. ``hidden_layer_sizes`` is no constant.
+_OF_ONE = ("class_weight", "delta", "normalize_y", "quantile")
+_OF_BOTH = ("loss", *sorted(RULES.keys() - {*_OF_ONE, "hidden_layer_sizes"}))
+_of_both = itemgetter(*_OF_BOTH)
+
+
+@lru_cache(maxsize=128, typed=True)
+def _hold(losses: tuple[str, ...], *values: Any) -> bool:
+    """Return whether such parameters, "..." where there is none, are what they must be.
+
+    It is a function of its arguments alone, and so may remember what it has found.
+    """
+    pairs = zip((*_OF_BOTH, *_OF_ONE), values, strict=True)
+    given = {name: value for name, value in pairs if value is not ...}
+    return _first_wrong(losses, given) is None and not _divides_by_zero(given)
+
+
+def _divides_by_zero(given: Mapping[str, Any]) -> bool:
+    return given.get("lr_schedule") == "optimal" and bool(given["alpha"] == 0)
+
+
+def hidden_units(estimator: Any) -> tuple[int, ...]:
+    """Return the units of each hidden layer."""
+    sizes = estimator.hidden_layer_sizes
+    return (int(sizes),) if _is_int(sizes) else tuple(map(int, sizes))
 
 
 def shown(value: object) -> str:

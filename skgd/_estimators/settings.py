@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from skgd._equations.optimizers import PerModel
+from skgd._estimators.parameters import hidden_units
 from skgd._estimators.targets import Targets, numbers_of_loss
 from skgd._training.hyperparameters import PER_MODEL, Shared
 
@@ -24,17 +25,15 @@ def hyperparameter(settings: Any, name: str) -> float:
     """
     value = getattr(settings, name)
     if name == "lr" and isinstance(value, str):  # "auto"
-        linear = np.size(settings.hidden_layer_sizes) == 0
+        linear = not hidden_units(settings)
         return 0.05 if linear and settings.optimizer != "sgd" else 0.01
     return float(value)
 
 
 def per_model_of(estimators: Sequence[Any]) -> PerModel:
     """Return the hyperparameters of the models of some estimators, each (m,)."""
-    return {
-        name: np.array([hyperparameter(one, name) for one in estimators])
-        for name in PER_MODEL
-    }
+    values = [[hyperparameter(one, name) for one in estimators] for name in PER_MODEL]
+    return dict(zip(PER_MODEL, np.array(values), strict=True))
 
 
 def shared_of(

@@ -7,20 +7,22 @@ stack of models or an estimator, and written to either.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from itertools import repeat
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
+import torch
 
-from skgd._equations.network import Network, arrays
-from skgd._estimators.targets import Targets
+from skgd._equations.network import Layout, Network, alone, new_like
+from skgd._estimators.targets import Targets, known_targets
 from skgd._estimators.weights import (
     Layers,
     coefficients,
+    layers_in,
     layers_of,
     trained_layers,
-    write_arrays_,
-    write_layers_,
+    vector_of,
 )
 from skgd._machine.arrays import Array
 from skgd._machine.devices import to_numpy
@@ -39,15 +41,16 @@ class State(NamedTuple):
     epochs: int
     generator: np.random.Generator
     fit_intercept: bool
-    optimizer_state: dict[str, list[Array]]  # velocity, moments: for w and bias each
-    # The weights whose mean predicts, if it does.
-    in_training: list[Array] | None = None
+    # Velocity, moments: each a vector that lies as the model's own, see ``layout_of``.
+    optimizer_state: dict[str, Array]
+    in_training: Array | None = None  # the vector whose mean predicts, if it does
     slowed: float = 1.0  # what an adaptive lr has been multiplied by
     optimizer_begun: int = 0  # steps taken before the optimizer began
     average_begun: int = 0  # likewise
     schedule_begun: int = 0  # epochs before the schedule was laid out
     split_seed: int | None = None  # of the rows held out
     stream: tuple[Any, ...] = ()  # what is remembered of the losses of a stream
+    columns_first: bool = False  # how the first weights lie in these vectors
 
 
 # Of these, what scikit-learn's attributes hold.
@@ -59,7 +62,6 @@ def read_state(
     slot: int,
     history: History,
     *,
-    fit_intercept: bool,
     before: State | None = None,
     split_seed: int | None = None,
 ) -> State:
@@ -67,70 +69,112 @@ def read_state(
 
     On the CPU, its arrays are those in training.
     """
-    n_models, n_folds = len(models.parameters.layers[0].w), len(models.generators)
-    averages = models.average is not None
+    layout = models.parameters.layout
     epochs, stream = 0, Stream()
     if before is not None:
         epochs, stream = before.epochs, Stream(*before.stream)
     for loss in history.loss:
         stream = stream.then(loss)
+    in_training = None
+    if models.average is not None:
+        in_training = _vector_in(models.parameters, slot)
     return State(
         layers_of(models.predicting, slot),
         t=history.t[-1] if history.t else models.t,
         epochs=epochs + len(history.objective),
-        generator=models.generators[slot * n_folds // n_models],
-        fit_intercept=fit_intercept,
+        generator=models.generators[slot * len(models.generators) // layout.n_models],
+        fit_intercept=layout.fit_intercept,
         optimizer_state={
-            name: _arrays_of(network, slot)
+            name: _vector_in(network, slot)
             for name, network in models.optimizer_state.items()
         },
-        in_training=_arrays_of(models.parameters, slot) if averages else None,
+        in_training=in_training,
         slowed=1.0 if models.slowed is None else float(models.slowed[slot]),
         optimizer_begun=models.optimizer_begun,
         average_begun=models.average_begun,
         schedule_begun=models.schedule_begun,
         split_seed=split_seed,
         stream=tuple(stream),
+        columns_first=layout.columns_first,
     )
 
 
-def _arrays_of(network: Network, slot: int) -> list[Array]:
-    """Return the weights and biases of the model in a slot."""
-    return [to_numpy(array[slot]) for array in arrays(network)]
+def _vector_in(network: Network, slot: int) -> Array:
+    """Return the vector of the model in a slot."""
+    return to_numpy(alone(network, slot).flat)
 
 
-def write_state_(models: Models, slot: int, state: State, fit_intercept: bool) -> None:
-    """Write a state into a slot of a stack of zeros, or raise ValueError."""
+def layout_of(state: State) -> Layout:
+    """Return how the vectors of a state lie."""
     layers = state.layers
-    sizes_of_state = (layers[0][0].shape[1], *(len(bias) for _, bias in layers))
-    shapes = [w.shape for w, _ in models.parameters.layers]
-    sizes = (shapes[0][2], *(shape[1] for shape in shapes))
-    if sizes_of_state != sizes or state.fit_intercept != fit_intercept:
-        msg = (
-            f"Training goes on only with the layers it began with, of "
-            f"{sizes_of_state} units and fit_intercept={state.fit_intercept}. Got "
-            f"{sizes} and {fit_intercept}; to begin anew, call fit "
-            "with warm_start=False."
-        )
-        raise ValueError(msg)
-    # Those that have stopped are behind, and take no part in what follows.
-    models.t, models.epochs = max(models.t, state.t), max(models.epochs, state.epochs)
-    models.optimizer_begun = state.optimizer_begun
-    models.schedule_begun = state.schedule_begun
-    write_layers_(models.parameters, layers, slot)
-    if models.average is not None:
-        write_layers_(models.average, layers, slot)
-        begun = state.t if state.in_training is None else state.average_begun
-        models.average_begun = begun
+    sizes = (layers[0][0].shape[1], *(len(bias) for _, bias in layers))
+    return Layout(1, sizes, state.fit_intercept, state.columns_first)
+
+
+def model_of(
+    state: State,
+    layout: Layout,
+    state_names: Sequence[str],
+    generator: np.random.Generator,
+    dtype: Any,
+    device: torch.device,
+    *,
+    averages: bool,
+    adapts: bool,
+) -> Models:
+    """Return a copy of the model of a state, to be trained on, or raise ValueError.
+
+    Another optimizer than before, which keeps ``state_names``, begins now; so does a
+    mean of the weights if there was none.
+    """
+    before = layout_of(state)
+    _check_layers(before, layout)
+
+    def network(vector: Array) -> Network:
+        """Return a copy of a vector of the state as a network."""
+        if before != layout:
+            vector = vector_of(layers_in(vector, before), layout, dtype)
+        copied = torch.from_numpy(np.array(vector, dtype))
+        return Network(copied.to(device), layout)
+
+    weights = torch.from_numpy(vector_of(state.layers, layout, dtype))
+    parameters = predicting = Network(weights.to(device), layout)
+    average_begun = 0
     if state.in_training is not None:
-        write_arrays_(models.parameters, state.in_training, slot)
-    if models.slowed is not None:
-        models.slowed[slot] = state.slowed
-    if models.optimizer_state.keys() == state.optimizer_state.keys():
-        for name, values in state.optimizer_state.items():
-            write_arrays_(models.optimizer_state[name], values, slot)
-    else:  # another optimizer, which begins now
-        models.optimizer_begun = state.t
+        parameters, average_begun = network(state.in_training), state.average_begun
+    elif averages:
+        predicting = Network(parameters.flat.clone(), layout)
+        average_begun = state.t
+    goes_on = tuple(state.optimizer_state) == tuple(state_names)
+    return Models(
+        parameters,
+        optimizer_state={
+            name: network(state.optimizer_state[name])
+            if goes_on
+            else new_like(parameters)
+            for name in state_names
+        },
+        generators=[generator],
+        t=state.t,
+        epochs=state.epochs,
+        optimizer_begun=state.optimizer_begun if goes_on else state.t,
+        average=predicting if averages else None,
+        average_begun=average_begun if averages else 0,
+        slowed=np.array([state.slowed]) if adapts else None,
+        schedule_begun=state.schedule_begun,
+    )
+
+
+def _check_layers(before: Layout, layout: Layout) -> None:
+    """Refuse to go on with other layers."""
+    if (before.sizes, before.fit_intercept) == (layout.sizes, layout.fit_intercept):
+        return
+    msg = (
+        f"Training goes on only with the layers it began with, of {before.sizes} units "
+        f"and fit_intercept={before.fit_intercept}. Got {layout.sizes} and "
+        f"{layout.fit_intercept}; to begin anew, call fit with warm_start=False."
+    )
+    raise ValueError(msg)
 
 
 def state_on_scale(state: State, before: TargetScale, scale: TargetScale) -> State:
@@ -167,13 +211,40 @@ def known_state(estimator: Any, targets: Targets | None) -> State | None:
     )
 
 
+def renewed_(estimator: Any) -> None:
+    """Let the state of an older version, which kept lists of arrays, be of vectors."""
+    state = known_state(estimator, known_targets(estimator))
+    if state is None or not _has_lists(state):
+        return
+    layout = layout_of(state)
+
+    def vector(arrays: Any) -> Array:
+        """Return the vector of weights and biases, layer by layer."""
+        biases = arrays[1::2] if state.fit_intercept else repeat(0.0)
+        weights = arrays[::2] if state.fit_intercept else arrays
+        layers = list(zip(weights, biases, strict=False))
+        return vector_of(layers, layout, weights[0].dtype)
+
+    optimizer_state = {n: vector(one) for n, one in state.optimizer_state.items()}
+    vars(estimator)["_state_"] = {
+        **vars(estimator)["_state_"],
+        "optimizer_state": optimizer_state,
+        "in_training": state.in_training and vector(state.in_training),
+    }
+
+
+def _has_lists(state: State) -> bool:
+    kept = [state.in_training, *state.optimizer_state.values()]
+    return any(isinstance(one, list) for one in kept)
+
+
 def copy_of(estimator: Estimator) -> Estimator:
     """Return an estimator of the same parameters and state.
 
     The state is read at one moment, and written at another one: by ``fit`` and
     ``partial_fit``, which swap all of ``__dict__``.
     """
-    copied = type(estimator).__new__(type(estimator))
+    copied = object.__new__(type(estimator))
     vars(copied).update(vars(estimator))
     return copied
 

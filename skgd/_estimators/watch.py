@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from copy import deepcopy
 from functools import partial
 from time import monotonic
@@ -58,13 +58,12 @@ class FitWatch:
         self._over = over  # str says nothing
         self._tasks: FitTasks | None = None
         self._history = History()
-        self.wants_steps = False
+        self.wants_steps = self.wants_epochs = False
         self.recorded = 0  # epochs that the estimator knows of
 
-    @contextmanager
     def looking_on(
         self, estimator: Any, models: Models, data: Data, shared: Shared
-    ) -> Iterator[FitWatch | None]:
+    ) -> AbstractContextManager[FitWatch | None]:
         """Give the watch, if there is anything to look on for."""
         self._estimator, self._data, self._shared = estimator, data, shared
         if has_callbacks(estimator):
@@ -80,7 +79,8 @@ class FitWatch:
                     n_batches=len(sizes),
                 )
             self.wants_steps = self._tasks.wants_batches
-        yield self if self._tasks or self._over is not str else None
+            self.wants_epochs = True
+        return nullcontext(self if self._tasks or self._over is not str else None)
 
     def _attributes(self, models: Models) -> dict[str, Any]:
         """Return the fitted attributes as of now."""

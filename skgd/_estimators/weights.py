@@ -4,13 +4,13 @@ A linear model has ``coef_``, (o, i) or (i,), and ``intercept_``; a network has
 ``coefs_``, (i, o) for every layer, and ``intercepts_``. The engine's w is (m, o, i).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from torch import Tensor
 
-from skgd._equations.network import Network, arrays
+from skgd._equations.network import Layout, Network, alone, segments
 from skgd._estimators.checks import check_initial, check_layers
 from skgd._estimators.targets import Targets
 from skgd._machine.arrays import Array
@@ -61,17 +61,40 @@ def coefficients(layers: Layers, targets: Targets) -> dict[str, Any]:
     return {"coefs_": [w.T for w in weights], "intercepts_": list(biases)}
 
 
-def layers_of(network: Network, slot: int) -> Layers:
-    """Return the weights (o, i) and biases (o,) of the model in a slot.
+def layers_in(vector: Array, layout: Layout) -> Layers:
+    """Return the weights (o, i) and biases (o,) of a model, as views of its vector.
 
-    On the CPU, they are those in training; biases that it does without are 0.
+    Biases that it does without are 0.
     """
+    weights, biases, _, _ = segments(layout)
     layers = []
-    for w, bias in network.layers:
-        weights = to_numpy(w[slot])
-        zeros = np.zeros(len(weights), weights.dtype)
-        layers.append((weights, zeros if bias is None else to_numpy(bias[slot])))
+    for n, (segment, o) in enumerate(zip(weights, layout.sizes[1:], strict=True)):
+        w = vector[segment.start : segment.stop]
+        by_column = layout.columns_first and n == 0
+        w = w.reshape(-1, o).T if by_column else w.reshape(o, -1)
+        if biases:
+            bias = vector[biases[n].start : biases[n].stop]
+        else:
+            bias = np.zeros(o, vector.dtype)
+        layers.append((w, bias))
     return layers
+
+
+def vector_of(layers: Layers, layout: Layout, dtype: Any) -> Array:
+    """Return the layers of a model as a vector that lies so."""
+    vector = np.zeros(segments(layout).length, dtype)
+    for own, values in zip(layers_in(vector, layout), layers, strict=True):
+        own[0][...], own[1][...] = values  # the latter of no use without intercepts
+    return vector
+
+
+def layers_of(network: Network, slot: int) -> Layers:
+    """Return the layers of the model in a slot; on the CPU, of one, those in training.
+
+    Biases that it does without are 0.
+    """
+    one = alone(network, slot)
+    return layers_in(to_numpy(one.flat), one.layout)
 
 
 def flat_weights(estimator: Any) -> Array:
@@ -85,22 +108,6 @@ def flat_weights(estimator: Any) -> Array:
     else:
         parts = [*estimator.coefs_, *estimator.intercepts_]
     return np.concatenate([np.ravel(part) for part in parts])
-
-
-def write_arrays_(network: Network, values: Sequence[Array], slot: int) -> None:
-    """Write the arrays of a model into its slot of a network."""
-    for array, value in zip(arrays(network), values, strict=True):
-        array[slot] = to_tensor(value, CPU)
-
-
-def write_layers_(
-    network: Network, layers: Sequence[tuple[Array, Array]], slot: int
-) -> None:
-    """Write fitted weights and biases of a model into its slot of a network."""
-    for layer, fitted in zip(network.layers, layers, strict=True):
-        for array, values in zip(layer, fitted, strict=True):
-            if array is not None:
-                array[slot] = to_tensor(values, CPU)
 
 
 def write_flat_(network: Network, weights: Tensor) -> None:

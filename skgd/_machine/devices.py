@@ -33,7 +33,7 @@ def device_named(name: str) -> torch.device:
     """Return the device; "auto" is CUDA where there is one to be used, else the CPU."""
     if name == "auto":
         cuda = torch.cuda.is_available() and not _lost_cuda
-        return torch.device("cuda" if cuda else "cpu")
+        return torch.device("cuda") if cuda else CPU
     device = torch.device(name)
     if device.type == "cuda" and not torch.cuda.is_available():
         msg = (
@@ -58,7 +58,7 @@ def device_named(name: str) -> torch.device:
 
 def to_tensor(array: npt.NDArray[np.generic], device: torch.device) -> Tensor:
     """Return the array as a tensor, the same memory on the CPU where torch can."""
-    if not array.dtype.isnative or any(stride < 0 for stride in array.strides):
+    if not array.dtype.isnative or min(array.strides, default=0) < 0:
         array = np.array(array, dtype=array.dtype.newbyteorder("="))
     return torch.from_numpy(_writeable(array)).to(device)
 

@@ -18,7 +18,7 @@ if hasattr(os, "register_at_fork"):
 # wakes the others even for products that are over before they have started. Nor do they
 # pay for gathering alone: where cores share no cache, rows that another one has fetched
 # are far away.
-_SEVERAL_THREADS_PAY = 4_000_000
+SEVERAL_THREADS_PAY = 4_000_000
 
 
 @contextmanager
@@ -30,7 +30,7 @@ def threads_for(multiply_adds: int) -> Iterator[None]:
     number of their own where someone has set it, by that function or MKL_NUM_THREADS.
     """
     before = torch.get_num_threads()
-    if before == 1 or multiply_adds >= _SEVERAL_THREADS_PAY:
+    if before == 1 or multiply_adds >= SEVERAL_THREADS_PAY:
         yield
         return
     try:

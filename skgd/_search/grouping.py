@@ -171,6 +171,8 @@ def _why_apart(estimator: Any, path: str, y: Any, fit_params: Parameters) -> str
         return "its callbacks look at single fits"
     if last.max_time is not None:
         return "max_time is a limit of a single fit"
+    if last.engine == "numba":
+        return "engine='numba' trains one model at a time"
     if y is None:
         return "y is None"
     if not path and fit_params.keys() - {"sample_weight"}:

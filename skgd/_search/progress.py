@@ -45,6 +45,7 @@ class StackProgress:
     """Looks on at the training of a stack, for callbacks and who reads the output."""
 
     wants_steps = False
+    wants_epochs = True
 
     def __init__(
         self, request: Request, stack: Any, n_models: int, n_epochs: int

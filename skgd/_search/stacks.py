@@ -23,7 +23,6 @@ from itertools import pairwise, product
 from time import perf_counter
 from typing import Any, NamedTuple, cast
 
-import numpy as np
 import scipy.sparse
 import torch
 from numpy.typing import ArrayLike
@@ -50,6 +49,7 @@ from skgd._estimators.fits import (
     with_scale,
 )
 from skgd._estimators.inputs import Matrix, checked_rows, dtype_of
+from skgd._estimators.parameters import hidden_units
 from skgd._estimators.predictions import (
     layers_at,
     let_know_,
@@ -327,7 +327,7 @@ def _at_once(
 def _bytes_of_model(settings: Any, fold: Fold, n_rows: int) -> int:
     """Return the bytes of the arrays of a model in training, about."""
     X = fold.examples.X
-    hidden = np.atleast_1d(settings.hidden_layer_sizes).tolist()
+    hidden = hidden_units(settings)
     targets = fold.targets
     n_outputs = targets.n_outputs
     if isinstance(targets, Classes):  # about: two classes share an output

@@ -1,16 +1,10 @@
-"""An epoch of a stack: its rows, steps and losses, and held-out rows after it.
-
-Within an epoch nothing is copied from the device to the host, but for the indices of
-sparse rows.
-"""
+"""Epochs of a stack: their rows, steps and losses, and held-out rows after them."""
 
 from collections.abc import Callable
 from math import nan
 from typing import NamedTuple
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from skgd._machine.arrays import Floats, Indices
 from skgd._training.batches import (
@@ -21,30 +15,31 @@ from skgd._training.batches import (
     padded,
     rows_of_epoch,
 )
-from skgd._training.blocks import StepsAhead, Watch, bind_blocks, stepwise
-from skgd._training.composed import composed
+from skgd._training.compiled import bind_compiled
 from skgd._training.hyperparameters import Shared
 from skgd._training.models import Models
-from skgd._training.objective import (
-    bind_mean_loss,
-    bind_penalty,
-    penalty_on_scales,
-    units_in_y,
-)
+from skgd._training.objective import bind_mean_loss, penalty_on_scales, units_in_y
 from skgd._training.stack import Stack
-from skgd._training.steps import bind_models, n_parts
+from skgd._training.stepwise import bind_stepwise
+from skgd._training.takers import Ahead, Taken, Taker, Watch
 
-# Who is asked in which order to take the steps of an epoch.
-MAKERS = (composed, stepwise)
+# Who takes the steps, by the engine.
+TAKERS: dict[str, Callable[[Ahead], Taker]] = {
+    "numba": bind_compiled,
+    "torch": bind_stepwise,
+}
 
 
 class Epoch(NamedTuple):
     """What an epoch has to tell."""
 
     batch_loss: Floats  # (steps, m, r)
-    loss: Floats  # (m, r)
-    penalty: Floats  # (m, r)
-    units: Floats  # (m, r), what all of these count in the units of y
+    # Of each model: its loss, its objective, and the latter in the units of y.
+    loss: list[float]
+    objective: list[float]
+    in_units_of_y: list[float]
+    units: Floats  # (m, r), what parts of a loss count in the units of y
+    t: int  # steps taken at its end
     cut_short: bool  # whether not all of its steps were taken
     ended: str  # who ended it from outside, if anyone
 
@@ -56,100 +51,103 @@ class HeldOutLosses(NamedTuple):
     score: list[float] | None = None  # (m,)
 
 
-def bind_epoch(
+def bind_epochs(
     stack: Stack, shared: Shared, watch: Watch | None
-) -> Callable[[], Epoch]:
-    """Return the function that trains for one epoch.
+) -> Callable[[int], list[Epoch]]:
+    """Return the function that trains for some epochs, one or a few that it is asked.
 
-    The objective that it tells is the mean of the losses of the batches, each taken
-    before its step, plus the penalty at the start of the epoch.
+    The objective that an epoch tells is the mean of the losses of the batches, each
+    taken before its step, plus the penalty at the start of the epoch.
     """
     data, models, per_model = stack.data, stack.models, stack.per_model
-    parts = n_parts(data.scales)
-    n_models, n_folds = len(stack.members), len(models.generators)
     sizes = batch_sizes(data.n_samples, shared.batch_size, shared.last_batch)
     counts = counts_in_batches(data, sizes)
     if shared.last_batch == "fill" and sizes != [data.n_samples]:
         counts = [None] * len(sizes)  # all batches of all folds are full
-    units = units_in_y(data, shared, n_models)
+    units = units_in_y(data, shared, len(stack.members))
     on_scale = penalty_on_scales(data, models.parameters, shared, per_model)
     decays = shared.optimizer == "adamw"  # weights, by lr * alpha on any scale
     numbers = per_model if decays else on_scale
-    bound = bind_models(data, models, shared, numbers, len(sizes))
-    penalty = bind_penalty(models.parameters, on_scale, parts)
-    blocks = bind_blocks(StepsAhead(bound, sizes, counts, watch), MAKERS)
-    rows_in_steps = np.array(  # (steps, f)
-        [count or [size] * n_folds for size, count in zip(sizes, counts, strict=True)]
-    )
-
-    def shares_of(n_steps: int) -> Floats:
-        """Return what the first steps count in the mean over their rows, (steps, f)."""
-        rows = rows_in_steps[:n_steps]
-        shares: Floats = rows / rows.sum(0)
-        return shares
-
-    shares = shares_of(len(sizes))
+    ahead = Ahead(data, models, shared, numbers, on_scale, sizes, counts, watch)
+    taker = TAKERS[shared.engine](ahead)
+    rows_in_steps = _rows_in_steps(sizes, counts, len(models.generators))
     draw_rows = _bind_rows(data, models, shared, sizes, rows_in_steps.sum(0).tolist())
-    rows_in_blocks = [block.n_rows for block in blocks]
-    steps_in_blocks = [block.n_steps for block in blocks]
 
-    def run_epoch() -> Epoch:
-        rows, t, ended = draw_rows(), models.t, ""
-        penalties = penalty()
-        batch_loss = data.y.new_empty(len(sizes), n_models, parts)
-        for block, some_rows, some_losses in zip(
-            blocks,
-            rows.split_with_sizes(rows_in_blocks, dim=-1),
-            batch_loss.split_with_sizes(steps_in_blocks),
-            strict=True,
-        ):
-            ended = block.run(some_rows, some_losses)
-            if ended:
-                break
-        bound.first.settle()
-        n_steps = models.t - t
-        cut_short = n_steps < len(sizes)
-        models.epochs += 1
-        losses = batch_loss[:n_steps].cpu().numpy()
-        return Epoch(
-            losses,
-            _mean_of_batches(losses, shares_of(n_steps) if cut_short else shares),
-            penalties.cpu().numpy().astype(float),
-            units,
-            cut_short,
-            ended,
+    def run_epochs(at_most: int) -> list[Epoch]:
+        t, n_epochs = models.t, min(at_most, taker.at_once)
+        taken = taker.take([draw_rows() for _ in range(n_epochs)])
+        epochs = _told(taken, t, rows_in_steps, units)
+        models.epochs += len(epochs)
+        return epochs
+
+    return run_epochs
+
+
+def _rows_in_steps(
+    sizes: list[int], counts: list[tuple[int, ...] | None], n_folds: int
+) -> Indices:
+    """Return how many rows of each fold count in each step, (t, f)."""
+    rows = np.empty((len(sizes), n_folds), np.int64)
+    rows.T[:] = sizes
+    if counts.count(None) < len(counts):
+        for of_step, count in zip(rows, counts, strict=True):
+            of_step[:] = of_step if count is None else count
+    return rows
+
+
+def _told(taken: Taken, t: int, rows_in_steps: Indices, units: Floats) -> list[Epoch]:
+    """Return what some epochs after t have to tell; one that is cut short is alone."""
+    n_steps = min(len(rows_in_steps), len(taken.losses))
+    by_epoch = taken.losses.reshape(-1, n_steps, *taken.losses.shape[1:])
+    loss = _mean_losses(by_epoch, rows_in_steps[:n_steps])
+    objective = loss + taken.penalties
+    sums = [_in_all(parts) for parts in (loss, objective, objective * units)]
+    cut_short = n_steps < len(rows_in_steps)
+    return [
+        Epoch(losses, *of_epoch, units, t + n * n_steps, cut_short, taken.ended)
+        for n, (losses, of_epoch) in enumerate(
+            zip(by_epoch, zip(*sums, strict=True), strict=True), start=1
         )
+    ]
 
-    return run_epoch
+
+def _in_all(parts: Floats) -> list[list[float]]:
+    """Return the sums over the parts (e, m, r) of losses."""
+    sums: list[list[float]] = (
+        parts[:, :, 0] if parts.shape[2] == 1 else parts.sum(2)
+    ).tolist()
+    return sums
 
 
-def _mean_of_batches(losses: Floats, shares: Floats) -> Floats:
-    """Return the mean (m, r) of the losses (steps, m, r), by shares (steps, f)."""
-    of_folds = losses.reshape(*shares.shape, -1)
-    mean = np.einsum("tf,tfc->fc", shares, of_folds)  # t steps, c (models, r)
-    by_model: Floats = mean.reshape(losses.shape[1:])
+def _mean_losses(losses: Floats, rows_in_steps: Indices) -> Floats:
+    """Return the means (e, m, r) of losses (e, t, m, r), by rows of folds (t, f)."""
+    if len(rows_in_steps) == 1:
+        return losses[:, 0].astype(float)
+    shares = rows_in_steps / rows_in_steps.sum(0)
+    of_folds = losses.reshape(*losses.shape[:2], shares.shape[1], -1)
+    mean = np.einsum("tf,etfc->efc", shares, of_folds)  # e epochs, c (models, r)
+    by_model: Floats = mean.reshape(len(losses), *losses.shape[2:])
     return by_model
 
 
 def _bind_rows(
     data: Data, models: Models, shared: Shared, sizes: list[int], n_rows: list[int]
-) -> Callable[[], Tensor]:
+) -> Callable[[], Indices]:
     """Return the function that draws the rows of an epoch, so many of each fold.
 
     They come in order: (n,), or (f, n), each fold's own.
     """
 
-    def draw_rows() -> Tensor:
+    def draw_rows() -> Indices:
         if sizes == [data.n_samples]:  # the whole set is not gathered
-            return torch.from_numpy(all_rows(data)).to(data.y.device)
+            return all_rows(data)
         draws = [
             _rows_of_fold(data, fold, generator, n_of_fold, shuffle=shared.shuffle)
             for fold, (generator, n_of_fold) in enumerate(
                 zip(models.generators, n_rows, strict=True)
             )
         ]
-        rows = draws[0] if len(draws) == 1 else padded(draws, sum(sizes))
-        return torch.from_numpy(rows).to(data.y.device)
+        return draws[0] if len(draws) == 1 else padded(draws, sum(sizes))
 
     return draw_rows
 

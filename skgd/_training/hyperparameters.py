@@ -31,6 +31,7 @@ class Shared(NamedTuple):
     decay_every: int = 30
     warmup_steps: int = 0
     horizon: int = 1  # epochs that a schedule is laid out for
+    engine: str = "torch"  # who takes the steps, an entry of ``epochs.TAKERS``
 
     @property
     def adaptive(self) -> bool:

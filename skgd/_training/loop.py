@@ -5,19 +5,20 @@ has, and the others go on: company changes nothing.
 """
 
 from collections.abc import Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from math import isfinite, nan
 from time import monotonic
 
-from skgd._equations.network import Network, finite
+import numpy as np
+
+from skgd._equations.network import finite
 from skgd._equations.optimizers import PerModel
 from skgd._machine.threads import threads_for
-from skgd._training.batches import Data, batch_sizes
-from skgd._training.blocks import Watch
-from skgd._training.epochs import Epoch, HeldOutLosses, bind_epoch, bind_validation
+from skgd._training.batches import Data
+from skgd._training.engines import multiply_adds_of_step
+from skgd._training.epochs import Epoch, HeldOutLosses, bind_epochs, bind_validation
 from skgd._training.hyperparameters import Shared
 from skgd._training.models import Models, select_models, write_models_
-from skgd._training.sources import source_of
 from skgd._training.stack import Stack, Validation, new_stack, without_stopped
 from skgd._training.stopping import (
     ADAPTIVE_DIVISOR,
@@ -32,6 +33,7 @@ from skgd._training.stopping import (
     judge_peak,
     peak_of,
 )
+from skgd._training.takers import Watch
 from skgd._training.untrained import (
     judged_rows,
     losses_of_constants_by_model,
@@ -100,16 +102,13 @@ def train_on_chunk(
 def _threads(
     data: Data, models: Models, shared: Shared
 ) -> AbstractContextManager[None]:
-    """Return the context of as many threads as the products of a batch can use."""
-    sizes = batch_sizes(data.n_samples, shared.batch_size, shared.last_batch)
-    return threads_for(max(sizes) * _multiply_adds(data, models.parameters))
+    """Return the context of as many threads as the products of a batch can use.
 
-
-def _multiply_adds(data: Data, network: Network) -> int:
-    """Return the multiply-adds of a forward pass of one row, about."""
-    entries = source_of(data.x).entries_of_a_row
-    n_models, n_units, n_features = network.layers[0].w.shape
-    return network.n_weights + n_models * n_units * (entries - n_features)
+    A loop is one thread, and its steps are small.
+    """
+    if shared.engine == "numba":
+        return nullcontext()
+    return threads_for(multiply_adds_of_step(data, models.parameters, shared))
 
 
 def _run_epochs(
@@ -127,28 +126,31 @@ def _run_epochs(
     began = monotonic() - max(
         (h.seconds[-1] for h in histories if h.seconds), default=0
     )
-    run_epoch = bind_epoch(stack, shared, watch)
+    run_epochs = bind_epochs(stack, shared, watch)
     validate = bind_validation(stack, shared)
     best = None
     if stack.validation is not None and stack.validation.stops:
         best = select_models(everyone, range(len(histories)))
         begun = validate(stack) if stack.going else HeldOutLosses()
         _begin_with(histories, begun, stack)
-    epoch = None
-    for _ in range(shared.max_iter if stack.going else 0):
+    remaining, over, epoch = shared.max_iter if stack.going else 0, False, None
+    while remaining and not over:
         if watch is not None:
             watch.before_epoch()
-        epoch, held_out = run_epoch(), validate(stack)
-        _judge_epoch(stack, shared, histories, epoch, held_out, monotonic() - began)
+        before = monotonic()
+        at_most = min(remaining, _epochs_to_come(stack, shared, histories, watch))
+        epochs = run_epochs(at_most)
+        held_out = validate(stack)
+        times = np.linspace(before - began, monotonic() - began, len(epochs) + 1)[1:]
+        _judge_epochs(stack, shared, histories, epochs, held_out, times.tolist())
+        remaining -= len(epochs)
         if best is not None:
             _write_improved_(best, stack, histories)
-        if shared.verbose:
-            print(_line(histories[stack.running[0]], shared.max_iter))
-        if _is_over(stack, histories, epoch, watch):
-            break
-        smaller = without_stopped(stack, everyone, histories)
+        epoch = epochs[-1]
+        over = _is_over(stack, histories, epoch, watch)
+        smaller = stack if over else without_stopped(stack, everyone, histories)
         if smaller.models is not stack.models:
-            run_epoch = bind_epoch(smaller, shared, watch)
+            run_epochs = bind_epochs(smaller, shared, watch)
             validate = bind_validation(smaller, shared)
         stack = smaller
     stack.write_to_(everyone, stack.going)
@@ -157,6 +159,21 @@ def _run_epochs(
         seen = [n for n, history in enumerate(histories) if isfinite(history.best)]
         write_models_(everyone, seen, best, seen)
     return epoch
+
+
+def _epochs_to_come(
+    stack: Stack, shared: Shared, histories: Sequence[History], watch: Watch | None
+) -> int:
+    """Return how many epochs no rule can end before, and nobody looks on in between.
+
+    (A model that diverges may be trained for a few more: it is not kept.)
+    """
+    if stack.validation is not None or (watch is not None and watch.wants_epochs):
+        return 1
+    if shared.tol is None:
+        return shared.max_iter
+    waiting = max(histories[number].memory.waiting for number in stack.running)
+    return max(1, shared.n_iter_no_change - waiting)
 
 
 def _write_improved_(best: Models, stack: Stack, histories: Sequence[History]) -> None:
@@ -195,6 +212,24 @@ def _begin_with(
         begin_with(histories[number], value, loss, t, anew=t == 0)
 
 
+def _judge_epochs(
+    stack: Stack,
+    shared: Shared,
+    histories: Sequence[History],
+    epochs: Sequence[Epoch],
+    held_out: HeldOutLosses,
+    seconds: Sequence[float],
+) -> None:
+    """Record epochs one after the other, and judge by each, until none goes on."""
+    running = [histories[number] for number in stack.running]
+    for epoch, time in zip(epochs, seconds, strict=True):
+        _judge_epoch(stack, shared, histories, epoch, held_out, time)
+        if shared.verbose:
+            print(_line(running[0], shared.max_iter))
+        if not any(history.goes_on for history in running):
+            break
+
+
 def _judge_epoch(
     stack: Stack,
     shared: Shared,
@@ -208,7 +243,7 @@ def _judge_epoch(
     stops = stack.validation is not None and stack.validation.stops
     for slot, number in zip(stack.going, stack.running, strict=True):
         history = histories[number]
-        history.t.append(stack.models.t)
+        history.t.append(epoch.t)
         history.seconds.append(seconds)
         _record(history, slot, shared, epoch, held_out)
         adapts = slowed is not None and bool(lr[slot] * slowed[slot] > SMALLEST_LR)
@@ -225,10 +260,9 @@ def _record(
     if shared.record_batch_loss:
         history.batch_loss.append((epoch.batch_loss[:, slot] * units).sum(1))
     history.cut_short = epoch.cut_short
-    loss, objective = epoch.loss[slot], epoch.loss[slot] + epoch.penalty[slot]
-    history.loss.append(float(loss.sum()))
-    history.objective.append(float(objective.sum()))
-    history.loss_curve.append(float((objective * units).sum()))
+    history.loss.append(epoch.loss[slot])
+    history.objective.append(epoch.objective[slot])
+    history.loss_curve.append(epoch.in_units_of_y[slot])
     if held_out.loss is not None:
         history.validation_loss.append(float(held_out.loss[slot].sum()))
         in_units = float((held_out.loss[slot] * units).sum())

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from skgd._equations.network import Network, select, write_
+from skgd._equations.network import Network, joined, select, write_
 from skgd._machine.arrays import Floats
 
 
@@ -30,6 +30,32 @@ class Models:
     def predicting(self) -> Network:
         """What predicts: the mean of the weights if there is one."""
         return self.parameters if self.average is None else self.average
+
+
+def joined_models(
+    models: Sequence[Models], generators: Sequence[np.random.Generator]
+) -> Models:
+    """Return models that are given one by one as a stack, of folds with generators.
+
+    Those that have stopped are behind the others, and take no part in what follows.
+    """
+    if len(models) == 1:
+        return models[0]
+    averages = [one.average for one in models if one.average is not None]
+    slowed = [one.slowed for one in models if one.slowed is not None]
+    return replace(
+        models[-1],
+        parameters=joined([one.parameters for one in models]),
+        optimizer_state={
+            name: joined([one.optimizer_state[name] for one in models])
+            for name in models[-1].optimizer_state
+        },
+        generators=generators,
+        t=max(one.t for one in models),
+        epochs=max(one.epochs for one in models),
+        average=joined(averages) if averages else None,
+        slowed=np.concatenate(slowed) if slowed else None,
+    )
 
 
 # Indices of models along the first axis of their arrays.

@@ -149,6 +149,32 @@ def bind_penalty(
     return penalty
 
 
+def bind_penalties(
+    per_model: PerModel, n_parts: int = 1
+) -> tuple[int, Callable[[Floats], Floats]]:
+    """Return how many owners the penalties of one model have, and what makes them.
+
+    That is given |w|_2^2 and |w|_1 of each owner's weights at the start of each epoch,
+    (e, p, 2), and returns the penalties in parts, (e, 1, r).
+    """
+    ridge, lasso = elastic_net(by_output(per_model))
+    strengths = [
+        (order, strength)
+        for order, strength in enumerate((ridge / 2, lasso))
+        if strength.any()
+    ]
+
+    def penalties(norms: Floats) -> Floats:
+        total = np.zeros(norms.shape[:2])
+        for order, strength in strengths:
+            total += strength * norms[:, :, order]
+        if len(ridge) == 1 < n_parts:
+            total = np.repeat(total / n_parts, n_parts, axis=1)
+        return total[:, np.newaxis]
+
+    return len(ridge), penalties
+
+
 def _add_norms(parameters: Network, norm: Tensor, *, squared: bool) -> list[Call]:
     """Return the calls that add |w|_2^2, or |w|_1, over the weights of each model.
 
@@ -158,7 +184,7 @@ def _add_norms(parameters: Network, norm: Tensor, *, squared: bool) -> list[Call
     for n, (w, _) in enumerate(parameters.layers):
         if len(norm) > len(w):
             w = w.flatten(0, 1).unsqueeze(1)
-        if parameters.columns_first and n == 0:  # no one product for several models
+        if parameters.layout.columns_first and n == 0:  # no product for several models
             part = torch.empty_like(norm)
             order = 2 if squared else 1
             norm_of = torch.linalg.vector_norm

@@ -41,21 +41,37 @@ class ScalarRule(NamedTuple):
     models: Models
     shared: Shared
     per_model: PerModel  # (p,), the hyperparameters of each owner
-    optimizer: Optimizer
+    name: str  # of the optimizer, in its table
     schedule: Schedule
+
+    @property
+    def optimizer(self) -> Optimizer:
+        """The optimizer whose scalars they are."""
+        return OPTIMIZERS[self.name]
+
+    def rates_of_steps(self, t: int, n_steps: int) -> Floats:
+        """Return the learning rates, (steps, p), or (1, p) if all are alike."""
+        steps = np.arange(n_steps) + t + 1
+        lr = learning_rates(self.schedule, self.per_model, steps)
+        slowed = self.models.slowed
+        if slowed is not None:
+            lr = lr * np.repeat(slowed, lr.shape[1] // len(slowed))
+        return lr
 
     def of_steps(self, t: int, n_steps: int) -> ScalarsOfSteps:
         """Return those of so many steps after t, (steps, p), or (1, p) if all alike."""
         models, steps = self.models, np.arange(n_steps) + t + 1
-        lr = learning_rates(self.schedule, self.per_model, steps)
-        if models.slowed is not None:
-            lr = lr * np.repeat(models.slowed, lr.shape[1] // len(models.slowed))
+        lr = self.rates_of_steps(t, n_steps)
         since = steps - models.optimizer_begun
         scalars = self.optimizer.scalars(self.per_model, lr, since)
         if models.average is not None:
-            begun = max(self.shared.average, models.average_begun + 1)
-            scalars["share"] = _share_of_average(steps, begun)
+            scalars["share"] = _share_of_average(steps, self.average_begun)
         return scalars
+
+    @property
+    def average_begun(self) -> int:
+        """The step from which the weights are averaged."""
+        return max(self.shared.average, self.models.average_begun + 1)
 
 
 class Scalars(NamedTuple):
@@ -110,16 +126,23 @@ class Scalars(NamedTuple):
         return {name: row[None] for name, row in zip(self.names, laid, strict=True)}
 
 
+def rule_of_scalars(
+    models: Models, shared: Shared, per_model: PerModel, epoch_steps: int
+) -> ScalarRule:
+    """Return how the scalars of models follow from the step, in epochs of so many."""
+    name = variant(shared.optimizer, shared.nesterov, per_model)
+    schedule = _schedule(shared, models, epoch_steps)
+    return ScalarRule(models, shared, by_output(per_model), name, schedule)
+
+
 def bind_scalars(
     models: Models, shared: Shared, per_model: PerModel, epoch_steps: int, start: int
 ) -> Scalars:
     """Return the scalars of models, laid over their flat vector from an element on."""
-    optimizer = OPTIMIZERS[variant(shared.optimizer, shared.nesterov, per_model)]
-    schedule = _schedule(shared, models, epoch_steps)
-    rule = ScalarRule(models, shared, by_output(per_model), optimizer, schedule)
+    rule = rule_of_scalars(models, shared, per_model, epoch_steps)
     n_owners = len(rule.per_model["lr"])
     flat = models.parameters.flat[start:]
-    is_users = callable(schedule.kind)  # it may fail at steps that are never taken
+    is_users = callable(rule.schedule.kind)  # it may fail at steps that are never taken
     of_first = rule.of_steps(models.t, 1 if is_users else 2)
     first = _table(of_first, flat, n_owners)
     laid = flat.new_ones(len(of_first), 1 if n_owners == 1 else len(flat))

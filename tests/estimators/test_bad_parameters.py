@@ -89,6 +89,7 @@ BAD_PARAMETERS = {
         *(None, 0, "", "gpu", "tpu", "CPU", "cuda:", "cuda:x", "cuda:-1", "cuda:0 "),
         *("cpu:0", "cuda\n", "meta", torch.device("cpu")),
     ],
+    "engine": [None, "Torch", "cython", *NOT_A_CHOICE],
     "dtype": ["float16", "float", "double", float, np.float32, torch.float32, 32],
     "verbose": [None, -1, "yes", 1.0, [1]],
 }

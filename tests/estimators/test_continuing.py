@@ -13,6 +13,7 @@ from conftest import (
     every_optimizer,
     fitted_state,
     layers_of,
+    on_both_engines,
     small,
 )
 from scipy import sparse
@@ -20,6 +21,8 @@ from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning, NotFittedError
 
 from skgd import MiniBatchClassifier, MiniBatchRegressor
+
+pytestmark = on_both_engines
 
 y = Y[:, 0]
 labels = TASKS["three classes"][1]

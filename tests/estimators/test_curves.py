@@ -13,6 +13,7 @@ from conftest import (
     every_task,
     fitted_state,
     layers_of,
+    on_both_engines,
     small,
 )
 from estimator_cases import (
@@ -26,6 +27,8 @@ from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning
 
 from skgd import MiniBatchClassifier, MiniBatchRegressor
+
+pytestmark = on_both_engines
 
 # Curves, counts, stopping
 

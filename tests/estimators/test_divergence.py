@@ -17,6 +17,7 @@ from conftest import (
     every_optimizer,
     every_task,
     layers_of,
+    on_both_engines,
     small,
 )
 from sklearn.base import clone
@@ -24,6 +25,8 @@ from sklearn.exceptions import ConvergenceWarning
 
 from skgd import MiniBatchClassifier, MiniBatchRegressor
 from skgd._estimators.parameters import LOSSES_OF_CLASSES
+
+pytestmark = on_both_engines
 
 # Divergence
 

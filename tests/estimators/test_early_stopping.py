@@ -21,6 +21,7 @@ from conftest import (
     every_task,
     fitted_state,
     layers_of,
+    on_both_engines,
     small,
 )
 from scipy.sparse import csr_array
@@ -43,6 +44,8 @@ from sklearn.utils.class_weight import compute_class_weight
 
 from skgd import MiniBatchClassifier, MiniBatchRegressor, VectorizedGridSearchCV
 from skgd._estimators.inputs import unlikeness
+
+pytestmark = on_both_engines
 
 y = Y[:, 0]
 two_classes, three_classes = TASKS["two classes"][1], TASKS["three classes"][1]

@@ -7,7 +7,14 @@ batches are drawn by Hypothesis, the same ones in every run.
 
 import numpy as np
 import pytest
-from conftest import OPTIMIZERS, assert_same_layers, every_depth, fitted_state, small
+from conftest import (
+    OPTIMIZERS,
+    assert_same_layers,
+    every_depth,
+    fitted_state,
+    on_both_engines,
+    small,
+)
 from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.base import clone
@@ -27,7 +34,10 @@ KINDS = ["numbers", "amounts", "two classes", "three classes", "several labels"]
 N_FEATURES, HIDDEN = 3, 5
 
 # Three epochs leave many a network where it was drawn.
-pytestmark = pytest.mark.filterwarnings("ignore:Training ended with a loss")
+pytestmark = [
+    on_both_engines,
+    pytest.mark.filterwarnings("ignore:Training ended with a loss"),
+]
 
 batch_sizes = st.sampled_from([None, 1, 4])
 powers_of_two = st.sampled_from([2.0**-20, 0.25, 2.0, 2.0**9])

@@ -11,6 +11,7 @@ from conftest import (
     Y,
     assert_same_layers,
     every_minimiser,
+    on_both_engines,
     real_devices,
     settled,
     small,
@@ -29,6 +30,8 @@ from sklearn.linear_model import (
 from sklearn.neural_network import MLPClassifier, MLPRegressor
 
 from skgd import MiniBatchClassifier, MiniBatchRegressor
+
+pytestmark = on_both_engines
 
 WEIGHT_OF_ALL = WEIGHT.sum()
 

@@ -7,7 +7,17 @@ optimizer minimises, are in ``test_minima``.
 
 import numpy as np
 import pytest
-from conftest import N_FEATURES, N_ROWS, OPTIMIZERS, TASKS, WEIGHT, X, Y, settled
+from conftest import (
+    N_FEATURES,
+    N_ROWS,
+    OPTIMIZERS,
+    TASKS,
+    WEIGHT,
+    X,
+    Y,
+    on_both_engines,
+    settled,
+)
 from scipy.optimize import linprog, minimize
 from sklearn.linear_model import (
     GammaRegressor,
@@ -20,6 +30,8 @@ from sklearn.linear_model._sgd_fast import ModifiedHuber
 from sklearn.svm import SVC, SVR, LinearSVC, LinearSVR
 
 from skgd import MiniBatchClassifier, MiniBatchRegressor
+
+pytestmark = on_both_engines
 
 ALPHA = 0.05
 y = Y[:, 0]

@@ -16,6 +16,7 @@ from conftest import (
     TORCH_ACTIVATIONS,
     fitted_state,
     layers_of,
+    on_both_engines,
     real_devices,
     small,
 )
@@ -28,7 +29,10 @@ import skgd._equations.optimizers
 from skgd import MiniBatchClassifier, MiniBatchRegressor
 
 # Three epochs from random weights may well end far off.
-pytestmark = pytest.mark.filterwarnings("ignore:Training ended with a loss")
+pytestmark = [
+    on_both_engines,
+    pytest.mark.filterwarnings("ignore:Training ended with a loss"),
+]
 
 N = 10
 BASE = 8  # above the number of times that a row can be in a batch

@@ -6,6 +6,7 @@ from conftest import (
     assert_same_layers,
     every_class,
     every_optimizer,
+    on_both_engines,
     real_devices,
     small,
 )
@@ -13,6 +14,8 @@ from scipy import sparse
 
 import skgd._training.csr
 from skgd import MiniBatchClassifier, MiniBatchRegressor
+
+pytestmark = on_both_engines
 
 SPARSE = sparse.random(60, 12, density=0.2, format="csr", random_state=0)
 DENSE = SPARSE.toarray()

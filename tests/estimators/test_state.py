@@ -48,6 +48,9 @@ from skgd import (
     VectorizedHalvingGridSearchCV,
 )
 from skgd._estimators.parameters import LOSSES_OF_CLASSES, LOSSES_OF_NUMBERS
+from skgd._estimators.state import known_state, layout_of
+from skgd._estimators.targets import known_targets
+from skgd._estimators.weights import layers_in
 
 y = Y[:, 0]
 two_classes, labels = TASKS["two classes"][1], TASKS["three classes"][1]
@@ -473,6 +476,31 @@ def test_a_pickle_of_an_older_version_has_the_defaults_of_what_it_lacks(cls, hid
     assert fitted_state(clone(other).fit(X, TARGET[cls])) == fitted_state(
         clone(model).fit(X, TARGET[cls])
     )
+
+
+@every_depth
+@pytest.mark.parametrize("fit_intercept", [True, False])
+def test_a_state_of_lists_of_arrays_goes_on_as_one_of_vectors(hidden, fit_intercept):
+    """So older versions kept it: weights and biases of each layer, in their order."""
+    params = {"hidden_layer_sizes": hidden, "fit_intercept": fit_intercept}
+    model = small(MiniBatchRegressor, average=True, **params).fit(X, Y)
+    state = model.__getstate__()
+    kept = dict(state["_state_"])
+    layout = layout_of(known_state(model, known_targets(model)))
+
+    def as_lists(vector):
+        pairs = layers_in(vector, layout)
+        return [array for pair in pairs for array in pair[: 1 + fit_intercept]]
+
+    vectors = kept["optimizer_state"].items()
+    kept["optimizer_state"] = {name: as_lists(vector) for name, vector in vectors}
+    kept["in_training"] = as_lists(kept["in_training"])
+    del kept["columns_first"]
+    older = type(model).__new__(type(model))
+    older.__setstate__({**state, "_state_": kept})
+    assert frozen(older.predict(X)) == frozen(model.predict(X))
+    older.partial_fit(X, Y)
+    assert fitted_state(older) == fitted_state(model.partial_fit(X, Y))
 
 
 @every_class

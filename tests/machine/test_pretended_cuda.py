@@ -169,7 +169,15 @@ def test_a_fit_is_that_on_the_cpu(cls, kind, params):
 def test_every_option_is_among_these_fits(cls):
     """A parameter that is added to an estimator is fitted with here."""
     used = {name for _, _, params in FITS.values() for name in params}
-    kept = {"device", "random_state", "verbose", "warm_start", "power_t", "decay"}
+    kept = {
+        "device",
+        "engine",
+        "random_state",
+        "verbose",
+        "warm_start",
+        "power_t",
+        "decay",
+    }
     kept |= {"decay_every", "momentum", "nesterov", "beta_1", "beta_2", "epsilon"}
     kept |= {"negative_slope", "validation_fraction"}  # numbers of what is fitted
     assert set(cls().get_params()) <= used | kept

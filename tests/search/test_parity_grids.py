@@ -240,6 +240,7 @@ OTHER_VALUES = {  # than those of the small estimators
     "dropout": 0.3,
     "dtype": "float64",
     "early_stopping": True,
+    "engine": "torch",
     "epsilon": 0.1,
     "fit_intercept": False,
     "hidden_layer_sizes": (3,),
@@ -290,6 +291,7 @@ MATTERS = {
 INDIFFERENT = {
     "device",
     "dtype",
+    "engine",
     "max_time",
     "record_batch_loss",
     "verbose",

@@ -55,7 +55,7 @@ INNER = [
     "skgd._estimators.fits.record_epochs_",
     "skgd._estimators.fits.attributes_of_state",
     "skgd._estimators.base.warn_of_ending",
-    "skgd._training.loop.bind_epoch",
+    "skgd._training.loop.bind_epochs",
     "skgd._training.loop.judge",
     "skgd._training.steps.forward",
     "skgd._training.scalars.learning_rates",

@@ -497,7 +497,7 @@ def test_one_that_diverges_changes_no_bit_of_the_others(changes, kind, own):
 class Recorder:
     """Keeps the weights after every step, and ends the training where it is told to."""
 
-    wants_steps = True
+    wants_steps = wants_epochs = True
 
     def __init__(self, ends_after=None):
         self.weights, self.ends_after = [], ends_after

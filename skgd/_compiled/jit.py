@@ -1,0 +1,218 @@
+"""How functions become machine code, and where that is kept.
+
+There are four kinds:
+
+* ``exact`` functions are equations for single numbers, computed as they are written.
+* ``fast`` ones are parts of loops, whose sums may be taken in another order, since only
+  then they are taken of several numbers at a time. Neither kind assumes that there is
+  no NaN or infinity, and each keeps to its own rules where it is put into another.
+* ``kernel`` makes a loop that Python calls, without its lock.
+* ``entry`` makes a function of arrays that a loop calls by its address.
+
+The last two are compiled when they are made, and kept on disk, where numba keeps what
+it compiles: in NUMBA_CACHE_DIR, beside the sources, or in the user's cache. numba
+looks at the one file that a function is in, which calls functions of others; here what
+was kept is valid as long as no file of this package has changed. Where nothing can be
+kept, all is compiled anew in each process, and a warning says so.
+"""
+
+import warnings
+from collections.abc import Callable
+from contextlib import AbstractContextManager, suppress
+from functools import cache
+from hashlib import sha256
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any, TypeVar
+
+import numba as nb
+from llvmlite import ir
+from numba import extending
+from numba.core import event
+from numba.core.caching import FunctionCache
+from numba.core.ccallback import CFunc
+
+Function = Callable[..., Any]
+F = TypeVar("F", bound=Function)
+
+# error_model: a division by zero is no exception, which SIMD would have to look for.
+EXACT: dict[str, Any] = {
+    "fastmath": {"contract"},
+    "error_model": "numpy",
+    "boundscheck": False,
+}
+_FAST = {**EXACT, "fastmath": {"contract", "reassoc"}}
+
+intrinsic: Any = extending.intrinsic
+overload: Any = extending.overload
+
+
+def exact(function: F) -> F:
+    """Return a function that is compiled where it is used: an equation."""
+    compiled: F = nb.njit(**EXACT)(function)
+    return compiled
+
+
+def fast(function: F) -> F:
+    """Return a function that is compiled where it is used: a part of a loop."""
+    compiled: F = nb.njit(**_FAST)(function)
+    return compiled
+
+
+# What reading a file raises that was cut short, or is of something else.
+_DAMAGED = (
+    *(UnpicklingError, EOFError, AttributeError, ImportError),
+    *(IndexError, KeyError, TypeError, ValueError),
+)
+
+
+def inlined(function: F) -> F:
+    """Return a part of a loop that is compiled as if it stood where it is called.
+
+    What calls many other parts is compiled faster so: each level of calls is optimised
+    anew with all that is below it.
+    """
+    compiled: F = nb.njit(inline="always", **_FAST)(function)
+    return compiled
+
+
+def kernel(function: Function, signature: Any) -> Function:
+    """Return a function of Python that is compiled, for arguments of one signature."""
+    compiled = nb.njit(nogil=True, **_FAST)(function)
+    _keep(compiled, function)
+    compiled.compile(signature)
+    compiled.disable_compile()
+    return compiled
+
+
+def entry(function: Function, signature: Any) -> Any:
+    """Return a function as one of C, whose ``address`` is valid as long as it is kept.
+
+    Several functions may come of one that makes them. Each needs a name of its own, in
+    the cache and where numba links what it has compiled.
+    """
+    called_as = signature.args, signature.return_type
+    compiled = CFunc(function, called_as, locals={}, options=_FAST)
+    _keep(compiled, function)
+    compiled.compile()
+    return compiled
+
+
+@intrinsic
+def call(_: Any, address: Any, arguments: Any) -> Any:
+    """Call an entry by its address: arrays of a tuple are handed on as pointers."""
+
+    def code(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        address, arguments = values
+        handed = []
+        for n, kind in enumerate(signature.args[1].types):
+            value = builder.extract_value(arguments, n)
+            if isinstance(kind, nb.types.Array):
+                value = context.make_array(kind)(context, builder, value).data
+            handed.append(value)
+        of_c = ir.FunctionType(ir.VoidType(), [value.type for value in handed])
+        builder.call(builder.inttoptr(address, of_c.as_pointer()), handed)
+        return context.get_dummy_value()
+
+    return nb.types.none(address, arguments), code
+
+
+@intrinsic
+def pointer(_: Any, address: Any, like: Any) -> Any:
+    """Return an address as a pointer to numbers as those of an array."""
+    kind = nb.types.CPointer(like.dtype)
+
+    def code(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        return builder.inttoptr(values[0], context.get_value_type(kind))
+
+    return kind(address, like), code
+
+
+@intrinsic
+def borrowed(_: Any, array: Any) -> Any:
+    """Return an array that does not know its owner, who is held by someone else.
+
+    Of one that does, references are counted at each slice and call.
+    """
+
+    def code(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        view = context.make_array(array)(context, builder, values[0])
+        view.meminfo = view.meminfo.type(None)
+        view.parent = view.parent.type(None)
+        return view._getvalue()
+
+    return array(array), code
+
+
+class _Cache(FunctionCache):
+    """numba's cache on disk, of functions that call functions of other files.
+
+    What is damaged there is written anew.
+    """
+
+    def _index_key(self, sig: Any, codegen: Any) -> Any:
+        return sig, codegen.magic_tuple(), _sources()
+
+    def load_overload(self, sig: Any, target_context: Any) -> Any:
+        try:
+            return super().load_overload(sig, target_context)
+        except _DAMAGED:
+            with suppress(OSError):
+                self.flush()
+            return None
+
+    def save_overload(self, sig: Any, data: Any) -> None:
+        try:
+            super().save_overload(sig, data)
+        except (OSError, *_DAMAGED) as error:
+            _warn(f"in {self.cache_path}: {error}")
+
+
+def _keep(compiled: Any, function: Function) -> None:
+    """Let numba keep on disk what it compiles."""
+    try:
+        compiled._cache = _Cache(function)
+    except RuntimeError:  # numba's word for no place where it may write
+        _warn("anywhere")
+
+
+@cache
+def _warn(where: str) -> None:
+    msg = (
+        f"The compiled loops of skgd could not be kept on disk {where}. They are "
+        "compiled anew in each process, which takes some seconds. Set the environment "
+        "variable NUMBA_CACHE_DIR to a folder that can be written to."
+    )
+    warnings.warn(msg, UserWarning, stacklevel=2)
+
+
+@cache
+def _sources() -> str:
+    """Return what changes whenever a file of this package does."""
+    folder = Path(__file__).parent
+    digest = sha256()
+    for path in sorted(folder.glob("*.py")):
+        digest.update(path.name.encode() + path.read_bytes())
+    return digest.hexdigest()
+
+
+class _Says(event.Listener):
+    """Says once that numba has begun to compile."""
+
+    def __init__(self, say: Callable[[], None]) -> None:
+        self._say: Callable[[], None] | None = say
+
+    def on_start(self, event: Any) -> None:
+        if self._say is not None:
+            self._say()
+        self._say = None
+
+    def on_end(self, event: Any) -> None: ...
+
+
+def announced(say: Callable[[], None]) -> AbstractContextManager[None]:
+    """Return a context that says once if something is compiled in it, not just read."""
+    context: AbstractContextManager[None] = event.install_listener(
+        "numba:compile", _Says(say)
+    )
+    return context

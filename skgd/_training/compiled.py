@@ -1,0 +1,161 @@
+"""Steps by loops that numba compiles, of one model on a CPU.
+
+This room alone knows both sides: the tensors of the engine, and the arrays of
+``_compiled``, which lie in the same memory. It is asked only where numba can be
+imported, see ``engines``, and imports it when it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import nullcontext
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from skgd._equations.network import segments
+from skgd._equations.optimizers import OPTIMIZERS, PerModel, elastic_net
+from skgd._machine.arrays import Array, Floats, Indices
+from skgd._training.csr import Csr
+from skgd._training.objective import bind_penalties
+from skgd._training.scalars import rule_of_scalars
+from skgd._training.sources import source_of
+from skgd._training.steps import n_parts
+from skgd._training.takers import Ahead, Taken, Taker
+
+if TYPE_CHECKING:
+    from skgd._compiled import problem
+    from skgd._compiled.problem import Problem
+
+# Steps are taken for about so long before anyone is heard, in seconds, if each takes so
+# much, and as much again for every number that it computes with. Those that are well
+# cached take a tenth.
+_AT_ONCE_S, _STEP_S, _NUMBER_S = 0.05, 2e-6, 2e-9
+
+# To draw the rows of an epoch, and to judge it, takes this; and the epochs that are
+# taken at once have so many rows at the most.
+_EPOCH_S, _ROWS_AT_ONCE = 2e-5, 2**18
+
+
+def bind_compiled(ahead: Ahead) -> Taker:
+    """Return the taker of the steps of some epochs at once, by a loop."""
+    from skgd._compiled.jit import announced
+    from skgd._compiled.loops import bind
+    from skgd._compiled.scalars import Steps, scalars_loop, table
+
+    data, models, shared, per_model, penalties, sizes, _, watch = ahead
+    rule = rule_of_scalars(models, shared, per_model, len(sizes))
+    n_owners, penalties_by = bind_penalties(penalties, n_parts(data.scales))
+    average_begun = 0 if models.average is None else rule.average_begun
+    optimizer, numbers = rule.name, _numbers(rule.per_model)
+    dtype = models.parameters.flat.numpy().dtype
+    with announced(_say_so) if shared.verbose else nullcontext():
+        run = bind(_problem(ahead, optimizer))
+        scalars_loop(dtype)
+    size, n_rows, steps_at_once = sizes[0], sum(sizes), _steps_at_once(ahead)
+    epoch_s = _EPOCH_S + len(sizes) * _AT_ONCE_S / steps_at_once
+    epochs_at_once = min(int(_AT_ONCE_S / epoch_s), _ROWS_AT_ONCE // n_rows)
+
+    def take(rows_of_epochs: Sequence[Indices]) -> Taken:
+        rows, n_epochs = np.concatenate(rows_of_epochs), len(rows_of_epochs)
+        losses = np.empty((n_epochs * len(sizes), 1, n_parts(data.scales)), dtype)
+        norms = np.empty((n_epochs, n_owners, 2), dtype)
+        t, ended, first = models.t, "", 0
+        at_once = steps_at_once if n_epochs == 1 else len(losses)
+        for first in range(0, len(losses), at_once):
+            some = losses[first : first + at_once]
+            rates = rule.rates_of_steps(models.t, len(some))
+            steps = Steps(models.t, len(some), models.optimizer_begun, average_begun)
+            scalars = table(optimizer, numbers, rates, steps, dtype)
+            of_steps = rows[first * size : (first + at_once) * size]
+            run(
+                of_steps,
+                n_rows,
+                scalars,
+                some[:, 0],
+                norms if first == 0 else norms[:0],
+            )
+            models.t += len(some)
+            if watch is not None:
+                ended = watch.after_step(models, torch.from_numpy(some[-1]))
+            if ended:
+                break
+        return Taken(losses[: models.t - t], penalties_by(norms), ended)
+
+    return Taker(take, max(1, epochs_at_once))
+
+
+def _say_so() -> None:
+    print(
+        "numba compiles loops for this fit: some seconds, once. It keeps them on disk."
+    )
+
+
+def _steps_at_once(ahead: Ahead) -> int:
+    """Return how many steps are taken before anyone is heard, one at the least."""
+    layers, entries = (
+        ahead.models.parameters.layers,
+        source_of(ahead.data.x).entries_of_a_row,
+    )
+    of_a_row = entries * layers[0].w.shape[1] + sum(w[0].numel() for w, _ in layers[1:])
+    numbers = ahead.sizes[0] * of_a_row + ahead.models.parameters.flat.numel()
+    return max(1, int(_AT_ONCE_S / (_STEP_S + _NUMBER_S * numbers)))
+
+
+def _numbers(per_model: PerModel) -> Floats:
+    """Return what the scalars of each owner follow from, (p, 6)."""
+    names = ("momentum", "beta_1", "beta_2", "epsilon")
+    columns = [*map(per_model.__getitem__, names), *elastic_net(per_model)]
+    numbers = np.empty((len(columns[0]), len(columns)))
+    for n, column in enumerate(columns):
+        numbers[:, n] = column
+    return numbers
+
+
+def _problem(ahead: Ahead, optimizer: str) -> Problem:
+    """Return what a loop reads and writes, in the memory of the tensors."""
+    from skgd._compiled.problem import Problem
+
+    data, models, shared, *_ = ahead
+    network, flat = models.parameters, models.parameters.flat.numpy()
+    sizes = network.layout.sizes
+    weights, biases, n_weights, _ = segments(network.layout)
+    number = np.full(sizes[-1], shared.quantile, flat.dtype)
+    if shared.loss != "quantile":
+        number[:] = shared.delta if data.scales is None else shared.delta / data.scales
+    return Problem(
+        x=_rows(data.x),
+        y=data.y.numpy(),
+        weight=None if data.weight is None else data.weight[0].numpy(),
+        sizes=sizes,
+        flat=flat,
+        n_weights=n_weights,
+        weights_at=tuple(segment.start for segment in weights),
+        biases_at=tuple(segment.start for segment in biases),
+        columns_first=network.layout.columns_first,
+        state=tuple(
+            models.optimizer_state[name].flat.numpy()
+            for name in OPTIMIZERS[optimizer].state_names
+        ),
+        average=None if models.average is None else models.average.flat.numpy(),
+        loss=shared.loss,
+        activation=shared.activation,
+        optimizer=optimizer,
+        negative_slope=shared.negative_slope,
+        loss_number=number,
+        max_grad_norm=shared.max_grad_norm,
+        batch_size=ahead.sizes[0],
+        n_parts=n_parts(data.scales),
+    )
+
+
+def _rows(x: Tensor | Csr) -> Array | problem.Csr:
+    """Return rows as an array, or as the arrays of a sparse matrix."""
+    from skgd._compiled import problem
+
+    if isinstance(x, Tensor):
+        rows: Array = x.numpy()
+        return rows
+    return problem.Csr(x.values.numpy(), x.columns.numpy(), x.starts)

@@ -1,0 +1,239 @@
+"""Steps on sparse rows in the compiled loops, against those of the torch engine."""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+import scipy.sparse as sp
+import torch
+
+from skgd._compiled.csr import (
+    bind_csr,
+    takes_csr,
+)
+from skgd._compiled.optimizers import table
+from skgd._compiled.problem import Csr, Problem
+from skgd._equations.network import new_like, new_network
+from skgd._equations.optimizers import OPTIMIZERS, variant
+from skgd._training.batches import Data, batch_sizes
+from skgd._training.csr import csr
+from skgd._training.epochs import bind_epochs
+from skgd._training.hyperparameters import Shared
+from skgd._training.models import Models
+from skgd._training.objective import penalty_on_scales
+from skgd._training.stack import new_stack
+from skgd._training.steps import bind_models, n_parts
+from skgd._training.stopping import History, Untrained
+
+N_ROWS, N_COLUMNS, N_EPOCHS = 41, 60, 3
+SHARED = Shared(
+    loss="squared_error",
+    activation="relu",
+    negative_slope=0.0,
+    optimizer="sgd",
+    nesterov=False,
+    batch_size=8,
+    last_batch="keep",
+    shuffle=False,
+    max_iter=N_EPOCHS,
+    tol=None,
+    n_iter_no_change=5,
+    record_batch_loss=True,
+    verbose=False,
+    delta=0.7,
+    quantile=0.3,
+)
+PER_MODEL = {
+    "lr": 0.03,
+    "momentum": 0.0,
+    "beta_1": 0.8,
+    "beta_2": 0.95,
+    "epsilon": 1e-6,
+    "alpha": 0.05,
+    "l1_ratio": 0.0,
+}
+
+
+def sparse_rows(dtype: Any = np.float64, index: Any = np.int32) -> sp.csr_matrix:
+    """Return rows of which some are empty, and some have a column twice."""
+    rng = np.random.default_rng(0)
+    lengths = rng.integers(0, 9, N_ROWS)
+    lengths[[0, 11]] = 0
+    starts = np.append(0, np.cumsum(lengths))
+    columns = rng.integers(0, N_COLUMNS - 5, starts[-1])
+    columns[starts[2]] = columns[starts[2] + 1] = columns[starts[3] - 1]
+    values = rng.normal(size=starts[-1])
+    values[::10] = 0.0
+    rows = sp.csr_matrix((N_ROWS, N_COLUMNS), dtype=dtype)
+    rows.data, rows.indices = values.astype(dtype), columns.astype(index)
+    rows.indptr = starts.astype(index)
+    return rows
+
+
+def targets_of(loss: str, o: int) -> np.ndarray:
+    rng = np.random.default_rng(1)
+    if loss == "multinomial_log_loss":
+        return rng.integers(0, o, (1, N_ROWS)).astype(float)
+    if loss in ("poisson", "gamma"):
+        return rng.integers(0, 3, (o, N_ROWS)) + float(loss == "gamma")
+    if loss.endswith(("log_loss", "hinge", "modified_huber", "perceptron")):
+        return rng.integers(0, 2, (o, N_ROWS)).astype(float)
+    return rng.normal(size=(o, N_ROWS))
+
+
+class Case(NamedTuple):
+    """A linear model on sparse rows, for either engine."""
+
+    data: Data
+    models: Models
+    shared: Shared
+    per_model: dict[str, np.ndarray]
+
+    @property
+    def sizes(self) -> list[int]:
+        return batch_sizes(N_ROWS, self.shared.batch_size, self.shared.last_batch)
+
+
+def case(
+    o: int = 1,
+    *,
+    wide: bool = True,
+    weighted: bool = False,
+    bias: bool = True,
+    scaled: bool = False,
+    dtype: Any = np.float64,
+    index: Any = np.int32,
+    **settings: Any,
+) -> Case:
+    """Return a problem; settings are shared, or of the model."""
+    numbers = {n: np.array([settings.pop(n, v)]) for n, v in PER_MODEL.items()}
+    shared = SHARED._replace(**settings)
+    rng = np.random.default_rng(2)
+    y = torch.from_numpy(targets_of(shared.loss, o).astype(dtype))
+    weight = torch.from_numpy(rng.exponential(size=(1, N_ROWS)).astype(dtype))
+    data = Data(
+        csr(sparse_rows(dtype, index), torch.device("cpu")),
+        y,
+        weight if weighted else None,
+        scales=np.array([[0.5, 1.0, 3.0][:o]]) if scaled else None,
+    )
+    network = new_network(1, (N_COLUMNS, o), bias, y, columns_first=wide)
+    w = network.layers[0].w
+    w.copy_(torch.from_numpy(rng.normal(size=tuple(w.shape)) / 3))
+    name = variant(shared.optimizer, shared.nesterov, numbers)
+    state = {one: new_like(network) for one in OPTIMIZERS[name].state_names}
+    models = Models(
+        network,
+        state,
+        [np.random.default_rng(3)],
+        average=new_like(network) if shared.average else None,
+    )
+    return Case(data, models, shared, numbers)
+
+
+class Outcome(NamedTuple):
+    losses: np.ndarray  # (steps, r)
+    norms: np.ndarray  # (epochs, p, 2), or the penalties
+
+
+def on_torch(one: Case) -> np.ndarray:
+    """Train on torch, and return the losses of the batches."""
+    histories = [History(untrained=Untrained(1.0, 1.0))]
+    stack = new_stack(one.models, histories, one.per_model, one.data, None)
+    run = bind_epochs(stack, one.shared, None)
+    return np.concatenate([run(1)[0].batch_loss[:, 0] for _ in range(N_EPOCHS)])
+
+
+def problem_of(one: Case) -> Problem:
+    """Return what the compiled loops are given."""
+    x, network, shared = one.data.x, one.models.parameters, one.shared
+    w, bias = network.layers[0]
+    o = w.shape[1]
+    name = variant(shared.optimizer, shared.nesterov, one.per_model)
+    deltas = shared.delta / (
+        np.ones(o) if one.data.scales is None else one.data.scales[0]
+    )
+    number = np.full(o, shared.quantile) if shared.loss == "quantile" else deltas
+    average = one.models.average
+    return Problem(
+        x=Csr(x.values.numpy(), x.columns.numpy(), x.starts),
+        y=one.data.y.numpy(),
+        weight=None if one.data.weight is None else one.data.weight[0].numpy(),
+        sizes=(N_COLUMNS, o),
+        flat=network.flat.numpy(),
+        n_weights=network.n_weights,
+        weights_at=(w.storage_offset(),),
+        biases_at=() if bias is None else (bias.storage_offset(),),
+        columns_first=network.columns_first,
+        state=tuple(
+            one.models.optimizer_state[n].flat.numpy()
+            for n in OPTIMIZERS[name].state_names
+        ),
+        average=None if average is None else average.flat.numpy(),
+        loss=shared.loss,
+        activation="relu",
+        optimizer=name,
+        negative_slope=0.0,
+        loss_number=number.astype(network.flat.numpy().dtype),
+        max_grad_norm=shared.max_grad_norm,
+        batch_size=min(shared.batch_size or N_ROWS, N_ROWS),
+        n_parts=n_parts(one.data.scales),
+    )
+
+
+def scalars_of(one: Case) -> np.ndarray:
+    """Return the scalars of all steps."""
+    on_scale = penalty_on_scales(
+        one.data, one.models.parameters, one.shared, one.per_model
+    )
+    numbers = one.per_model if one.shared.optimizer == "adamw" else on_scale
+    n_steps = len(one.sizes)
+    bound = bind_models(one.data, one.models, one.shared, numbers, n_steps)
+    of_steps = bound.scalars.of_steps(0, n_steps * N_EPOCHS)
+    return table(of_steps, one.models.parameters.flat.numpy().dtype)
+
+
+def on_loops(one: Case) -> tuple[np.ndarray, np.ndarray]:
+    """Train by the compiled loops, and return losses and norms."""
+    problem, scalars = problem_of(one), scalars_of(one)
+    assert takes_csr(problem)
+    n_steps, n_epoch = len(one.sizes) * N_EPOCHS, sum(one.sizes)
+    losses = np.empty((n_steps, problem.n_parts), problem.flat.dtype)
+    norms = np.empty((N_EPOCHS, scalars.shape[1], 2), problem.flat.dtype)
+    rows = np.tile(np.arange(n_epoch), N_EPOCHS)
+    bind_csr(problem)(rows, n_epoch, scalars, losses, norms)
+    return losses, norms
+
+
+def vectors(models: Models) -> list[torch.Tensor]:
+    networks = [models.parameters, *models.optimizer_state.values()]
+    return [n.flat for n in [*networks, models.average] if n is not None]
+
+
+def assert_same(o: int = 1, *, tolerance: float = 1e-12, **settings: Any) -> None:
+    """Train on both engines, and compare all that is left."""
+    one, other = case(o, **settings), case(o, **settings)
+    before = one.models.parameters.flat.clone()
+    expected = on_torch(one)
+    losses, _ = on_loops(other)
+
+    close = {"rtol": tolerance, "atol": tolerance}
+    np.testing.assert_allclose(losses, expected, **close)
+    for mine, torchs in zip(vectors(other.models), vectors(one.models), strict=True):
+        torch.testing.assert_close(mine, torchs, **close)
+    assert (one.models.parameters.flat - before).abs().max() > 1e-3
+
+
+@pytest.fixture(autouse=True)
+def narrow(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let these rows be wide."""
+    monkeypatch.setattr("skgd._training.csr.NARROW", N_COLUMNS - 1)
+
+
+def test_smoke():
+    for opt in ("sgd", "adam", "adamw", "adagrad", "rmsprop"):
+        for o in (1, 3):
+            for l1 in (0.0, 0.5):
+                for scaled in (False, True):
+                    print(opt, o, l1, scaled)
+                    assert_same(o, optimizer=opt, l1_ratio=l1, scaled=scaled)

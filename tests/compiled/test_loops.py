@@ -1,0 +1,302 @@
+"""The compiled loops take the steps of the torch engine, from the same start."""
+
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+import torch
+
+from skgd._compiled import optimizers
+from skgd._compiled.loops import bind
+from skgd._compiled.problem import Problem
+from skgd._equations.activations import ACTIVATIONS
+from skgd._equations.initialisers import initialise_
+from skgd._equations.losses import LOSSES
+from skgd._equations.network import new_like, new_network
+from skgd._equations.optimizers import OPTIMIZERS
+from skgd._training.batches import Data, batch_sizes
+from skgd._training.hyperparameters import Shared
+from skgd._training.models import Models
+from skgd._training.steps import bind_models, n_parts
+from skgd._training.stepwise import bind_stepwise
+from skgd._training.takers import Ahead
+from skgd._training.target_scale import on_scales
+
+N, I = 53, 4  # rows and features
+CLASSES = {
+    *("binary_log_loss", "hinge", "modified_huber", "multinomial_log_loss"),
+    *("perceptron", "squared_hinge"),
+}
+PER_MODEL = {
+    "lr": 0.05,
+    "momentum": 0.9,
+    "beta_1": 0.9,
+    "beta_2": 0.99,
+    "epsilon": 1e-3,
+    "alpha": 0.05,
+    "l1_ratio": 0.3,
+}
+
+
+class Case(NamedTuple):
+    """What is trained."""
+
+    loss: str = "squared_error"
+    hidden: tuple[int, ...] = ()
+    n_outputs: int = 1
+    activation: str = "tanh"
+    optimizer: str = "sgd"
+    batch_size: int = 8
+    last_batch: str = "keep"
+    fit_intercept: bool = True
+    is_weighted: bool = False
+    average: int = 0
+    max_grad_norm: float | None = None
+    scales: tuple[float, ...] | None = None
+    per_model: dict[str, float] = {}
+    dtype: torch.dtype = torch.float64
+
+
+def data_of(case):
+    """Return rows with targets that the loss is for, and weights if there are any."""
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(N, I)), rng.normal(size=(case.n_outputs, N))
+    if case.loss in CLASSES:
+        y = rng.integers(max(2, case.n_outputs), size=(1, N))
+    elif case.loss in ("poisson", "gamma"):
+        y = np.exp(y)
+    weight = rng.random((1, N)) + 0.1 if case.is_weighted else None
+    x, y, weight = (
+        None if array is None else torch.tensor(array, dtype=case.dtype)
+        for array in (x, y, weight)
+    )
+    scales = None if case.scales is None else np.array([case.scales])
+    return Data(x, y, weight, scales=scales)
+
+
+class Start(NamedTuple):
+    """A model before training, on torch, with its hyperparameters."""
+
+    data: Data
+    models: Models
+    shared: Shared
+    per_model: dict[str, np.ndarray]
+    sizes: list[int]  # of the batches of an epoch
+
+
+def start_of(case):
+    data = data_of(case)
+    shared = Shared(
+        loss=case.loss,
+        activation=case.activation,
+        negative_slope=0.1,
+        optimizer="sgd" if case.optimizer[-1:] * 0 == "m" else case.optimizer,
+        nesterov=case.optimizer == "nesterov",
+        batch_size=case.batch_size,
+        last_batch=case.last_batch,
+        shuffle=True,
+        max_iter=2,
+        tol=None,
+        n_iter_no_change=2,
+        record_batch_loss=True,
+        verbose=False,
+        max_grad_norm=case.max_grad_norm,
+        average=case.average,
+        delta=0.3,
+        quantile=0.7,
+    )
+    if case.optimizer in ("momentum", "nesterov"):
+        shared = shared._replace(optimizer="sgd")
+    values = PER_MODEL | ({"momentum": 0.0} if case.optimizer == "sgd" else {})
+    per_model = {k: np.array([v]) for k, v in (values | case.per_model).items()}
+    sizes = (I, *case.hidden, case.n_outputs)
+    network = new_network(1, sizes, case.fit_intercept, data.x)
+    generator = np.random.default_rng(1)
+    initialise_(network, ACTIVATIONS[case.activation](0.1), [generator])
+    entry = OPTIMIZERS[case.optimizer]
+    models = Models(
+        network,
+        {name: new_like(network) for name in entry.state_names},
+        [generator],
+        average=new_like(network) if case.average else None,
+    )
+    if data.scales is not None and not case.hidden:
+        per_model = on_scales(per_model, data.scales, case.loss)
+    sizes = batch_sizes(N, case.batch_size, case.last_batch)
+    return Start(data, models, shared, per_model, sizes)
+
+
+def orders_of(start, n_epochs=2):
+    """Return the rows of some epochs, (epochs, n_epoch)."""
+    rng = np.random.default_rng(2)
+    n_epoch = sum(start.sizes)
+    draws = [rng.permutation(N) for _ in range(n_epochs)]
+    return np.array(
+        [np.append(rows, rng.integers(N, size=N))[:n_epoch] for rows in draws]
+    )
+
+
+def trained_by_torch(case, start, orders):
+    """Return the losses of all steps, (steps, r), that the models take."""
+    data, models, shared, per_model, sizes = start
+    counts = [None] * len(sizes)
+    ahead = Ahead(data, models, shared, per_model, per_model, sizes, counts, None)
+    taker = bind_stepwise(ahead)
+    return np.concatenate([taker.take([rows]).losses[:, 0] for rows in orders])
+
+
+def problem_of(case, start, x=None):
+    """Return a problem of the arrays of the models themselves."""
+    data, models, shared, _, _ = start
+    network = models.parameters
+    layers = network.layers
+    delta = np.full(case.n_outputs, shared.delta)
+    if data.scales is not None:
+        delta = shared.delta / data.scales[0]
+    number = np.full(case.n_outputs, shared.quantile)
+    number = number if case.loss == "quantile" else delta
+    flat = network.flat.numpy()
+    return Problem(
+        x=data.x.numpy() if x is None else x,
+        y=data.y.numpy(),
+        weight=None if data.weight is None else data.weight[0].numpy(),
+        sizes=(I, *case.hidden, case.n_outputs),
+        flat=flat,
+        n_weights=network.n_weights,
+        weights_at=tuple(w.storage_offset() for w, _ in layers),
+        biases_at=tuple(b.storage_offset() for _, b in layers if b is not None),
+        columns_first=False,
+        state=tuple(state.flat.numpy() for state in models.optimizer_state.values()),
+        average=None if models.average is None else models.average.flat.numpy(),
+        loss=case.loss,
+        activation=case.activation,
+        optimizer=case.optimizer,
+        negative_slope=shared.negative_slope,
+        loss_number=number.astype(flat.dtype),
+        max_grad_norm=case.max_grad_norm,
+        batch_size=min(case.batch_size, N),
+        n_parts=n_parts(data.scales),
+    )
+
+
+def trained_by_loop(case, start, orders, problem=None, pieces=1):
+    """Return the losses of all steps, and the norms at the start of each epoch."""
+    bound = bind_models(
+        start.data, start.models, start.shared, start.per_model, len(start.sizes)
+    )
+    problem = problem or problem_of(case, start)
+    take = bind(problem)
+    n_epochs, n_epoch = orders.shape
+    n_steps = len(start.sizes) * n_epochs
+    dtype = problem.flat.dtype
+    scalars = optimizers.table(bound.scalars.of_steps(0, n_steps), dtype)
+    losses = np.full((n_steps, problem.n_parts), np.nan, dtype)
+    norms = np.full((n_epochs, scalars.shape[1], 2), np.nan, dtype)
+    take(orders.ravel(), n_epoch, scalars, losses, norms)
+    return losses, norms
+
+
+def arrays_of(models):
+    """Return all that training changes."""
+    networks = [models.parameters, *models.optimizer_state.values()]
+    networks += [] if models.average is None else [models.average]
+    return [network.flat.numpy() for network in networks]
+
+
+def assert_alike(case, rtol=1e-12, **how):
+    """Assert that the loop does what torch does."""
+    one, other = start_of(case), start_of(case)
+    orders = orders_of(one)
+    expected = trained_by_torch(case, one, orders)
+    losses, _ = trained_by_loop(case, other, orders, **how)
+
+    np.testing.assert_allclose(losses, expected, rtol=rtol, atol=rtol)
+    for array, wanted in zip(
+        arrays_of(other.models), arrays_of(one.models), strict=True
+    ):
+        np.testing.assert_allclose(array, wanted, rtol=rtol, atol=rtol)
+
+
+DEPTHS = {"linear": (), "one hidden layer": (5,), "two": (6, 5)}
+every_depth = pytest.mark.parametrize("hidden", DEPTHS.values(), ids=DEPTHS)
+
+
+@every_depth
+@pytest.mark.parametrize("loss", LOSSES)
+def test_every_loss(loss, hidden):
+    """With weights, at any depth, one output or several."""
+    for n_outputs in (1, 3):
+        if loss == "multinomial_log_loss" and n_outputs == 1:
+            continue
+        assert_alike(Case(loss, hidden, n_outputs, is_weighted=n_outputs > 1))
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_every_activation(activation):
+    """In two hidden layers."""
+    assert_alike(Case(hidden=(6, 5), activation=activation, n_outputs=2))
+
+
+@every_depth
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_every_optimizer(optimizer, hidden):
+    """With both penalties and without, with and without intercepts."""
+    for penalty in ({}, {"alpha": 0.0}, {"l1_ratio": 0.0}):
+        assert_alike(Case(hidden=hidden, optimizer=optimizer, per_model=penalty))
+    assert_alike(Case(hidden=hidden, optimizer=optimizer, fit_intercept=False))
+
+
+@every_depth
+@pytest.mark.parametrize("last_batch", ["keep", "drop", "fill"])
+@pytest.mark.parametrize("batch_size", [1, 2, 7, 16, 20, N])
+def test_every_batch_size(batch_size, last_batch, hidden):
+    """And every way to end an epoch."""
+    for n_outputs, loss in ((1, "squared_error"), (3, "multinomial_log_loss")):
+        case = Case(
+            loss,
+            hidden,
+            n_outputs,
+            batch_size=batch_size,
+            last_batch=last_batch,
+            is_weighted=last_batch == "keep",
+        )
+        assert_alike(case)
+
+
+@every_depth
+def test_the_average_and_clipping(hidden):
+    """Are those of torch, together and for each batch size."""
+    for batch_size in (1, 8, 32):
+        assert_alike(
+            Case(
+                hidden=hidden,
+                batch_size=batch_size,
+                average=3,
+                max_grad_norm=0.2,
+                optimizer="adam",
+            )
+        )
+        assert_alike(
+            Case(hidden=hidden, batch_size=batch_size, average=3, max_grad_norm=0.2)
+        )
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_outputs_with_penalties_of_their_own(optimizer):
+    """Of a linear model on targets of several scales, with a delta for each."""
+    for batch_size in (1, 8, 32):
+        assert_alike(
+            Case(
+                "huber",
+                (),
+                3,
+                optimizer=optimizer,
+                scales=(0.5, 1.0, 20.0),
+                batch_size=batch_size,
+            )
+        )
+
+
+def test_targets_of_several_scales():
+    """The losses of a network are told for each."""
+    assert_alike(Case("huber", (5,), 3, scales=(0.5, 1.0, 20.0)))

@@ -1,0 +1,189 @@
+"""Which engine trains: a rule of shapes and parameters."""
+
+import pickle
+
+import numpy as np
+import pytest
+import torch
+from bad_cases import TARGET, assert_refused
+from conftest import X, Y, every_class, small
+from pretended_cuda import pretended_cuda
+from scipy import sparse
+from sklearn.base import clone
+from sklearn.callback import ProgressBar
+
+from skgd import (
+    MiniBatchRegressor,
+    VectorizedGridSearchCV,
+    WeightTrajectory,
+)
+from skgd._estimators import fits
+from skgd._training import engines
+
+y = Y[:, 0]
+WIDE = sparse.csr_array((X.ravel(), np.indices(X.shape).reshape(2, -1)), (60, 5000))
+
+
+@pytest.fixture
+def chosen(monkeypatch):
+    """Give a list that gets what the rule says; torch trains, whatever it is."""
+    answers = []
+
+    def choose(*args):
+        answers.append(engines.engine_of(*args))
+        return "torch"
+
+    monkeypatch.setattr(engines, "has_numba", lambda: True)
+    monkeypatch.setattr(fits, "engine_of", choose)
+    return answers
+
+
+COVERED = {
+    "default": {},
+    "network": {"hidden_layer_sizes": (5, 3), "activation": "gelu"},
+    "one row": {"batch_size": 1},
+    "whole": {"batch_size": None},
+    "filled": {"last_batch": "fill", "batch_size": 7},
+    "float32": {"dtype": "float32"},
+    "schedule": {"lr_schedule": "one_cycle", "warmup_steps": 3},
+    "clipped": {"max_grad_norm": 0.1, "average": True},
+    "held out": {"early_stopping": True, "validation_fraction": 0.3},
+    "nothing to drop": {"dropout": 0.5},
+    "clock": {"max_time": 1000.0, "record_batch_loss": True},
+}
+
+
+@every_class
+@pytest.mark.parametrize("engine", ["auto", "numba"])
+@pytest.mark.parametrize("params", COVERED.values(), ids=COVERED)
+def test_small_steps_of_one_model_are_the_loops(cls, params, engine, chosen):
+    """Whatever else is asked for, in fit and in partial_fit."""
+    model = small(cls, engine=engine, **params).fit(X, TARGET[cls])
+    model.set_params(early_stopping=False).partial_fit(X, TARGET[cls])
+    assert chosen == ["numba", "numba"]
+
+
+@pytest.mark.parametrize("rows", [sparse.csr_array(X), WIDE, torch.tensor(X), X[::-1]])
+def test_linear_models_on_rows_of_any_kind_are_the_loops(rows, chosen):
+    """Sparse ones of any width too."""
+    small(MiniBatchRegressor).fit(rows, y)
+    assert chosen == ["numba"]
+
+
+def test_callbacks_that_look_at_epochs_are_told_by_the_loops(chosen):
+    """Those of scikit-learn, and the weights after every epoch."""
+    bar = ProgressBar()
+    for callback in (bar, WeightTrajectory()):
+        small(MiniBatchRegressor).set_callbacks(callback).fit(X, y)
+    assert chosen == ["numba", "numba"]
+
+
+NETWORK = {"hidden_layer_sizes": (5,)}
+
+# What the loops do not cover: the parameters, the rows, and the error.
+NOT_COVERED = {
+    "dropout": (
+        {"dropout": 0.5, **NETWORK},
+        X,
+        r"must have dropout=0, .* Got 0\.5; leave it out, or use engine='auto'",
+    ),
+    "wide network": (
+        NETWORK,
+        WIDE,
+        r"must have hidden_layer_sizes=\(\) where .* Got hidden layers and 5000 feat",
+    ),
+}
+
+
+@every_class
+@pytest.mark.parametrize(
+    ("params", "rows", "match"), NOT_COVERED.values(), ids=NOT_COVERED
+)
+def test_what_the_loops_do_not_cover_is_torchs(cls, params, rows, match, chosen):
+    """By rule with "auto"; "numba" is refused in a sentence that says why."""
+    model = small(cls, **params).fit(rows, TARGET[cls])
+    assert chosen == ["torch"]
+    model.set_params(engine="numba")
+    for method in (model.fit, model.partial_fit):
+        assert_refused(method, rows, TARGET[cls], match=f"^engine='numba' {match}")
+
+
+def test_callbacks_that_look_at_batches_are_torchs(chosen):
+    """A loop does not stop for them."""
+    model = small(MiniBatchRegressor).set_callbacks(WeightTrajectory(every="step"))
+    clone(model).fit(X, y)
+    assert chosen == ["torch"]
+    model.set_params(engine="numba")
+    match = "^engine='numba' must have callbacks that look at epochs"
+    with pytest.raises(ValueError, match=match):
+        model.fit(X, y)
+
+
+def test_other_devices_are_torchs(chosen):
+    """The loops compute on a CPU."""
+    model = small(MiniBatchRegressor, device="cuda")
+    with pretended_cuda():
+        model.fit(X, y)
+        match = "^engine='numba' must have a CPU to compute on. Got cuda:0; "
+        assert_refused(model.set_params(engine="numba").fit, X, y, match=match)
+    assert chosen == ["torch"]
+
+
+@pytest.mark.parametrize("batch_size", [8, None])
+def test_large_steps_are_torchs(batch_size, chosen, monkeypatch):
+    """By the multiply-adds of a batch; "numba" takes them all the same."""
+    model = small(MiniBatchRegressor, batch_size=batch_size, **NETWORK)
+    monkeypatch.setattr(engines, "_LOOPS_WIN", 1000)  # a row has some 25, or padded 48
+    model.fit(X, y)
+    assert chosen == ["numba" if batch_size == 8 else "torch"]
+    model.set_params(engine="numba").fit(X, y)
+    assert chosen[1:] == ["numba"]
+
+
+def test_few_rows_of_a_large_batch_are_a_small_step(chosen, monkeypatch):
+    """A batch has at most the rows that there are, in a stream too."""
+    monkeypatch.setattr(engines, "_LOOPS_WIN", 800)  # a row is padded to 16
+    model = small(MiniBatchRegressor, batch_size=60)
+    model.partial_fit(X[:40], y[:40]).partial_fit(X, y).partial_fit(X[:40], y[:40])
+    assert chosen == ["numba", "torch", "numba"]
+
+
+def test_torch_is_taken_when_it_is_asked_for(chosen):
+    """The rule is not asked further."""
+    small(MiniBatchRegressor, engine="torch").fit(X, y)
+    assert chosen == ["torch"]
+
+
+def test_without_numba_all_is_torchs(chosen, monkeypatch):
+    """And "numba" is an error that says what to install."""
+    monkeypatch.setattr(engines, "has_numba", lambda: False)
+    model = small(MiniBatchRegressor).fit(X, y)
+    assert chosen == ["torch"]
+    match = r"^engine='numba' must have numba .* Got none; pip install 'skgd\[numba\]',"
+    assert_refused(model.set_params(engine="numba").fit, X, y, match=match)
+
+
+def test_stacks_are_torchs(chosen):
+    """A search trains them at once; its last fit is a single one."""
+    grid = {"lr": [0.01, 0.1]}
+    VectorizedGridSearchCV(small(MiniBatchRegressor), grid, cv=2).fit(X, y)
+    assert chosen == ["torch", "numba"]
+
+
+def test_a_search_of_engines_fits_the_loops_one_by_one(chosen):
+    """Two models at a time for torch, and a fit for each split for numba."""
+    grid = {"engine": ["torch", "numba"]}
+    search = VectorizedGridSearchCV(small(MiniBatchRegressor), grid, cv=2, refit=False)
+    groups = search.fit(X, y).groups_
+    assert [group.together for group in groups] == [True, False]
+    assert chosen == ["torch", "numba", "numba"]
+
+
+@every_class
+def test_what_trained_is_an_attribute(cls):
+    """It is pickled, copied, and forgotten like any other."""
+    model = small(cls, engine="torch").fit(X, TARGET[cls])
+    assert model.engine_ == pickle.loads(pickle.dumps(model)).engine_ == "torch"
+    assert not hasattr(clone(model), "engine_")
+    grid = VectorizedGridSearchCV(model, {"lr": [0.01, 0.1]}, cv=2)
+    assert grid.fit(X, TARGET[cls]).best_estimator_.engine_ == "torch"
