@@ -31,7 +31,7 @@ PRIVATE_NAMES_OF_OTHERS = {
     *("_checked_cv_orig", "_format_results", "_kwargs", "_score_func", "_scorers"),
     *("_children_map", "_init_callback_context", "_sign", "_skl_callbacks"),
     # of numba's functions and caches
-    *("_cache", "_index_key"),
+    *("_cache", "_getvalue", "_index_key"),
     # of named tuples
     *("_asdict", "_fields", "_replace"),
 }
@@ -338,7 +338,9 @@ def names_in(room):
     """Return what a room has, with the attributes of its classes."""
     module = import_module(f"skgd.{room}")
     classes = [one for one in vars(module).values() if inspect.isclass(one)]
-    return {*vars(module), *(name for one in classes for name in dir(one))}
+    fields = [getattr(one, "__annotations__", {}) for one in classes]
+    names = [name for some in [*map(dir, classes), *fields] for name in some]
+    return {*vars(module), *names}
 
 
 @pytest.mark.parametrize("page", OF_THE_INSIDE)

@@ -128,6 +128,22 @@ def pointer(_: Any, address: Any, like: Any) -> Any:
     return kind(address, like), code
 
 
+@intrinsic
+def borrowed(_: Any, array: Any) -> Any:
+    """Return an array that does not know its owner, who is held by someone else.
+
+    Of one that does, references are counted at each slice and call.
+    """
+
+    def code(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        view = context.make_array(array)(context, builder, values[0])
+        view.meminfo = view.meminfo.type(None)
+        view.parent = view.parent.type(None)
+        return view._getvalue()
+
+    return array(array), code
+
+
 class _Cache(FunctionCache):
     """numba's cache on disk, of functions that call functions of other files.
 

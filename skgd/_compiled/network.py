@@ -17,7 +17,7 @@ from numba import carray
 
 from skgd._compiled import jit
 from skgd._compiled.arithmetic import num
-from skgd._compiled.jit import call, fast, inlined, pointer
+from skgd._compiled.jit import borrowed, call, fast, inlined, pointer
 from skgd._compiled.products import product
 from skgd._compiled.steps import (
     Place,
@@ -250,6 +250,10 @@ def _take(
     norms: Any,
 ) -> None:
     """Take the steps of some rows: see ``problem.Take``."""
+    flat, state_1, state_2 = borrowed(flat), borrowed(state_1), borrowed(state_2)
+    average, work, numbers = borrowed(average), borrowed(work), borrowed(numbers)
+    rows, table, layers = borrowed(rows), borrowed(table), borrowed(layers)
+    losses, norms = borrowed(losses), borrowed(norms)
     p = plan_of(plan)
     slope, max_norm = reals[0], reals[1]
     space = _space(work, flat.size, layers, p)

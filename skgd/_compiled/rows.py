@@ -15,7 +15,7 @@ from numba import carray
 
 from skgd._compiled import jit
 from skgd._compiled.arithmetic import num
-from skgd._compiled.jit import call, fast, inlined, pointer
+from skgd._compiled.jit import borrowed, call, inlined, pointer
 from skgd._compiled.optimizers import scalars_at, sgd, without_penalty
 from skgd._compiled.steps import (
     Layer,
@@ -63,7 +63,7 @@ def _space(work: Any, n: int, o: int, b: int) -> Space:
     )
 
 
-@fast
+@inlined
 def _forward(z: Any, flat: Any, layer: Layer, plan: Plan, rows: Any) -> None:
     """z (o, b) = w x + bias, of rows where they lie."""
     x, stride = carray(pointer(plan.x, z), 1), Place(plan.x_row)
@@ -90,7 +90,7 @@ def _forward(z: Any, flat: Any, layer: Layer, plan: Plan, rows: Any) -> None:
             out[k] = z_0
 
 
-@fast
+@inlined
 def _backward(g: Any, dz: Any, layer: Layer, plan: Plan, rows: Any) -> None:
     """Add to dw (o, i) the sum over b of dz (o, b) x (b, i), and to the biases'."""
     x, stride = carray(pointer(plan.x, g), 1), Place(plan.x_row)
@@ -146,7 +146,7 @@ def _gradient_of_batch(
         _backward(space.g, space.dz, layer, plan, some)
 
 
-@fast
+@inlined
 def _step_of_one(
     space: Space,
     flat: Any,
@@ -157,9 +157,13 @@ def _step_of_one(
     scalars: Any,
 ) -> None:
     """Take a step of plain descent by one row; its gradient is never written."""
-    _forward(space.z, flat, layer, plan, rows)
-    _loss_of_block(space, plan, layer, numbers, rows, 1)
     x, start = carray(pointer(plan.x, flat), 1), Place(rows[0]) * Place(plan.x_row)
+    for q in range(layer.u):
+        w, z = flat[layer.w_at + q * layer.i :], num(flat[0], 0)
+        for j in range(Place(layer.i)):
+            z += w[j] * x[start + j]
+        space.z[q] = z + flat[layer.bias_at + q] if layer.bias_at >= 0 else z
+    _loss_of_block(space, plan, layer, numbers, rows, 1)
     for q in range(layer.u):
         c = scalars_at(scalars[q if scalars.shape[0] > 1 else 0])
         w, d = flat[layer.w_at + q * layer.i :], space.dz[q]
@@ -187,6 +191,10 @@ def _take(
     norms: Any,
 ) -> None:
     """Take the steps of some rows: see ``problem.Take``."""
+    flat, state_1, state_2 = borrowed(flat), borrowed(state_1), borrowed(state_2)
+    average, work, numbers = borrowed(average), borrowed(work), borrowed(numbers)
+    rows, table, layers = borrowed(rows), borrowed(table), borrowed(layers)
+    losses, norms = borrowed(losses), borrowed(norms)
     p, layer, max_norm = plan_of(plan), layer_of(layers, 0), reals[1]
     space = _space(work, flat.size, layer.u, p.block)
     step = 0

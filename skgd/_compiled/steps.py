@@ -15,7 +15,7 @@ from numba import carray, from_dtype, types
 from numba.np.unsafe.ndarray import to_fixed_tuple
 
 from skgd._compiled.arithmetic import lerp, num
-from skgd._compiled.jit import call, fast, pointer
+from skgd._compiled.jit import call, fast, inlined, pointer
 from skgd._compiled.optimizers import COLUMNS
 
 Place = np.uintp  # of a negative place numba would look from the end
@@ -122,7 +122,7 @@ def clip(g: Any, max_norm: float) -> None:
             g[k] *= factor
 
 
-@fast
+@inlined
 def update(
     plan: Plan, flat: Any, g: Any, s_1: Any, s_2: Any, scalars: Any, layers: Any
 ) -> None:

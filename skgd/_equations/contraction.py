@@ -14,7 +14,7 @@ first: torch.einsum would take both, slowly and in silence.
 """
 
 from collections.abc import Callable
-from functools import cache, partial
+from functools import cache, lru_cache, partial
 from itertools import islice
 from math import prod
 from typing import NamedTuple
@@ -23,6 +23,7 @@ import torch
 from torch import Tensor
 
 Call = Callable[[], object]
+Shape = tuple[int, ...]
 
 
 class _Letters(NamedTuple):
@@ -57,23 +58,35 @@ def _letters_of(equation: str) -> _Letters:
     return _Letters(first, second, result, stacked, left, right, summed)
 
 
-@cache
-def _axes(letters: str, groups: tuple[str, ...]) -> tuple[list[int], bool, bool]:
-    """Return the order of the axes, whether it is another, and if axes are merged."""
+class _View(NamedTuple):
+    """How an operand becomes one axis for each group of letters."""
+
+    letters: str
+    groups: tuple[str, ...]
+    order: list[int] | None  # of its axes, if it is another one
+    shape: list[int] | None  # if axes are merged
+
+
+def _view_of(letters: str, shape: Shape, *groups: str) -> _View:
+    """Return how an array of a shape gets one axis for each group of letters."""
     order = [letters.index(letter) for group in groups for letter in group]
-    return order, order != sorted(order), any(len(group) != 1 for group in groups)
+    sizes = iter([shape[axis] for axis in order])
+    merged = [prod(islice(sizes, len(group))) for group in groups]
+    return _View(
+        letters,
+        groups,
+        order if order != sorted(order) else None,
+        merged if any(len(group) != 1 for group in groups) else None,
+    )
 
 
-def _grouped(array: Tensor, letters: str, *groups: str) -> Tensor:
-    """Return a view of the array with one axis for each group of letters."""
-    order, is_other, merges = _axes(letters, groups)
-    if is_other:
+def _grouped(array: Tensor, view: _View) -> Tensor:
+    """Return the view of an array."""
+    letters, groups, order, shape = view
+    if order is not None:
         array = array.permute(order)
-    if not merges:
+    if shape is None:
         return array
-    sizes, shape = iter(array.shape), []
-    for group in groups:
-        shape.append(prod(islice(sizes, len(group))))
     try:
         return array.view(shape)
     except RuntimeError:
@@ -92,24 +105,70 @@ def _pairs(parts: _Letters) -> list[tuple[str, int, int]]:
     ]
 
 
-def _check_sizes(
-    equation: str, parts: _Letters, a: Tensor, b: Tensor, out: Tensor
-) -> None:
+def _check_sizes(equation: str, parts: _Letters, *shapes: Shape) -> None:
     """Refuse sizes that differ: einsum itself lets a letter of size 1 broadcast."""
     terms = parts.first, parts.second, parts.result
-    for letters, array in zip(terms, (a, b, out), strict=True):
-        if len(letters) != array.ndim:
+    for letters, shape in zip(terms, shapes, strict=True):
+        if len(letters) != len(shape):
             msg = (
-                f"In {equation!r}, {letters} is {len(letters)} axes. Got {array.ndim}."
+                f"In {equation!r}, {letters} is {len(letters)} axes. Got {len(shape)}."
             )
             raise ValueError(msg)
-    sizes = (*a.shape, *b.shape, *out.shape)
+    sizes = [size for shape in shapes for size in shape]
     for letter, first, other in _pairs(parts):
         if sizes[first] != sizes[other]:
             msg = (
                 f"In {equation!r}, {letter} is both {sizes[first]} and {sizes[other]}."
             )
             raise ValueError(msg)
+
+
+class _Plan(NamedTuple):
+    """The one matrix product that an equation is."""
+
+    swapped: bool  # whether the second operand comes first
+    product: Callable[..., Tensor]
+    add_product: Callable[..., Tensor]
+    first: _View
+    second: _View
+    result: _View
+
+
+@lru_cache(maxsize=1024)
+def _plan(equation: str, a: Shape, b: Shape, out: Shape) -> _Plan:
+    """Return the product for operands of such shapes, which is worked out once."""
+    parts = _letters_of(equation)
+    _check_sizes(equation, parts, a, b, out)
+    first, second, result, stacked, left, right, summed = parts
+    swapped = result == stacked + right + left  # the transposed one writes in order
+    if swapped:
+        first, second, left, right, a, b = second, first, right, left, b, a
+    if any(a[first.index(letter)] > 1 for letter in stacked):
+        return _Plan(
+            swapped,
+            torch.bmm,
+            torch.baddbmm,
+            _view_of(first, a, stacked, left, summed),
+            _view_of(second, b, stacked, summed, right),
+            _view_of(result, out, stacked, left, right),
+        )
+    if stacked or right:  # a stack of one is no stack
+        return _Plan(
+            swapped,
+            torch.mm,
+            torch.addmm,
+            _view_of(first, a, stacked + left, summed),
+            _view_of(second, b, stacked + summed, right),
+            _view_of(result, out, stacked + left, right),
+        )
+    return _Plan(
+        swapped,
+        torch.mv,
+        torch.addmv,
+        _view_of(first, a, left, summed),
+        _view_of(second, b, summed),
+        _view_of(result, out, left),
+    )
 
 
 def contraction(
@@ -129,36 +188,11 @@ def contraction(
         Is added to the sum; broadcasts to the shape of ``out``. ``plus=out`` adds the
         sum to what ``out`` holds.
     """
-    parts = _letters_of(equation)
-    _check_sizes(equation, parts, a, b, out)
-    first, second, result, stacked, left, right, summed = parts
-    if result == stacked + right + left:  # the transposed product, to write in order
-        first, second, left, right, a, b = second, first, right, left, b, a
-
-    groups: tuple[str, ...]
-    product: Callable[..., Tensor]
-    add_product: Callable[..., Tensor]
-    if any(a.shape[first.index(letter)] > 1 for letter in stacked):
-        groups = (stacked, left, right)
-        operands = (
-            _grouped(a, first, stacked, left, summed),
-            _grouped(b, second, stacked, summed, right),
-        )
-        product, add_product = torch.bmm, torch.baddbmm
-    elif stacked or right:  # a stack of one is no stack
-        groups = (stacked + left, right)
-        operands = (
-            _grouped(a, first, stacked + left, summed),
-            _grouped(b, second, stacked + summed, right),
-        )
-        product, add_product = torch.mm, torch.addmm
-    else:
-        groups = (left,)
-        operands = _grouped(a, first, left, summed), _grouped(b, second, summed)
-        product, add_product = torch.mv, torch.addmv
-
-    target = _grouped(out, result, *groups)
+    plan = _plan(equation, a.shape, b.shape, out.shape)
+    first, second = (b, a) if plan.swapped else (a, b)
+    operands = _grouped(first, plan.first), _grouped(second, plan.second)
+    target = _grouped(out, plan.result)
     if plus is None:
-        return partial(product, *operands, out=target)
-    plus = _grouped(plus.expand_as(out), result, *groups)
-    return partial(add_product, plus, *operands, out=target)
+        return partial(plan.product, *operands, out=target)
+    plus = _grouped(plus.expand_as(out), plan.result)
+    return partial(plan.add_product, plus, *operands, out=target)

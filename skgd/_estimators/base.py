@@ -245,7 +245,7 @@ class MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
             X, y, sample_weight, before, classes, of_stream=True
         )
         if examples.weight is None or examples.weight.any():
-            if before is not None:  # a stream is learned at the full rate
+            if before is not None and before.slowed != 1.0:  # now at the full rate
                 before = before._replace(slowed=1.0)
             given = Given(X, y, sample_weight)
             trainee._train(examples, targets, before, given, of_stream=True)
@@ -414,6 +414,7 @@ class MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
         z = known_prediction(self, X)
         if z is not None:
             return z
-        check_is_fitted(self)
+        if not self.__sklearn_is_fitted__():  # scikit-learn asks for all tags first
+            check_is_fitted(self)
         check_parameters(self)
         return raw_prediction_of(self, X)

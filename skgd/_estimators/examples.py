@@ -144,11 +144,11 @@ def row_weights(
     return weight
 
 
-@errors_of_caller()
 def device_for(settings: Any, X: Matrix) -> torch.device:
     """Return where to compute: on the device of a tensor, or on the given one."""
-    device = device_of(X, settings.device)
-    check_dtype_of_device(dtype_of(X), device.type)
+    with errors_of_caller():
+        device = device_of(X, settings.device)
+        check_dtype_of_device(dtype_of(X), device.type)
     return device
 
 

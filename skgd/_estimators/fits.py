@@ -320,6 +320,9 @@ def data_of(
 
     Weights are divided by their mean, or ``as_given``.
     """
+    if _is_whole(folds):
+        [fold] = folds
+        return _data_of_one(fold, device, as_given=as_given), {id(fold.examples.X): 0}
     distinct = {id(fold.examples.X): fold.examples.X for fold in folds}
     offsets, n_rows = dict[int, int](), 0
     for key, X in distinct.items():
@@ -329,15 +332,12 @@ def data_of(
     dtype = dtype_of(joined)
     targets = _targets_of(folds, offsets, n_rows, dtype)
     weight = _weights_of(folds, offsets, n_rows, as_given=as_given)
-    if weight is not None:
-        with errors_of_caller():
-            weight = check_cast("sample_weight", weight, dtype)
     rows, counts = _rows_of(folds, [fold.rows for fold in folds], offsets)
     scales = [fold.targets.scale.scale for fold in folds if fold.targets.scale]
     data = Data(
         to_device(joined, device),
         to_tensor(targets, device),
-        None if weight is None else to_tensor(weight, device),
+        _weights_on(device, weight, dtype),
         rows,
         counts,
         np.stack(scales) if scales else None,
@@ -345,13 +345,38 @@ def data_of(
     return data, offsets
 
 
+def _data_of_one(fold: Fold, device: torch.device, *, as_given: bool) -> Data:
+    """Return the rows of one fold, whose examples are all rows in order."""
+    examples, scale = fold.examples, fold.targets.scale
+    dtype, weight = dtype_of(examples.X), examples.weight
+    targets = on_scale(examples.targets, scale).astype(dtype, copy=False)
+    if weight is not None:
+        unit = 1.0 if as_given else examples.mean_weight(fold.rows)
+        weight = (weight / unit)[np.newaxis]
+    return Data(
+        to_device(examples.X, device),
+        to_tensor(targets, device),
+        _weights_on(device, weight, dtype),
+        fold.rows,
+        scales=None if scale is None else scale.scale[np.newaxis],
+    )
+
+
+def _weights_on(
+    device: torch.device, weight: Array | None, dtype: Any
+) -> Tensor | None:
+    """Return weights on the device in the dtype of the computation, if any."""
+    if weight is None:
+        return None
+    with errors_of_caller():
+        return to_tensor(check_cast("sample_weight", weight, dtype), device)
+
+
 def _targets_of(
     folds: Sequence[Fold], offsets: Offsets, n_rows: int, dtype: Any
 ) -> Array:
     """Return the targets of all folds, (o, n); (f, o, n) if each scales them itself."""
     of_folds = [on_scale(fold.examples.targets, fold.targets.scale) for fold in folds]
-    if _is_whole(folds):
-        return of_folds[0].astype(dtype, copy=False)
     scales_apart = folds[0].targets.scale is not None and len(folds) > 1
     shape = (len(folds) if scales_apart else 1, len(of_folds[0]), n_rows)
     targets = np.zeros(shape, dtype)
@@ -371,8 +396,6 @@ def _weights_of(
         assert fold.examples.weight is not None
         unit = 1.0 if as_given else fold.examples.mean_weight(fold.rows)
         of_folds.append(fold.examples.weight / unit)
-    if _is_whole(folds):
-        return of_folds[0][np.newaxis]
     weights = np.zeros((len(folds), n_rows))
     for fold, row, values in zip(folds, weights, of_folds, strict=True):
         row[_in_all(fold, None, offsets)] = values

@@ -36,9 +36,9 @@ def checked_rows(estimator: Any, X: Any, dtypes: list[Any]) -> Matrix:
     """Return the rows to predict, of one of the dtypes, or raise ValueError."""
     if isinstance(X, Tensor):
         return _checked_tensor(estimator, X, dtypes, first=False)
+    if _is_like_first(estimator, X, dtypes) and _are_plain(X):
+        return X
     with conversion_of("X", X):
-        if _is_like_first(estimator, X, dtypes) and _is_plain(X):
-            return X
         X = check_numeric("X", in_its_shape("X", X))
         rows = validate_data(
             estimator, X, dtype=dtypes, accept_sparse="csr", reset=False
@@ -54,16 +54,14 @@ def checked_rows_and_targets(
     The first call of an estimator notes the number of features and their names, later
     ones are held against them.
     """
+    if not first and _are_like_before(estimator, X, y, dtypes):
+        return X, y
     y = in_its_shape("y", on_host("y", y))
     check_unmasked("y", y)
     if isinstance(X, Tensor):
         rows = _checked_tensor(estimator, X, dtypes, first=first)
     else:
         with conversion_of("X", X):
-            if not first and _is_like_first(estimator, X, dtypes):
-                column = type(y) is np.ndarray and y.shape == X.shape[:1]
-                if column and _is_plain(X) and _is_plain(y):
-                    return X, y
             X = check_numeric("X", in_its_shape("X", X))
             dtypes = _dtypes_of_frame(X, dtypes)
             rows = validate_data(
@@ -82,14 +80,19 @@ def in_its_shape(name: str, values: Any) -> Any:
     return matrix
 
 
-def _is_plain(array: Array) -> bool:
-    """Return whether scikit-learn's checks would let an array pass as it is.
+def _are_plain(*arrays: Array) -> bool:
+    """Return whether scikit-learn's checks would let arrays pass as they are.
 
     They take longer than the prediction of a row. What is unlike this goes to them.
     """
-    dtype = array.dtype
-    numbers = dtype.kind in "biuf" and dtype.isnative and len(array) > 0
-    return numbers and isfinite(array.sum())
+    with np.errstate(all="ignore"):  # a sum may overflow
+        return all(
+            array.dtype.kind in "biuf"
+            and array.dtype.isnative
+            and len(array) > 0
+            and isfinite(array.sum())
+            for array in arrays
+        )
 
 
 def _is_like_first(estimator: Any, X: Any, dtypes: list[Any]) -> bool:
@@ -100,6 +103,16 @@ def _is_like_first(estimator: Any, X: Any, dtypes: list[Any]) -> bool:
         and X.dtype in dtypes
         and X.shape[1] == getattr(estimator, "n_features_in_", None)
         and not hasattr(estimator, "feature_names_in_")
+    )
+
+
+def _are_like_before(estimator: Any, X: Any, y: Any, dtypes: list[Any]) -> bool:
+    """Return whether rows and a column of targets are arrays that need no checks."""
+    return (
+        _is_like_first(estimator, X, dtypes)
+        and type(y) is np.ndarray
+        and y.shape == X.shape[:1]
+        and _are_plain(X, y)
     )
 
 

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from functools import cache, lru_cache
 from math import inf
 from numbers import Integral, Real
+from operator import itemgetter
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -217,7 +218,7 @@ def _rules_in_order(losses: tuple[str, ...]) -> dict[str, Rule]:
 
 
 # Values of these types never change, and are the same ones where they are equal.
-_CONSTANTS = frozenset([bool, float, int, str, type(None)])
+_CONSTANTS = frozenset([bool, float, int, str, type(None), type(...)])
 
 
 def check_parameters(estimator: Any) -> None:
@@ -238,7 +239,7 @@ def check_parameters(estimator: Any) -> None:
             f"{rule.words}. Got {shown(given[name])} instead."
         )
         raise ValueError(msg)
-    if given.get("lr_schedule") == "optimal" and given["alpha"] == 0:
+    if _divides_by_zero(given):
         msg = (
             "alpha must be above 0 with lr_schedule='optimal', which divides by it. "
             "Got 0; use a small alpha, or lr_schedule='invscaling'."
@@ -259,7 +260,10 @@ def _hold_as_before(losses: tuple[str, ...], given: Mapping[str, Any]) -> bool:
 
     A stream checks them at every call, and a prediction of one row too.
     """
-    values = tuple(map(given.get, _constants(losses)))
+    try:
+        values = (*_of_both(given), *[given.get(name, ...) for name in _OF_ONE])
+    except KeyError:  # a subclass does without
+        return False
     return (
         _CONSTANTS.issuperset(map(type, values))
         and RULES["hidden_layer_sizes"].holds(given.get("hidden_layer_sizes"))
@@ -267,20 +271,26 @@ def _hold_as_before(losses: tuple[str, ...], given: Mapping[str, Any]) -> bool:
     )
 
 
-@cache
-def _constants(losses: tuple[str, ...]) -> tuple[str, ...]:
-    """Return the names of the parameters that are constants as a rule."""
-    return tuple(
-        name for name in _rules_in_order(losses) if name != "hidden_layer_sizes"
-    )
+# The parameters that one of the two estimators has alone, those of both, and how these
+# are read. ``hidden_layer_sizes`` is no constant.
+_OF_ONE = ("class_weight", "delta", "normalize_y", "quantile")
+_OF_BOTH = ("loss", *sorted(RULES.keys() - {*_OF_ONE, "hidden_layer_sizes"}))
+_of_both = itemgetter(*_OF_BOTH)
 
 
 @lru_cache(maxsize=128, typed=True)
 def _hold(losses: tuple[str, ...], *values: Any) -> bool:
-    """Return whether such parameters are what they must be; pure, so remembered."""
-    given = dict(zip(_constants(losses), values, strict=True))
-    optimal = given["lr_schedule"] == "optimal" and given["alpha"] == 0
-    return _first_wrong(losses, given) is None and not optimal
+    """Return whether such parameters, "..." where there is none, are what they must be.
+
+    It is a function of its arguments alone, and so may remember what it has found.
+    """
+    pairs = zip((*_OF_BOTH, *_OF_ONE), values, strict=True)
+    given = {name: value for name, value in pairs if value is not ...}
+    return _first_wrong(losses, given) is None and not _divides_by_zero(given)
+
+
+def _divides_by_zero(given: Mapping[str, Any]) -> bool:
+    return given.get("lr_schedule") == "optimal" and bool(given["alpha"] == 0)
 
 
 def hidden_units(estimator: Any) -> tuple[int, ...]:

@@ -145,7 +145,7 @@ def model_of(
     elif averages:
         predicting = Network(parameters.flat.clone(), layout)
         average_begun = state.t
-    goes_on = state.optimizer_state.keys() == set(state_names)
+    goes_on = tuple(state.optimizer_state) == tuple(state_names)
     return Models(
         parameters,
         optimizer_state={
@@ -244,7 +244,7 @@ def copy_of(estimator: Estimator) -> Estimator:
     The state is read at one moment, and written at another one: by ``fit`` and
     ``partial_fit``, which swap all of ``__dict__``.
     """
-    copied = type(estimator).__new__(type(estimator))
+    copied = object.__new__(type(estimator))
     vars(copied).update(vars(estimator))
     return copied
 

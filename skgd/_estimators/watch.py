@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from copy import deepcopy
 from functools import partial
 from time import monotonic
@@ -61,10 +61,9 @@ class FitWatch:
         self.wants_steps = self.wants_epochs = False
         self.recorded = 0  # epochs that the estimator knows of
 
-    @contextmanager
     def looking_on(
         self, estimator: Any, models: Models, data: Data, shared: Shared
-    ) -> Iterator[FitWatch | None]:
+    ) -> AbstractContextManager[FitWatch | None]:
         """Give the watch, if there is anything to look on for."""
         self._estimator, self._data, self._shared = estimator, data, shared
         if has_callbacks(estimator):
@@ -81,7 +80,7 @@ class FitWatch:
                 )
             self.wants_steps = self._tasks.wants_batches
             self.wants_epochs = True
-        yield self if self._tasks or self._over is not str else None
+        return nullcontext(self if self._tasks or self._over is not str else None)
 
     def _attributes(self, models: Models) -> dict[str, Any]:
         """Return the fitted attributes as of now."""

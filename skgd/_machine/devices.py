@@ -33,7 +33,7 @@ def device_named(name: str) -> torch.device:
     """Return the device; "auto" is CUDA where there is one to be used, else the CPU."""
     if name == "auto":
         cuda = torch.cuda.is_available() and not _lost_cuda
-        return torch.device("cuda" if cuda else "cpu")
+        return torch.device("cuda") if cuda else CPU
     device = torch.device(name)
     if device.type == "cuda" and not torch.cuda.is_available():
         msg = (

@@ -4,7 +4,7 @@ One draw order on every device; global random states are never touched.
 """
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -52,12 +52,15 @@ def copied(generator: np.random.Generator) -> np.random.Generator:
     return np.random.Generator(bit_generator)
 
 
-@contextmanager
-def unmoved_on_error(random_state: object) -> Iterator[None]:
+def unmoved_on_error(random_state: object) -> AbstractContextManager[None]:
     """Put a RandomState back to where it was if the block raises."""
     if not isinstance(random_state, np.random.RandomState):
-        yield
-        return
+        return nullcontext()
+    return _unmoved_on_error(random_state)
+
+
+@contextmanager
+def _unmoved_on_error(random_state: np.random.RandomState) -> Iterator[None]:
     before = random_state.get_state()
     try:
         yield

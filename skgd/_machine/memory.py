@@ -1,8 +1,7 @@
 """Memory that is not there, said in the words of who asked for it."""
 
 import re
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -14,15 +13,21 @@ _OUT_OF_MEMORY = re.compile(
 )
 
 
-@contextmanager
-def memory_for(sentence: Callable[[], str]) -> Iterator[None]:
+class memory_for:
     """Raise MemoryError with that sentence where the block asks for too much memory."""
-    try:
-        yield
-    except (MemoryError, RuntimeError, TypeError) as error:
-        if not (isinstance(error, MemoryError) or _OUT_OF_MEMORY.search(str(error))):
-            raise
-        raise MemoryError(sentence()) from error
+
+    def __init__(self, sentence: Callable[[], str]) -> None:
+        self._sentence = sentence
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
+        asked = isinstance(error, RuntimeError | TypeError)
+        if isinstance(error, MemoryError) or (
+            asked and _OUT_OF_MEMORY.search(str(error))
+        ):
+            raise MemoryError(self._sentence()) from error
 
 
 def pieces(items: Sequence[Any], at_most: int) -> list[Sequence[Any]]:

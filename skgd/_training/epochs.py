@@ -92,7 +92,7 @@ def _told(taken: Taken, t: int, rows_in_steps: Indices, units: Floats) -> list[E
     by_epoch = taken.losses.reshape(-1, n_steps, *taken.losses.shape[1:])
     loss = _mean_losses(by_epoch, rows_in_steps[:n_steps])
     objective = loss + taken.penalties
-    sums = [one.sum(2).tolist() for one in (loss, objective, objective * units)]
+    sums = [_in_all(parts) for parts in (loss, objective, objective * units)]
     cut_short = n_steps < len(rows_in_steps)
     return [
         Epoch(losses, *of_epoch, units, t + n * n_steps, cut_short, taken.ended)
@@ -100,6 +100,14 @@ def _told(taken: Taken, t: int, rows_in_steps: Indices, units: Floats) -> list[E
             zip(by_epoch, zip(*sums, strict=True), strict=True), start=1
         )
     ]
+
+
+def _in_all(parts: Floats) -> list[list[float]]:
+    """Return the sums over the parts (e, m, r) of losses."""
+    sums: list[list[float]] = (
+        parts[:, :, 0] if parts.shape[2] == 1 else parts.sum(2)
+    ).tolist()
+    return sums
 
 
 def _mean_losses(losses: Floats, rows_in_steps: Indices) -> Floats:

@@ -158,14 +158,17 @@ def bind_penalties(
     (e, p, 2), and returns the penalties in parts, (e, 1, r).
     """
     ridge, lasso = elastic_net(by_output(per_model))
+    strengths = [
+        (order, strength)
+        for order, strength in enumerate((ridge / 2, lasso))
+        if strength.any()
+    ]
 
     def penalties(norms: Floats) -> Floats:
         total = np.zeros(norms.shape[:2])
-        if ridge.any():
-            total += ridge / 2 * norms[..., 0]
-        if lasso.any():
-            total += lasso * norms[..., 1]
-        if len(ridge) == 1:
+        for order, strength in strengths:
+            total += strength * norms[:, :, order]
+        if len(ridge) == 1 < n_parts:
             total = np.repeat(total / n_parts, n_parts, axis=1)
         return total[:, np.newaxis]
 

@@ -75,7 +75,8 @@ def test_more_units_than_any_memory_holds_are_refused(cls, sizes):
     seen.set_params(hidden_layer_sizes=sizes)
     how = {"match": "hidden_layer_sizes must be so small", "error": MemoryError}
     assert_refused(new.fit, X, TARGET[cls], **how)
-    assert_refused(seen.fit, X, TARGET[cls], **how)
+    how = {"match": "only with the layers it began with", "error": ValueError}
+    assert_refused(seen.fit, X, TARGET[cls], **how)  # no array is asked for
     assert_refused(seen.partial_fit, X, TARGET[cls], **how)
 
 

@@ -1,7 +1,9 @@
 """Arrays in and out, devices, threads and seeds."""
 
+import pickle
 import warnings
 from concurrent.futures import ThreadPoolExecutor
+from copy import deepcopy
 
 import numpy as np
 import pytest
@@ -134,3 +136,14 @@ def test_a_copied_generator_goes_on_as_the_first():
         generator.integers(10, size=9, dtype=np.int32),
     )
     assert other.random() == generator.random()
+    for again in (copied(other), deepcopy(other), pickle.loads(pickle.dumps(other))):
+        assert again.bit_generator.state == generator.bit_generator.state
+
+
+@pytest.mark.parametrize("kind", ["MT19937", "PCG64DXSM", "Philox", "SFC64"])
+def test_a_generator_of_any_kind_is_copied(kind):
+    """Whoever pickled a model may have had another one, set by hand."""
+    generator = np.random.Generator(getattr(np.random, kind)(3))
+    other = copied(generator)
+    assert type(other.bit_generator) is type(generator.bit_generator)
+    assert other.normal(size=9).tolist() == generator.normal(size=9).tolist()
