@@ -60,7 +60,6 @@ def bind_epochs(
     taken before its step, plus the penalty at the start of the epoch.
     """
     data, models, per_model = stack.data, stack.models, stack.per_model
-    n_folds = len(models.generators)
     sizes = batch_sizes(data.n_samples, shared.batch_size, shared.last_batch)
     counts = counts_in_batches(data, sizes)
     if shared.last_batch == "fill" and sizes != [data.n_samples]:
@@ -71,9 +70,7 @@ def bind_epochs(
     numbers = per_model if decays else on_scale
     ahead = Ahead(data, models, shared, numbers, on_scale, sizes, counts, watch)
     taker = TAKERS[shared.engine](ahead)
-    rows_in_steps = np.array(  # (steps, f)
-        [count or [size] * n_folds for size, count in zip(sizes, counts, strict=True)]
-    )
+    rows_in_steps = _rows_in_steps(sizes, counts, len(models.generators))
     draw_rows = _bind_rows(data, models, shared, sizes, rows_in_steps.sum(0).tolist())
 
     def run_epochs(at_most: int) -> list[Epoch]:
@@ -84,6 +81,18 @@ def bind_epochs(
         return epochs
 
     return run_epochs
+
+
+def _rows_in_steps(
+    sizes: list[int], counts: list[tuple[int, ...] | None], n_folds: int
+) -> Indices:
+    """Return how many rows of each fold count in each step, (t, f)."""
+    rows = np.empty((len(sizes), n_folds), np.int64)
+    rows.T[:] = sizes
+    if counts.count(None) < len(counts):
+        for of_step, count in zip(rows, counts, strict=True):
+            of_step[:] = of_step if count is None else count
+    return rows
 
 
 def _told(taken: Taken, t: int, rows_in_steps: Indices, units: Floats) -> list[Epoch]:
