@@ -22,11 +22,12 @@ from functools import cache
 from typing import Any
 
 import numpy as np
-from numba import carray, from_dtype, types
+from numba import from_dtype, types
 
 from skgd._compiled import jit
 from skgd._compiled.activations import ACTIVATIONS
 from skgd._compiled.arithmetic import exp, log, num
+from skgd._compiled.jit import carray
 from skgd._compiled.losses import LOSSES
 from skgd._compiled.optimizers import COLUMNS, OPTIMIZERS, scalars_at, without_penalty
 

@@ -30,6 +30,7 @@ from llvmlite import ir
 from numba import extending
 from numba.core.caching import FunctionCache
 from numba.core.ccallback import CFunc
+from numba.np.unsafe import ndarray
 
 Function = Callable[..., Any]
 F = TypeVar("F", bound=Function)
@@ -42,8 +43,11 @@ EXACT: dict[str, Any] = {
 }
 _FAST = {**EXACT, "fastmath": {"contract", "reassoc"}}
 
+# Functions of numba, without the types by which it tells them to mypy.
 intrinsic: Any = extending.intrinsic
 overload: Any = extending.overload
+carray: Any = nb.carray
+fixed_tuple: Any = ndarray.to_fixed_tuple  # of so many numbers of a vector
 
 
 def exact(function: F) -> F:

@@ -13,11 +13,10 @@ from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
-from numba import carray
 
 from skgd._compiled import jit
 from skgd._compiled.arithmetic import num
-from skgd._compiled.jit import borrowed, call, fast, inlined, pointer
+from skgd._compiled.jit import borrowed, call, carray, fast, inlined, pointer
 from skgd._compiled.products import product
 from skgd._compiled.steps import (
     Place,
