@@ -11,9 +11,16 @@ Dimension key: b rows of a block, i features, o outputs, n parameters.
 from functools import cache
 from typing import Any, NamedTuple
 
-from skgd._compiled import jit
 from skgd._compiled.arithmetic import num
-from skgd._compiled.jit import borrowed, call, carray, inlined, pointer
+from skgd._compiled.jit import (
+    Function,
+    borrowed,
+    call,
+    carray,
+    inlined,
+    kernel,
+    pointer,
+)
 from skgd._compiled.optimizers import scalars_at, sgd, without_penalty
 from skgd._compiled.steps import (
     Layer,
@@ -219,6 +226,6 @@ def _take(
 
 
 @cache
-def rows(dtype: str) -> jit.Function:
+def rows(dtype: str) -> Function:
     """Return the loop, compiled."""
-    return jit.kernel(_take, signature(dtype))
+    return kernel(_take, signature(dtype))

@@ -137,7 +137,7 @@ def update(
     first = layer_of(layers, 0)
     for part in range(1 if is_alike else first.u):
         for is_bias in range(1 if is_alike or first.bias_at < 0 else 2):
-            at, n_weights, n = np.int64(0), plan.n_weights, flat.size
+            at, n_weights, n = 0, plan.n_weights, flat.size
             if is_bias == 1:
                 at, n_weights, n = first.bias_at + part, 0, 1
             elif not is_alike:
