@@ -3,11 +3,10 @@
 Numbers are from a grid, with zeros, the smallest and largest ones, NaN and infinity.
 """
 
-import ctypes
-
 import numpy as np
 import pytest
 import torch
+from compiled_cases import places
 
 from skgd._compiled import activations, entries, losses, optimizers
 from skgd._equations.activations import ACTIVATIONS
@@ -39,12 +38,6 @@ def assert_alike(ours, torchs, dtype):
     """Assert that numbers are alike to rounding, relative to each of them."""
     tolerance, tiny = TOLERANCE[dtype], np.finfo(dtype).tiny
     np.testing.assert_allclose(ours, torchs, rtol=tolerance, atol=10 * tiny)
-
-
-def places(*arrays):
-    """Return where arrays lie, as C functions of ctypes take it."""
-    kind = {4: ctypes.c_float, 8: ctypes.c_double}
-    return [a.ctypes.data_as(ctypes.POINTER(kind[a.itemsize])) for a in arrays]
 
 
 def test_the_tables_are_torchs():
