@@ -24,7 +24,7 @@ from hashlib import sha256
 from inspect import getfile
 from pathlib import Path
 from pickle import UnpicklingError
-from typing import Any, ClassVar, TypeVar
+from typing import Any, TypeVar
 
 import numba as nb
 from llvmlite import ir
@@ -178,7 +178,7 @@ class _ReadOnlyLocator(InTreeCacheLocator):
 
 
 class _Implementation(CompileResultCacheImpl):
-    _locator_classes: ClassVar = [
+    _locator_classes = [  # noqa: RUF012
         *CompileResultCacheImpl._locator_classes,
         _ReadOnlyLocator,
     ]

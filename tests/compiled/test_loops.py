@@ -1,5 +1,7 @@
 """The compiled loops take the steps of the torch engine, from the same start."""
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
