@@ -14,9 +14,11 @@ In the order of reading:
 * ``losses``: value and gradient of each loss, for one number
 * ``optimizers``: a step of each optimizer, for one weight
 * ``entries``: the tables as functions of arrays, which loops call by address
+* ``products``: matrix products, by the BLAS that SciPy has
 * ``problem``: what a loop reads and writes
 * ``steps``: what every step is made of but for its products
 * ``network``: the loop of a network of any depth
+* ``rows``: the loop of a linear model whose rows are read where they lie
 * ``loops``: which loop takes which problem
 
 Nothing is compiled before it is used. A loop knows no loss, activation or optimizer, so

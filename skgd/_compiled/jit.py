@@ -65,6 +65,16 @@ _DAMAGED = (
 )
 
 
+def inlined(function: F) -> F:
+    """Return a part of a loop that is compiled as if it stood where it is called.
+
+    What calls many other parts is compiled faster so: each level of calls is optimised
+    anew with all that is below it.
+    """
+    compiled: F = nb.njit(inline="always", **_FAST)(function)
+    return compiled
+
+
 def kernel(function: Function, signature: Any) -> Function:
     """Return a function of Python that is compiled, for arguments of one signature."""
     compiled = nb.njit(nogil=True, **_FAST)(function)
@@ -115,6 +125,22 @@ def pointer(_: Any, address: Any, like: Any) -> Any:
         return builder.inttoptr(values[0], context.get_value_type(kind))
 
     return kind(address, like), code
+
+
+@intrinsic
+def borrowed(_: Any, array: Any) -> Any:
+    """Return an array that does not know its owner, who is held by someone else.
+
+    Of one that does, references are counted at each slice and call.
+    """
+
+    def code(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        view = context.make_array(array)(context, builder, values[0])
+        view.meminfo = view.meminfo.type(None)
+        view.parent = view.parent.type(None)
+        return view._getvalue()
+
+    return array(array), code
 
 
 class _Cache(FunctionCache):

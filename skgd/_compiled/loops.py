@@ -17,12 +17,20 @@ from skgd._compiled.entries import (
     value_entry,
 )
 from skgd._compiled.jit import Function
-from skgd._compiled.network import network, space_needed
+from skgd._compiled.network import network
+from skgd._compiled.network import space_needed as space_of_network
 from skgd._compiled.problem import Array, Csr, Problem, Rows, Take
+from skgd._compiled.products import gemm_address
+from skgd._compiled.rows import rows
+from skgd._compiled.rows import space_needed as space_of_rows
 from skgd._compiled.steps import Plan
 
 # So many numbers are worked on at once, which fit a cache; but so many rows at least.
 _NUMBERS_OF_BLOCK, _FEWEST_ROWS = 2**18, 32
+# Where rows are read where they lie: so many bytes of them, and so many rows at most.
+_BYTES_OF_ROWS, _MOST_ROWS = 2**17, 128
+# Products of so many weights are faster by BLAS, from so many rows on.
+_BLAS_PAYS, _FEW = 256, 16
 
 
 def bind(problem: Problem) -> Take:
@@ -36,16 +44,27 @@ def bind(problem: Problem) -> Take:
         from skgd._compiled.csr import bind_csr
 
         return bind_csr(problem)
-    dtype = problem.flat.dtype.str
-    return _bound(problem, network(dtype), _block_of_network(problem))
+    if not isinstance(problem.x, Csr):
+        problem = problem._replace(x=_readable(problem.x))
+    dtype, sizes, n = problem.flat.dtype.str, problem.sizes, problem.flat.size
+    if _is_of_rows(problem):
+        block = _block_of_rows(problem)
+        return _bound(problem, rows(dtype), block, space_of_rows(sizes, n, block))
+    block = _block_of_network(problem)
+    return _bound(problem, network(dtype), block, space_of_network(sizes, n, block))
 
 
-def _bound(problem: Problem, loop: Function, block: int) -> Take:
+def _is_of_rows(problem: Problem) -> bool:
+    """Return whether rows are read where they lie: BLAS wins for larger products."""
+    x, sizes = problem.x, problem.sizes
+    if isinstance(x, Csr) or len(sizes) > 2 or x.strides[1] != x.itemsize:
+        return False
+    return sizes[0] * sizes[1] < _BLAS_PAYS or problem.batch_size < _FEW
+
+
+def _bound(problem: Problem, loop: Function, block: int, n_numbers: int) -> Take:
     """Return a loop that is bound to a problem, and takes so many rows at once."""
-    x, flat = problem.x, problem.flat
-    if not isinstance(x, Csr):
-        problem = problem._replace(x=_readable(x))
-    n_numbers = space_needed(problem.sizes, flat.size, block, problem.batch_size)
+    flat = problem.flat
     state_1, state_2, *_ = *problem.state, flat, flat
     average = flat[:0] if problem.average is None else problem.average
     of_loop = (
@@ -59,14 +78,14 @@ def _take(
     problem: Problem,
     loop: Function,
     of_loop: tuple[Array, ...],
-    rows: Rows,
+    order: Rows,
     n_epoch: int,
     scalars: Array,
     losses: Array,
     norms: Array,
 ) -> None:
     """Take steps. The problem is held here, for its arrays to stay where they are."""
-    loop(*of_loop, rows, n_epoch, scalars, losses, norms)
+    loop(*of_loop, order, n_epoch, scalars, losses, norms)
 
 
 def _block_of_network(problem: Problem) -> int:
@@ -74,6 +93,12 @@ def _block_of_network(problem: Problem) -> int:
     of_row = sum(problem.sizes) + sum(problem.sizes[1:])
     rows = max(_NUMBERS_OF_BLOCK // of_row, _FEWEST_ROWS)
     return min(rows, problem.batch_size)
+
+
+def _block_of_rows(problem: Problem) -> int:
+    """Return how many rows are read again before others take their place in a cache."""
+    n_rows = _BYTES_OF_ROWS // (problem.sizes[0] * problem.flat.itemsize)
+    return min(max(n_rows // 4 * 4, 4), _MOST_ROWS, problem.batch_size)
 
 
 def _readable(x: Array) -> Array:
@@ -114,6 +139,8 @@ def _plan(problem: Problem, block: int) -> Array:
     plan = Plan(
         batch_size=problem.batch_size,
         block=block,
+        n_units=sum(problem.sizes[1:]),
+        n_widest=max(problem.sizes[1:]),
         n_weights=problem.n_weights,
         **_rows_of(problem.x, n_bytes),
         y=_address(y),
@@ -124,6 +151,8 @@ def _plan(problem: Problem, block: int) -> Array:
         derivative=derivative,
         loss=loss_entry(problem.loss, dtype).address,
         update=update_entry(problem.optimizer, dtype).address,
+        gemm=gemm_address(dtype),
+        is_plain=problem.optimizer == "sgd" and problem.max_grad_norm is None,
     )
     return np.array(plan, np.int64)
 

@@ -11,11 +11,11 @@ owners of scalars, k scalars, r parts of a loss, l layers.
 from typing import Any, NamedTuple
 
 import numpy as np
-from numba import carray
+from numba import carray, from_dtype, types
 from numba.np.unsafe.ndarray import to_fixed_tuple
 
 from skgd._compiled.arithmetic import lerp, num
-from skgd._compiled.jit import call, fast, pointer
+from skgd._compiled.jit import call, fast, inlined, pointer
 from skgd._compiled.optimizers import COLUMNS
 
 Place = np.uintp  # of a negative place numba would look from the end
@@ -26,6 +26,8 @@ class Plan(NamedTuple):
 
     batch_size: int
     block: int  # rows that are taken together, of a batch
+    n_units: int  # of all layers
+    n_widest: int  # of the layer that has most
     n_weights: int
     x: int  # the address of the rows, or of the entries of sparse ones
     x_row: int  # strides of rows and columns
@@ -42,6 +44,8 @@ class Plan(NamedTuple):
     derivative: int
     loss: int
     update: int
+    gemm: int  # and of BLAS
+    is_plain: bool  # whether the update is plain descent by the whole gradient
 
 
 class Layer(NamedTuple):
@@ -69,12 +73,12 @@ def layer_of(layers: Any, n: int) -> Layer:
 
 
 @fast
-def fill_targets(y: Any, plan: Plan, rows: Any) -> None:
+def fill_targets(y: Any, plan: Plan, rows: Any, o: int) -> None:
     """Fill y (o, b) with the targets of some rows."""
-    o, b = y.shape
+    b = rows.size
     source = carray(pointer(plan.y, y), 1)
     for q in range(o):
-        out = y[q]
+        out = y[q * b : q * b + b]
         if plan.is_one_hot:
             for k in range(b):
                 is_class = source[Place(rows[k])] == num(out[k], q)
@@ -89,25 +93,19 @@ def fill_targets(y: Any, plan: Plan, rows: Any) -> None:
 def fill_shares(share: Any, plan: Plan, rows: Any, n_batch: int) -> None:
     """Fill share (b) with what rows count in the mean over their batch."""
     alike = num(share[0], 1) / num(share[0], n_batch)
-    if plan.weight == 0:
-        share[:] = alike
-        return
     weight = carray(pointer(plan.weight, share), 1)
-    for k in range(share.size):
-        share[k] = weight[Place(rows[k])] * alike
+    for k in range(rows.size):
+        share[k] = alike if plan.weight == 0 else weight[Place(rows[k])] * alike
 
 
 @fast
 def tell(losses: Any, sums: Any) -> None:
     """Fill losses (r) with the sums (o) over a batch, and begin these anew."""
-    if losses.size == sums.size:
-        losses[:] = sums
-    else:
-        total = num(sums[0], 0)
-        for q in range(sums.size):
-            total += sums[q]
-        losses[0] = total
-    sums[:] = num(sums[0], 0)
+    losses[0] = num(sums[0], 0)
+    for q in range(sums.size):
+        part = q if losses.size > 1 else 0
+        losses[part] = sums[q] + (num(sums[0], 0) if losses.size > 1 else losses[0])
+        sums[q] = num(sums[0], 0)
 
 
 @fast
@@ -124,7 +122,7 @@ def clip(g: Any, max_norm: float) -> None:
             g[k] *= factor
 
 
-@fast
+@inlined
 def update(
     plan: Plan, flat: Any, g: Any, s_1: Any, s_2: Any, scalars: Any, layers: Any
 ) -> None:
@@ -133,34 +131,17 @@ def update(
     Where each output is an owner, it is taken output by output: the weights of one,
     then its bias.
     """
-    if scalars.shape[0] == 1:
-        arguments = (flat, g, s_1, s_2, scalars[0], plan.n_weights, flat.size)
-        call(plan.update, arguments)
-        return
+    is_alike = scalars.shape[0] == 1
     first = layer_of(layers, 0)
-    for q in range(first.u):
-        at, i = first.w_at + q * first.i, first.i
-        _update_part(plan, flat, g, s_1, s_2, scalars[q], at, i, i)
-        if first.bias_at >= 0:
-            at = first.bias_at + q
-            _update_part(plan, flat, g, s_1, s_2, scalars[q], at, 0, 1)
-
-
-@fast
-def _update_part(
-    plan: Plan,
-    flat: Any,
-    g: Any,
-    s_1: Any,
-    s_2: Any,
-    scalars: Any,
-    at: int,
-    n_weights: int,
-    n: int,
-) -> None:
-    """Take the step of a part of the vectors."""
-    arguments = (flat[at:], g[at:], s_1[at:], s_2[at:], scalars, n_weights, n)
-    call(plan.update, arguments)
+    for part in range(1 if is_alike else first.u):
+        for is_bias in range(1 if is_alike or first.bias_at < 0 else 2):
+            at, n_weights, n = np.int64(0), plan.n_weights, flat.size
+            if is_bias == 1:
+                at, n_weights, n = first.bias_at + part, 0, 1
+            elif not is_alike:
+                at, n_weights, n = first.w_at + part * first.i, first.i, first.i
+            vectors = flat[at:], g[at:], s_1[at:], s_2[at:]
+            call(plan.update, (*vectors, scalars[part], n_weights, n))
 
 
 _SHARE = COLUMNS.index("share")
@@ -189,3 +170,16 @@ def fill_norms(norms: Any, flat: Any, layers: Any) -> None:
                 size += abs(w[k])
             norms[owner, 0] += square
             norms[owner, 1] += size
+
+
+def signature(dtype: str) -> Any:
+    """Return the kinds of a loop's arguments; what is only read may be read-only."""
+    f, n = from_dtype(np.dtype(dtype)), types.int64
+
+    def array(kind: Any, ndim: int, readonly: bool = False) -> Any:
+        return types.Array(kind, ndim, "C", readonly=readonly)
+
+    vector, read = array(f, 1), array(f, 1, True)
+    of_problem = *[vector] * 4, read, array(n, 2), array(n, 1), read, vector
+    of_call = array(n, 1, True), n, array(f, 3, True), array(f, 2), array(f, 3)
+    return types.void(*of_problem, *of_call)

@@ -1,0 +1,222 @@
+"""The loop of a linear model whose rows are read where they lie.
+
+To gather the rows of a few features, or to call BLAS for them, takes longer than to
+compute with them. Four rows are taken at a time, for a row may have fewer numbers than
+are computed with at once. Blocks of rows are so short that they are in a cache still
+when the gradient reads them again, so X is read once.
+
+Dimension key: b rows of a block, i features, o outputs, n parameters.
+"""
+
+from functools import cache
+from typing import Any, NamedTuple
+
+from numba import carray
+
+from skgd._compiled import jit
+from skgd._compiled.arithmetic import num
+from skgd._compiled.jit import borrowed, call, inlined, pointer
+from skgd._compiled.optimizers import scalars_at, sgd, without_penalty
+from skgd._compiled.steps import (
+    Layer,
+    Place,
+    Plan,
+    average_in,
+    clip,
+    fill_norms,
+    fill_shares,
+    fill_targets,
+    layer_of,
+    plan_of,
+    signature,
+    tell,
+    update,
+)
+
+
+class Space(NamedTuple):
+    """The arrays of a step, one after the other in a vector."""
+
+    g: Any  # (n,), the gradient
+    sums: Any  # (o,), of the loss
+    y: Any  # (o, b)
+    share: Any  # (b,)
+    z: Any  # (o, b)
+    dz: Any  # (o, b)
+
+
+def space_needed(sizes: tuple[int, ...], n: int, block: int) -> int:
+    """Return the length of the vector."""
+    o = sizes[-1]
+    return n + o + (3 * o + 1) * block
+
+
+@inlined
+def _space(work: Any, n: int, o: int, b: int) -> Space:
+    y_at = n + o
+    share_at = y_at + o * b
+    z_at = share_at + b
+    dz_at = z_at + o * b
+    return Space(
+        *(work[:n], work[n:y_at], work[y_at:]),
+        *(work[share_at:], work[z_at:], work[dz_at:]),
+    )
+
+
+@inlined
+def _forward(z: Any, flat: Any, layer: Layer, plan: Plan, rows: Any) -> None:
+    """z (o, b) = w x + bias, of rows where they lie."""
+    x, stride = carray(pointer(plan.x, z), 1), Place(plan.x_row)
+    i, b = Place(layer.i), rows.size
+    for q in range(layer.u):
+        out, w, bias = z[q * b :], flat[layer.w_at + q * layer.i :], num(z[0], 0)
+        if layer.bias_at >= 0:
+            bias = flat[layer.bias_at + q]
+        for k in range(0, b - 3, 4):
+            x_0, x_1 = Place(rows[k]) * stride, Place(rows[k + 1]) * stride
+            x_2, x_3 = Place(rows[k + 2]) * stride, Place(rows[k + 3]) * stride
+            z_0 = z_1 = z_2 = z_3 = num(bias, 0)
+            for j in range(i):
+                z_0 += w[j] * x[x_0 + j]
+                z_1 += w[j] * x[x_1 + j]
+                z_2 += w[j] * x[x_2 + j]
+                z_3 += w[j] * x[x_3 + j]
+            out[k], out[k + 1] = z_0 + bias, z_1 + bias
+            out[k + 2], out[k + 3] = z_2 + bias, z_3 + bias
+        for k in range(b - b % 4, b):
+            x_0, z_0 = Place(rows[k]) * stride, bias
+            for j in range(i):
+                z_0 += w[j] * x[x_0 + j]
+            out[k] = z_0
+
+
+@inlined
+def _backward(g: Any, dz: Any, layer: Layer, plan: Plan, rows: Any) -> None:
+    """Add to dw (o, i) the sum over b of dz (o, b) x (b, i), and to the biases'."""
+    x, stride = carray(pointer(plan.x, g), 1), Place(plan.x_row)
+    i, b = Place(layer.i), rows.size
+    for q in range(layer.u):
+        of_output, dw, total = dz[q * b :], g[layer.w_at + q * layer.i :], num(g[0], 0)
+        for k in range(0, b - 3, 4):
+            x_0, x_1 = Place(rows[k]) * stride, Place(rows[k + 1]) * stride
+            x_2, x_3 = Place(rows[k + 2]) * stride, Place(rows[k + 3]) * stride
+            d_0, d_1, d_2, d_3 = (
+                *(of_output[k], of_output[k + 1]),
+                *(of_output[k + 2], of_output[k + 3]),
+            )
+            for j in range(i):
+                dw[j] += (
+                    d_0 * x[x_0 + j]
+                    + d_1 * x[x_1 + j]
+                    + d_2 * x[x_2 + j]
+                    + d_3 * x[x_3 + j]
+                )
+        for k in range(b - b % 4, b):
+            x_0, d_0 = Place(rows[k]) * stride, of_output[k]
+            for j in range(i):
+                dw[j] += d_0 * x[x_0 + j]
+        if layer.bias_at >= 0:
+            for k in range(b):
+                total += of_output[k]
+            g[layer.bias_at + q] += total
+
+
+@inlined
+def _loss_of_block(
+    space: Space, plan: Plan, layer: Layer, numbers: Any, rows: Any, n_batch: int
+) -> None:
+    """Fill dz, given z, and add to the sums."""
+    fill_targets(space.y, plan, rows, layer.u)
+    fill_shares(space.share, plan, rows, n_batch)
+    of_loss = space.z, space.y, space.share, numbers, space.dz, space.sums
+    call(plan.loss, (*of_loss, layer.u, rows.size))
+
+
+@inlined
+def _gradient_of_batch(
+    space: Space, flat: Any, layer: Layer, plan: Plan, numbers: Any, rows: Any
+) -> None:
+    """Fill the gradient, and add the losses to the sums, block by block."""
+    for k in range(space.g.size):
+        space.g[k] = num(space.g[0], 0)
+    for start in range(0, rows.size, plan.block):
+        some = rows[start : start + plan.block]
+        _forward(space.z, flat, layer, plan, some)
+        _loss_of_block(space, plan, layer, numbers, some, rows.size)
+        _backward(space.g, space.dz, layer, plan, some)
+
+
+@inlined
+def _step_of_one(
+    space: Space,
+    flat: Any,
+    layer: Layer,
+    plan: Plan,
+    numbers: Any,
+    rows: Any,
+    scalars: Any,
+) -> None:
+    """Take a step of plain descent by one row; its gradient is never written."""
+    x, start = carray(pointer(plan.x, flat), 1), Place(rows[0]) * Place(plan.x_row)
+    for q in range(layer.u):
+        w, z = flat[layer.w_at + q * layer.i :], num(flat[0], 0)
+        for j in range(Place(layer.i)):
+            z += w[j] * x[start + j]
+        space.z[q] = z + flat[layer.bias_at + q] if layer.bias_at >= 0 else z
+    _loss_of_block(space, plan, layer, numbers, rows, 1)
+    for q in range(layer.u):
+        c = scalars_at(scalars[q if scalars.shape[0] > 1 else 0])
+        w, d = flat[layer.w_at + q * layer.i :], space.dz[q]
+        for j in range(Place(layer.i)):
+            w[j] = sgd(w[j], d * x[start + j], c)
+        if layer.bias_at >= 0:
+            at = layer.bias_at + q
+            flat[at] = sgd(flat[at], d, without_penalty(c))
+
+
+def _take(
+    flat: Any,
+    state_1: Any,
+    state_2: Any,
+    average: Any,
+    numbers: Any,
+    layers: Any,
+    plan: Any,
+    reals: Any,
+    work: Any,
+    rows: Any,
+    n_epoch: int,
+    table: Any,
+    losses: Any,
+    norms: Any,
+) -> None:
+    """Take the steps of some rows: see ``problem.Take``."""
+    flat, state_1, state_2 = borrowed(flat), borrowed(state_1), borrowed(state_2)
+    average, work, numbers = borrowed(average), borrowed(work), borrowed(numbers)
+    rows, table, layers = borrowed(rows), borrowed(table), borrowed(layers)
+    losses, norms = borrowed(losses), borrowed(norms)
+    p, layer, max_norm = plan_of(plan), layer_of(layers, 0), reals[1]
+    space = _space(work, flat.size, layer.u, p.block)
+    step = 0
+    for start in range(0, rows.size, n_epoch):
+        of_epoch = rows[start : start + n_epoch]
+        if norms.shape[0] > 0:
+            fill_norms(norms[start // n_epoch], flat, layers)
+        for at in range(0, of_epoch.size, p.batch_size):
+            batch = of_epoch[at : at + p.batch_size]
+            scalars = table[step if table.shape[0] > 1 else 0]
+            if p.is_plain and batch.size == 1:
+                _step_of_one(space, flat, layer, p, numbers, batch, scalars)
+            else:
+                _gradient_of_batch(space, flat, layer, p, numbers, batch)
+                clip(space.g, max_norm)
+                update(p, flat, space.g, state_1, state_2, scalars, layers)
+            tell(losses[step], space.sums)
+            average_in(average, flat, scalars)
+            step += 1
+
+
+@cache
+def rows(dtype: str) -> jit.Function:
+    """Return the loop, compiled."""
+    return jit.kernel(_take, signature(dtype))
