@@ -63,15 +63,14 @@ class Owed(NamedTuple):
     now: Any  # (1,), the step that the model is at
 
 
-@fast
+@inlined
 def _collect(flat: Any, column: int, layout: Layout, owed: Owed) -> None:
     """Bring the weights of a column to the present: w <- soft(scale w, threshold)."""
     then, now = Place(owed.since[column]), Place(owed.now[0])
-    if then == now:
-        return
+    n_outputs = Place(0) if then == now else layout.o
     owed.since[column] = owed.now[0]
     scale, threshold = 1.0, 0.0
-    for q in range(layout.o):
+    for q in range(n_outputs):
         if q < Place(owed.scale.size):  # else it is that of the first output
             scale = exp(owed.log[now, q] - owed.log[then, q])
             threshold = owed.reach[now, q] - scale * owed.reach[then, q]
