@@ -158,7 +158,10 @@ def _update(
     scalars.rule.optimizer.record(tape, vectors, laid)
     if models.average is not None:  # all weights count, so all are settled at each step
         tape.append(first.settle)
-        tape(models.average.flat.lerp_, parameters.flat, laid["share"])
+        share = laid["share"]
+        if start > 0:  # there is one model, whose outputs have the same share
+            share = scalars.over_units(scalars.first.shape[2])["share"][0, :1]
+        tape(models.average.flat.lerp_, parameters.flat, share)
     return tape
 
 

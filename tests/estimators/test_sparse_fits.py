@@ -11,6 +11,7 @@ from conftest import (
     small,
 )
 from scipy import sparse
+from sklearn.base import clone
 
 import skgd._training.csr
 from skgd import MiniBatchClassifier, MiniBatchRegressor
@@ -77,6 +78,16 @@ def test_plain_descent_is_that_of_the_array(cls, params, width, device):
     np.testing.assert_allclose(
         sparsely.predict(SPARSE), densely.predict(DENSE), rtol=1e-9
     )
+
+
+@pytest.mark.parametrize("fit_intercept", [True, False])
+def test_targets_of_unlike_scales_are_averaged_as_for_the_array(fit_intercept, width):
+    """Each has a penalty of its own, and all have their share of the mean."""
+    params = {"optimizer": "sgd", "average": True, "alpha": 0.1}
+    model = small(MiniBatchRegressor, fit_intercept=fit_intercept, **params)
+    y = np.column_stack([TARGET, 100 * TARGET**2])
+    sparsely, densely = clone(model).fit(SPARSE, y), clone(model).fit(DENSE, y)
+    assert_same_layers(sparsely, densely, rtol=1e-10, atol=1e-12)
 
 
 @every_class
