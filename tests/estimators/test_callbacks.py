@@ -18,7 +18,6 @@ from conftest import (
     every_depth,
     every_task,
     fitted_state,
-    on_both_engines,
     small,
 )
 from joblib import parallel_config
@@ -30,8 +29,6 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from skgd import MiniBatchClassifier, MiniBatchRegressor, WeightTrajectory
-
-pytestmark = on_both_engines
 
 y = Y[:, 0]
 N_BATCHES = 8  # of 8 rows, of the 60
