@@ -31,7 +31,7 @@ PRIVATE_NAMES_OF_OTHERS = {
     *("_checked_cv_orig", "_format_results", "_kwargs", "_score_func", "_scorers"),
     *("_children_map", "_init_callback_context", "_sign", "_skl_callbacks"),
     # of numba's functions and caches
-    *("_cache", "_getvalue", "_index_key"),
+    *("_cache", "_getvalue", "_index_key", "_locator_classes"),
     # of named tuples
     *("_asdict", "_fields", "_replace"),
 }

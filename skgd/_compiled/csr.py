@@ -93,28 +93,18 @@ def _model(problem: Problem, x: Csr) -> tuple[Array, ...]:
     """Return plan, layout, numbers of the loss, flat vector and average."""
     flat, y, weight = problem.flat, problem.y, problem.weight
     dtype = flat.dtype.str
-    plan = Plan(
-        batch_size=problem.batch_size,
-        block=problem.batch_size,
-        n_weights=problem.n_weights,
-        x=0,
-        x_row=0,
-        x_column=0,
-        columns=0,
-        starts=0,
-        is_wide_index=False,
-        is_wide_start=False,
-        y=y.ctypes.data,
-        y_output=y.shape[1],
-        is_one_hot=y.shape[0] != problem.sizes[-1],
-        weight=0 if weight is None else weight.ctypes.data,
-        value=0,
-        derivative=0,
-        loss=loss_entry(problem.loss, dtype).address,
-        update=update_entry(problem.optimizer, dtype).address,
-    )
+    of_plan = dict.fromkeys(Plan._fields, 0) | {
+        "batch_size": problem.batch_size,
+        "n_weights": problem.n_weights,
+        "y": y.ctypes.data,
+        "y_output": y.shape[1],
+        "is_one_hot": len(y) < problem.sizes[-1],
+        "weight": 0 if weight is None else weight.ctypes.data,
+        "loss": loss_entry(problem.loss, dtype).address,
+        "update": update_entry(problem.optimizer, dtype).address,
+    }
     average = np.empty(0, flat.dtype) if problem.average is None else problem.average
-    numbers = np.array(plan, np.int64)
+    numbers = np.array(Plan(**of_plan), np.int64)
     return numbers, layout_numbers(problem), problem.loss_number, flat, average
 
 

@@ -22,11 +22,11 @@ from functools import cache
 from typing import Any
 
 import numpy as np
-from numba import carray, from_dtype, types
+from numba import from_dtype, types
 
-from skgd._compiled import jit
 from skgd._compiled.activations import ACTIVATIONS
 from skgd._compiled.arithmetic import exp, log, num
+from skgd._compiled.jit import carray, entry, fast
 from skgd._compiled.losses import LOSSES
 from skgd._compiled.optimizers import COLUMNS, OPTIMIZERS, scalars_at, without_penalty
 
@@ -53,7 +53,7 @@ def _derivative(derivative: Any) -> Entry:
 
 
 def _loss(loss: Any) -> Entry:
-    @jit.fast
+    @fast
     def of_output(z: Any, y: Any, share: Any, number: float, dz: Any) -> float:
         total = num(number, 0)
         for k in range(z.size):
@@ -120,7 +120,7 @@ def _multinomial_log_loss(
         )
 
 
-@jit.fast
+@fast
 def _log_loss_of_one(
     z: Any, y: Any, share: float, dz: Any, k: int, o: int, b: int
 ) -> float:
@@ -142,7 +142,7 @@ def _log_loss_of_one(
     return log(total) - likely
 
 
-@jit.fast
+@fast
 def _log_losses(z: Any, y: Any, share: Any, dz: Any) -> float:
     """The same of all samples, as sums over the outputs of vectors (b,)."""
     o, b = z.shape
@@ -231,7 +231,7 @@ def value_entry(activation: str, dtype: str) -> Any:
     """Return what computes the values of an activation, with its address."""
     function = _named("value", activation, _value(ACTIVATIONS[activation].value))
     f, at = _kinds(dtype)
-    return jit.entry(function, types.void(at, at, f, types.intp))
+    return entry(function, types.void(at, at, f, types.intp))
 
 
 @cache
@@ -240,7 +240,7 @@ def derivative_entry(activation: str, dtype: str) -> Any:
     derivative = _derivative(ACTIVATIONS[activation].derivative)
     function = _named("derivative", activation, derivative)
     f, at = _kinds(dtype)
-    return jit.entry(function, types.void(at, at, at, f, types.intp))
+    return entry(function, types.void(at, at, at, f, types.intp))
 
 
 @cache
@@ -248,7 +248,7 @@ def loss_entry(loss: str, dtype: str) -> Any:
     """Return what computes a loss and its gradient."""
     function = _named("loss", loss, LOSS_ENTRIES[loss])
     _, at = _kinds(dtype)
-    return jit.entry(function, types.void(*[at] * 6, types.intp, types.intp))
+    return entry(function, types.void(*[at] * 6, types.intp, types.intp))
 
 
 @cache
@@ -257,7 +257,7 @@ def update_entry(optimizer: str, dtype: str) -> Any:
     state_names, step = OPTIMIZERS[optimizer]
     function = _named("update", optimizer, _UPDATES[len(state_names)](step))
     _, at = _kinds(dtype)
-    return jit.entry(function, types.void(*[at] * 5, types.intp, types.intp))
+    return entry(function, types.void(*[at] * 5, types.intp, types.intp))
 
 
 def _kinds(dtype: str) -> tuple[Any, Any]:

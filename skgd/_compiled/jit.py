@@ -21,16 +21,23 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, suppress
 from functools import cache
 from hashlib import sha256
+from inspect import getfile
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any, TypeVar
 
 import numba as nb
 from llvmlite import ir
-from numba import extending
+from numba import core, extending
 from numba.core import event
-from numba.core.caching import FunctionCache
+from numba.core.caching import (
+    CompileResultCacheImpl,
+    FunctionCache,
+    IndexDataCacheFile,
+    InTreeCacheLocator,
+)
 from numba.core.ccallback import CFunc
+from numba.np.unsafe import ndarray
 
 Function = Callable[..., Any]
 F = TypeVar("F", bound=Function)
@@ -43,8 +50,12 @@ EXACT: dict[str, Any] = {
 }
 _FAST = {**EXACT, "fastmath": {"contract", "reassoc"}}
 
+# Functions of numba, without the types by which it tells them to mypy.
 intrinsic: Any = extending.intrinsic
 overload: Any = extending.overload
+carray: Any = nb.carray
+config: Any = core.config
+fixed_tuple: Any = ndarray.to_fixed_tuple  # of so many numbers of a vector
 
 
 def exact(function: F) -> F:
@@ -144,42 +155,86 @@ def borrowed(_: Any, array: Any) -> Any:
     return array(array), code
 
 
+def _place_of(file: str) -> str:
+    """Return where numba keeps what it compiles of a file, were it to be written to."""
+    if config.CACHE_DIR:
+        below = InTreeCacheLocator.get_suitable_cache_subpath(file)
+        return str(Path(config.CACHE_DIR) / below)
+    return str(Path(file).parent / "__pycache__")
+
+
+class _ReadOnlyLocator(InTreeCacheLocator):
+    """That place, where there is none that can be written to."""
+
+    def __init__(self, py_func: Function, py_file: str) -> None:
+        super().__init__(py_func, py_file)
+        self.path = _place_of(py_file)
+
+    def get_cache_path(self) -> str:
+        return self.path
+
+    @classmethod
+    def from_function(cls, py_func: Function, py_file: str) -> Any:
+        return cls(py_func, py_file) if Path(py_file).exists() else None
+
+
+class _Implementation(CompileResultCacheImpl):
+    _locator_classes = [  # noqa: RUF012
+        *CompileResultCacheImpl._locator_classes,
+        _ReadOnlyLocator,
+    ]
+
+
 class _Cache(FunctionCache):
     """numba's cache on disk, of functions that call functions of other files.
 
-    What is damaged there is written anew.
+    What is damaged there is written anew. Where nothing can be written, what is there
+    already is read: an image of a machine may bring it along.
     """
+
+    _impl_class = _Implementation
 
     def _index_key(self, sig: Any, codegen: Any) -> Any:
         return sig, codegen.magic_tuple(), _sources()
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:
+        found = self._found(self._cache_file, sig, target_context)
+        place = _place_of(getfile(self._py_func))
+        if found is None and place != self._cache_path:
+            stamp = self._impl.locator.get_source_stamp()
+            other = IndexDataCacheFile(place, self._impl.filename_base, stamp)
+            found = self._found(other, sig, target_context)
+        return found
+
+    def _found(self, file: Any, sig: Any, target_context: Any) -> Any:
+        target_context.refresh()
         try:
-            return super().load_overload(sig, target_context)
-        except _DAMAGED:
+            data = file.load(self._index_key(sig, target_context.codegen()))
+            return data and self._impl.rebuild(target_context, data)
+        except (OSError, *_DAMAGED):
             with suppress(OSError):
-                self.flush()
+                file.flush()
             return None
 
     def save_overload(self, sig: Any, data: Any) -> None:
         try:
             super().save_overload(sig, data)
         except (OSError, *_DAMAGED) as error:
-            _warn(f"in {self.cache_path}: {error}")
+            _warn(f"{type(error).__name__}: {error}")
 
 
 def _keep(compiled: Any, function: Function) -> None:
     """Let numba keep on disk what it compiles."""
     try:
         compiled._cache = _Cache(function)
-    except RuntimeError:  # numba's word for no place where it may write
-        _warn("anywhere")
+    except RuntimeError as error:  # numba's word for no place at all
+        _warn(str(error))
 
 
 @cache
-def _warn(where: str) -> None:
+def _warn(why: str) -> None:
     msg = (
-        f"The compiled loops of skgd could not be kept on disk {where}. They are "
+        f"The compiled loops of skgd could not be kept on disk ({why}). They are "
         "compiled anew in each process, which takes some seconds. Set the environment "
         "variable NUMBA_CACHE_DIR to a folder that can be written to."
     )

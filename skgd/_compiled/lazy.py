@@ -21,7 +21,7 @@ import numpy as np
 
 from skgd._compiled import jit
 from skgd._compiled.arithmetic import num
-from skgd._compiled.jit import call, fast
+from skgd._compiled.jit import borrowed, call, fast, inlined
 from skgd._compiled.problem import Array, Csr
 from skgd._compiled.sparse import (
     Layout,
@@ -31,10 +31,11 @@ from skgd._compiled.sparse import (
     gradient_of_batch,
     gradient_of_biases,
     layout_of,
-    new_space,
     of_model,
     of_rows,
     of_steps,
+    space_needed,
+    space_of,
 )
 from skgd._compiled.steps import Place, average_in, plan_of
 
@@ -57,32 +58,24 @@ class Touched(NamedTuple):
     state_2: Any
 
 
-@fast
-def _most_entries(x: Csr, rows: Any, batch_size: int) -> int:
+def _most_entries(x: Csr, rows: Array, batch_size: int) -> int:
     """Return how many entries a batch has at the most."""
-    most, entries = 1, 0
-    for n in range(rows.size):
-        if n % batch_size == 0:
-            entries = 0
-        row = Place(rows[n])
-        entries += np.int64(x.starts[row + Place(1)]) - np.int64(x.starts[row])
-        most = max(most, entries)
-    return most
+    entries = x.starts[rows + 1] - x.starts[rows]
+    batches = np.arange(0, len(rows), batch_size)
+    return max(1, int(np.add.reduceat(entries, batches).max()))
+
+
+def _weights_at_once(o: int) -> int:
+    return max(_WEIGHTS_AT_ONCE, _FEWEST_COLUMNS * o)
 
 
 @fast
-def _new_touched(like: Any, o: int, most: int) -> Touched:
-    """Return arrays for batches of so many entries at the most."""
-    n_slots = 2
-    while n_slots < 2 * most:
-        n_slots *= 2
-    at_once, kind = max(_WEIGHTS_AT_ONCE, _FEWEST_COLUMNS * o), like.dtype
-    return Touched(
-        np.zeros(n_slots, np.int64),
-        *(np.empty(most, np.int64), np.empty(most * o, kind)),
-        *(np.empty(at_once, kind), np.empty(at_once, kind)),
-        *(np.empty(at_once, kind), np.empty(at_once, kind)),
-    )
+def _touched_of(slots: Any, columns: Any, work: Any, o: int, at_once: int) -> Touched:
+    """Return the arrays for batches of so many columns at the most."""
+    gradient, rest = work[: columns.size * o], work[columns.size * o :]
+    w, g = rest[:at_once], rest[at_once : 2 * at_once]
+    state_1, state_2 = rest[2 * at_once : 3 * at_once], rest[3 * at_once :]
+    return Touched(slots, columns, gradient, w, g, state_1, state_2)
 
 
 @fast
@@ -100,7 +93,7 @@ def _number_of(column: int, base: int, k: int, slots: Any, columns: Any) -> int:
         slot = (slot + Place(1)) & last
 
 
-@fast
+@inlined
 def _touch(x: Csr, batch: Any, dz: Any, o: int, base: int, touched: Touched) -> int:
     """Fill the columns that a batch touches and their gradient; return how many."""
     b, k, gradient = Place(batch.size), Place(0), touched.gradient
@@ -147,7 +140,7 @@ def _put(array: Any, out: Any, columns: Any, layout: Layout, apart: int) -> None
                 array[at + q] = out[q * apart + k if apart else k * layout.o + q]
 
 
-@fast
+@inlined
 def _update(
     flat: Any,
     state_1: Any,
@@ -186,7 +179,7 @@ def _update(
             _put(state_2, of_2, some, layout, apart)
 
 
-@fast
+@inlined
 def _update_biases(
     flat: Any,
     state_1: Any,
@@ -218,13 +211,23 @@ def _steps(
     rows: Any,
     scalars: Any,
     losses: Any,
+    work: Any,
+    slots: Any,
+    columns_touched: Any,
 ) -> None:
     """Take the steps of some rows of an epoch."""
-    x, lies, p = Csr(values, columns, starts), layout_of(layout), plan_of(plan)
+    x = Csr(borrowed(values), borrowed(columns), borrowed(starts))
+    flat, average = borrowed(flat), borrowed(average)
+    state_1, state_2 = borrowed(state_1), borrowed(state_2)
+    rows, scalars, losses = borrowed(rows), borrowed(scalars), borrowed(losses)
+    lies, p, numbers = layout_of(layout), plan_of(plan), borrowed(numbers)
     batch_size = min(p.batch_size, rows.size)
-    space = new_space(flat, numbers.size, batch_size)
-    most = _most_entries(x, rows, batch_size)
-    touched = _new_touched(flat, numbers.size, most)
+    space, rest = space_of(borrowed(work), numbers.size, batch_size)
+    columns_touched = borrowed(columns_touched)
+    at_once = (rest.size - columns_touched.size * numbers.size) // 4
+    touched = _touched_of(
+        borrowed(slots), columns_touched, rest, numbers.size, at_once
+    )
     as_they_are, base = np.ones(1), Place(1)
     for step in range(losses.shape[0]):
         batch = rows[step * batch_size : (step + 1) * batch_size]
@@ -245,18 +248,25 @@ def _steps(
 def _kernel(floats: str, columns: str, starts: str) -> jit.Function:
     data = *of_rows(floats, columns, starts), *of_model(floats)
     vector = array_of(nb.from_dtype(np.dtype(floats)))
-    return jit.kernel(_steps, nb.types.void(*data, vector, vector, *of_steps(floats)))
+    integers = array_of(nb.types.int64)
+    steps = *of_steps(floats), integers, integers
+    return jit.kernel(_steps, nb.types.void(*data, vector, vector, *steps))
 
 
 def bind_lazy(
     x: Csr, model: tuple[Array, ...], state: tuple[Array, ...]
 ) -> Callable[[Array, Array, Array], None]:
     """Return what takes steps within an epoch: of rows, scalars and losses."""
-    flat = model[3]
+    flat, o, batch_size = model[3], int(model[1][6]), int(model[0][0])
     kernel = _kernel(flat.dtype.str, x.columns.dtype.str, x.starts.dtype.str)
     state_1, state_2 = (*state, np.empty(0, flat.dtype))[:2]
 
     def steps(rows: Array, scalars: Array, losses: Array) -> None:
-        kernel(*x, *model, state_1, state_2, rows, scalars, losses)
+        most = _most_entries(x, rows, batch_size)
+        n_numbers = space_needed(o, min(len(rows), batch_size)) + most * o
+        work = np.empty(n_numbers + 4 * _weights_at_once(o), flat.dtype)
+        slots = np.zeros(2 ** (2 * most - 1).bit_length(), np.int64)
+        of_batch = slots, np.empty(most, np.int64)
+        kernel(*x, *model, state_1, state_2, rows, scalars, losses, work, *of_batch)
 
     return steps

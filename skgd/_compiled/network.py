@@ -13,11 +13,18 @@ from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
-from numba import carray
 
-from skgd._compiled import jit
 from skgd._compiled.arithmetic import num
-from skgd._compiled.jit import borrowed, call, fast, inlined, pointer
+from skgd._compiled.jit import (
+    Function,
+    borrowed,
+    call,
+    carray,
+    fast,
+    inlined,
+    kernel,
+    pointer,
+)
 from skgd._compiled.products import product
 from skgd._compiled.steps import (
     Place,
@@ -108,7 +115,7 @@ def _integer(address: int, is_wide: bool, at: int) -> int:
     """Return one of the integers at an address."""
     if is_wide:
         return carray(pointer(address, np.int64), 1)[Place(at)]
-    return np.int64(carray(pointer(address, np.int32), 1)[Place(at)])
+    return int(carray(pointer(address, np.int32), 1)[Place(at)])
 
 
 @inlined
@@ -274,6 +281,6 @@ def _take(
 
 
 @cache
-def network(dtype: str) -> jit.Function:
+def network(dtype: str) -> Function:
     """Return the loop, compiled."""
-    return jit.kernel(_take, signature(dtype))
+    return kernel(_take, signature(dtype))

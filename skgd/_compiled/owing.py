@@ -23,7 +23,7 @@ import numpy as np
 
 from skgd._compiled import jit
 from skgd._compiled.arithmetic import clamp, exp, log, num
-from skgd._compiled.jit import fast
+from skgd._compiled.jit import borrowed, fast, inlined
 from skgd._compiled.optimizers import COLUMNS
 from skgd._compiled.problem import Array, Csr
 from skgd._compiled.sparse import (
@@ -34,11 +34,12 @@ from skgd._compiled.sparse import (
     gradient_of_batch,
     gradient_of_biases,
     layout_of,
-    new_space,
     of_model,
     of_rows,
     of_steps,
     owner,
+    space_needed,
+    space_of,
 )
 from skgd._compiled.steps import Place, average_in, plan_of
 
@@ -62,15 +63,14 @@ class Owed(NamedTuple):
     now: Any  # (1,), the step that the model is at
 
 
-@fast
+@inlined
 def _collect(flat: Any, column: int, layout: Layout, owed: Owed) -> None:
     """Bring the weights of a column to the present: w <- soft(scale w, threshold)."""
     then, now = Place(owed.since[column]), Place(owed.now[0])
-    if then == now:
-        return
+    n_outputs = Place(0) if then == now else layout.o
     owed.since[column] = owed.now[0]
     scale, threshold = 1.0, 0.0
-    for q in range(layout.o):
+    for q in range(n_outputs):
         if q < Place(owed.scale.size):  # else it is that of the first output
             scale = exp(owed.log[now, q] - owed.log[then, q])
             threshold = owed.reach[now, q] - scale * owed.reach[then, q]
@@ -101,7 +101,7 @@ def _collect_all(flat: Any, layout: Layout, owed: Owed) -> None:
         owed.scale[q] = 1.0
 
 
-@fast
+@inlined
 def _owe(flat: Any, layout: Layout, owed: Owed, c: Any) -> None:
     """Let the weights owe the penalty of a step."""
     now, smallest = Place(owed.now[0]), 1.0
@@ -121,7 +121,7 @@ def _owe(flat: Any, layout: Layout, owed: Owed, c: Any) -> None:
         _collect_all(flat, layout, owed)
 
 
-@fast
+@inlined
 def _descend(
     x: Csr, batch: Any, flat: Any, layout: Layout, rate: Any, dz: Any, move: Any
 ) -> None:
@@ -158,13 +158,18 @@ def _steps(
     rows: Any,
     scalars: Any,
     losses: Any,
+    work: Any,
 ) -> None:
     """Take the steps of some rows of an epoch; their penalty is owed."""
-    x, lies, p = Csr(values, columns, starts), layout_of(layout), plan_of(plan)
-    owed = Owed(scale, since, log_, reach, now)
+    x = Csr(borrowed(values), borrowed(columns), borrowed(starts))
+    flat, average, scale = borrowed(flat), borrowed(average), borrowed(scale)
+    log_, reach, now = borrowed(log_), borrowed(reach), borrowed(now)
+    owed = Owed(scale, borrowed(since), log_, reach, now)
+    rows, scalars, losses = borrowed(rows), borrowed(scalars), borrowed(losses)
+    lies, p, numbers = layout_of(layout), plan_of(plan), borrowed(numbers)
     batch_size = min(p.batch_size, rows.size)
-    space = new_space(flat, numbers.size, batch_size)
-    rate = np.empty(scale.size, flat.dtype)
+    space, _ = space_of(borrowed(work), numbers.size, batch_size)
+    rate = space.of_owners[: scale.size]
     for step in range(losses.shape[0]):
         batch = rows[step * batch_size : (step + 1) * batch_size]
         c = scalars[step if scalars.shape[0] > 1 else 0]
@@ -218,7 +223,8 @@ Steps = Callable[[Array, Array, Array], None]  # of rows, scalars and losses
 
 def bind_descent(x: Csr, model: tuple[Array, ...]) -> tuple[Steps, Callable[[], None]]:
     """Return what takes steps within an epoch, and what settles."""
-    _, layout, _, flat, _ = model
+    plan, layout, _, flat, _ = model
+    batch_size = int(plan[0])
     floats = flat.dtype.str
     kernel = _steps_kernel(floats, x.columns.dtype.str, x.starts.dtype.str)
     collect = _settle_kernel(floats)
@@ -232,7 +238,9 @@ def bind_descent(x: Csr, model: tuple[Array, ...]) -> tuple[Steps, Callable[[], 
                 settle()
                 owed = owed._replace(since=np.zeros(layout[5], np.int32))
             owed = _with_room(owed, len(losses))
-        kernel(*x, *model, *owed, rows, scalars, losses)
+        b = min(len(rows), batch_size)
+        work = np.empty(space_needed(layout[6], b), flat.dtype)
+        kernel(*x, *model, *owed, rows, scalars, losses, work)
 
     def settle() -> None:
         if owed is not None:

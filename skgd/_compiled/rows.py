@@ -11,11 +11,16 @@ Dimension key: b rows of a block, i features, o outputs, n parameters.
 from functools import cache
 from typing import Any, NamedTuple
 
-from numba import carray
-
-from skgd._compiled import jit
 from skgd._compiled.arithmetic import num
-from skgd._compiled.jit import borrowed, call, inlined, pointer
+from skgd._compiled.jit import (
+    Function,
+    borrowed,
+    call,
+    carray,
+    inlined,
+    kernel,
+    pointer,
+)
 from skgd._compiled.optimizers import scalars_at, sgd, without_penalty
 from skgd._compiled.steps import (
     Layer,
@@ -29,6 +34,7 @@ from skgd._compiled.steps import (
     layer_of,
     plan_of,
     signature,
+    target_at,
     tell,
     update,
 )
@@ -163,7 +169,10 @@ def _step_of_one(
         for j in range(Place(layer.i)):
             z += w[j] * x[start + j]
         space.z[q] = z + flat[layer.bias_at + q] if layer.bias_at >= 0 else z
-    _loss_of_block(space, plan, layer, numbers, rows, 1)
+        space.y[q] = target_at(plan, flat, rows[0], q)
+    fill_shares(space.share, plan, rows, 1)
+    of_loss = space.z, space.y, space.share, numbers, space.dz, space.sums
+    call(plan.loss, (*of_loss, layer.u, 1))
     for q in range(layer.u):
         c = scalars_at(scalars[q if scalars.shape[0] > 1 else 0])
         w, d = flat[layer.w_at + q * layer.i :], space.dz[q]
@@ -217,6 +226,6 @@ def _take(
 
 
 @cache
-def rows(dtype: str) -> jit.Function:
+def rows(dtype: str) -> Function:
     """Return the loop, compiled."""
-    return jit.kernel(_take, signature(dtype))
+    return kernel(_take, signature(dtype))

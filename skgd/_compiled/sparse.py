@@ -12,7 +12,7 @@ import numba as nb
 import numpy as np
 
 from skgd._compiled.arithmetic import num
-from skgd._compiled.jit import call, fast
+from skgd._compiled.jit import call, fast, inlined
 from skgd._compiled.problem import Csr, Problem
 from skgd._compiled.steps import Place, Plan, fill_shares, fill_targets, tell
 
@@ -37,6 +37,7 @@ class Space(NamedTuple):
     share: Any  # (b,)
     dz: Any  # (o * b,)
     of_outputs: Any  # (o,)
+    of_owners: Any  # (o,)
     sums: Any  # (o,), of the loss
 
 
@@ -49,14 +50,20 @@ def layout_of(numbers: Any) -> Layout:
     )
 
 
+def space_needed(o: int, b: int) -> int:
+    """Return the length of the vector that these arrays lie in."""
+    return (3 * o + 1) * b + 3 * o
+
+
 @fast
-def new_space(like: Any, o: int, b: int) -> Space:
-    """Return the arrays of a batch."""
-    kind = like.dtype
-    return Space(
-        *(np.empty(o * b, kind), np.empty(o * b, kind), np.empty(b, kind)),
-        *(np.empty(o * b, kind), np.empty(o, kind), np.zeros(o, kind)),
-    )
+def space_of(work: Any, o: int, b: int) -> tuple[Space, Any]:
+    """Return the arrays of a batch, and the rest of the vector."""
+    z, y, dz = work[: o * b], work[o * b : 2 * o * b], work[2 * o * b : 3 * o * b]
+    rest = work[3 * o * b :]
+    share, rest = rest[:b], rest[b:]
+    space = Space(z, y, share, dz, rest[:o], rest[o : 2 * o], rest[2 * o : 3 * o])
+    space.sums[:] = num(work[0], 0)
+    return space, rest[3 * o :]
 
 
 @fast
@@ -77,7 +84,7 @@ def owner(q: int, n_owners: int) -> int:
     return Place(q) if n_owners > 1 else Place(0)
 
 
-@fast
+@inlined
 def _fill_outputs(
     z: Any, x: Csr, batch: Any, flat: Any, layout: Layout, scale: Any, sums: Any
 ) -> None:
@@ -100,7 +107,7 @@ def _fill_outputs(
             z[q * b + k] = num(zero, scale[owner(q, scale.size)]) * sums[q] + bias
 
 
-@fast
+@inlined
 def gradient_of_batch(
     x: Csr,
     batch: Any,
@@ -117,14 +124,14 @@ def gradient_of_batch(
     z, y, share = space.z[: o * b], space.y[: o * b], space.share[:b]
     dz = space.dz[: o * b]
     _fill_outputs(z, x, batch, flat, layout, scale, space.of_outputs)
-    fill_targets(y.reshape(o, b), plan, batch)
+    fill_targets(y, plan, batch, o)
     fill_shares(share, plan, batch, b)
     call(plan.loss, (z, y, share, numbers, dz, space.sums, o, b))
     tell(losses, space.sums)
     return dz
 
 
-@fast
+@inlined
 def gradient_of_biases(dz: Any, out: Any) -> Any:
     """Return the sums (o,) of dz (o, b) over the batch."""
     b = Place(dz.size) // Place(out.size)
@@ -178,7 +185,7 @@ def of_model(floats: str) -> tuple[Any, ...]:
 
 
 def of_steps(floats: str) -> tuple[Any, ...]:
-    """Return the kinds of rows, scalars and losses."""
+    """Return the kinds of rows, scalars, losses and space."""
     f, n = nb.from_dtype(np.dtype(floats)), nb.types.int64
     rows, scalars = array_of(n, readonly=True), array_of(f, 3, readonly=True)
-    return rows, scalars, array_of(f, 2)
+    return rows, scalars, array_of(f, 2), array_of(f)

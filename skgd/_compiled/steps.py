@@ -11,11 +11,10 @@ owners of scalars, k scalars, r parts of a loss, l layers.
 from typing import Any, NamedTuple
 
 import numpy as np
-from numba import carray, from_dtype, types
-from numba.np.unsafe.ndarray import to_fixed_tuple
+from numba import from_dtype, types
 
 from skgd._compiled.arithmetic import lerp, num
-from skgd._compiled.jit import call, fast, inlined, pointer
+from skgd._compiled.jit import call, carray, fast, fixed_tuple, inlined, pointer
 from skgd._compiled.optimizers import COLUMNS
 
 Place = np.uintp  # of a negative place numba would look from the end
@@ -63,30 +62,33 @@ _LENGTH, _LENGTH_OF_LAYER = len(Plan._fields), len(Layer._fields)
 @fast
 def plan_of(numbers: Any) -> Plan:
     """Return the plan that lies in a vector."""
-    return Plan(*to_fixed_tuple(numbers, _LENGTH))
+    return Plan(*fixed_tuple(numbers, _LENGTH))
 
 
 @fast
 def layer_of(layers: Any, n: int) -> Layer:
     """Return a layer of several, (l, 4)."""
-    return Layer(*to_fixed_tuple(layers[n], _LENGTH_OF_LAYER))
+    return Layer(*fixed_tuple(layers[n], _LENGTH_OF_LAYER))
+
+
+@inlined
+def target_at(plan: Plan, y: Any, row: int, q: int) -> float:
+    """Return the target of an output of a row."""
+    source = carray(pointer(plan.y, y), 1)
+    if plan.is_one_hot:
+        is_class = source[Place(row)] == num(y[0], q)
+        return num(y[0], 1) if is_class else num(y[0], 0)
+    return source[Place(q * plan.y_output) + Place(row)]
 
 
 @fast
 def fill_targets(y: Any, plan: Plan, rows: Any, o: int) -> None:
     """Fill y (o, b) with the targets of some rows."""
     b = rows.size
-    source = carray(pointer(plan.y, y), 1)
     for q in range(o):
-        out = y[q * b : q * b + b]
-        if plan.is_one_hot:
-            for k in range(b):
-                is_class = source[Place(rows[k])] == num(out[k], q)
-                out[k] = num(out[k], 1) if is_class else num(out[k], 0)
-        else:
-            start = Place(q * plan.y_output)
-            for k in range(b):
-                out[k] = source[start + Place(rows[k])]
+        out = y[q * b :]
+        for k in range(b):
+            out[k] = target_at(plan, y, rows[k], q)
 
 
 @fast
@@ -135,7 +137,7 @@ def update(
     first = layer_of(layers, 0)
     for part in range(1 if is_alike else first.u):
         for is_bias in range(1 if is_alike or first.bias_at < 0 else 2):
-            at, n_weights, n = np.int64(0), plan.n_weights, flat.size
+            at, n_weights, n = 0, plan.n_weights, flat.size
             if is_bias == 1:
                 at, n_weights, n = first.bias_at + part, 0, 1
             elif not is_alike:

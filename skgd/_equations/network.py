@@ -21,6 +21,7 @@ from torch import Tensor
 
 from skgd._equations.activations import Activation
 from skgd._equations.tape import Tape
+from skgd._machine.devices import zeros_like
 
 # Arrays start at multiples of so many elements: products of others are slower.
 _ALIGNMENT = 16
@@ -137,7 +138,7 @@ def new_network(
 
 def new_like(network: Network) -> Network:
     """Return a network of zeros that lies as the given one does."""
-    return Network(torch.zeros_like(network.flat), network.layout)
+    return Network(zeros_like(network.flat), network.layout)
 
 
 def arrays(network: Network) -> list[Tensor]:

@@ -25,7 +25,7 @@ from skgd._estimators.callbacks import (
     with_callbacks,
     without_contexts_,
 )
-from skgd._estimators.checks import check_held_out, check_outputs, too_large
+from skgd._estimators.checks import check_held_out, check_outputs
 from skgd._estimators.endings import (
     interruption,
     warn_of_batch_size,
@@ -33,7 +33,12 @@ from skgd._estimators.endings import (
     warn_of_penalty,
     warn_of_unlike,
 )
-from skgd._estimators.examples import Examples, checked_examples, dtypes_of
+from skgd._estimators.examples import (
+    Examples,
+    checked_examples,
+    dtypes_of,
+    sentence_on_memory,
+)
 from skgd._estimators.fits import Fold, fit_folds, hold_out, take_over_, with_scale
 from skgd._estimators.inputs import dtype_of, on_host, starts_on_host
 from skgd._estimators.parameters import check_parameters
@@ -310,8 +315,7 @@ class MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
         In ``fit``, Ctrl-C is put off until the state is kept; a call of ``partial_fit``
         is short.
         """
-        n_rows, n_features = examples.X.shape
-        sentence = partial(too_large, self, n_rows, n_features, targets.n_outputs)
+        sentence = partial(sentence_on_memory, self, examples.X, targets.n_outputs)
         with memory_for(sentence), unmoved_on_error(self.random_state):
             fold = self._fold(examples, targets, before, validation)
             if of_stream:

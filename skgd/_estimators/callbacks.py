@@ -12,8 +12,9 @@ stops the training by returning True from ``on_fit_task_end`` of an epoch or a b
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import wraps
 from math import nan
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar, cast
 
 import numpy as np
 from sklearn.callback import AutoPropagatedCallback, CallbackSupportMixin, ProgressBar
@@ -45,8 +46,14 @@ _CONTEXTS = ("_callback_fit_ctx", "_parent_callback_ctx", "_skl_callbacks_to_tea
 
 def with_callbacks(method: Method) -> Method:
     """Return the method that also tears down the callbacks of the fit it makes."""
-    decorated: Method = _with_callbacks(method)
-    return decorated
+    decorated = _with_callbacks(method)
+
+    @wraps(method)
+    def if_there_are_any(estimator: Any, *args: Any, **kwargs: Any) -> Any:
+        called = decorated if has_callbacks(estimator) else method
+        return called(estimator, *args, **kwargs)
+
+    return cast(Method, if_there_are_any)
 
 
 def has_callbacks(estimator: Any) -> bool:

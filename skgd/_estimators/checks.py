@@ -253,7 +253,8 @@ def check_held_out(X_val: Any, y_val: Any, sample_weight_val: Any) -> None:
 def too_large(estimator: Any, n_rows: int, n_features: int, n_outputs: int) -> str:
     """Return the sentence about training that needs more memory than there is.
 
-    It names the parameter that most of the memory goes by.
+    It names the parameter that most of the memory goes by; ``n_rows`` is how many rows
+    at most have their units in memory at once.
     """
     hidden = hidden_units(estimator)
     units = [*hidden, n_outputs]

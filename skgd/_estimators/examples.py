@@ -8,12 +8,14 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from numpy.typing import ArrayLike
+from scipy.sparse import issparse
 from sklearn.base import RegressorMixin
 
 from skgd._estimators.checks import (
     check_any_counts,
     check_dtype_of_device,
     check_weights,
+    too_large,
 )
 from skgd._estimators.inputs import (
     Matrix,
@@ -26,6 +28,8 @@ from skgd._estimators.inputs import (
 from skgd._estimators.targets import Targets, class_weights, learn_targets
 from skgd._machine.arrays import Array, Indices
 from skgd._machine.errors import errors_of_caller
+from skgd._training.csr import NARROW
+from skgd._training.strips import rows_of_a_strip
 
 
 class Examples(NamedTuple):
@@ -150,6 +154,16 @@ def device_for(settings: Any, X: Matrix) -> torch.device:
         device = device_of(X, settings.device)
         check_dtype_of_device(dtype_of(X), device.type)
     return device
+
+
+def sentence_on_memory(settings: Any, X: Matrix, n_outputs: int) -> str:
+    """Return the sentence about training on X that needs more memory than there is."""
+    n_rows, n_features = X.shape
+    is_wide = issparse(X) and n_features > NARROW
+    if device_for(settings, X).type == "cpu" and not is_wide:  # batches are cut
+        units = [*np.atleast_1d(settings.hidden_layer_sizes).tolist(), n_outputs]
+        n_rows = min(n_rows, rows_of_a_strip(n_features, units))
+    return too_large(settings, n_rows, n_features, n_outputs)
 
 
 def dtypes_of(settings: Any, of_state: Any | None = None) -> list[Any]:

@@ -29,7 +29,7 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from skgd._equations.optimizers import OPTIMIZERS
-from skgd._estimators.checks import stack_too_large, too_large
+from skgd._estimators.checks import stack_too_large
 from skgd._estimators.endings import warn_of_batch_size
 from skgd._estimators.examples import (
     Examples,
@@ -37,6 +37,7 @@ from skgd._estimators.examples import (
     device_for,
     dtypes_of,
     examples_within,
+    sentence_on_memory,
 )
 from skgd._estimators.fits import (
     Fold,
@@ -371,8 +372,9 @@ def _too_large(
     if n_models > 1:
         return partial(stack_too_large, max_bytes, n_models)
     fold = stack[0].fold
-    n_rows, n_features = fold.examples.X.shape
-    return partial(too_large, settings, n_rows, n_features, fold.targets.n_outputs)
+    return partial(
+        sentence_on_memory, settings, fold.examples.X, fold.targets.n_outputs
+    )
 
 
 def _failed(part: _Part, error: Exception) -> Outcome:

@@ -36,7 +36,7 @@ _AT_ONCE_S, _STEP_S, _NUMBER_S = 0.05, 2e-6, 2e-9
 
 # To draw the rows of an epoch, and to judge it, takes this; and the epochs that are
 # taken at once have so many rows at the most.
-_EPOCH_S, _ROWS_AT_ONCE = 2e-5, 2**18
+_EPOCH_S, _ROWS_AT_ONCE = 2e-5, 2**14
 
 
 def bind_compiled(ahead: Ahead) -> Taker:
@@ -59,7 +59,8 @@ def bind_compiled(ahead: Ahead) -> Taker:
     epochs_at_once = min(int(_AT_ONCE_S / epoch_s), _ROWS_AT_ONCE // n_rows)
 
     def take(rows_of_epochs: Sequence[Indices]) -> Taken:
-        rows, n_epochs = np.concatenate(rows_of_epochs), len(rows_of_epochs)
+        n_epochs = len(rows_of_epochs)
+        rows = rows_of_epochs[0] if n_epochs == 1 else np.concatenate(rows_of_epochs)
         losses = np.empty((n_epochs * len(sizes), 1, n_parts(data.scales)), dtype)
         norms = np.empty((n_epochs, n_owners, 2), dtype)
         t, ended, first = models.t, "", 0

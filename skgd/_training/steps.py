@@ -215,7 +215,7 @@ def _strips(
     data, n_folds = bound.data, len(bound.models.generators)
     n_outputs = bound.models.parameters.layers[-1].w.shape[1]
     size = _rows_of_a_strip(bound)
-    if n_rows > size and data.y.device.type == "cpu":
+    if n_rows > size and _strips_pay(data.y.device):
         return bind_strips(data, n_outputs, n_rows, size, n_folds, counts)
     batch = None
     if n_folds == 1:
@@ -259,6 +259,11 @@ def _added_up(
         tape(loss.add_, loss_of_strip)
     tape(gradient.copy_, total)
     return tape, loss
+
+
+def _strips_pay(device: torch.device) -> bool:
+    """Return whether strips pay: on CUDA they would only be more launches."""
+    return device.type == "cpu"
 
 
 def _rows_of_a_strip(bound: Bound) -> int:

@@ -1,0 +1,137 @@
+"""What is compiled is kept on disk, and is what the sources say, come what may."""
+
+import os
+import shutil
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+from compiled_cases import places
+from numba.core import caching, config
+
+import skgd._compiled
+from skgd._compiled import entries, jit
+from skgd._compiled.optimizers import COLUMNS, NEUTRAL
+
+HERE = Path(skgd._compiled.__file__).parent
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """Give the folder in which numba keeps what it compiles."""
+    monkeypatch.setattr(config, "CACHE_DIR", str(tmp_path))
+    jit._warn.cache_clear()
+    return tmp_path
+
+
+def compiled():
+    """Return an entry that was not asked for before."""
+    return entries.update_entry.__wrapped__("sgd", "<f8")
+
+
+def steps_by_lr(entry):
+    """Return whether an entry takes the step of plain descent, w - lr g."""
+    w, g, c = np.array([3.0]), np.array([2.0]), np.array(NEUTRAL)
+    c[COLUMNS.index("lr")] = 0.5
+    entry.ctypes(*places(w, g, w, w, c), 1, 1)
+    return w[0] == 2.0
+
+
+def files_in(folder, kind):
+    return list(folder.rglob(f"*.{kind}"))
+
+
+def test_what_was_compiled_is_read_from_disk(folder):
+    """The second time it is not compiled."""
+    assert not compiled().cache_hits
+    again = compiled()
+
+    assert again.cache_hits == 1
+    assert steps_by_lr(again)
+
+
+@pytest.mark.parametrize("size", [0, 10, 200])
+@pytest.mark.parametrize("kind", ["nbi", "nbc"])
+def test_damaged_files_are_written_anew(folder, kind, size):
+    """Of the index, or of what it lists: those that were cut short, and in silence."""
+    compiled()
+    for path in files_in(folder, kind):
+        path.write_bytes(path.read_bytes()[:size])
+    with warnings.catch_warnings(action="error"):
+        again = compiled()
+
+    assert not again.cache_hits
+    assert steps_by_lr(again)
+    assert compiled().cache_hits == 1
+
+
+def test_a_disk_that_is_full_is_told_once(folder, monkeypatch):
+    """All is compiled, and nothing else goes wrong."""
+
+    def full(*args):
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(caching.IndexDataCacheFile, "_save_data", full)
+    with pytest.warns(UserWarning, match="No space left.*NUMBA_CACHE_DIR"):
+        assert steps_by_lr(compiled())
+    with warnings.catch_warnings(action="error"):
+        assert steps_by_lr(compiled())
+
+
+def nowhere(*args):
+    """Say that a place cannot be written to, as a locator of numba does."""
+    raise OSError("Read-only file system")
+
+
+def test_where_nothing_can_be_written_all_is_compiled(folder, monkeypatch):
+    """A warning says so, and what to do."""
+    monkeypatch.setattr(caching._CacheLocator, "ensure_cache_path", nowhere)
+    with pytest.warns(UserWarning, match="Read-only.*NUMBA_CACHE_DIR"):
+        assert steps_by_lr(compiled())
+
+
+def test_what_cannot_be_written_is_read(folder, monkeypatch):
+    """So an image of a machine can bring along what was compiled when it was made."""
+    compiled()
+    monkeypatch.setattr(caching._CacheLocator, "ensure_cache_path", nowhere)
+    with warnings.catch_warnings(action="error"):
+        again = compiled()
+
+    assert again.cache_hits == 1
+    assert steps_by_lr(again)
+
+
+SCRIPT = """
+import numpy as np
+from skgd._compiled.entries import update_entry
+from skgd._compiled.optimizers import NEUTRAL
+entry = update_entry("sgd", "<f8")
+print(entry.cache_hits)
+"""
+
+
+def test_an_edit_of_another_file_is_noticed(tmp_path):
+    """A function is not read from disk where one that it calls has changed."""
+    package = tmp_path / "skgd" / "_compiled"
+    shutil.copytree(HERE, package, ignore=shutil.ignore_patterns("__pycache__"))
+    (tmp_path / "skgd" / "__init__.py").touch()
+    places = {"PYTHONPATH": str(tmp_path), "NUMBA_CACHE_DIR": str(tmp_path / "cache")}
+
+    def cache_hits():
+        run = subprocess.run(
+            [sys.executable, "-c", SCRIPT],
+            env={**os.environ, **places},
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        return int(run.stdout)
+
+    assert [cache_hits(), cache_hits()] == [0, 1]
+    with (package / "arithmetic.py").open("a") as file:
+        file.write("# An edit.\n")
+    assert [cache_hits(), cache_hits()] == [0, 1]
