@@ -21,6 +21,7 @@ from skgd._estimators.targets import attributes_of_targets
 from skgd._machine.devices import to_numpy
 from skgd._machine.modes import modes_of_others
 from skgd._training.batches import Data, batch_sizes
+from skgd._training.engines import engine_of
 from skgd._training.hyperparameters import Shared
 from skgd._training.models import Models
 from skgd._training.objective import in_units_of_y
@@ -80,13 +81,15 @@ class FitWatch:
                 )
             self.wants_steps = self._tasks.wants_batches
             self.wants_epochs = True
+            self._engine = engine_of(data, models, shared, self.wants_steps)
         return nullcontext(self if self._tasks or self._over is not str else None)
 
     def _attributes(self, models: Models) -> dict[str, Any]:
         """Return the fitted attributes as of now."""
         fold = self._fold
         state = state_of(models, 0, self._history, fold, fold.before)
-        return deepcopy(attributes_of_state(state, fold.targets))
+        attributes = attributes_of_state(state, fold.targets)
+        return {**deepcopy(attributes), "engine_": self._engine}
 
     def before_epoch(self) -> None:
         if self._tasks is not None:

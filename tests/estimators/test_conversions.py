@@ -16,7 +16,6 @@ from conftest import (
     assert_same_layers,
     every_class,
     layers_of,
-    on_both_engines,
     settled,
     small,
 )
@@ -25,8 +24,6 @@ from sklearn.linear_model import Perceptron, SGDClassifier, SGDRegressor
 from sklearn.neural_network import MLPClassifier, MLPRegressor
 
 from skgd import MiniBatchClassifier, MiniBatchRegressor
-
-pytestmark = on_both_engines
 
 y = Y[:, 0]
 two_classes, three_classes = TASKS["two classes"][1], TASKS["three classes"][1]
