@@ -6,6 +6,7 @@ numbers in one vector, with the addresses of arrays and entries among them.
 
 from functools import partial
 from itertools import pairwise
+from math import ceil
 from typing import Any
 
 import numpy as np
@@ -25,10 +26,10 @@ from skgd._compiled.rows import rows
 from skgd._compiled.rows import space_needed as space_of_rows
 from skgd._compiled.steps import Plan
 
-# So many numbers are worked on at once, which fit a cache; but so many rows at least.
-_NUMBERS_OF_BLOCK, _FEWEST_ROWS = 2**18, 32
-# Where rows are read where they lie: so many bytes of them, and so many rows at most.
-_BYTES_OF_ROWS, _MOST_ROWS = 2**17, 128
+# A network takes so many rows at once, whose numbers fit a cache; fewer of wide ones.
+_MOST_ROWS, _FEWEST_ROWS, _NUMBERS_OF_BLOCK = 128, 32, 2**18
+# Rows that are read where they lie: so many bytes, and no more rows than above.
+_BYTES_OF_ROWS = 2**17
 # Products of so many weights are faster by BLAS, from so many rows on.
 _BLAS_PAYS, _FEW = 256, 16
 
@@ -89,10 +90,10 @@ def _take(
 
 
 def _block_of_network(problem: Problem) -> int:
-    """Return how many rows of a batch are taken at once."""
+    """Return how many rows of a batch are taken at once; blocks are of like size."""
     of_row = sum(problem.sizes) + sum(problem.sizes[1:])
-    rows = max(_NUMBERS_OF_BLOCK // of_row, _FEWEST_ROWS)
-    return min(rows, problem.batch_size)
+    n_rows = max(min(_NUMBERS_OF_BLOCK // of_row, _MOST_ROWS), _FEWEST_ROWS)
+    return ceil(problem.batch_size / ceil(problem.batch_size / n_rows))
 
 
 def _block_of_rows(problem: Problem) -> int:
