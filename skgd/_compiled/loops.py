@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from skgd._compiled.csr import bind_csr, takes_csr
 from skgd._compiled.entries import (
     derivative_entry,
     loss_entry,
@@ -41,11 +42,7 @@ def bind(problem: Problem) -> Take:
 
     The first use of a loss, an activation, an optimizer or a loop compiles it.
     """
-    if isinstance(problem.x, Csr) and (
-        len(problem.sizes) == 2 or problem.columns_first
-    ):
-        from skgd._compiled.csr import bind_csr
-
+    if takes_csr(problem):
         return bind_csr(problem)
     if not isinstance(problem.x, Csr):
         problem = problem._replace(x=_readable(problem.x))
