@@ -9,8 +9,14 @@ import torch
 
 from skgd._compiled.csr import (
     bind_csr,
+    bind_owing,
+    changes_all,
+    restore_,
+    saved,
     takes_csr,
+    touched_columns,
 )
+from skgd._compiled.losses import LOSSES
 from skgd._compiled.optimizers import table
 from skgd._compiled.problem import Csr, Problem
 from skgd._equations.network import new_like, new_network
