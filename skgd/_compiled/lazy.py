@@ -225,9 +225,7 @@ def _steps(
     space, rest = space_of(borrowed(work), numbers.size, batch_size)
     columns_touched = borrowed(columns_touched)
     at_once = (rest.size - columns_touched.size * numbers.size) // 4
-    touched = _touched_of(
-        borrowed(slots), columns_touched, rest, numbers.size, at_once
-    )
+    touched = _touched_of(borrowed(slots), columns_touched, rest, numbers.size, at_once)
     as_they_are, base = np.ones(1), Place(1)
     for step in range(losses.shape[0]):
         batch = rows[step * batch_size : (step + 1) * batch_size]
