@@ -47,7 +47,7 @@ def _compile(dtype: str) -> Iterator[tuple[str, int]]:
             for name in ACTIVATIONS
         ),
     ]
-    for kind, X, models in (
+    kinds: list[tuple[str, Any, Any]] = [
         ("linear models", dense, linear),
         ("networks", dense, of_networks),
         *(
@@ -55,7 +55,8 @@ def _compile(dtype: str) -> Iterator[tuple[str, int]]:
             for width, index in product(("few", "many"), ("int32", "int64"))
             for rows in [_sparse(dense, width == "many", index)]
         ),
-    ):
+    ]
+    for kind, X, models in kinds:
         for (cls, n, params), batch_size in product(models, _BATCH_SIZES):
             model = cls(engine="numba", max_iter=1, tol=None, **params)
             model.set_params(batch_size=batch_size, device="cpu", random_state=0)

@@ -62,7 +62,9 @@ def imports_of(room):
     names = set()
     for node in ast.walk(ast.parse(file_of(room).read_text())):
         if isinstance(node, ast.ImportFrom):
-            names.add(node.module)
+            whole = node.module.removeprefix("skgd.") in PACKAGES  # rooms by name
+            rooms = [f"{node.module}.{alias.name}" for alias in node.names]
+            names.update(rooms if whole else [node.module])
         if isinstance(node, ast.Import):
             names.update(alias.name for alias in node.names)
     return names

@@ -20,6 +20,10 @@ In the order of reading:
 * ``steps``: what every step is made of but for its products
 * ``network``: the loop of a network of any depth
 * ``rows``: the loop of a linear model whose rows are read where they lie
+* ``sparse``: a batch of sparse rows, at the cost of their entries
+* ``owing``: plain descent on sparse rows, whose penalty can wait
+* ``lazy``: steps on wide sparse rows that let be what a batch does not touch
+* ``csr``: which linear models on sparse rows take these, and what undoes them
 * ``loops``: which loop takes which problem
 
 Nothing is compiled before it is used. A loop knows no loss, activation or optimizer, so

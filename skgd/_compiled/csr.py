@@ -1,4 +1,4 @@
-"""The linear model on rows of a sparse matrix: which steps it takes, and what undoes them.
+"""The linear model on sparse rows: which steps it takes, and what undoes them.
 
 On wide rows (w lies as (i, o)) plain descent owes what it does to columns that are not
 touched, and all other optimizers are lazy. On narrow ones, (o, i), plain descent is the

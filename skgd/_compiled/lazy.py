@@ -42,7 +42,7 @@ from skgd._compiled.steps import Place, average_in, plan_of
 # Weights that are gathered at once, so that they stay in a cache; columns at the least.
 _WEIGHTS_AT_ONCE, _FEWEST_COLUMNS = 2048, 16
 
-# 2^64 over the golden ratio: the upper bits of its products with numbers are well mixed.
+# 2^64 over the golden ratio: its products with numbers have well mixed upper bits.
 _MIXES = np.uint64(0x9E3779B97F4A7C15)
 
 
@@ -79,8 +79,8 @@ def _touched_of(slots: Any, columns: Any, work: Any, o: int, at_once: int) -> To
 
 
 @fast
-def _number_of(column: int, base: int, k: int, slots: Any, columns: Any) -> int:
-    """Return which of the k columns so far this is; k, and it is one of them, if none."""
+def _number_of(column: Any, base: Any, k: Any, slots: Any, columns: Any) -> Any:
+    """Return which of the k columns so far this is; k if it is new, and then added."""
     last = Place(slots.size) - Place(1)
     slot = Place((np.uint64(column) * _MIXES) >> np.uint64(32)) & last
     while True:
@@ -94,7 +94,7 @@ def _number_of(column: int, base: int, k: int, slots: Any, columns: Any) -> int:
 
 
 @inlined
-def _touch(x: Csr, batch: Any, dz: Any, o: int, base: int, touched: Touched) -> int:
+def _touch(x: Csr, batch: Any, dz: Any, o: Any, base: Any, touched: Touched) -> Any:
     """Fill the columns that a batch touches and their gradient; return how many."""
     b, k, gradient = Place(batch.size), Place(0), touched.gradient
     slots, columns = touched.slots, touched.columns
@@ -117,7 +117,7 @@ def _touch(x: Csr, batch: Any, dz: Any, o: int, base: int, touched: Touched) -> 
 
 
 @fast
-def _gather(out: Any, array: Any, columns: Any, layout: Layout, apart: int) -> None:
+def _gather(out: Any, array: Any, columns: Any, layout: Layout, apart: Any) -> None:
     """Fill out with columns of an array, one after the other, or each output apart."""
     for k in range(Place(columns.size)):
         at = layout.w + Place(columns[k]) * layout.o
@@ -129,7 +129,7 @@ def _gather(out: Any, array: Any, columns: Any, layout: Layout, apart: int) -> N
 
 
 @fast
-def _put(array: Any, out: Any, columns: Any, layout: Layout, apart: int) -> None:
+def _put(array: Any, out: Any, columns: Any, layout: Layout, apart: Any) -> None:
     """Write back what was gathered."""
     for k in range(Place(columns.size)):
         at = layout.w + Place(columns[k]) * layout.o
@@ -145,7 +145,7 @@ def _update(
     flat: Any,
     state_1: Any,
     state_2: Any,
-    k: int,
+    k: Any,
     touched: Touched,
     layout: Layout,
     update: int,

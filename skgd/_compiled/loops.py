@@ -6,10 +6,12 @@ numbers in one vector, with the addresses of arrays and entries among them.
 
 from functools import partial
 from itertools import pairwise
+from math import ceil
 from typing import Any
 
 import numpy as np
 
+from skgd._compiled.csr import bind_csr, takes_csr
 from skgd._compiled.entries import (
     derivative_entry,
     loss_entry,
@@ -25,10 +27,12 @@ from skgd._compiled.rows import rows
 from skgd._compiled.rows import space_needed as space_of_rows
 from skgd._compiled.steps import Plan
 
-# So many numbers are worked on at once, which fit a cache; but so many rows at least.
-_NUMBERS_OF_BLOCK, _FEWEST_ROWS = 2**18, 32
-# Where rows are read where they lie: so many bytes of them, and so many rows at most.
-_BYTES_OF_ROWS, _MOST_ROWS = 2**17, 128
+# A network takes so many rows at once, whose numbers fit a cache; fewer of wide ones.
+_MOST_ROWS, _FEWEST_ROWS, _NUMBERS_OF_BLOCK = 128, 32, 2**18
+# From so many multiply-adds of a product on, OpenBLAS takes several threads.
+THREADED_PRODUCT = 2**18
+# Rows that are read where they lie: so many bytes, and no more rows than above.
+_BYTES_OF_ROWS = 2**17
 # Products of so many weights are faster by BLAS, from so many rows on.
 _BLAS_PAYS, _FEW = 256, 16
 
@@ -38,11 +42,7 @@ def bind(problem: Problem) -> Take:
 
     The first use of a loss, an activation, an optimizer or a loop compiles it.
     """
-    if isinstance(problem.x, Csr) and (
-        len(problem.sizes) == 2 or problem.columns_first
-    ):
-        from skgd._compiled.csr import bind_csr
-
+    if takes_csr(problem):
         return bind_csr(problem)
     if not isinstance(problem.x, Csr):
         problem = problem._replace(x=_readable(problem.x))
@@ -88,11 +88,32 @@ def _take(
     loop(*of_loop, order, n_epoch, scalars, losses, norms)
 
 
+def largest_product(problem: Problem) -> int:
+    """Return the multiply-adds of the largest product that BLAS is called for.
+
+    Where these are more than ``THREADED_PRODUCT``, hold BLAS to one thread around a
+    call: to wake others takes longer than such a product, and on a busy machine a
+    hundred times as long.
+    """
+    if _is_of_rows(problem):
+        return 0
+    return _largest_layer(problem) * _block_of_network(problem)
+
+
+def _largest_layer(problem: Problem) -> int:
+    """Return the weights of the layer that has most."""
+    return max(i * u for i, u in pairwise(problem.sizes))
+
+
 def _block_of_network(problem: Problem) -> int:
-    """Return how many rows of a batch are taken at once."""
+    """Return how many rows of a batch are taken at once; blocks are of like size.
+
+    They are so few that their products need no threads, where that is not too few.
+    """
     of_row = sum(problem.sizes) + sum(problem.sizes[1:])
-    rows = max(_NUMBERS_OF_BLOCK // of_row, _FEWEST_ROWS)
-    return min(rows, problem.batch_size)
+    n_rows = min(_MOST_ROWS, THREADED_PRODUCT // _largest_layer(problem))
+    n_rows = max(min(n_rows, _NUMBERS_OF_BLOCK // of_row), _FEWEST_ROWS)
+    return ceil(problem.batch_size / ceil(problem.batch_size / n_rows))
 
 
 def _block_of_rows(problem: Problem) -> int:

@@ -20,13 +20,13 @@ from skgd._compiled.steps import Place, Plan, fill_shares, fill_targets, tell
 class Layout(NamedTuple):
     """Where the parameters lie in the flat vector."""
 
-    w: int
-    column: int  # from a column to the next one
-    output: int  # from an output to the next one
-    bias: int
-    has_bias: int
-    i: int
-    o: int
+    w: Any
+    column: Any  # from a column to the next one
+    output: Any  # from an output to the next one
+    bias: Any
+    has_bias: Any
+    i: Any
+    o: Any
 
 
 class Space(NamedTuple):
@@ -73,13 +73,13 @@ def entries_of(x: Csr, row: int) -> Any:
 
 
 @fast
-def column_of(x: Csr, e: int) -> int:
+def column_of(x: Csr, e: int) -> Any:
     """Return the column of an entry."""
     return Place(x.columns[e])
 
 
 @fast
-def owner(q: int, n_owners: int) -> int:
+def owner(q: int, n_owners: int) -> Any:
     """Return whose scalars output q reads."""
     return Place(q) if n_owners > 1 else Place(0)
 
@@ -119,7 +119,7 @@ def gradient_of_batch(
     space: Space,
     losses: Any,
 ) -> Any:
-    """Return dz (o * b,) of a batch, and fill its losses (r); w is scale times flat's."""
+    """Return dz (o * b,) of a batch, and fill its losses (r); w is scale times flat."""
     o, b = numbers.size, batch.size
     z, y, share = space.z[: o * b], space.y[: o * b], space.share[:b]
     dz = space.dz[: o * b]

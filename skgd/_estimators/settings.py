@@ -1,6 +1,7 @@
 """The parameters of an estimator, as the engine takes them."""
 
 from collections.abc import Sequence
+from operator import attrgetter
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,11 @@ _WORKED_OUT = {
     *("loss", "max_iter", "tol", "verbose", "delta", "quantile", "average", "horizon")
 }
 _AS_THEY_ARE = [name for name in Shared._fields if name not in _WORKED_OUT]
+_as_they_are = attrgetter(*_AS_THEY_ARE)
+
+# Numbers of a model that are parameters as they stand: "lr" may be "auto".
+_BUT_LR = [name for name in PER_MODEL if name != "lr"]
+_but_lr = attrgetter(*_BUT_LR)
 
 
 def hyperparameter(settings: Any, name: str) -> float:
@@ -32,8 +38,9 @@ def hyperparameter(settings: Any, name: str) -> float:
 
 def per_model_of(estimators: Sequence[Any]) -> PerModel:
     """Return the hyperparameters of the models of some estimators, each (m,)."""
-    values = [[hyperparameter(one, name) for one in estimators] for name in PER_MODEL]
-    return dict(zip(PER_MODEL, np.array(values), strict=True))
+    rows = [[hyperparameter(one, "lr"), *_but_lr(one)] for one in estimators]
+    columns = np.ascontiguousarray(np.array(rows, np.float64).T)
+    return dict(zip(("lr", *_BUT_LR), columns, strict=True))
 
 
 def shared_of(
@@ -42,7 +49,7 @@ def shared_of(
     """Return the hyperparameters that models trained together have in common."""
     delta, quantile = numbers_of_loss(settings)
     return Shared(
-        **{name: getattr(settings, name) for name in _AS_THEY_ARE},
+        **dict(zip(_AS_THEY_ARE, _as_they_are(settings), strict=True)),
         loss=targets.loss_entry(settings.loss),
         max_iter=max_iter,
         tol=tol,

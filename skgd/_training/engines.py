@@ -43,12 +43,12 @@ def _lacks(
     data: Data, models: Models, shared: Shared, wants_steps: bool
 ) -> Iterator[str]:
     """Give what the loops must have and do not, what there is, and what to do."""
-    n_models = len(models.parameters.layers[0].w)
+    layout = models.parameters.layout
+    n_models, hidden = layout.n_models, len(layout.sizes) > 2
     if n_models > 1:
         yield f"one model to train. Got {n_models} at once; train them one by one"
     if data.y.device.type != "cpu":
         yield f"a CPU to compute on. Got {data.y.device}; pass device='cpu'"
-    hidden = len(models.parameters.layers) > 1
     if shared.dropout > 0 and hidden:
         yield f"dropout=0, for no unit sits out. Got {shared.dropout}; leave it out"
     if wants_steps:
@@ -75,6 +75,6 @@ def multiply_adds_of_step(data: Data, network: Network, shared: Shared) -> int:
     """Return the multiply-adds of a forward pass of the largest batch, about."""
     sizes = batch_sizes(data.n_samples, shared.batch_size, shared.last_batch)
     entries = source_of(data.x).entries_of_a_row
-    n_models, n_units, n_features = network.layers[0].w.shape
+    n_models, (n_features, n_units, *_) = network.layout.n_models, network.layout.sizes
     of_row = network.n_weights + n_models * n_units * (entries - n_features)
     return max(sizes) * of_row

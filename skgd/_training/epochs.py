@@ -101,13 +101,12 @@ def _told(taken: Taken, t: int, rows_in_steps: Indices, units: Floats) -> list[E
     by_epoch = taken.losses.reshape(-1, n_steps, *taken.losses.shape[1:])
     loss = _mean_losses(by_epoch, rows_in_steps[:n_steps])
     objective = loss + taken.penalties
-    sums = [_in_all(parts) for parts in (loss, objective, objective * units)]
+    in_units = objective * units
+    sums = zip(_in_all(loss), _in_all(objective), _in_all(in_units), strict=True)
     cut_short = n_steps < len(rows_in_steps)
     return [
-        Epoch(losses, *of_epoch, units, t + n * n_steps, cut_short, taken.ended)
-        for n, (losses, of_epoch) in enumerate(
-            zip(by_epoch, zip(*sums, strict=True), strict=True), start=1
-        )
+        Epoch(losses, *told, units, t + n * n_steps, cut_short, taken.ended)
+        for n, (losses, told) in enumerate(zip(by_epoch, sums, strict=True), start=1)
     ]
 
 

@@ -9,8 +9,14 @@ import torch
 
 from skgd._compiled.csr import (
     bind_csr,
+    bind_owing,
+    changes_all,
+    restore_,
+    saved,
     takes_csr,
+    touched_columns,
 )
+from skgd._compiled.losses import LOSSES
 from skgd._compiled.optimizers import table
 from skgd._compiled.problem import Csr, Problem
 from skgd._equations.network import new_like, new_network
@@ -131,11 +137,6 @@ def case(
     return Case(data, models, shared, numbers)
 
 
-class Outcome(NamedTuple):
-    losses: np.ndarray  # (steps, r)
-    norms: np.ndarray  # (epochs, p, 2), or the penalties
-
-
 def on_torch(one: Case) -> np.ndarray:
     """Train on torch, and return the losses of the batches."""
     histories = [History(untrained=Untrained(1.0, 1.0))]
@@ -230,10 +231,165 @@ def narrow(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("skgd._training.csr.NARROW", N_COLUMNS - 1)
 
 
-def test_smoke():
-    for opt in ("sgd", "adam", "adamw", "adagrad", "rmsprop"):
-        for o in (1, 3):
-            for l1 in (0.0, 0.5):
-                for scaled in (False, True):
-                    print(opt, o, l1, scaled)
-                    assert_same(o, optimizer=opt, l1_ratio=l1, scaled=scaled)
+@pytest.mark.parametrize("loss", [*LOSSES, "multinomial_log_loss"])
+def test_every_loss_is_that_of_torch(loss: str) -> None:
+    """Of one output or several, by plain descent and lazily, with weights or not."""
+    for o, optimizer in ((1, "sgd"), (3, "adam")):
+        if loss != "multinomial_log_loss" or o > 1:
+            assert_same(o, loss=loss, optimizer=optimizer, weighted=o > 1)
+
+
+@pytest.mark.parametrize("l1_ratio", [0.0, 0.5, 1.0])
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_every_optimizer_is_that_of_torch(name: str, l1_ratio: float) -> None:
+    """Lazy or owing, with either penalty, and with one of its own for each output."""
+    settings = {"optimizer": name}
+    if name in ("momentum", "nesterov"):
+        settings = {"momentum": 0.8, "nesterov": name == "nesterov"}
+    for scaled in (False, True):
+        assert_same(3, l1_ratio=l1_ratio, scaled=scaled, **settings)
+    assert_same(1, l1_ratio=l1_ratio, **settings)
+
+
+FURTHER: dict[str, dict[str, Any]] = {
+    "row by row": {"batch_size": 1},
+    "whole batches": {"batch_size": None},
+    "left out": {"last_batch": "drop"},
+    "averages": {"average": 4},
+    "no intercept": {"bias": False},
+    "no penalty": {"alpha": 0.0},
+    "a huge penalty": {"alpha": 1e9},
+    "a rate that falls": {"lr_schedule": "invscaling"},
+    "indices of 64 bits": {"index": np.int64},
+    "poisson, scaled": {"loss": "poisson", "scaled": True},
+}
+
+
+@pytest.mark.parametrize("l1_ratio", [0.0, 0.3])
+@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+@pytest.mark.parametrize("settings", FURTHER.values(), ids=FURTHER)
+def test_steps_are_those_of_torch(
+    settings: dict[str, Any], optimizer: str, l1_ratio: float
+) -> None:
+    """Whatever the batches, averages, rates and indices."""
+    assert_same(2, optimizer=optimizer, l1_ratio=l1_ratio, **settings)
+
+
+@pytest.mark.parametrize("l1_ratio", [0.0, 0.3])
+def test_plain_descent_on_narrow_rows_is_that_of_torch(
+    monkeypatch: pytest.MonkeyPatch, l1_ratio: float
+) -> None:
+    """Where torch makes them dense; with as many owners as outputs, and averages."""
+    monkeypatch.setattr("skgd._training.csr.NARROW", N_COLUMNS)
+    for settings in ({}, {"scaled": True}, {"average": 2}, {"batch_size": 1}):
+        assert_same(3, wide=False, l1_ratio=l1_ratio, **settings)
+
+
+def test_numbers_of_32_bits_are_those_of_torch() -> None:
+    """To their precision."""
+    for optimizer in ("sgd", "adam"):
+        for l1_ratio in (0.0, 0.3):
+            settings = {"optimizer": optimizer, "l1_ratio": l1_ratio}
+            assert_same(2, dtype=np.float32, tolerance=2e-5, **settings)
+
+
+def test_arrays_may_be_read_only() -> None:
+    """The rows of a memory map are trained on as any others."""
+    one, other = case(2), case(2)
+    problem = problem_of(one)
+    for array in (*problem.x, problem.y, problem.loss_number):
+        array.flags.writeable = False
+    on_loops(one)
+    on_loops(other)
+
+    assert torch.equal(one.models.parameters.flat, other.models.parameters.flat)
+
+
+@pytest.mark.parametrize("owners", [1, 3])
+def test_norms_are_those_of_numpy(owners: int) -> None:
+    """At the start of each epoch, of all weights or of those of each output."""
+    settings = {"scaled": True, "l1_ratio": 0.3} if owners > 1 else {}
+    one, again = case(3, **settings), case(3, **settings)
+    _, norms = on_loops(one)
+    problem, scalars = problem_of(again), scalars_of(again)
+    take, n_steps = bind_csr(problem), len(again.sizes)
+    for epoch, (squares, sizes) in enumerate(norms.transpose(0, 2, 1)):
+        w = again.models.parameters.layers[0].w[0].numpy()
+        w = w if owners > 1 else w.reshape(1, -1)
+        np.testing.assert_allclose(squares, np.linalg.norm(w, axis=1) ** 2)
+        np.testing.assert_allclose(sizes, np.abs(w).sum(1))
+        own = slice(epoch * n_steps, (epoch + 1) * n_steps) if len(scalars) > 1 else ...
+        losses, none = np.empty((n_steps, problem.n_parts)), np.empty((0, owners, 2))
+        take(np.arange(N_ROWS), N_ROWS, scalars[own], losses, none)
+
+
+@pytest.mark.parametrize("l1_ratio", [0.0, 0.3])
+def test_where_an_epoch_is_cut_changes_no_bit(l1_ratio: float) -> None:
+    """If it is settled at its end, for debts go on from one piece to the next."""
+    flats = []
+    for cuts in ((N_ROWS,), (8, 24, N_ROWS)):
+        one = case(2, l1_ratio=l1_ratio)
+        problem, scalars = problem_of(one), scalars_of(one)
+        owing, none = bind_owing(problem), np.empty((0, 1, 2))
+        for begin, end in zip((0, *cuts), cuts, strict=False):
+            losses = np.empty((-(-(end - begin) // 8), 1))
+            owing.take(np.arange(begin, end), N_ROWS, scalars[:1], losses, none)
+        owing.settle()
+        flats.append(one.models.parameters.flat)
+
+    assert torch.equal(*flats)
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+@pytest.mark.parametrize("wide", [True, False])
+def test_a_call_is_undone_at_the_columns_that_it_touches(
+    optimizer: str, wide: bool
+) -> None:
+    """To the bit, with all state, if nothing has been settled."""
+    if not wide and optimizer == "adam":
+        pytest.skip("its steps are dense")
+    one = case(3, optimizer=optimizer, wide=wide, l1_ratio=0.3)
+    problem, scalars, rows = problem_of(one), scalars_of(one), np.arange(5, 13)
+    before = [vector.clone() for vector in vectors(one.models)]
+    columns = touched_columns(problem.x, rows)
+    kept = saved(problem, columns)
+    losses, none = np.empty((1, 1)), np.empty((0, 1, 2))
+    bind_owing(problem).take(rows, 8, scalars[:1], losses, none)
+
+    assert not changes_all(problem, scalars[:1], 1)
+    assert not torch.equal(before[0], one.models.parameters.flat)
+    restore_(problem, columns, kept)
+    for vector, old in zip(vectors(one.models), before, strict=True):
+        assert torch.equal(vector, old)
+
+
+def test_touched_columns_are_those_of_scipy() -> None:
+    """Of some rows, or of all."""
+    matrix = sparse_rows()
+    x = Csr(matrix.data, matrix.indices, matrix.indptr)
+    for rows in (np.array([0]), np.array([3, 3, 20]), None):
+        expected = np.unique((matrix if rows is None else matrix[rows]).indices)
+        assert np.array_equal(touched_columns(x, rows), expected)
+
+
+def test_a_call_that_shrinks_weights_to_nothing_changes_them_all() -> None:
+    """It is known before, and so are averages."""
+    one, averaged = case(alpha=1e9), case(average=1)
+
+    assert changes_all(problem_of(one), scalars_of(one)[:1], 1)
+    assert changes_all(problem_of(averaged), scalars_of(averaged)[:1], 1)
+    lazy = problem_of(case(optimizer="adam"))
+    assert not changes_all(lazy, scalars_of(case(optimizer="adam")), 1)
+
+
+def test_which_problems_are_for_sparse_steps() -> None:
+    """Not networks, clipped gradients, dense rows or steps that move all weights."""
+    wide, narrow = problem_of(case()), problem_of(case(wide=False))
+
+    assert takes_csr(wide)
+    assert takes_csr(narrow)
+    assert takes_csr(wide._replace(optimizer="adam"))
+    assert not takes_csr(narrow._replace(optimizer="adam"))
+    assert not takes_csr(wide._replace(max_grad_norm=1.0))
+    assert not takes_csr(wide._replace(sizes=(N_COLUMNS, 5, 1)))
+    assert not takes_csr(wide._replace(x=np.zeros((N_ROWS, N_COLUMNS))))

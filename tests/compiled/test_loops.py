@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from skgd._compiled import optimizers
+from skgd._compiled import loops, optimizers
 from skgd._compiled.loops import bind
-from skgd._compiled.problem import Problem
+from skgd._compiled.problem import Csr, Problem
 from skgd._equations.activations import ACTIVATIONS
 from skgd._equations.initialisers import initialise_
 from skgd._equations.losses import LOSSES
@@ -179,20 +179,23 @@ def problem_of(case, start, x=None):
     )
 
 
-def trained_by_loop(case, start, orders, problem=None):
-    """Return the losses of all steps, and the norms at the start of each epoch."""
-    bound = bind_models(
-        start.data, start.models, start.shared, start.per_model, len(start.sizes)
-    )
-    problem = problem or problem_of(case, start)
-    take = bind(problem)
+def scalars_of(start, n_steps):
+    """Return the scalars of the first steps, (steps or 1, p, k)."""
+    data, models, shared, per_model, sizes = start
+    bound = bind_models(data, models, shared, per_model, len(sizes))
+    of_steps = bound.scalars.of_steps(models.t, n_steps)
+    return optimizers.table(of_steps, models.parameters.flat.numpy().dtype)
+
+
+def trained_by_loop(case, start, orders, x=None):
+    """Train the models, and return the losses of all steps, and the norms of epochs."""
+    problem = problem_of(case, start, x)
     n_epochs, n_epoch = orders.shape
     n_steps = len(start.sizes) * n_epochs
-    dtype = problem.flat.dtype
-    scalars = optimizers.table(bound.scalars.of_steps(0, n_steps), dtype)
-    losses = np.full((n_steps, problem.n_parts), np.nan, dtype)
-    norms = np.full((n_epochs, scalars.shape[1], 2), np.nan, dtype)
-    take(orders.ravel(), n_epoch, scalars, losses, norms)
+    scalars = scalars_of(start, n_steps)
+    losses = np.full((n_steps, problem.n_parts), np.nan, problem.flat.dtype)
+    norms = np.full((n_epochs, scalars.shape[1], 2), np.nan, problem.flat.dtype)
+    bind(problem)(orders.ravel(), n_epoch, scalars, losses, norms)
     return losses, norms
 
 
@@ -203,12 +206,12 @@ def arrays_of(models):
     return [network.flat.numpy() for network in networks]
 
 
-def assert_alike(case, rtol=1e-12, **how):
-    """Assert that the loop does what torch does."""
+def assert_alike(case, rtol=1e-12, x=None):
+    """Assert that the loop does what torch does, of rows that may lie otherwise."""
     one, other = start_of(case), start_of(case)
     orders = orders_of(one)
     expected = trained_by_torch(case, one, orders)
-    losses, _ = trained_by_loop(case, other, orders, **how)
+    losses, _ = trained_by_loop(case, other, orders, x)
 
     np.testing.assert_allclose(losses, expected, rtol=rtol, atol=rtol)
     for array, wanted in zip(
@@ -299,3 +302,124 @@ def test_outputs_with_penalties_of_their_own(optimizer):
 def test_targets_of_several_scales():
     """The losses of a network are told for each."""
     assert_alike(Case("huber", (5,), 3, scales=(0.5, 1.0, 20.0)))
+
+
+@every_depth
+def test_float32(hidden):
+    """Is another loop, which rounds as torch does, but for the last digits."""
+    case = Case("multinomial_log_loss", hidden, 3, optimizer="adam", is_weighted=True)
+    assert_alike(case._replace(dtype=torch.float32), rtol=2e-5)
+
+
+@every_depth
+@pytest.mark.parametrize("n_rows", [4, 5, 8, 16])
+def test_blocks_of_any_length(n_rows, hidden, monkeypatch):
+    """What a batch is cut into for the cache changes nothing."""
+    monkeypatch.setattr(loops, "_NUMBERS_OF_BLOCK", 0)
+    monkeypatch.setattr(loops, "_FEWEST_ROWS", n_rows)
+    monkeypatch.setattr(loops, "_MOST_ROWS", n_rows)
+    for batch_size in (20, N):
+        case = Case("multinomial_log_loss", hidden, 3, batch_size=batch_size)
+        assert_alike(case._replace(is_weighted=True, last_batch="keep"))
+
+
+def ways_of_lying(x):
+    """Return rows that lie otherwise, by name."""
+    read_only = x.copy()
+    read_only.flags.writeable = False
+    wide, long = np.zeros((N, 3 * I)), np.zeros((3 * N, I))
+    wide[:, I : 2 * I], long[::3] = x, x
+    odd = np.zeros(x.nbytes + 1, np.uint8)[1:].view(x.dtype).reshape(x.shape)
+    odd[:] = x
+    return {
+        "by column": np.asfortranarray(x),
+        "read-only": read_only,
+        "some columns": wide[:, I : 2 * I],
+        "every third row": long[::3],
+        "every third column": np.repeat(x, 3, 1)[:, ::3],
+        "in reverse": x[::-1, ::-1].copy()[::-1, ::-1],
+        "at an odd address": odd,
+    }
+
+
+@every_depth
+@pytest.mark.parametrize("way", ways_of_lying(np.zeros((N, I))))
+def test_rows_may_lie_in_any_way(way, hidden):
+    """Rows are read where they are, in whatever order and place."""
+    case = Case("multinomial_log_loss", hidden, 3)
+    assert_alike(case, x=ways_of_lying(data_of(case).x.numpy())[way])
+
+
+@pytest.mark.parametrize("of_starts", [np.int32, np.int64])
+@pytest.mark.parametrize("of_columns", [np.int32, np.int64])
+def test_sparse_rows_of_a_network(of_columns, of_starts):
+    """They are made dense row by row; entries at the same place add up."""
+    case = Case("multinomial_log_loss", (5,), 3)
+    x = data_of(case).x.numpy()
+    values = np.repeat(x / 2, 2, 1).ravel()
+    columns = np.tile(np.repeat(np.arange(I, dtype=of_columns), 2), N)
+    starts = np.arange(0, len(values) + 1, 2 * I, dtype=of_starts)
+    assert_alike(case, x=Csr(values, columns, starts))
+
+
+@pytest.mark.parametrize("scales", [None, (0.5, 1.0, 20.0)])
+@every_depth
+def test_norms_are_those_of_the_penalty(hidden, scales):
+    """|w|^2 and |w|_1 of all weights or of each output's, as epochs begin."""
+    case = Case("huber", hidden, 3, scales=scales, max_grad_norm=1.0)
+    start = start_of(case)
+    orders = orders_of(start, n_epochs=3)
+    norms, told = [], []
+    for rows in orders:
+        weights = [[w[0] for w, _ in start.models.parameters.layers]]
+        if scales and not hidden:
+            weights = weights[0][0].split(1)
+        of_owners = [
+            [sum(float(w.norm(p) ** p) for w in some) for p in (2, 1)]
+            for some in weights
+        ]
+        norms.append(of_owners)
+        told += list(trained_by_loop(case, start, rows[np.newaxis])[1])
+
+    np.testing.assert_allclose(told, norms, rtol=1e-12)
+
+
+@every_depth
+@pytest.mark.parametrize("batch_size", [1, 8])
+def test_an_epoch_in_pieces_is_the_epoch(batch_size, hidden):
+    """To the last bit, and norms are told only where an epoch begins."""
+    case = Case(hidden=hidden, batch_size=batch_size, optimizer="adam", average=2)
+    one, other = start_of(case), start_of(case)
+    [rows] = orders = orders_of(one, n_epochs=1)
+    losses, norms = trained_by_loop(case, one, orders)
+    scalars, take = scalars_of(other, len(losses)), bind(problem_of(case, other))
+    in_pieces, norms_of_piece = np.empty_like(losses), np.empty_like(norms)
+    for first in range(0, len(losses), 3):
+        some = slice(first, first + 3)
+        some_rows = rows[first * batch_size : (first + 3) * batch_size]
+        of_piece = norms_of_piece if first == 0 else norms[:0]
+        take(some_rows, N, scalars[some], in_pieces[some], of_piece)
+
+    np.testing.assert_array_equal(in_pieces, losses)
+    np.testing.assert_array_equal(norms_of_piece, norms)
+    for array, wanted in zip(
+        arrays_of(other.models), arrays_of(one.models), strict=True
+    ):
+        np.testing.assert_array_equal(array, wanted)
+
+
+@pytest.mark.parametrize("hidden", [(), (5,)], ids=["linear", "network"])
+@pytest.mark.parametrize("batch_size", [1, 8, 20])
+@pytest.mark.parametrize("value", [np.nan, np.inf, 1e300])
+def test_numbers_that_are_none_are_not_lost(value, batch_size, hidden):
+    """A loss and the weights say so, as on torch."""
+    case = Case("squared_error", hidden, activation="relu", batch_size=batch_size)
+    one, other = start_of(case), start_of(case)
+    one.data.x[7] = other.data.x[7] = value
+    orders = orders_of(one)
+    expected = trained_by_torch(case, one, orders)
+    losses, _ = trained_by_loop(case, other, orders)
+
+    np.testing.assert_array_equal(np.isfinite(losses), np.isfinite(expected))
+    assert not np.isfinite(losses).all()
+    assert not np.isfinite(arrays_of(other.models)[0]).all()
