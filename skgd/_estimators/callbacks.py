@@ -61,6 +61,12 @@ def has_callbacks(estimator: Any) -> bool:
     return bool(getattr(estimator, "_skl_callbacks", []))
 
 
+def wants_batches(estimator: Any) -> bool:
+    """Return whether a callback asks for a task for every batch."""
+    callbacks = estimator._skl_callbacks
+    return any(getattr(one, "wants_batches", False) for one in callbacks)
+
+
 def without_contexts_(estimator: Any) -> None:
     """Drop what belongs to a fit under way; a copy made meanwhile is no part of it."""
     for name in _CONTEXTS:
@@ -175,10 +181,7 @@ class FitTasks:
             ),
             "reconstruction_attributes": fitted,
         }
-        self.wants_batches = any(
-            getattr(callback, "wants_batches", False)
-            for callback in estimator._skl_callbacks
-        )
+        self.wants_batches = wants_batches(estimator)
         self._n_batches = n_batches if self.wants_batches else 0
         self._fit = estimator._init_callback_context(max_subtasks=n_epochs)
         self._fit.call_on_fit_task_begin(**self._told)

@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from skgd._equations.network import finite
-from skgd._estimators.callbacks import FitTasks, has_callbacks
+from skgd._estimators.callbacks import FitTasks, has_callbacks, wants_batches
 from skgd._estimators.fits import Fold, state_of
 from skgd._estimators.record import record_epochs_
 from skgd._estimators.state import attributes_of_state
@@ -70,6 +70,8 @@ class FitWatch:
         if has_callbacks(estimator):
             vars(estimator).update(attributes_of_targets(self._fold.targets))
             record_epochs_(estimator, models.t, History())
+            self.wants_steps, self.wants_epochs = wants_batches(estimator), True
+            self._engine = engine_of(data, models, shared, self.wants_steps)
             sizes = batch_sizes(data.n_samples, shared.batch_size, shared.last_batch)
             with modes_of_others():
                 self._tasks = FitTasks(
@@ -79,9 +81,6 @@ class FitWatch:
                     n_epochs=shared.max_iter,
                     n_batches=len(sizes),
                 )
-            self.wants_steps = self._tasks.wants_batches
-            self.wants_epochs = True
-            self._engine = engine_of(data, models, shared, self.wants_steps)
         return nullcontext(self if self._tasks or self._over is not str else None)
 
     def _attributes(self, models: Models) -> dict[str, Any]:
