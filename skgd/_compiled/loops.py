@@ -29,6 +29,8 @@ from skgd._compiled.steps import Plan
 
 # A network takes so many rows at once, whose numbers fit a cache; fewer of wide ones.
 _MOST_ROWS, _FEWEST_ROWS, _NUMBERS_OF_BLOCK = 128, 32, 2**18
+# From so many multiply-adds of a product on, OpenBLAS takes several threads.
+THREADED_PRODUCT = 2**18
 # Rows that are read where they lie: so many bytes, and no more rows than above.
 _BYTES_OF_ROWS = 2**17
 # Products of so many weights are faster by BLAS, from so many rows on.
@@ -86,10 +88,31 @@ def _take(
     loop(*of_loop, order, n_epoch, scalars, losses, norms)
 
 
+def largest_product(problem: Problem) -> int:
+    """Return the multiply-adds of the largest product that BLAS is called for.
+
+    Where these are more than ``THREADED_PRODUCT``, hold BLAS to one thread around a
+    call: to wake others takes longer than such a product, and on a busy machine a
+    hundred times as long.
+    """
+    if _is_of_rows(problem):
+        return 0
+    return _largest_layer(problem) * _block_of_network(problem)
+
+
+def _largest_layer(problem: Problem) -> int:
+    """Return the weights of the layer that has most."""
+    return max(i * u for i, u in pairwise(problem.sizes))
+
+
 def _block_of_network(problem: Problem) -> int:
-    """Return how many rows of a batch are taken at once; blocks are of like size."""
+    """Return how many rows of a batch are taken at once; blocks are of like size.
+
+    They are so few that their products need no threads, where that is not too few.
+    """
     of_row = sum(problem.sizes) + sum(problem.sizes[1:])
-    n_rows = max(min(_NUMBERS_OF_BLOCK // of_row, _MOST_ROWS), _FEWEST_ROWS)
+    n_rows = min(_MOST_ROWS, THREADED_PRODUCT // _largest_layer(problem))
+    n_rows = max(min(n_rows, _NUMBERS_OF_BLOCK // of_row), _FEWEST_ROWS)
     return ceil(problem.batch_size / ceil(problem.batch_size / n_rows))
 
 
