@@ -8,9 +8,8 @@ dense.
 Dimension key: o outputs, i columns, n rows, k columns that some rows touch.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import cache
-from typing import NamedTuple
 
 import numba as nb
 import numpy as np
@@ -20,7 +19,7 @@ from skgd._compiled.jit import Function, kernel
 from skgd._compiled.lazy import bind_lazy
 from skgd._compiled.optimizers import COLUMNS
 from skgd._compiled.owing import SMALL_SCALE, bind_descent
-from skgd._compiled.problem import Array, Csr, Problem, Rows, Take
+from skgd._compiled.problem import Array, Csr, Loop, Problem, Rows
 from skgd._compiled.sparse import array_of, layout_numbers, norms, of_model
 from skgd._compiled.steps import Plan
 
@@ -33,33 +32,12 @@ def takes_csr(problem: Problem) -> bool:
     return waits and problem.max_grad_norm is None
 
 
-class Owing(NamedTuple):
-    """What takes steps whose penalty may be owed after them, and what collects it.
+def bind_csr(problem: Problem) -> Loop:
+    """Return what takes the steps of a problem.
 
-    To settle at the end of an epoch is enough, if nothing reads the weights before.
-    Until then no step has written on columns that its rows do not touch, so a call may
-    be undone at the cost of those touched: see ``saved`` and ``changes_all``.
+    Until it is settled, no step has written on columns that its rows do not touch, so
+    a call may be undone at the cost of those touched: see ``saved``, ``changes_all``.
     """
-
-    take: Take
-    settle: Callable[[], None]
-
-
-def bind_csr(problem: Problem) -> Take:
-    """Return what takes the steps of a problem, after which nothing is owed."""
-    owing = bind_owing(problem)
-
-    def take(
-        rows: Rows, n_epoch: int, scalars: Array, losses: Array, norms: Array
-    ) -> None:
-        owing.take(rows, n_epoch, scalars, losses, norms)
-        owing.settle()
-
-    return take
-
-
-def bind_owing(problem: Problem) -> Owing:
-    """Return what takes the steps of a problem, and what settles."""
     assert isinstance(problem.x, Csr)
     flat = problem.flat
     model = _model(problem, problem.x)
@@ -86,7 +64,7 @@ def bind_owing(problem: Problem) -> Owing:
             of_epoch = scalars if len(scalars) == 1 else scalars[own]
             steps(rows[begin : begin + n_epoch], of_epoch, losses[own])
 
-    return Owing(take, settle)
+    return Loop(take, settle)
 
 
 def _model(problem: Problem, x: Csr) -> tuple[Array, ...]:

@@ -21,7 +21,7 @@ from skgd._compiled.entries import (
 from skgd._compiled.jit import Function
 from skgd._compiled.network import network
 from skgd._compiled.network import space_needed as space_of_network
-from skgd._compiled.problem import Array, Csr, Problem, Rows, Take
+from skgd._compiled.problem import Array, Csr, Loop, Problem, Rows
 from skgd._compiled.products import gemm_address
 from skgd._compiled.rows import rows
 from skgd._compiled.rows import space_needed as space_of_rows
@@ -37,7 +37,7 @@ _BYTES_OF_ROWS = 2**17
 _BLAS_OUTPUTS, _BLAS_WEIGHTS, _BLAS_ROWS = 4, 256, 16
 
 
-def bind(problem: Problem) -> Take:
+def bind(problem: Problem) -> Loop:
     """Return what takes the steps of a problem.
 
     The first use of a loss, an activation, an optimizer or a loop compiles it.
@@ -67,7 +67,7 @@ def _is_of_rows(problem: Problem) -> bool:
     )
 
 
-def _bound(problem: Problem, loop: Function, block: int, n_numbers: int) -> Take:
+def _bound(problem: Problem, loop: Function, block: int, n_numbers: int) -> Loop:
     """Return a loop that is bound to a problem, and takes so many rows at once."""
     flat = problem.flat
     state_1, state_2, *_ = *problem.state, flat, flat
@@ -76,7 +76,7 @@ def _bound(problem: Problem, loop: Function, block: int, n_numbers: int) -> Take
         *(flat, state_1, state_2, average, problem.loss_number, _layers(problem)),
         *(_plan(problem, block), _reals(problem), np.zeros(n_numbers, flat.dtype)),
     )
-    return partial(_take, problem, loop, of_loop)
+    return Loop(partial(_take, problem, loop, of_loop))
 
 
 def _take(

@@ -54,3 +54,13 @@ class Problem(NamedTuple):
 # losses    (steps, r) of r parts, filled with the mean loss of each batch before it
 # norms     (epochs that begin here, p, 2), filled with |w|_2^2 and |w|_1 before them
 Take = Callable[[Rows, int, Array, Array, Array], None]
+
+
+class Loop(NamedTuple):
+    """What takes steps whose penalty may be owed after them, and what collects it.
+
+    It is to be settled after each epoch, and before anything else reads the weights.
+    """
+
+    take: Take
+    settle: Callable[[], None] = lambda: None  # nothing is owed, next to always

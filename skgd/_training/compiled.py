@@ -45,14 +45,15 @@ def bind_compiled(ahead: Ahead) -> Taker:
     from skgd._compiled.loops import bind
     from skgd._compiled.scalars import Steps, scalars_loop, table
 
-    data, models, shared, per_model, penalties, sizes, _, watch = ahead
+    data, models, shared, per_model, on_scale, sizes, _, watch = ahead
     rule = rule_of_scalars(models, shared, per_model, len(sizes))
-    n_owners, penalties_by = bind_penalties(penalties, n_parts(data.scales))
+    parts = n_parts(data.scales)
+    penalties = bind_penalties(on_scale, parts)
     average_begun = 0 if models.average is None else rule.average_begun
     optimizer, numbers = rule.name, _numbers(rule.per_model)
     dtype = models.parameters.flat.numpy().dtype
     with announced(_say_so) if shared.verbose else nullcontext():
-        run = bind(_problem(ahead, optimizer))
+        loop = bind(_problem(ahead, optimizer))
         scalars_loop(dtype)
     size, n_rows, steps_at_once = sizes[0], sum(sizes), _steps_at_once(ahead)
     epoch_s = _EPOCH_S + len(sizes) * _AT_ONCE_S / steps_at_once
@@ -61,9 +62,9 @@ def bind_compiled(ahead: Ahead) -> Taker:
     def take(rows_of_epochs: Sequence[Indices]) -> Taken:
         n_epochs = len(rows_of_epochs)
         rows = rows_of_epochs[0] if n_epochs == 1 else np.concatenate(rows_of_epochs)
-        losses = np.empty((n_epochs * len(sizes), 1, n_parts(data.scales)), dtype)
-        norms = np.empty((n_epochs, n_owners, 2), dtype)
-        t, ended, first = models.t, "", 0
+        losses = np.empty((n_epochs * len(sizes), 1, parts), dtype)
+        norms = np.empty((n_epochs, penalties.n_owners, 2), dtype)
+        wanted, t, ended = norms if penalties.any else norms[:0], models.t, ""
         at_once = steps_at_once if n_epochs == 1 else len(losses)
         for first in range(0, len(losses), at_once):
             some = losses[first : first + at_once]
@@ -71,19 +72,15 @@ def bind_compiled(ahead: Ahead) -> Taker:
             steps = Steps(models.t, len(some), models.optimizer_begun, average_begun)
             scalars = table(optimizer, numbers, rates, steps, dtype)
             of_steps = rows[first * size : (first + at_once) * size]
-            run(
-                of_steps,
-                n_rows,
-                scalars,
-                some[:, 0],
-                norms if first == 0 else norms[:0],
-            )
+            loop.take(of_steps, n_rows, scalars, some[:, 0], wanted)
+            wanted = norms[:0]  # they are those at the start
             models.t += len(some)
             if watch is not None:
                 ended = watch.after_step(models, torch.from_numpy(some[-1]))
             if ended:
                 break
-        return Taken(losses[: models.t - t], penalties_by(norms), ended)
+        loop.settle()
+        return Taken(losses[: models.t - t], penalties.of_norms(norms), ended)
 
     return Taker(take, max(1, epochs_at_once))
 

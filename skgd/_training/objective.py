@@ -5,6 +5,7 @@ Dimension key: m models, f folds, r parts of a loss (see ``steps.n_parts``).
 
 from collections.abc import Callable
 from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -149,14 +150,18 @@ def bind_penalty(
     return penalty
 
 
-def bind_penalties(
-    per_model: PerModel, n_parts: int = 1
-) -> tuple[int, Callable[[Floats], Floats]]:
-    """Return how many owners the penalties of one model have, and what makes them.
+class Penalties(NamedTuple):
+    """The penalties of one model, from the norms of its weights."""
 
-    That is given |w|_2^2 and |w|_1 of each owner's weights at the start of each epoch,
-    (e, p, 2), and returns the penalties in parts, (e, 1, r).
-    """
+    n_owners: int  # of penalties: 1, or the outputs
+    any: bool  # whether there are any
+    # Given |w|_2^2 and |w|_1 of each owner's weights, (e, p, 2), at the start of each
+    # epoch, returns the penalties in parts, (e, 1, r).
+    of_norms: Callable[[Floats], Floats]
+
+
+def bind_penalties(per_model: PerModel, n_parts: int = 1) -> Penalties:
+    """Return the penalties of one model by its hyperparameters."""
     ridge, lasso = elastic_net(by_output(per_model))
     strengths = [
         (order, strength)
@@ -172,7 +177,7 @@ def bind_penalties(
             total = np.repeat(total / n_parts, n_parts, axis=1)
         return total[:, np.newaxis]
 
-    return len(ridge), penalties
+    return Penalties(len(ridge), bool(strengths), penalties)
 
 
 def _add_norms(parameters: Network, norm: Tensor, *, squared: bool) -> list[Call]:

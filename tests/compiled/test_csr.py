@@ -9,7 +9,6 @@ import torch
 
 from skgd._compiled.csr import (
     bind_csr,
-    bind_owing,
     changes_all,
     restore_,
     saved,
@@ -202,7 +201,9 @@ def on_loops(one: Case) -> tuple[np.ndarray, np.ndarray]:
     losses = np.empty((n_steps, problem.n_parts), problem.flat.dtype)
     norms = np.empty((N_EPOCHS, scalars.shape[1], 2), problem.flat.dtype)
     rows = np.tile(np.arange(n_epoch), N_EPOCHS)
-    bind_csr(problem)(rows, n_epoch, scalars, losses, norms)
+    loop = bind_csr(problem)
+    loop.take(rows, n_epoch, scalars, losses, norms)
+    loop.settle()
     return losses, norms
 
 
@@ -312,7 +313,7 @@ def test_norms_are_those_of_numpy(owners: int) -> None:
     one, again = case(3, **settings), case(3, **settings)
     _, norms = on_loops(one)
     problem, scalars = problem_of(again), scalars_of(again)
-    take, n_steps = bind_csr(problem), len(again.sizes)
+    loop, n_steps = bind_csr(problem), len(again.sizes)
     for epoch, (squares, sizes) in enumerate(norms.transpose(0, 2, 1)):
         w = again.models.parameters.layers[0].w[0].numpy()
         w = w if owners > 1 else w.reshape(1, -1)
@@ -320,7 +321,8 @@ def test_norms_are_those_of_numpy(owners: int) -> None:
         np.testing.assert_allclose(sizes, np.abs(w).sum(1))
         own = slice(epoch * n_steps, (epoch + 1) * n_steps) if len(scalars) > 1 else ...
         losses, none = np.empty((n_steps, problem.n_parts)), np.empty((0, owners, 2))
-        take(np.arange(N_ROWS), N_ROWS, scalars[own], losses, none)
+        loop.take(np.arange(N_ROWS), N_ROWS, scalars[own], losses, none)
+        loop.settle()
 
 
 @pytest.mark.parametrize("l1_ratio", [0.0, 0.3])
@@ -330,7 +332,7 @@ def test_where_an_epoch_is_cut_changes_no_bit(l1_ratio: float) -> None:
     for cuts in ((N_ROWS,), (8, 24, N_ROWS)):
         one = case(2, l1_ratio=l1_ratio)
         problem, scalars = problem_of(one), scalars_of(one)
-        owing, none = bind_owing(problem), np.empty((0, 1, 2))
+        owing, none = bind_csr(problem), np.empty((0, 1, 2))
         for begin, end in zip((0, *cuts), cuts, strict=False):
             losses = np.empty((-(-(end - begin) // 8), 1))
             owing.take(np.arange(begin, end), N_ROWS, scalars[:1], losses, none)
@@ -353,7 +355,7 @@ def test_a_call_is_undone_at_the_columns_that_it_touches(
     columns = touched_columns(problem.x, rows)
     kept = saved(problem, columns)
     losses, none = np.empty((1, 1)), np.empty((0, 1, 2))
-    bind_owing(problem).take(rows, 8, scalars[:1], losses, none)
+    bind_csr(problem).take(rows, 8, scalars[:1], losses, none)
 
     assert not changes_all(problem, scalars[:1], 1)
     assert not torch.equal(before[0], one.models.parameters.flat)

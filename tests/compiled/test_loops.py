@@ -195,7 +195,7 @@ def trained_by_loop(case, start, orders, x=None):
     scalars = scalars_of(start, n_steps)
     losses = np.full((n_steps, problem.n_parts), np.nan, problem.flat.dtype)
     norms = np.full((n_epochs, scalars.shape[1], 2), np.nan, problem.flat.dtype)
-    bind(problem)(orders.ravel(), n_epoch, scalars, losses, norms)
+    bind(problem).take(orders.ravel(), n_epoch, scalars, losses, norms)
     return losses, norms
 
 
@@ -392,7 +392,7 @@ def test_an_epoch_in_pieces_is_the_epoch(batch_size, hidden):
     one, other = start_of(case), start_of(case)
     [rows] = orders = orders_of(one, n_epochs=1)
     losses, norms = trained_by_loop(case, one, orders)
-    scalars, take = scalars_of(other, len(losses)), bind(problem_of(case, other))
+    scalars, take = scalars_of(other, len(losses)), bind(problem_of(case, other)).take
     in_pieces, norms_of_piece = np.empty_like(losses), np.empty_like(norms)
     for first in range(0, len(losses), 3):
         some = slice(first, first + 3)
