@@ -6,7 +6,6 @@ numbers in one vector, with the addresses of arrays and entries among them.
 
 from functools import partial
 from itertools import pairwise
-from math import ceil
 from typing import Any
 
 import numpy as np
@@ -111,14 +110,14 @@ def _largest_layer(problem: Problem) -> int:
 
 
 def _block_of_network(problem: Problem) -> int:
-    """Return how many rows of a batch are taken at once; blocks are of like size.
+    """Return how many rows of a batch are taken at once: a multiple of 16, for BLAS.
 
     They are so few that their products need no threads, where that is not too few.
     """
     of_row = sum(problem.sizes) + sum(problem.sizes[1:])
     n_rows = min(_MOST_ROWS, THREADED_PRODUCT // _largest_layer(problem))
-    n_rows = max(min(n_rows, _NUMBERS_OF_BLOCK // of_row), _FEWEST_ROWS)
-    return ceil(problem.batch_size / ceil(problem.batch_size / n_rows))
+    n_rows = min(n_rows, _NUMBERS_OF_BLOCK // of_row) // 16 * 16
+    return min(max(n_rows, _FEWEST_ROWS), problem.batch_size)
 
 
 def _block_of_rows(problem: Problem) -> int:
