@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
+from threading import Lock
 
 import torch
 from threadpoolctl import LibController, ThreadpoolController
@@ -40,6 +41,50 @@ def threads_for(multiply_adds: int) -> Iterator[None]:
     finally:  # after an interrupt as well, wherever it came
         for library in _openmp_of_torch():
             library.set_num_threads(before)
+
+
+# Who holds SciPy's BLAS to one thread: so many, who found it at so many threads.
+_lock, _holders, _threads_before = Lock(), 0, 1
+
+
+@contextmanager
+def one_thread_of_blas() -> Iterator[None]:
+    """Let SciPy's BLAS compute on one thread inside the block.
+
+    It has one number of threads for the whole process, so the first to come in sets it,
+    and the last to leave sets it back.
+    """
+    global _holders, _threads_before
+    libraries = _blas_of_scipy()
+    with _lock:
+        if not _holders:
+            _threads_before = max((one.num_threads for one in libraries), default=1)
+            _set_threads(libraries, 1)
+        _holders += 1
+    try:
+        yield
+    finally:
+        with _lock:
+            _holders -= 1
+            if not _holders:
+                _set_threads(libraries, _threads_before)
+
+
+def _set_threads(libraries: list[LibController], n: int) -> None:
+    for library in libraries:
+        library.set_num_threads(n)
+
+
+@cache
+def _blas_of_scipy() -> list[LibController]:
+    """Return what sets the number of threads of SciPy's products."""
+    loaded = ThreadpoolController().select(user_api="blas").lib_controllers
+    of_scipy = [
+        one
+        for one in loaded
+        if any(part.startswith("scipy") for part in Path(one.filepath).parts[:-1])
+    ]
+    return of_scipy or loaded
 
 
 @cache

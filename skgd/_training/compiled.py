@@ -18,6 +18,7 @@ from torch import Tensor
 from skgd._equations.network import segments
 from skgd._equations.optimizers import OPTIMIZERS, PerModel, elastic_net
 from skgd._machine.arrays import Array, Floats, Indices
+from skgd._machine.threads import one_thread_of_blas
 from skgd._training.csr import Csr
 from skgd._training.objective import bind_penalties
 from skgd._training.scalars import rule_of_scalars
@@ -42,7 +43,7 @@ _EPOCH_S, _ROWS_AT_ONCE = 2e-5, 2**14
 def bind_compiled(ahead: Ahead) -> Taker:
     """Return the taker of the steps of some epochs at once, by a loop."""
     from skgd._compiled.jit import announced
-    from skgd._compiled.loops import bind
+    from skgd._compiled.loops import THREADED_PRODUCT, bind, largest_product
     from skgd._compiled.scalars import Steps, scalars_loop, table
 
     data, models, shared, per_model, on_scale, sizes, _, watch = ahead
@@ -53,8 +54,10 @@ def bind_compiled(ahead: Ahead) -> Taker:
     optimizer, numbers = rule.name, _numbers(rule.per_model)
     dtype = models.parameters.flat.numpy().dtype
     with announced(_say_so) if shared.verbose else nullcontext():
-        loop = bind(_problem(ahead, optimizer))
+        problem = _problem(ahead, optimizer)
+        loop = bind(problem)
         scalars_loop(dtype)
+    is_large = largest_product(problem) > THREADED_PRODUCT
     size, n_rows, steps_at_once = sizes[0], sum(sizes), _steps_at_once(ahead)
     epoch_s = _EPOCH_S + len(sizes) * _AT_ONCE_S / steps_at_once
     epochs_at_once = min(int(_AT_ONCE_S / epoch_s), _ROWS_AT_ONCE // n_rows)
@@ -72,7 +75,8 @@ def bind_compiled(ahead: Ahead) -> Taker:
             steps = Steps(models.t, len(some), models.optimizer_begun, average_begun)
             scalars = table(optimizer, numbers, rates, steps, dtype)
             of_steps = rows[first * size : (first + at_once) * size]
-            loop.take(of_steps, n_rows, scalars, some[:, 0], wanted)
+            with one_thread_of_blas() if is_large else nullcontext():
+                loop.take(of_steps, n_rows, scalars, some[:, 0], wanted)
             wanted = norms[:0]  # they are those at the start
             models.t += len(some)
             if watch is not None:

@@ -164,7 +164,7 @@ def problem_of(one: Case) -> Problem:
         n_weights=network.n_weights,
         weights_at=(w.storage_offset(),),
         biases_at=() if bias is None else (bias.storage_offset(),),
-        columns_first=network.columns_first,
+        columns_first=network.layout.columns_first,
         state=tuple(
             one.models.optimizer_state[n].flat.numpy()
             for n in OPTIMIZERS[name].state_names

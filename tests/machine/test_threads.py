@@ -14,6 +14,7 @@ import scipy.sparse
 import torch
 from conftest import TASKS, X, Y, every_depth, frozen, small
 
+import skgd._machine.threads as threads
 from skgd import (
     LossCurveDisplay,
     LossSurfaceDisplay,
@@ -182,3 +183,24 @@ def test_threads_predict_while_one_learns():
     for thread in threads:
         thread.join()
     assert seen <= known
+
+
+def blas_threads():
+    return [one.num_threads for one in threads._blas_of_scipy()]
+
+
+def test_blas_is_held_to_one_thread_until_the_last_has_left():
+    """It has one number for the process: who leaves first must not set it back."""
+    libraries, before = threads._blas_of_scipy(), blas_threads()
+    threads._set_threads(libraries, 2)
+    try:
+        first, second = threads.one_thread_of_blas(), threads.one_thread_of_blas()
+        first.__enter__()
+        second.__enter__()
+        assert set(blas_threads()) == {1}
+        first.__exit__(None, None, None)
+        assert set(blas_threads()) == {1}
+        second.__exit__(None, None, None)
+        assert set(blas_threads()) == {2}
+    finally:
+        threads._set_threads(libraries, before[0])
