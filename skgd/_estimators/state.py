@@ -25,7 +25,7 @@ from skgd._estimators.weights import (
     vector_of,
 )
 from skgd._machine.arrays import Array
-from skgd._machine.devices import copy_of_vector, to_numpy
+from skgd._machine.devices import to_numpy
 from skgd._training.models import Models
 from skgd._training.stopping import History, Stream
 from skgd._training.target_scale import TargetScale, is_same, layer_of_y, layer_on_scale
@@ -135,7 +135,7 @@ def model_of(
         if before != layout:
             copied = vector_of(layers_in(vector, before), layout, dtype)
         else:
-            copied = copy_of_vector(vector, dtype)
+            copied = np.array(vector, dtype)
         return Network(torch.from_numpy(copied).to(device), layout)
 
     weights = torch.from_numpy(vector_of(state.layers, layout, dtype))

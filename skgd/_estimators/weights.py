@@ -14,7 +14,7 @@ from skgd._equations.network import Layout, Network, alone, segments
 from skgd._estimators.checks import check_initial, check_layers
 from skgd._estimators.targets import Targets
 from skgd._machine.arrays import Array
-from skgd._machine.devices import CPU, numbers_like, to_numpy, to_tensor, zeros
+from skgd._machine.devices import CPU, numbers_like, to_numpy, to_tensor
 from skgd._training.target_scale import (
     LastLayer,
     TargetScale,
@@ -82,7 +82,7 @@ def layers_in(vector: Array, layout: Layout) -> Layers:
 
 def vector_of(layers: Layers, layout: Layout, dtype: Any) -> Array:
     """Return the layers of a model as a vector that lies so."""
-    vector = zeros(segments(layout).length, dtype)
+    vector = np.zeros(segments(layout).length, dtype)
     for own, values in zip(layers_in(vector, layout), layers, strict=True):
         own[0][...], own[1][...] = values  # the latter of no use without intercepts
     return vector

@@ -76,36 +76,14 @@ def _writeable(array: npt.NDArray[np.generic]) -> npt.NDArray[np.generic]:
     return np.asarray(SimpleNamespace(__array_interface__=interface, keeps_alive=array))
 
 
-# Vectors begin at a multiple of so many bytes: products of others are slower.
-_ALIGNED_TO = 64
-
-# Of so many elements, zeros are better made by NumPy than by torch.
+# Of so many elements, zeros are better made by NumPy than by torch, which writes them.
 _LARGE = 2**16
 
 
-def zeros(length: int, dtype: npt.DTypeLike) -> Array:
-    """Return a vector of zeros; a large one is not written on, and costs nothing."""
-    return _aligned(np.zeros(length + _ALIGNED_TO, dtype), length)
-
-
-def copy_of_vector(vector: Array, dtype: npt.DTypeLike) -> Array:
-    """Return a copy of a vector in another dtype, or the same."""
-    copied = _aligned(np.empty(len(vector) + _ALIGNED_TO, dtype), len(vector))
-    copied[...] = vector
-    return copied
-
-
-def _aligned(longer: Array, length: int) -> Array:
-    """Return a part of a vector with which torch computes as fast as with its own."""
-    address = longer.__array_interface__["data"][0]
-    start = -address % _ALIGNED_TO // longer.itemsize
-    return longer[start : start + length]
-
-
 def zeros_like(tensor: Tensor) -> Tensor:
-    """Return zeros like a vector of torch's."""
+    """Return zeros like a vector of torch's; large ones cost nothing until written."""
     if tensor.is_cpu and len(tensor) >= _LARGE:
-        return torch.from_numpy(zeros(len(tensor), to_numpy(tensor[:0]).dtype))
+        return torch.from_numpy(np.zeros(len(tensor), to_numpy(tensor[:0]).dtype))
     return torch.zeros_like(tensor)
 
 
