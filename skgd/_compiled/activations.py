@@ -17,6 +17,7 @@ from skgd._compiled.arithmetic import (
     num,
     sigmoid,
     tanh,
+    where,
 )
 from skgd._compiled.jit import exact
 
@@ -43,12 +44,12 @@ def _identity_derivative(z: float, h: float, slope: float) -> float:
 
 @exact
 def _relu(z: float, slope: float) -> float:
-    return num(z, 0) if z <= 0 else z
+    return where(z <= 0, num(z, 0), z)
 
 
 @exact
 def _relu_derivative(z: float, h: float, slope: float) -> float:
-    return num(z, 1) if h > 0 else num(z, 0)
+    return where(h > 0, num(z, 1), num(z, 0))
 
 
 @exact
@@ -77,24 +78,24 @@ def _logistic_derivative(z: float, h: float, slope: float) -> float:
 def _elu(z: float, slope: float) -> float:
     """z above zero and exp(z) - 1 below."""
     below = expm1(z)
-    return below if z <= 0 else z
+    return where(z <= 0, below, z)
 
 
 @exact
 def _elu_derivative(z: float, h: float, slope: float) -> float:
     """min(h + 1, 1)."""
-    return num(z, 1) if h > 0 else h + num(z, 1)
+    return where(h > 0, num(z, 1), h + num(z, 1))
 
 
 @exact
 def _leaky_relu(z: float, slope: float) -> float:
     """z where it is positive, ``slope`` z elsewhere."""
-    return slope * z if z <= 0 else z
+    return where(z <= 0, slope * z, z)
 
 
 @exact
 def _leaky_relu_derivative(z: float, h: float, slope: float) -> float:
-    return num(z, 1) if h > 0 else slope
+    return where(h > 0, num(z, 1), slope)
 
 
 # Klambauer et al. (2017): the numbers at which SELU keeps mean 0 and variance 1.
@@ -107,13 +108,13 @@ _SELU_LIMIT = _SELU_SCALE * _SELU_ALPHA
 def _selu(z: float, slope: float) -> float:
     """scale z above zero and scale alpha (exp(z) - 1) below."""
     below = num(z, _SELU_LIMIT) * expm1(z)
-    return below if z <= 0 else num(z, _SELU_SCALE) * z
+    return where(z <= 0, below, num(z, _SELU_SCALE) * z)
 
 
 @exact
 def _selu_derivative(z: float, h: float, slope: float) -> float:
     """scale above zero; scale alpha exp(z), which is h + scale alpha, elsewhere."""
-    return num(z, _SELU_SCALE) if h > 0 else h + num(z, _SELU_LIMIT)
+    return where(h > 0, num(z, _SELU_SCALE), h + num(z, _SELU_LIMIT))
 
 
 # In terms of the sum.

@@ -46,6 +46,19 @@ def num(_: Any, like: Any, value: Any) -> Any:
     return like(like, value), code
 
 
+@intrinsic
+def where(_: Any, condition: Any, a: Any, b: Any) -> Any:
+    """Return a where the condition holds, else b: both are computed, without a branch.
+
+    A branch that LLVM leaves as it is would have numbers computed one by one.
+    """
+
+    def code(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        return builder.select(*values)
+
+    return a(types.boolean, a, a), code
+
+
 def _integer(x: Any) -> Any:
     return ir.IntType(32 if x == types.float32 else 64)
 
@@ -169,8 +182,8 @@ def _exponential(kind: Any, *, minus_one: bool) -> Any:
 
     def implementation(x: Any) -> Any:
         R = num(x, rounder)
-        y = num(x, highest) if x > num(x, highest) else x
-        y = num(x, lowest) if y < num(x, lowest) else y
+        y = where(x > num(x, highest), num(x, highest), x)
+        y = where(y < num(x, lowest), num(x, lowest), y)
         n = (y * num(x, 1 / math.log(2)) + R) - R
         r = (y - n * num(x, high_part)) - n * num(x, low_part)
         q = r * r * _exp_rest(r) + r
@@ -202,14 +215,14 @@ def _log(x: Any) -> Any:
 
     def implementation(x: Any) -> Any:
         is_tiny = x < num(x, tiny)
-        y = x * num(x, up) if is_tiny else x
+        y = where(is_tiny, x * num(x, up), x)
         e, f = _exponent(y), _fraction(y) - num(x, 1)
-        e = e - num(x, _UP) if is_tiny else e
+        e = where(is_tiny, e - num(x, _UP), e)
         s = f / (num(x, 2) + f)
         value = e * num(x, high_part) + (s * _log_series(s * s) + e * num(x, low_part))
-        value = value if x < num(x, inf) else x  # NaN too
-        below = num(x, -inf) if x == 0 else num(x, nan)
-        return below if x <= 0 else value
+        value = where(x < num(x, inf), value, x)  # NaN too
+        below = where(x == 0, num(x, -inf), num(x, nan))
+        return where(x <= 0, below, value)
 
     return implementation
 
@@ -231,13 +244,13 @@ def _log1p(x: Any) -> Any:
 @exact
 def clamp(x: float, low: float, high: float) -> float:
     """Return x cut off at both sides."""
-    return low if x < low else (high if x > high else x)
+    return where(x < low, low, where(x > high, high, x))
 
 
 @exact
 def sign(x: float) -> float:
     """Return -1, 0 or 1, and 0 of NaN."""
-    return num(x, 1) if x > 0 else (num(x, -1) if x < 0 else num(x, 0))
+    return where(x > 0, num(x, 1), where(x < 0, num(x, -1), num(x, 0)))
 
 
 @exact
@@ -245,7 +258,7 @@ def lerp(a: float, b: float, share: float) -> float:
     """Return a + share (b - a), from the nearer side."""
     one = num(a, 1)
     d = b - a
-    return a + share * d if share < num(a, 0.5) else b - d * (one - share)
+    return where(share < num(a, 0.5), a + share * d, b - d * (one - share))
 
 
 @exact
@@ -257,7 +270,7 @@ def sigmoid(z: float) -> float:
 @exact
 def logaddexp(a: float, b: float) -> float:
     """Return log(exp(a) + exp(b))."""
-    return (a if a > b else b) + log1p(exp(-abs(a - b)))
+    return where(a > b, a, b) + log1p(exp(-abs(a - b)))
 
 
 @exact
@@ -265,4 +278,4 @@ def tanh(z: float) -> float:
     """Return (1 - exp(-2 z)) / (1 + exp(-2 z)), by expm1, from the side of zero."""
     e = expm1(num(z, -2) * abs(z))  # -1 to 0
     t = -e / (num(z, 2) + e)
-    return t if z > 0 else -t
+    return where(z > 0, t, -t)

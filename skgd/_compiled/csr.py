@@ -15,8 +15,8 @@ from typing import NamedTuple
 import numba as nb
 import numpy as np
 
-from skgd._compiled import jit
 from skgd._compiled.entries import loss_entry, update_entry
+from skgd._compiled.jit import Function, kernel
 from skgd._compiled.lazy import bind_lazy
 from skgd._compiled.optimizers import COLUMNS
 from skgd._compiled.owing import SMALL_SCALE, bind_descent
@@ -109,10 +109,10 @@ def _model(problem: Problem, x: Csr) -> tuple[Array, ...]:
 
 
 @cache
-def _norms_kernel(floats: str) -> jit.Function:
+def _norms_kernel(floats: str) -> Function:
     _, layout, _, flat, _ = of_model(floats)
     out = array_of(nb.from_dtype(np.dtype(floats)), 2)
-    return jit.kernel(norms, nb.types.void(flat, layout, out))
+    return kernel(norms, nb.types.void(flat, layout, out))
 
 
 def touched_columns(x: Csr, rows: Rows | None = None) -> Array:

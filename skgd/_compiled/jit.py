@@ -42,13 +42,11 @@ from numba.np.unsafe import ndarray
 Function = Callable[..., Any]
 F = TypeVar("F", bound=Function)
 
-# error_model: a division by zero is no exception, which SIMD would have to look for.
-EXACT: dict[str, Any] = {
-    "fastmath": {"contract"},
-    "error_model": "numpy",
-    "boundscheck": False,
-}
-_FAST = {**EXACT, "fastmath": {"contract", "reassoc"}}
+# A division by zero is no exception, for which SIMD would have to look.
+_COMMON: dict[str, Any] = {"error_model": "numpy", "boundscheck": False}
+_FAST = {"fastmath": {"contract", "reassoc"}, **_COMMON}
+# Equations are put where they are used, or a loop of them would be one of calls.
+EXACT = {"fastmath": {"contract"}, "forceinline": True, **_COMMON}
 
 # Functions of numba, without the types by which it tells them to mypy.
 intrinsic: Any = extending.intrinsic

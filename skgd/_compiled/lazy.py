@@ -19,9 +19,8 @@ from typing import Any, NamedTuple
 import numba as nb
 import numpy as np
 
-from skgd._compiled import jit
 from skgd._compiled.arithmetic import num
-from skgd._compiled.jit import borrowed, call, fast, inlined
+from skgd._compiled.jit import Function, borrowed, call, fast, inlined, kernel
 from skgd._compiled.problem import Array, Csr
 from skgd._compiled.sparse import (
     Layout,
@@ -243,12 +242,12 @@ def _steps(
 
 
 @cache
-def _kernel(floats: str, columns: str, starts: str) -> jit.Function:
+def _kernel(floats: str, columns: str, starts: str) -> Function:
     data = *of_rows(floats, columns, starts), *of_model(floats)
     vector = array_of(nb.from_dtype(np.dtype(floats)))
     integers = array_of(nb.types.int64)
     steps = *of_steps(floats), integers, integers
-    return jit.kernel(_steps, nb.types.void(*data, vector, vector, *steps))
+    return kernel(_steps, nb.types.void(*data, vector, vector, *steps))
 
 
 def bind_lazy(
@@ -256,7 +255,7 @@ def bind_lazy(
 ) -> Callable[[Array, Array, Array], None]:
     """Return what takes steps within an epoch: of rows, scalars and losses."""
     flat, o, batch_size = model[3], int(model[1][6]), int(model[0][0])
-    kernel = _kernel(flat.dtype.str, x.columns.dtype.str, x.starts.dtype.str)
+    take = _kernel(flat.dtype.str, x.columns.dtype.str, x.starts.dtype.str)
     state_1, state_2 = (*state, np.empty(0, flat.dtype))[:2]
 
     def steps(rows: Array, scalars: Array, losses: Array) -> None:
@@ -265,6 +264,6 @@ def bind_lazy(
         work = np.empty(n_numbers + 4 * _weights_at_once(o), flat.dtype)
         slots = np.zeros(2 ** (2 * most - 1).bit_length(), np.int64)
         of_batch = slots, np.empty(most, np.int64)
-        kernel(*x, *model, state_1, state_2, rows, scalars, losses, work, *of_batch)
+        take(*x, *model, state_1, state_2, rows, scalars, losses, work, *of_batch)
 
     return steps

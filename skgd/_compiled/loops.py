@@ -33,8 +33,8 @@ _MOST_ROWS, _FEWEST_ROWS, _NUMBERS_OF_BLOCK = 128, 32, 2**18
 THREADED_PRODUCT = 2**18
 # Rows that are read where they lie: so many bytes, and no more rows than above.
 _BYTES_OF_ROWS = 2**17
-# Products of so many weights are faster by BLAS, from so many rows on.
-_BLAS_PAYS, _FEW = 256, 16
+# BLAS is faster from so many outputs, weights, and rows of a batch on.
+_BLAS_OUTPUTS, _BLAS_WEIGHTS, _BLAS_ROWS = 4, 256, 16
 
 
 def bind(problem: Problem) -> Take:
@@ -59,7 +59,12 @@ def _is_of_rows(problem: Problem) -> bool:
     x, sizes = problem.x, problem.sizes
     if isinstance(x, Csr) or len(sizes) > 2 or x.strides[1] != x.itemsize:
         return False
-    return sizes[0] * sizes[1] < _BLAS_PAYS or problem.batch_size < _FEW
+    n_features, n_outputs = sizes
+    return (
+        problem.batch_size < _BLAS_ROWS
+        or n_outputs < _BLAS_OUTPUTS
+        or n_features * n_outputs < _BLAS_WEIGHTS
+    )
 
 
 def _bound(problem: Problem, loop: Function, block: int, n_numbers: int) -> Take:

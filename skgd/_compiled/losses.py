@@ -19,10 +19,10 @@ from skgd._compiled.arithmetic import (
     exp,
     expm1,
     log,
-    logaddexp,
+    log1p,
     num,
-    sigmoid,
     sign,
+    where,
 )
 from skgd._compiled.jit import exact
 
@@ -88,9 +88,9 @@ def pinball(z: float, y: float, quantile: float) -> Pair:
 def poisson(z: float, y: float, number: float) -> Pair:
     """y (exp(t) - 1 - t), and y (exp(t) - 1) the gradient, of t = z - log(y)."""
     t = z - log(y)
-    t = num(z, _COUNT_IS_ZERO) if t > num(z, _COUNT_IS_ZERO) else t
+    t = where(t > num(z, _COUNT_IS_ZERO), num(z, _COUNT_IS_ZERO), t)
     least = exp(z) * num(z, np.exp(-_COUNT_IS_ZERO))
-    count = least if least > y else y
+    count = where(least > y, least, y)
     growth = expm1(t)  # exp(t) - 1
     return (growth - t) * count, growth * count
 
@@ -105,9 +105,16 @@ def gamma(z: float, y: float, number: float) -> Pair:
 
 @exact
 def binary_log_loss(z: float, y: float, number: float) -> Pair:
-    """log(exp(-y z) + exp(z - y z)); the gradient is p - y, of p = sigmoid(z)."""
+    """log(exp(-y z) + exp(z - y z)); the gradient is p - y, of p = sigmoid(z).
+
+    Both are functions of exp(-|z|), for the exponents differ by z.
+    """
+    one, e = num(z, 1), exp(-abs(z))
     minus_yz = -y * z
-    return logaddexp(minus_yz, z + minus_yz), sigmoid(z) - y
+    z_minus_yz = z + minus_yz
+    larger = where(minus_yz > z_minus_yz, minus_yz, z_minus_yz)
+    p = where(z > 0, one, e) / (one + e)
+    return larger + log1p(e), p - y
 
 
 # In the margin losses a class y in {0, 1} has the sign s = 2 y - 1.
@@ -118,8 +125,8 @@ def _margin_loss(z: float, y: float, margin: float) -> Pair:
     """max(0, a) of a = margin - s z."""
     minus_s = num(z, 1) - num(z, 2) * y
     a = margin + minus_s * z
-    is_wrong = num(z, 1) if a >= 0 else num(z, 0)
-    return num(z, 0) if a <= 0 else a, is_wrong * minus_s
+    is_wrong = where(a >= 0, num(z, 1), num(z, 0))
+    return where(a <= 0, num(z, 0), a), is_wrong * minus_s
 
 
 @exact
@@ -133,7 +140,7 @@ def squared_hinge(z: float, y: float, number: float) -> Pair:
     """max(0, 1 - s z)^2."""
     minus_s = num(z, 1) - num(z, 2) * y
     a = num(z, 1) + minus_s * z
-    short = num(z, 0) if a <= 0 else a
+    short = where(a <= 0, num(z, 0), a)
     return short * short, short * (num(z, 2) * minus_s)
 
 

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from skgd._compiled.arithmetic import clamp, lerp, num
+from skgd._compiled.arithmetic import clamp, lerp, num, where
 from skgd._compiled.jit import exact, fast
 
 
@@ -108,7 +108,7 @@ def _descend_adaptively(w: float, move: float, root: float, c: Scalars) -> float
     """
     divisor = root + c.epsilon
     least = abs(w) * c.half_ridge + c.half_lasso
-    divisor_w = least if least > divisor else divisor
+    divisor_w = where(least > divisor, least, divisor)
     w = w - move * (c.lr / divisor)
     w = _soft_threshold(w, c.lr_lasso / divisor_w)
     return w / (num(w, 1) + c.lr_ridge / divisor_w)

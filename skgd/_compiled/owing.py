@@ -21,9 +21,8 @@ from typing import Any, NamedTuple
 import numba as nb
 import numpy as np
 
-from skgd._compiled import jit
 from skgd._compiled.arithmetic import clamp, exp, log, num
-from skgd._compiled.jit import borrowed, fast, inlined
+from skgd._compiled.jit import Function, borrowed, exact, fast, inlined, kernel
 from skgd._compiled.optimizers import COLUMNS
 from skgd._compiled.problem import Array, Csr
 from skgd._compiled.sparse import (
@@ -63,33 +62,63 @@ class Owed(NamedTuple):
     now: Any  # (1,), the step that the model is at
 
 
+@exact
+def _after(w: float, scale: float, threshold: float) -> float:
+    """Return soft(scale w, threshold)."""
+    w, cut = w * num(w, scale), num(w, threshold)
+    return w - clamp(w, -cut, cut)
+
+
+@fast
+def _scale_and_threshold(
+    owed: Owed, q: Any, then: Any, now: Any
+) -> tuple[float, float]:
+    """Return what the steps from then to now come to."""
+    scale = exp(owed.log[now, q] - owed.log[then, q])
+    threshold = owed.reach[now, q] - scale * owed.reach[then, q]
+    # Below 0, by rounding, it would move weights off zero.
+    return scale, 0.0 if threshold < 0 else threshold
+
+
 @inlined
-def _collect(flat: Any, column: int, layout: Layout, owed: Owed) -> None:
-    """Bring the weights of a column to the present: w <- soft(scale w, threshold)."""
+def _collect(flat: Any, column: Any, layout: Layout, owed: Owed) -> None:
+    """Bring the weights of a column to the present."""
     then, now = Place(owed.since[column]), Place(owed.now[0])
     n_outputs = Place(0) if then == now else layout.o
     owed.since[column] = owed.now[0]
     scale, threshold = 1.0, 0.0
     for q in range(n_outputs):
-        if q < Place(owed.scale.size):  # else it is that of the first output
-            scale = exp(owed.log[now, q] - owed.log[then, q])
-            threshold = owed.reach[now, q] - scale * owed.reach[then, q]
-            if threshold < 0:  # by rounding: it would move weights off zero
-                threshold = 0.0
+        if q < Place(owed.scale.size):  # else they are those of the first output
+            scale, threshold = _scale_and_threshold(owed, q, then, now)
         at = layout.w + column * layout.column + q * layout.output
-        w = flat[at] * num(flat[0], scale)
-        cut = num(w, threshold)
-        flat[at] = w - clamp(w, -cut, cut)
+        flat[at] = _after(flat[at], scale, threshold)
+
+
+@fast
+def _collect_columns(flat: Any, layout: Layout, owed: Owed) -> None:
+    """Bring all columns to the present, of whom many are at the same step."""
+    p, now = Place(owed.scale.size), Place(owed.now[0])
+    for t in range(now):  # in place: this is the end of these debts
+        for q in range(p):
+            pair = _scale_and_threshold(owed, q, t, now)
+            owed.log[t, q], owed.reach[t, q] = pair
+    for column in range(layout.i):
+        then, at = Place(owed.since[column]), layout.w + column * layout.column
+        n_outputs = Place(0) if then == now else layout.o
+        for q in range(n_outputs):
+            own, w_at = owner(q, p), at + q * layout.output
+            scale, threshold = owed.log[then, own], owed.reach[then, own]
+            flat[w_at] = _after(flat[w_at], scale, threshold)
+        owed.since[column] = 0
+    owed.log[Place(0)], owed.reach[Place(0)] = 0.0, 0.0
+    owed.now[0] = 0
 
 
 @fast
 def _collect_all(flat: Any, layout: Layout, owed: Owed) -> None:
     """Bring all weights to the present."""
     if owed.now[0] > 0:
-        for column in range(layout.i):
-            _collect(flat, column, layout, owed)
-        owed.since[:] = 0
-        owed.now[0] = 0
+        _collect_columns(flat, layout, owed)
     p = Place(owed.scale.size)
     n_of_one = layout.i if p > 1 else layout.i * layout.o
     step = layout.column if p > 1 else Place(1)
@@ -207,15 +236,15 @@ def _of_owed() -> tuple[Any, ...]:
 
 
 @cache
-def _steps_kernel(floats: str, columns: str, starts: str) -> jit.Function:
+def _steps_kernel(floats: str, columns: str, starts: str) -> Function:
     data = *of_rows(floats, columns, starts), *of_model(floats)
-    return jit.kernel(_steps, nb.types.void(*data, *_of_owed(), *of_steps(floats)))
+    return kernel(_steps, nb.types.void(*data, *_of_owed(), *of_steps(floats)))
 
 
 @cache
-def _settle_kernel(floats: str) -> jit.Function:
+def _settle_kernel(floats: str) -> Function:
     flat, layout = of_model(floats)[3], of_model(floats)[1]
-    return jit.kernel(_settle, nb.types.void(flat, layout, *_of_owed()))
+    return kernel(_settle, nb.types.void(flat, layout, *_of_owed()))
 
 
 Steps = Callable[[Array, Array, Array], None]  # of rows, scalars and losses
@@ -226,7 +255,7 @@ def bind_descent(x: Csr, model: tuple[Array, ...]) -> tuple[Steps, Callable[[], 
     plan, layout, _, flat, _ = model
     batch_size = int(plan[0])
     floats = flat.dtype.str
-    kernel = _steps_kernel(floats, x.columns.dtype.str, x.starts.dtype.str)
+    take = _steps_kernel(floats, x.columns.dtype.str, x.starts.dtype.str)
     collect = _settle_kernel(floats)
     owed: Owed | None = None
 
@@ -240,7 +269,7 @@ def bind_descent(x: Csr, model: tuple[Array, ...]) -> tuple[Steps, Callable[[], 
             owed = _with_room(owed, len(losses))
         b = min(len(rows), batch_size)
         work = np.empty(space_needed(layout[6], b), flat.dtype)
-        kernel(*x, *model, *owed, rows, scalars, losses, work)
+        take(*x, *model, *owed, rows, scalars, losses, work)
 
     def settle() -> None:
         if owed is not None:

@@ -79,7 +79,7 @@ def column_of(x: Csr, e: int) -> Any:
 
 
 @fast
-def owner(q: int, n_owners: int) -> Any:
+def owner(q: Any, n_owners: Any) -> Any:
     """Return whose scalars output q reads."""
     return Place(q) if n_owners > 1 else Place(0)
 

@@ -423,3 +423,13 @@ def test_numbers_that_are_none_are_not_lost(value, batch_size, hidden):
     np.testing.assert_array_equal(np.isfinite(losses), np.isfinite(expected))
     assert not np.isfinite(losses).all()
     assert not np.isfinite(arrays_of(other.models)[0]).all()
+
+
+@pytest.mark.parametrize("loss", ["huber", "multinomial_log_loss"])
+def test_a_linear_model_is_a_network_of_one_layer(loss, monkeypatch):
+    """Many outputs and features are multiplied by BLAS, to the same result."""
+    for name in ("_BLAS_OUTPUTS", "_BLAS_WEIGHTS", "_BLAS_ROWS"):
+        monkeypatch.setattr(loops, name, 0)
+    for batch_size in (1, 8, N):
+        assert_alike(Case(loss, (), 3, optimizer="adam", batch_size=batch_size))
+    assert_alike(Case("huber", (), 3, scales=(0.5, 1.0, 20.0)))

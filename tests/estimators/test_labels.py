@@ -226,5 +226,5 @@ def test_a_row_of_no_weight_takes_no_step():
     weight = np.arange(N_ROWS) % 2 == 0
     some = small(MiniBatchRegressor, **params).partial_fit(X, y, weight.astype(float))
     alone = small(MiniBatchRegressor, **params).partial_fit(X[weight], y[weight])
-    assert_same_layers(some, alone, rtol=1e-12)  # one is composed
+    assert_same_layers(some, alone, rtol=1e-12)
     assert (some.t_, alone.t_) == (60, 30)
