@@ -4,9 +4,9 @@ A call of ``partial_fit`` binds a problem anew, so this has to take microseconds
 numbers in one vector, with the addresses of arrays and entries among them.
 """
 
-from functools import partial
+from functools import lru_cache, partial
 from itertools import pairwise
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -45,12 +45,134 @@ def bind(problem: Problem) -> Loop:
         return bind_csr(problem)
     if not isinstance(problem.x, Csr):
         problem = problem._replace(x=_readable(problem.x))
-    dtype, sizes, n = problem.flat.dtype.str, problem.sizes, problem.flat.size
-    if _is_of_rows(problem):
-        block = _block_of_rows(problem)
-        return _bound(problem, rows(dtype), block, space_of_rows(sizes, n, block))
-    block = _block_of_network(problem)
-    return _bound(problem, network(dtype), block, space_of_network(sizes, n, block))
+    flat, kind = problem.flat, _kind(problem)
+    shape = _shape(kind)
+    plan = shape.plan.copy()
+    for name, number in _numbers_of_arrays(problem).items():
+        plan[_PLACE[name]] = number
+    state_1, state_2, *_ = *problem.state, flat, flat
+    average = flat[:0] if problem.average is None else problem.average
+    reals = problem.negative_slope, problem.max_grad_norm or 0.0
+    of_loop = (
+        *(flat, state_1, state_2, average, problem.loss_number, shape.layers, plan),
+        *(np.array(reals, flat.dtype), np.zeros(shape.space, flat.dtype)),
+    )
+    return Loop(partial(_take, problem, shape.loop, of_loop))
+
+
+class _Kind(NamedTuple):
+    """What tells problems apart to whom binds them, but for their arrays."""
+
+    dtype: str
+    sizes: tuple[int, ...]
+    n_parameters: int
+    n_weights: int
+    weights_at: tuple[int, ...]
+    biases_at: tuple[int, ...]
+    loss: str
+    activation: str
+    optimizer: str
+    is_clipped: bool
+    batch_size: int
+    is_of_rows: bool  # whether rows are read where they lie
+
+
+class _Shape(NamedTuple):
+    """What problems of a kind have in common."""
+
+    loop: Function
+    space: int  # numbers of the work space
+    layers: Array  # each ``steps.Layer`` in a row
+    plan: Array  # a ``steps.Plan``, but for what is read of arrays
+
+
+_PLACE = {name: place for place, name in enumerate(Plan._fields)}
+
+
+def _kind(problem: Problem) -> _Kind:
+    return _Kind(
+        problem.flat.dtype.str,
+        problem.sizes,
+        problem.flat.size,
+        problem.n_weights,
+        problem.weights_at,
+        problem.biases_at,
+        problem.loss,
+        problem.activation,
+        problem.optimizer,
+        problem.max_grad_norm is not None,
+        problem.batch_size,
+        _is_of_rows(problem),
+    )
+
+
+@lru_cache(maxsize=256)
+def _shape(kind: _Kind) -> _Shape:
+    """Return the loop of problems of a kind, and what it is told of all of them."""
+    dtype, sizes, n = kind.dtype, kind.sizes, kind.n_parameters
+    if kind.is_of_rows:
+        block, loop = _block_of_rows(kind), rows(dtype)
+        space = space_of_rows(sizes, n, block)
+    else:
+        block, loop = _block_of_network(kind), network(dtype)
+        space = space_of_network(sizes, n, block)
+    biases_at = kind.biases_at or (-1,) * len(kind.weights_at)
+    layers = [
+        (*shape, w_at, bias_at)
+        for shape, w_at, bias_at in zip(
+            pairwise(sizes), kind.weights_at, biases_at, strict=True
+        )
+    ]
+    value = derivative = 0
+    if len(sizes) > 2:
+        value = value_entry(kind.activation, dtype).address
+        derivative = derivative_entry(kind.activation, dtype).address
+    of_arrays: dict[str, Any] = dict.fromkeys(_OF_ARRAYS, 0)
+    plan = Plan(
+        **of_arrays,
+        batch_size=kind.batch_size,
+        block=block,
+        n_units=sum(sizes[1:]),
+        n_widest=max(sizes[1:]),
+        n_weights=kind.n_weights,
+        value=value,
+        derivative=derivative,
+        loss=loss_entry(kind.loss, dtype).address,
+        update=update_entry(kind.optimizer, dtype).address,
+        gemm=gemm_address(dtype),
+        is_plain=kind.optimizer == "sgd" and not kind.is_clipped,
+    )
+    return _Shape(loop, space, np.array(layers, np.int64), np.array(plan, np.int64))
+
+
+_OF_ARRAYS = (
+    *("x", "x_row", "x_column", "columns", "starts", "is_wide_index"),
+    *("is_wide_start", "y", "y_output", "is_one_hot", "weight"),
+)
+
+
+def _numbers_of_arrays(problem: Problem) -> dict[str, int]:
+    """Return what a plan has to say of the arrays, where it is not 0."""
+    x, y, n_bytes = problem.x, problem.y, problem.flat.itemsize
+    numbers = {
+        "y": _address(y),
+        "y_output": y.strides[0] // n_bytes,
+        "is_one_hot": len(y) < problem.sizes[-1],
+    }
+    if problem.weight is not None:
+        numbers["weight"] = _address(problem.weight)
+    if isinstance(x, Csr):
+        return numbers | {
+            "x": _address(x.values),
+            "columns": _address(x.columns),
+            "starts": _address(x.starts),
+            "is_wide_index": x.columns.itemsize == 8,
+            "is_wide_start": x.starts.itemsize == 8,
+        }
+    row, column = x.strides
+    numbers["x"] = _address(x)
+    numbers["x_row"], numbers["x_column"] = row // n_bytes, column // n_bytes
+    return numbers
 
 
 def _is_of_rows(problem: Problem) -> bool:
@@ -64,18 +186,6 @@ def _is_of_rows(problem: Problem) -> bool:
         or n_outputs < _BLAS_OUTPUTS
         or n_features * n_outputs < _BLAS_WEIGHTS
     )
-
-
-def _bound(problem: Problem, loop: Function, block: int, n_numbers: int) -> Loop:
-    """Return a loop that is bound to a problem, and takes so many rows at once."""
-    flat = problem.flat
-    state_1, state_2, *_ = *problem.state, flat, flat
-    average = flat[:0] if problem.average is None else problem.average
-    of_loop = (
-        *(flat, state_1, state_2, average, problem.loss_number, _layers(problem)),
-        *(_plan(problem, block), _reals(problem), np.zeros(n_numbers, flat.dtype)),
-    )
-    return Loop(partial(_take, problem, loop, of_loop))
 
 
 def _take(
@@ -99,31 +209,32 @@ def largest_product(problem: Problem) -> int:
     call: to wake others takes longer than such a product, and on a busy machine a
     hundred times as long.
     """
-    if _is_of_rows(problem):
+    kind = _kind(problem)
+    if kind.is_of_rows or takes_csr(problem):
         return 0
-    return _largest_layer(problem) * _block_of_network(problem)
+    return _largest_layer(kind.sizes) * _block_of_network(kind)
 
 
-def _largest_layer(problem: Problem) -> int:
+def _largest_layer(sizes: tuple[int, ...]) -> int:
     """Return the weights of the layer that has most."""
-    return max(i * u for i, u in pairwise(problem.sizes))
+    return max(i * u for i, u in pairwise(sizes))
 
 
-def _block_of_network(problem: Problem) -> int:
+def _block_of_network(kind: _Kind) -> int:
     """Return how many rows of a batch are taken at once: a multiple of 16, for BLAS.
 
     They are so few that their products need no threads, where that is not too few.
     """
-    of_row = sum(problem.sizes) + sum(problem.sizes[1:])
-    n_rows = min(_MOST_ROWS, THREADED_PRODUCT // _largest_layer(problem))
+    of_row = sum(kind.sizes) + sum(kind.sizes[1:])
+    n_rows = min(_MOST_ROWS, THREADED_PRODUCT // _largest_layer(kind.sizes))
     n_rows = min(n_rows, _NUMBERS_OF_BLOCK // of_row) // 16 * 16
-    return min(max(n_rows, _FEWEST_ROWS), problem.batch_size)
+    return min(max(n_rows, _FEWEST_ROWS), kind.batch_size)
 
 
-def _block_of_rows(problem: Problem) -> int:
+def _block_of_rows(kind: _Kind) -> int:
     """Return how many rows are read again before others take their place in a cache."""
-    n_rows = _BYTES_OF_ROWS // (problem.sizes[0] * problem.flat.itemsize)
-    return min(max(n_rows // 4 * 4, 4), _MOST_ROWS, problem.batch_size)
+    n_rows = _BYTES_OF_ROWS // (kind.sizes[0] * np.dtype(kind.dtype).itemsize)
+    return min(max(n_rows // 4 * 4, 4), _MOST_ROWS, kind.batch_size)
 
 
 def _readable(x: Array) -> Array:
@@ -132,78 +243,6 @@ def _readable(x: Array) -> Array:
     if x.flags.aligned and all(s >= 0 and s % n_bytes == 0 for s in x.strides):
         return x
     return x.copy()
-
-
-def _layers(problem: Problem) -> Array:
-    """Return each ``steps.Layer`` in a row."""
-    biases_at = problem.biases_at or [-1] * len(problem.weights_at)
-    shapes = pairwise(problem.sizes)
-    rows = [
-        (*shape, w_at, bias_at)
-        for shape, w_at, bias_at in zip(
-            shapes, problem.weights_at, biases_at, strict=True
-        )
-    ]
-    return np.array(rows, np.int64)
-
-
-def _reals(problem: Problem) -> Array:
-    """Return the slope of the activation and the largest norm, 0 for none."""
-    reals = problem.negative_slope, problem.max_grad_norm or 0.0
-    return np.array(reals, problem.flat.dtype)
-
-
-def _plan(problem: Problem, block: int) -> Array:
-    """Return the ``steps.Plan`` as a vector."""
-    dtype, y, weight = problem.flat.dtype.str, problem.y, problem.weight
-    n_bytes, n_outputs = problem.flat.itemsize, problem.sizes[-1]
-    value = derivative = 0
-    if len(problem.sizes) > 2:
-        value = value_entry(problem.activation, dtype).address
-        derivative = derivative_entry(problem.activation, dtype).address
-    plan = Plan(
-        batch_size=problem.batch_size,
-        block=block,
-        n_units=sum(problem.sizes[1:]),
-        n_widest=max(problem.sizes[1:]),
-        n_weights=problem.n_weights,
-        **_rows_of(problem.x, n_bytes),
-        y=_address(y),
-        y_output=y.strides[0] // n_bytes,
-        is_one_hot=len(y) < n_outputs,
-        weight=0 if weight is None else _address(weight),
-        value=value,
-        derivative=derivative,
-        loss=loss_entry(problem.loss, dtype).address,
-        update=update_entry(problem.optimizer, dtype).address,
-        gemm=gemm_address(dtype),
-        is_plain=problem.optimizer == "sgd" and problem.max_grad_norm is None,
-    )
-    return np.array(plan, np.int64)
-
-
-def _rows_of(x: Array | Csr, n_bytes: int) -> dict[str, Any]:
-    """Return what a plan has to say of the rows."""
-    if isinstance(x, Csr):
-        return {
-            "x": _address(x.values),
-            "x_row": 0,
-            "x_column": 0,
-            "columns": _address(x.columns),
-            "starts": _address(x.starts),
-            "is_wide_index": x.columns.itemsize == 8,
-            "is_wide_start": x.starts.itemsize == 8,
-        }
-    row, column = x.strides
-    return {
-        "x": _address(x),
-        "x_row": row // n_bytes,
-        "x_column": column // n_bytes,
-        "columns": 0,
-        "starts": 0,
-        "is_wide_index": False,
-        "is_wide_start": False,
-    }
 
 
 def _address(array: Array) -> int:
