@@ -54,6 +54,7 @@ class Schedule(NamedTuple):
 # Those that are laid out over a number of epochs, and all that go by epochs: a step has
 # the place that it would have if all epochs had had as many steps.
 LAID_OUT = ("cosine", "one_cycle")
+_CONSTANT = ("constant", "adaptive")  # "adaptive" is divided elsewhere
 _BY_EPOCHS = (*LAID_OUT, "step")
 
 
@@ -124,7 +125,10 @@ def learning_rates(
 
     A schedule with a warm-up is not constant, even after it.
     """
-    t, lr = steps[:, np.newaxis].astype(float), per_model["lr"]
+    lr = per_model["lr"]
+    if schedule.kind in _CONSTANT and not schedule.warmup_steps:
+        return lr[np.newaxis]
+    t = steps[:, np.newaxis].astype(float)
     if callable(schedule.kind):
         rates = lr * _factors(schedule.kind, steps)
     else:

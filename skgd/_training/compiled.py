@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import nullcontext
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -97,12 +98,10 @@ def _say_so() -> None:
 
 def _steps_at_once(ahead: Ahead) -> int:
     """Return how many steps are taken before anyone is heard, one at the least."""
-    layers, entries = (
-        ahead.models.parameters.layers,
-        source_of(ahead.data.x).entries_of_a_row,
-    )
-    of_a_row = entries * layers[0].w.shape[1] + sum(w[0].numel() for w, _ in layers[1:])
-    numbers = ahead.sizes[0] * of_a_row + ahead.models.parameters.flat.numel()
+    network, entries = ahead.models.parameters, source_of(ahead.data.x).entries_of_a_row
+    _, *units = network.layout.sizes
+    of_a_row = entries * units[0] + sum(i * u for i, u in pairwise(units))
+    numbers = ahead.sizes[0] * of_a_row + len(network.flat)
     return max(1, int(_AT_ONCE_S / (_STEP_S + _NUMBER_S * numbers)))
 
 

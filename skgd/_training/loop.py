@@ -9,8 +9,6 @@ from contextlib import AbstractContextManager, nullcontext
 from math import isfinite, nan
 from time import monotonic
 
-import numpy as np
-
 from skgd._equations.network import finite
 from skgd._equations.optimizers import PerModel
 from skgd._machine.threads import threads_for
@@ -142,8 +140,9 @@ def _run_epochs(
         at_most = min(remaining, _epochs_to_come(stack, shared, histories, watch))
         epochs = run_epochs(at_most)
         held_out = validate(stack)
-        times = np.linspace(before - began, monotonic() - began, len(epochs) + 1)[1:]
-        _judge_epochs(stack, shared, histories, epochs, held_out, times.tolist())
+        took = (monotonic() - before) / len(epochs)
+        times = [before - began + n * took for n in range(1, len(epochs) + 1)]
+        _judge_epochs(stack, shared, histories, epochs, held_out, times)
         remaining -= len(epochs)
         if best is not None:
             _write_improved_(best, stack, histories)

@@ -51,7 +51,7 @@ class ScalarRule(NamedTuple):
 
     def rates_of_steps(self, t: int, n_steps: int) -> Floats:
         """Return the learning rates, (steps, p), or (1, p) if all are alike."""
-        steps = np.arange(n_steps) + t + 1
+        steps = np.arange(t + 1, t + n_steps + 1)
         lr = learning_rates(self.schedule, self.per_model, steps)
         slowed = self.models.slowed
         if slowed is not None:
