@@ -177,10 +177,9 @@ def _numbers_of_arrays(problem: Problem) -> dict[str, int]:
 
 def _is_of_rows(problem: Problem) -> bool:
     """Return whether rows are read where they lie: BLAS wins for larger products."""
-    x, sizes = problem.x, problem.sizes
-    if isinstance(x, Csr) or len(sizes) > 2 or x.strides[1] != x.itemsize:
+    if isinstance(problem.x, Csr) or len(problem.sizes) > 2:
         return False
-    n_features, n_outputs = sizes
+    n_features, n_outputs = problem.sizes
     return (
         problem.batch_size < _BLAS_ROWS
         or n_outputs < _BLAS_OUTPUTS

@@ -45,6 +45,7 @@ class Space(NamedTuple):
 
     g: Any  # (n,), the gradient
     sums: Any  # (o,), of the loss
+    x: Any  # (b, i), of rows whose numbers do not lie one after the other
     y: Any  # (o, b)
     share: Any  # (b,)
     z: Any  # (o, b)
@@ -53,34 +54,58 @@ class Space(NamedTuple):
 
 def space_needed(sizes: tuple[int, ...], n: int, block: int) -> int:
     """Return the length of the vector."""
-    o = sizes[-1]
-    return n + o + (3 * o + 1) * block
+    i, o = sizes
+    return n + o + (i + 3 * o + 1) * block
 
 
 @inlined
-def _space(work: Any, n: int, o: int, b: int) -> Space:
-    y_at = n + o
+def _space(work: Any, n: int, layer: Layer, b: int) -> Space:
+    o, x_at = layer.u, n + layer.u
+    y_at = x_at + layer.i * b
     share_at = y_at + o * b
     z_at = share_at + b
     dz_at = z_at + o * b
     return Space(
-        *(work[:n], work[n:y_at], work[y_at:]),
+        *(work[:n], work[n:x_at], work[x_at:], work[y_at:]),
         *(work[share_at:], work[z_at:], work[dz_at:]),
     )
 
 
 @inlined
-def _forward(z: Any, flat: Any, layer: Layer, plan: Plan, rows: Any) -> None:
-    """z (o, b) = w x + bias, of rows where they lie."""
-    x, stride = carray(pointer(plan.x, z), 1), Place(plan.x_row)
+def _rows_at_hand(space: Space, layer: Layer, plan: Plan, rows: Any) -> Any:
+    """Return numbers in which rows lie in one piece each: their own, or gathered."""
+    x = carray(pointer(plan.x, space.x), 1)
+    if plan.x_column == 1:
+        return x
+    i, row, column = Place(layer.i), Place(plan.x_row), Place(plan.x_column)
+    for k in range(Place(rows.size)):
+        start = Place(rows[k]) * row
+        for j in range(i):
+            space.x[k * i + j] = x[start + j * column]
+    return space.x
+
+
+@inlined
+def _start(plan: Plan, layer: Layer, rows: Any, k: Any) -> Any:
+    """Return where a row begins in the numbers at hand."""
+    if plan.x_column == 1:
+        return Place(rows[k]) * Place(plan.x_row)
+    return Place(k) * Place(layer.i)
+
+
+@inlined
+def _forward(z: Any, x: Any, flat: Any, layer: Layer, plan: Plan, rows: Any) -> None:
+    """z (o, b) = w x + bias, of rows at hand."""
     i, b = Place(layer.i), rows.size
     for q in range(layer.u):
         out, w, bias = z[q * b :], flat[layer.w_at + q * layer.i :], num(z[0], 0)
         if layer.bias_at >= 0:
             bias = flat[layer.bias_at + q]
         for k in range(0, b - 3, 4):
-            x_0, x_1 = Place(rows[k]) * stride, Place(rows[k + 1]) * stride
-            x_2, x_3 = Place(rows[k + 2]) * stride, Place(rows[k + 3]) * stride
+            x_0 = _start(plan, layer, rows, k)
+            x_1 = _start(plan, layer, rows, k + 1)
+            x_2 = _start(plan, layer, rows, k + 2)
+            x_3 = _start(plan, layer, rows, k + 3)
             z_0 = z_1 = z_2 = z_3 = num(bias, 0)
             for j in range(i):
                 z_0 += w[j] * x[x_0 + j]
@@ -90,22 +115,23 @@ def _forward(z: Any, flat: Any, layer: Layer, plan: Plan, rows: Any) -> None:
             out[k], out[k + 1] = z_0 + bias, z_1 + bias
             out[k + 2], out[k + 3] = z_2 + bias, z_3 + bias
         for k in range(b - b % 4, b):
-            x_0, z_0 = Place(rows[k]) * stride, bias
+            x_0, z_0 = _start(plan, layer, rows, k), bias
             for j in range(i):
                 z_0 += w[j] * x[x_0 + j]
             out[k] = z_0
 
 
 @inlined
-def _backward(g: Any, dz: Any, layer: Layer, plan: Plan, rows: Any) -> None:
+def _backward(g: Any, dz: Any, x: Any, layer: Layer, plan: Plan, rows: Any) -> None:
     """Add to dw (o, i) the sum over b of dz (o, b) x (b, i), and to the biases'."""
-    x, stride = carray(pointer(plan.x, g), 1), Place(plan.x_row)
     i, b = Place(layer.i), rows.size
     for q in range(layer.u):
         of_output, dw, total = dz[q * b :], g[layer.w_at + q * layer.i :], num(g[0], 0)
         for k in range(0, b - 3, 4):
-            x_0, x_1 = Place(rows[k]) * stride, Place(rows[k + 1]) * stride
-            x_2, x_3 = Place(rows[k + 2]) * stride, Place(rows[k + 3]) * stride
+            x_0 = _start(plan, layer, rows, k)
+            x_1 = _start(plan, layer, rows, k + 1)
+            x_2 = _start(plan, layer, rows, k + 2)
+            x_3 = _start(plan, layer, rows, k + 3)
             d_0, d_1, d_2, d_3 = (
                 *(of_output[k], of_output[k + 1]),
                 *(of_output[k + 2], of_output[k + 3]),
@@ -118,7 +144,7 @@ def _backward(g: Any, dz: Any, layer: Layer, plan: Plan, rows: Any) -> None:
                     + d_3 * x[x_3 + j]
                 )
         for k in range(b - b % 4, b):
-            x_0, d_0 = Place(rows[k]) * stride, of_output[k]
+            x_0, d_0 = _start(plan, layer, rows, k), of_output[k]
             for j in range(i):
                 dw[j] += d_0 * x[x_0 + j]
         if layer.bias_at >= 0:
@@ -147,9 +173,10 @@ def _gradient_of_batch(
         space.g[k] = num(space.g[0], 0)
     for start in range(0, rows.size, plan.block):
         some = rows[start : start + plan.block]
-        _forward(space.z, flat, layer, plan, some)
+        x = _rows_at_hand(space, layer, plan, some)
+        _forward(space.z, x, flat, layer, plan, some)
         _loss_of_block(space, plan, layer, numbers, some, rows.size)
-        _backward(space.g, space.dz, layer, plan, some)
+        _backward(space.g, space.dz, x, layer, plan, some)
 
 
 @inlined
@@ -163,7 +190,7 @@ def _step_of_one(
     scalars: Any,
 ) -> None:
     """Take a step of plain descent by one row; its gradient is never written."""
-    x, start = carray(pointer(plan.x, flat), 1), Place(rows[0]) * Place(plan.x_row)
+    x, start = _rows_at_hand(space, layer, plan, rows), _start(plan, layer, rows, 0)
     for q in range(layer.u):
         w, z = flat[layer.w_at + q * layer.i :], num(flat[0], 0)
         for j in range(Place(layer.i)):
@@ -205,7 +232,7 @@ def _take(
     rows, table, layers = borrowed(rows), borrowed(table), borrowed(layers)
     losses, norms = borrowed(losses), borrowed(norms)
     p, layer, max_norm = plan_of(plan), layer_of(layers, 0), reals[1]
-    space = _space(work, flat.size, layer.u, p.block)
+    space = _space(work, flat.size, layer, p.block)
     step = 0
     for start in range(0, rows.size, n_epoch):
         of_epoch = rows[start : start + n_epoch]

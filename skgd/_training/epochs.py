@@ -124,7 +124,7 @@ def _mean_losses(losses: Floats, rows_in_steps: Indices) -> Floats:
         return losses[:, 0].astype(float)
     shares = rows_in_steps / rows_in_steps.sum(0)
     of_folds = losses.reshape(*losses.shape[:2], shares.shape[1], -1)
-    mean = np.einsum("tf,etfc->efc", shares, of_folds)  # e epochs, c (models, r)
+    mean = (of_folds * shares[:, :, np.newaxis]).sum(1)  # over the steps
     by_model: Floats = mean.reshape(len(losses), *losses.shape[2:])
     return by_model
 

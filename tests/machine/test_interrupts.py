@@ -62,6 +62,7 @@ def assert_steps_of_a_stream(model, targets):
 @every_class
 def test_the_time_is_over_at_a_whole_step(cls, max_time, monkeypatch):
     """fit ends without a warning, and has taken as many steps as it says."""
+    monkeypatch.setattr("skgd._training.compiled._AT_ONCE_S", 1e-9)  # one by one
     ticks = count()
     monkeypatch.setattr("skgd._estimators.watch.monotonic", lambda: float(next(ticks)))
     targets = y if cls is MiniBatchRegressor else labels
@@ -91,6 +92,7 @@ def test_a_stream_has_no_clock(monkeypatch):
 @pytest.mark.parametrize("early_stopping", [False, True])
 def test_a_fit_goes_on_after_the_time_was_over(early_stopping, monkeypatch):
     """A warm start takes up the steps where the clock has ended them."""
+    monkeypatch.setattr("skgd._training.compiled._AT_ONCE_S", 1e-9)  # one by one
     ticks = count()
     monkeypatch.setattr("skgd._estimators.watch.monotonic", lambda: float(next(ticks)))
     model = small(MiniBatchRegressor, max_time=10.5, warm_start=True)

@@ -157,7 +157,7 @@ def assert_same_fit(there, here, rows):
 def test_a_fit_is_that_on_the_cpu(cls, kind, params):
     """No two devices meet, and the end is the same; so it is of a stream."""
     rows, y, params = ROWS[kind], TARGETS[cls], {"batch_size": 16, **params}
-    here = small(cls, **params).fit(rows, y)
+    here = small(cls, engine="torch", **params).fit(rows, y)  # as there
     with pretended_cuda():
         there = small(cls, device="cuda", **params).fit(rows, y)
         assert_same_fit(there, here, rows)
