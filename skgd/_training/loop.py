@@ -221,51 +221,52 @@ def _judge_epochs(
     seconds: Sequence[float],
 ) -> None:
     """Record epochs one after the other, and judge by each, until none goes on."""
-    running = [histories[number] for number in stack.running]
+    pairs = zip(stack.going, stack.running, strict=True)
+    running = [(slot, histories[number]) for slot, number in pairs]
     for epoch, time in zip(epochs, seconds, strict=True):
-        _judge_epoch(stack, shared, histories, epoch, held_out, time)
+        for slot, history in running:
+            history.seconds.append(time)
+            _judge_epoch(stack, shared, slot, history, epoch, held_out)
         if shared.verbose:
-            print(_line(running[0], shared.max_iter))
-        if not any(history.goes_on for history in running):
+            print(_line(running[0][1], shared.max_iter))
+        if not any(history.goes_on for _, history in running):
             break
 
 
 def _judge_epoch(
     stack: Stack,
     shared: Shared,
-    histories: Sequence[History],
+    slot: int,
+    history: History,
     epoch: Epoch,
     held_out: HeldOutLosses,
-    seconds: float,
 ) -> None:
-    """Record an epoch of all models that are going, and judge each of them by it."""
-    slowed, lr = stack.models.slowed, stack.per_model["lr"]
+    """Record an epoch of the model in a slot of the stack, and judge it by it."""
+    _record(history, slot, shared, epoch, held_out)
+    slowed, adapts = stack.models.slowed, False
+    if slowed is not None:
+        adapts = bool(stack.per_model["lr"][slot] * slowed[slot] > SMALLEST_LR)
     stops = stack.validation is not None and stack.validation.stops
-    for slot, number in zip(stack.going, stack.running, strict=True):
-        history = histories[number]
-        history.t.append(epoch.t)
-        history.seconds.append(seconds)
-        _record(history, slot, shared, epoch, held_out)
-        adapts = slowed is not None and bool(lr[slot] * slowed[slot] > SMALLEST_LR)
-        judge(history, stops, shared.tol, shared.n_iter_no_change, adapts)
-        if slowed is not None and history.verdict is Verdict.SLOWED:
-            slowed[slot] /= ADAPTIVE_DIVISOR
+    judge(history, stops, shared.tol, shared.n_iter_no_change, adapts)
+    if slowed is not None and history.verdict is Verdict.SLOWED:
+        slowed[slot] /= ADAPTIVE_DIVISOR
 
 
 def _record(
     history: History, slot: int, shared: Shared, epoch: Epoch, held_out: HeldOutLosses
 ) -> None:
     """Add an epoch to the record of the model in a slot of the stack."""
-    units = epoch.units[slot]
+    history.t.append(epoch.t)
     if shared.record_batch_loss:
-        history.batch_loss.append((epoch.batch_loss[:, slot] * units).sum(1))
+        of_model = epoch.batch_loss[:, slot] * epoch.units[slot]
+        history.batch_loss.append(of_model.sum(1))
     history.cut_short = epoch.cut_short
     history.loss.append(epoch.loss[slot])
     history.objective.append(epoch.objective[slot])
     history.loss_curve.append(epoch.in_units_of_y[slot])
     if held_out.loss is not None:
         history.validation_loss.append(float(held_out.loss[slot].sum()))
-        in_units = float((held_out.loss[slot] * units).sum())
+        in_units = float((held_out.loss[slot] * epoch.units[slot]).sum())
         history.validation_loss_curve.append(in_units)
     if held_out.score is not None:
         history.score.append(held_out.score[slot])
