@@ -45,6 +45,7 @@ class Space(NamedTuple):
 
     g: Any  # (n,), the gradient
     sums: Any  # (o,), of the loss
+    dw: Any  # (i,), of an output and a block
     x: Any  # (b, i), of rows whose numbers do not lie one after the other
     y: Any  # (o, b)
     share: Any  # (b,)
@@ -55,19 +56,20 @@ class Space(NamedTuple):
 def space_needed(sizes: tuple[int, ...], n: int, block: int) -> int:
     """Return the length of the vector."""
     i, o = sizes
-    return n + o + (i + 3 * o + 1) * block
+    return n + o + i + (i + 3 * o + 1) * block
 
 
 @inlined
 def _space(work: Any, n: int, layer: Layer, b: int) -> Space:
-    o, x_at = layer.u, n + layer.u
+    o, dw_at = layer.u, n + layer.u
+    x_at = dw_at + layer.i
     y_at = x_at + layer.i * b
     share_at = y_at + o * b
     z_at = share_at + b
     dz_at = z_at + o * b
     return Space(
-        *(work[:n], work[n:x_at], work[x_at:], work[y_at:]),
-        *(work[share_at:], work[z_at:], work[dz_at:]),
+        *(work[:n], work[n:dw_at], work[dw_at:x_at], work[x_at:]),
+        *(work[y_at:], work[share_at:], work[z_at:], work[dz_at:]),
     )
 
 
@@ -122,35 +124,55 @@ def _forward(z: Any, x: Any, flat: Any, layer: Layer, plan: Plan, rows: Any) -> 
 
 
 @inlined
-def _backward(g: Any, dz: Any, x: Any, layer: Layer, plan: Plan, rows: Any) -> None:
-    """Add to dw (o, i) the sum over b of dz (o, b) x (b, i), and to the biases'."""
+def _fill_products(
+    dw: Any, of_output: Any, x: Any, layer: Layer, plan: Plan, rows: Any
+) -> None:
+    """Fill dw (i) with the sum over b of the dz (b) of an output times x (b, i)."""
+    i, b = Place(layer.i), rows.size
+    for j in range(i):
+        dw[j] = num(dw[0], 0)
+    for k in range(0, b - 3, 4):
+        x_0 = _start(plan, layer, rows, k)
+        x_1 = _start(plan, layer, rows, k + 1)
+        x_2 = _start(plan, layer, rows, k + 2)
+        x_3 = _start(plan, layer, rows, k + 3)
+        d_0, d_1 = of_output[k], of_output[k + 1]
+        d_2, d_3 = of_output[k + 2], of_output[k + 3]
+        for j in range(i):
+            dw[j] += (
+                d_0 * x[x_0 + j]
+                + d_1 * x[x_1 + j]
+                + d_2 * x[x_2 + j]
+                + d_3 * x[x_3 + j]
+            )
+    for k in range(b - b % 4, b):
+        x_0, d_0 = _start(plan, layer, rows, k), of_output[k]
+        for j in range(i):
+            dw[j] += d_0 * x[x_0 + j]
+
+
+@inlined
+def _backward(
+    space: Space, x: Any, layer: Layer, plan: Plan, rows: Any, adds: bool
+) -> None:
+    """Fill the gradient with the sum over b of dz (o, b) x (b, i), or add to it.
+
+    Blocks are summed one by one, and then their sums: a number that is added to the sum
+    of a million loses digits.
+    """
     i, b = Place(layer.i), rows.size
     for q in range(layer.u):
-        of_output, dw, total = dz[q * b :], g[layer.w_at + q * layer.i :], num(g[0], 0)
-        for k in range(0, b - 3, 4):
-            x_0 = _start(plan, layer, rows, k)
-            x_1 = _start(plan, layer, rows, k + 1)
-            x_2 = _start(plan, layer, rows, k + 2)
-            x_3 = _start(plan, layer, rows, k + 3)
-            d_0, d_1, d_2, d_3 = (
-                *(of_output[k], of_output[k + 1]),
-                *(of_output[k + 2], of_output[k + 3]),
-            )
+        of_output, dw = space.dz[q * b :], space.g[layer.w_at + q * layer.i :]
+        out = space.dw if adds else dw
+        _fill_products(out, of_output, x, layer, plan, rows)
+        if adds:
             for j in range(i):
-                dw[j] += (
-                    d_0 * x[x_0 + j]
-                    + d_1 * x[x_1 + j]
-                    + d_2 * x[x_2 + j]
-                    + d_3 * x[x_3 + j]
-                )
-        for k in range(b - b % 4, b):
-            x_0, d_0 = _start(plan, layer, rows, k), of_output[k]
-            for j in range(i):
-                dw[j] += d_0 * x[x_0 + j]
+                dw[j] += out[j]
         if layer.bias_at >= 0:
+            at, total = layer.bias_at + q, num(dw[0], 0)
             for k in range(b):
                 total += of_output[k]
-            g[layer.bias_at + q] += total
+            space.g[at] = space.g[at] + total if adds else total
 
 
 @inlined
@@ -169,14 +191,12 @@ def _gradient_of_batch(
     space: Space, flat: Any, layer: Layer, plan: Plan, numbers: Any, rows: Any
 ) -> None:
     """Fill the gradient, and add the losses to the sums, block by block."""
-    for k in range(space.g.size):
-        space.g[k] = num(space.g[0], 0)
     for start in range(0, rows.size, plan.block):
         some = rows[start : start + plan.block]
         x = _rows_at_hand(space, layer, plan, some)
         _forward(space.z, x, flat, layer, plan, some)
         _loss_of_block(space, plan, layer, numbers, some, rows.size)
-        _backward(space.g, space.dz, x, layer, plan, some)
+        _backward(space, x, layer, plan, some, start > 0)
 
 
 @inlined

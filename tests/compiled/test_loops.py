@@ -323,6 +323,34 @@ def test_blocks_of_any_length(n_rows, hidden, monkeypatch):
         assert_alike(case._replace(is_weighted=True, last_batch="keep"))
 
 
+@every_depth
+def test_a_large_batch_of_float32_loses_no_digits(hidden):
+    """The step is by the mean, whatever the number of rows: here all are alike."""
+    n, dtype, sizes = 100_000, np.float32, (1, *hidden, 1)
+    network = new_network(1, sizes, True, torch.empty(0))
+    flat, ones = network.flat.numpy(), np.ones((n, 1), dtype)
+    flat[:] = 0.5
+    alike = problem_of(Case(hidden=hidden), start_of(Case(hidden=hidden)))._replace(
+        x=ones,
+        y=ones.T * 20,
+        sizes=sizes,
+        flat=flat,
+        n_weights=network.n_weights,
+        weights_at=tuple(w.storage_offset() for w, _ in network.layers),
+        biases_at=tuple(b.storage_offset() for _, b in network.layers),
+        activation="identity",
+        loss_number=ones[0],
+    )
+    scalars = optimizers.table({"lr": np.full((1, 1), 0.1)}, dtype)
+    of_all, of_one = flat.copy(), flat.copy()
+    for vector, n_batch in ((of_all, n), (of_one, 1)):
+        losses, norms = np.empty((1, 1), dtype), np.empty((0, 1, 2), dtype)
+        loop = bind(alike._replace(flat=vector, batch_size=n_batch))
+        loop.take(np.arange(n_batch), n_batch, scalars, losses, norms)
+
+    np.testing.assert_allclose(of_all, of_one, rtol=3e-5)
+
+
 def ways_of_lying(x):
     """Return rows that lie otherwise, by name."""
     read_only = x.copy()
