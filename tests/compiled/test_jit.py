@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 import warnings
+from itertools import count
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +24,7 @@ HERE = Path(skgd._compiled.__file__).parent
 def folder(tmp_path, monkeypatch):
     """Give the folder in which numba keeps what it compiles."""
     monkeypatch.setattr(config, "CACHE_DIR", str(tmp_path))
-    jit._warn.cache_clear()
+    monkeypatch.setattr(jit, "_warned", [])
     return tmp_path
 
 
@@ -69,16 +70,31 @@ def test_damaged_files_are_written_anew(folder, kind, size):
 
 
 def test_a_disk_that_is_full_is_told_once(folder, monkeypatch):
-    """All is compiled, and nothing else goes wrong."""
+    """All is compiled, and nothing else goes wrong, whatever the words for each file."""
+    files = count()
 
     def full(*args):
-        raise OSError("No space left on device")
+        raise OSError(f"No space left on device: {next(files)}")
 
     monkeypatch.setattr(caching.IndexDataCacheFile, "_save_data", full)
     with pytest.warns(UserWarning, match="No space left.*NUMBA_CACHE_DIR"):
         assert steps_by_lr(compiled())
     with warnings.catch_warnings(action="error"):
         assert steps_by_lr(compiled())
+
+
+def test_an_error_that_is_no_damage_is_raised(folder, monkeypatch):
+    """What is read well, and cannot be made a function, is no file to be thrown away."""
+    compiled()
+    files = files_in(folder, "nb*")
+
+    def fail(*args):
+        raise TypeError("no function")
+
+    monkeypatch.setattr(jit._Implementation, "rebuild", fail)
+    with pytest.raises(TypeError, match="no function"):
+        compiled()
+    assert files_in(folder, "nb*") == files
 
 
 def nowhere(*args):
