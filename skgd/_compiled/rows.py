@@ -124,13 +124,11 @@ def _forward(z: Any, x: Any, flat: Any, layer: Layer, plan: Plan, rows: Any) -> 
 
 
 @inlined
-def _fill_products(
+def _add_products(
     dw: Any, of_output: Any, x: Any, layer: Layer, plan: Plan, rows: Any
 ) -> None:
-    """Fill dw (i) with the sum over b of the dz (b) of an output times x (b, i)."""
+    """Add to dw (i) the sum over b of the dz (b) of an output times x (b, i)."""
     i, b = Place(layer.i), rows.size
-    for j in range(i):
-        dw[j] = num(dw[0], 0)
     for k in range(0, b - 3, 4):
         x_0 = _start(plan, layer, rows, k)
         x_1 = _start(plan, layer, rows, k + 1)
@@ -153,26 +151,29 @@ def _fill_products(
 
 @inlined
 def _backward(
-    space: Space, x: Any, layer: Layer, plan: Plan, rows: Any, adds: bool
+    space: Space, x: Any, layer: Layer, plan: Plan, rows: Any, is_first: bool
 ) -> None:
-    """Fill the gradient with the sum over b of dz (o, b) x (b, i), or add to it.
+    """Add to the gradient the sum over b of dz (o, b) x (b, i), and the biases'.
 
     Blocks are summed one by one, and then their sums: a number that is added to the sum
-    of a million loses digits.
+    of a million loses digits. The first one is summed where nothing is yet.
     """
     i, b = Place(layer.i), rows.size
     for q in range(layer.u):
         of_output, dw = space.dz[q * b :], space.g[layer.w_at + q * layer.i :]
-        out = space.dw if adds else dw
-        _fill_products(out, of_output, x, layer, plan, rows)
-        if adds:
+        total = num(dw[0], 0)
+        if is_first:
+            _add_products(dw, of_output, x, layer, plan, rows)
+        else:
             for j in range(i):
-                dw[j] += out[j]
+                space.dw[j] = num(dw[0], 0)
+            _add_products(space.dw, of_output, x, layer, plan, rows)
+            for j in range(i):
+                dw[j] += space.dw[j]
         if layer.bias_at >= 0:
-            at, total = layer.bias_at + q, num(dw[0], 0)
             for k in range(b):
                 total += of_output[k]
-            space.g[at] = space.g[at] + total if adds else total
+            space.g[layer.bias_at + q] += total
 
 
 @inlined
@@ -191,12 +192,14 @@ def _gradient_of_batch(
     space: Space, flat: Any, layer: Layer, plan: Plan, numbers: Any, rows: Any
 ) -> None:
     """Fill the gradient, and add the losses to the sums, block by block."""
+    for k in range(space.g.size):
+        space.g[k] = num(space.g[0], 0)
     for start in range(0, rows.size, plan.block):
         some = rows[start : start + plan.block]
         x = _rows_at_hand(space, layer, plan, some)
         _forward(space.z, x, flat, layer, plan, some)
         _loss_of_block(space, plan, layer, numbers, some, rows.size)
-        _backward(space, x, layer, plan, some, start > 0)
+        _backward(space, x, layer, plan, some, start == 0)
 
 
 @inlined
