@@ -70,7 +70,7 @@ def test_damaged_files_are_written_anew(folder, kind, size):
 
 
 def test_a_disk_that_is_full_is_told_once(folder, monkeypatch):
-    """All is compiled, and nothing else goes wrong, whatever the words for each file."""
+    """All is compiled, and nothing else goes wrong, whichever file it is about."""
     files = count()
 
     def full(*args):
@@ -84,7 +84,7 @@ def test_a_disk_that_is_full_is_told_once(folder, monkeypatch):
 
 
 def test_an_error_that_is_no_damage_is_raised(folder, monkeypatch):
-    """What is read well, and cannot be made a function, is no file to be thrown away."""
+    """No file is thrown away that was read well, if it makes no function."""
     compiled()
     files = files_in(folder, "nb*")
 
@@ -151,3 +151,43 @@ def test_an_edit_of_another_file_is_noticed(tmp_path):
     with (package / "arithmetic.py").open("a") as file:
         file.write("# An edit.\n")
     assert [cache_hits(), cache_hits()] == [0, 1]
+
+
+def compile_in(folder, script):
+    """Start a process that compiles, or reads, in a folder of its own."""
+    return subprocess.Popen(
+        [sys.executable, "-c", script],
+        env={**os.environ, "NUMBA_CACHE_DIR": str(folder)},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+
+
+def test_two_processes_may_compile_at_once(tmp_path):
+    """Both do, and a third reads what they have kept."""
+    both = [compile_in(tmp_path, SCRIPT) for _ in range(2)]
+
+    assert all(process.communicate(timeout=60)[0].strip() in "01" for process in both)
+    assert [process.returncode for process in both] == [0, 0]
+    assert compile_in(tmp_path, SCRIPT).communicate(timeout=60)[0].strip() == "1"
+
+
+FORKED = """
+import os
+import numpy as np
+from skgd import MiniBatchRegressor
+def fit():
+    model = MiniBatchRegressor(engine="numba", max_iter=3, tol=None, random_state=0)
+    return model.fit(np.arange(40.0).reshape(10, 4) / 40, np.arange(10.0)).coef_
+before = fit()
+child = os.fork()
+if child == 0:
+    os._exit(0 if np.array_equal(fit(), before) else 1)
+print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this machine")
+def test_a_fork_after_compiling_trains_the_same(tmp_path):
+    """What was compiled is the child's too."""
+    assert compile_in(tmp_path, FORKED).communicate(timeout=60)[0].strip() == "0"
