@@ -11,7 +11,7 @@ Dimension key: b rows of a block, i features, o outputs, n parameters.
 from functools import cache
 from typing import Any, NamedTuple
 
-from skgd._compiled.arithmetic import num
+from skgd._compiled.arithmetic import Place, num
 from skgd._compiled.jit import (
     Function,
     borrowed,
@@ -24,7 +24,6 @@ from skgd._compiled.jit import (
 from skgd._compiled.optimizers import scalars_at, sgd, without_penalty
 from skgd._compiled.steps import (
     Layer,
-    Place,
     Plan,
     average_in,
     clip,
@@ -45,12 +44,12 @@ class Space(NamedTuple):
 
     g: Any  # (n,), the gradient
     sums: Any  # (o,), of the loss
-    dw: Any  # (i,), of an output and a block
     x: Any  # (b, i), of rows whose numbers do not lie one after the other
     y: Any  # (o, b)
     share: Any  # (b,)
     z: Any  # (o, b)
     dz: Any  # (o, b)
+    dw: Any  # (i,), of an output and a block
 
 
 def space_needed(sizes: tuple[int, ...], n: int, block: int) -> int:
@@ -61,15 +60,15 @@ def space_needed(sizes: tuple[int, ...], n: int, block: int) -> int:
 
 @inlined
 def _space(work: Any, n: int, layer: Layer, b: int) -> Space:
-    o, dw_at = layer.u, n + layer.u
-    x_at = dw_at + layer.i
+    o, x_at = layer.u, n + layer.u
     y_at = x_at + layer.i * b
     share_at = y_at + o * b
     z_at = share_at + b
     dz_at = z_at + o * b
+    dw_at = dz_at + o * b
     return Space(
-        *(work[:n], work[n:dw_at], work[dw_at:x_at], work[x_at:]),
-        *(work[y_at:], work[share_at:], work[z_at:], work[dz_at:]),
+        *(work[:n], work[n:x_at], work[x_at:], work[y_at:]),
+        *(work[share_at:], work[z_at:], work[dz_at:], work[dw_at:]),
     )
 
 

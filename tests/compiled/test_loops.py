@@ -7,8 +7,9 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 import torch
+from compiled_cases import table_of
 
-from skgd._compiled import loops, optimizers
+from skgd._compiled import loops
 from skgd._compiled.loops import bind
 from skgd._compiled.problem import Csr, Problem
 from skgd._equations.activations import ACTIVATIONS
@@ -184,7 +185,7 @@ def scalars_of(start, n_steps):
     data, models, shared, per_model, sizes = start
     bound = bind_models(data, models, shared, per_model, len(sizes))
     of_steps = bound.scalars.of_steps(models.t, n_steps)
-    return optimizers.table(of_steps, models.parameters.flat.numpy().dtype)
+    return table_of(of_steps, models.parameters.flat.numpy().dtype)
 
 
 def trained_by_loop(case, start, orders, x=None):
@@ -341,7 +342,7 @@ def test_a_large_batch_of_float32_loses_no_digits(hidden):
         activation="identity",
         loss_number=ones[0],
     )
-    scalars = optimizers.table({"lr": np.full((1, 1), 0.1)}, dtype)
+    scalars = table_of({"lr": np.full((1, 1), 0.1)}, dtype)
     of_all, of_one = flat.copy(), flat.copy()
     for vector, n_batch in ((of_all, n), (of_one, 1)):
         losses, norms = np.empty((1, 1), dtype), np.empty((0, 1, 2), dtype)
