@@ -23,7 +23,7 @@ In the order of reading:
 * ``sparse``: a batch of sparse rows, at the cost of their entries
 * ``owing``: plain descent on sparse rows, whose penalty can wait
 * ``lazy``: steps on wide sparse rows that let be what a batch does not touch
-* ``csr``: which linear models on sparse rows take these, and what undoes them
+* ``csr``: which linear models on sparse rows take these
 * ``loops``: which loop takes which problem
 
 Nothing is compiled before it is used. A loop knows no loss, activation or optimizer, so

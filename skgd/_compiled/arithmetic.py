@@ -10,10 +10,13 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 from llvmlite import ir
 from numba import types
 
 from skgd._compiled.jit import EXACT, exact, intrinsic, overload
+
+Place = np.uintp  # of a negative place numba would look from the end
 
 # ln(2) in two parts: the product of the first and an exponent has no rounding.
 _LN2 = {

@@ -1,14 +1,13 @@
-"""The linear model on sparse rows: which steps it takes, and what undoes them.
+"""The linear model on sparse rows: which steps it takes.
 
 On wide rows (w lies as (i, o)) plain descent owes what it does to columns that are not
 touched, and all other optimizers are lazy. On narrow ones, (o, i), plain descent is the
 same, and the others move all weights: those are for ``network``, which makes the rows
 dense.
 
-Dimension key: o outputs, i columns, n rows, k columns that some rows touch.
+Dimension key: o outputs, i columns.
 """
 
-from collections.abc import Sequence
 from functools import cache
 
 import numba as nb
@@ -17,8 +16,7 @@ import numpy as np
 from skgd._compiled.entries import loss_entry, update_entry
 from skgd._compiled.jit import Function, kernel
 from skgd._compiled.lazy import bind_lazy
-from skgd._compiled.optimizers import COLUMNS
-from skgd._compiled.owing import SMALL_SCALE, bind_descent
+from skgd._compiled.owing import bind_descent
 from skgd._compiled.problem import Array, Csr, Loop, Problem, Rows
 from skgd._compiled.sparse import array_of, layout_numbers, norms, of_model
 from skgd._compiled.steps import Plan
@@ -33,11 +31,7 @@ def takes_csr(problem: Problem) -> bool:
 
 
 def bind_csr(problem: Problem) -> Loop:
-    """Return what takes the steps of a problem.
-
-    Until it is settled, no step has written on columns that its rows do not touch, so
-    a call may be undone at the cost of those touched: see ``saved``, ``changes_all``.
-    """
+    """Return what takes the steps of a problem."""
     assert isinstance(problem.x, Csr)
     flat = problem.flat
     model = _model(problem, problem.x)
@@ -75,7 +69,7 @@ def _model(problem: Problem, x: Csr) -> tuple[Array, ...]:
         "batch_size": problem.batch_size,
         "n_weights": problem.n_weights,
         "y": y.ctypes.data,
-        "y_output": y.shape[1],
+        "y_output": y.strides[0] // y.itemsize,
         "is_one_hot": len(y) < problem.sizes[-1],
         "weight": 0 if weight is None else weight.ctypes.data,
         "loss": loss_entry(problem.loss, dtype).address,
@@ -91,56 +85,3 @@ def _norms_kernel(floats: str) -> Function:
     _, layout, _, flat, _ = of_model(floats)
     out = array_of(nb.from_dtype(np.dtype(floats)), 2)
     return kernel(norms, nb.types.void(flat, layout, out))
-
-
-def touched_columns(x: Csr, rows: Rows | None = None) -> Array:
-    """Return the columns that have entries in some rows, or in all: sorted, (k,)."""
-    if rows is None:
-        return np.unique(x.columns[x.starts[0] : x.starts[-1]])
-    begins = x.starts[rows]
-    lengths = x.starts[rows + 1] - begins
-    first = np.cumsum(lengths) - lengths
-    entries = np.repeat(begins - first, lengths) + np.arange(lengths.sum())
-    return np.unique(x.columns[entries])
-
-
-def changes_all(problem: Problem, scalars: Array, n_steps: int) -> bool:
-    """Return whether so many steps may write on columns that they do not touch.
-
-    They do if weights are averaged, or shrink so much that they have to be settled.
-    """
-    if problem.average is not None:
-        return True
-    if problem.optimizer != "sgd":
-        return False
-    shrink = scalars[:, :, COLUMNS.index("shrink")].astype(float)
-    repeated = n_steps if len(scalars) == 1 else 1
-    return bool((shrink.prod(0) ** repeated < 2 * SMALL_SCALE).any())
-
-
-def _columns(problem: Problem, vector: Array) -> Array:
-    """Return the weights in a vector, (i, o) or (o, i), a view."""
-    i, o = problem.sizes
-    w = vector[problem.weights_at[0] :][: i * o]
-    return w.reshape(i, o) if problem.columns_first else w.reshape(o, i)
-
-
-def saved(problem: Problem, columns: Array) -> Sequence[Array]:
-    """Return copies of the weights and state at some columns, and of all biases."""
-    axis = 0 if problem.columns_first else 1
-    vectors = problem.flat, *problem.state
-    of_columns = [_columns(problem, v).take(columns, axis) for v in vectors]
-    return [*of_columns, *(v[problem.n_weights :].copy() for v in vectors)]
-
-
-def restore_(problem: Problem, columns: Array, values: Sequence[Array]) -> None:
-    """Write back what was saved at these columns."""
-    vectors = problem.flat, *problem.state
-    for vector, w, rest in zip(
-        vectors, values[: len(vectors)], values[len(vectors) :], strict=True
-    ):
-        if problem.columns_first:
-            _columns(problem, vector)[columns] = w
-        else:
-            _columns(problem, vector)[:, columns] = w
-        vector[problem.n_weights :] = rest

@@ -25,13 +25,12 @@ import numpy as np
 from numba import from_dtype, types
 
 from skgd._compiled.activations import ACTIVATIONS
-from skgd._compiled.arithmetic import exp, log, num
+from skgd._compiled.arithmetic import Place, exp, log, num
 from skgd._compiled.jit import carray, entry, fast
 from skgd._compiled.losses import LOSSES
 from skgd._compiled.optimizers import COLUMNS, OPTIMIZERS, scalars_at, without_penalty
 
 Entry = Callable[..., None]
-Place = np.uintp  # of a negative place numba would look from the end
 
 
 def _value(value: Any) -> Entry:

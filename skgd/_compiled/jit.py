@@ -68,13 +68,6 @@ def fast(function: F) -> F:
     return compiled
 
 
-# What reading a file raises that was cut short, or is of something else.
-_DAMAGED = (
-    *(UnpicklingError, EOFError, AttributeError, ImportError),
-    *(IndexError, KeyError, TypeError, ValueError),
-)
-
-
 def inlined(function: F) -> F:
     """Return a part of a loop that is compiled as if it stood where it is called.
 
@@ -183,6 +176,13 @@ class _Implementation(CompileResultCacheImpl):
     ]
 
 
+# What reading a file raises that was cut short, or is of something else.
+_DAMAGED = (
+    *(UnpicklingError, EOFError, AttributeError, ImportError),
+    *(IndexError, KeyError, TypeError, ValueError),
+)
+
+
 class _Cache(FunctionCache):
     """numba's cache on disk, of functions that call functions of other files.
 
@@ -206,19 +206,24 @@ class _Cache(FunctionCache):
 
     def _found(self, file: Any, sig: Any, target_context: Any) -> Any:
         target_context.refresh()
-        try:
-            data = file.load(self._index_key(sig, target_context.codegen()))
-            return data and self._impl.rebuild(target_context, data)
-        except (OSError, *_DAMAGED):
-            with suppress(OSError):
-                file.flush()
-            return None
+        data = _read(file, self._index_key(sig, target_context.codegen()))
+        return data and self._impl.rebuild(target_context, data)
 
     def save_overload(self, sig: Any, data: Any) -> None:
         try:
             super().save_overload(sig, data)
         except (OSError, *_DAMAGED) as error:
             _warn(f"{type(error).__name__}: {error}")
+
+
+def _read(file: Any, key: Any) -> Any:
+    """Return what a file of numba's has of a key; None, and no file, if damaged."""
+    try:
+        return file.load(key)
+    except (OSError, *_DAMAGED):
+        with suppress(OSError):
+            file.flush()
+        return None
 
 
 def _keep(compiled: Any, function: Function) -> None:
@@ -229,14 +234,19 @@ def _keep(compiled: Any, function: Function) -> None:
         _warn(str(error))
 
 
-@cache
 def _warn(why: str) -> None:
-    msg = (
-        f"The compiled loops of skgd could not be kept on disk ({why}). They are "
-        "compiled anew in each process, which takes some seconds. Set the environment "
-        "variable NUMBA_CACHE_DIR to a folder that can be written to."
-    )
-    warnings.warn(msg, UserWarning, stacklevel=2)
+    """Warn once in a process, whatever the words: each file has a name of its own."""
+    if not _warned:
+        _warned.append(why)
+        msg = (
+            f"The compiled loops of skgd could not be kept on disk ({why}). They are "
+            "compiled anew in each process, which takes some seconds. Set the "
+            "environment variable NUMBA_CACHE_DIR to a folder that can be written to."
+        )
+        warnings.warn(msg, UserWarning, stacklevel=2)
+
+
+_warned: list[str] = []
 
 
 @cache

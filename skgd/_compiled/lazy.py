@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import numba as nb
 import numpy as np
 
-from skgd._compiled.arithmetic import num
+from skgd._compiled.arithmetic import Place, num
 from skgd._compiled.jit import Function, borrowed, call, fast, inlined, kernel
 from skgd._compiled.problem import Array, Csr
 from skgd._compiled.sparse import (
@@ -36,7 +36,7 @@ from skgd._compiled.sparse import (
     space_needed,
     space_of,
 )
-from skgd._compiled.steps import Place, average_in, plan_of
+from skgd._compiled.steps import average_in, plan_of
 
 # Weights that are gathered at once, so that they stay in a cache; columns at the least.
 _WEIGHTS_AT_ONCE, _FEWEST_COLUMNS = 2048, 16

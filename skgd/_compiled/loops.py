@@ -156,7 +156,7 @@ def _numbers_of_arrays(problem: Problem) -> dict[str, int]:
     x, y, n_bytes = problem.x, problem.y, problem.flat.itemsize
     numbers = {
         "y": _address(y),
-        "y_output": y.strides[0] // n_bytes,
+        "y_output": y.strides[0] // y.itemsize,
         "is_one_hot": len(y) < problem.sizes[-1],
     }
     if problem.weight is not None:

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from skgd._compiled.arithmetic import num
+from skgd._compiled.arithmetic import Place, num
 from skgd._compiled.jit import (
     Function,
     borrowed,
@@ -27,7 +27,6 @@ from skgd._compiled.jit import (
 )
 from skgd._compiled.products import product
 from skgd._compiled.steps import (
-    Place,
     Plan,
     average_in,
     clip,

@@ -5,11 +5,10 @@ weight after a step, with the state after it if there is one; ``c`` are the scal
 the step. A bias is a weight without a penalty, and so is its row of scalars.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from skgd._compiled.arithmetic import clamp, lerp, num, where
 from skgd._compiled.jit import exact, fast
@@ -35,17 +34,6 @@ class Scalars(NamedTuple):
 
 COLUMNS = Scalars._fields
 NEUTRAL = [1.0 if name in ("shrink", "decay") else 0.0 for name in COLUMNS]
-
-
-def table(scalars: Mapping[str, npt.NDArray[Any]], dtype: Any) -> npt.NDArray[Any]:
-    """Return the scalars of steps, each (steps, p) or (1, p), as (steps or 1, p, k)."""
-    rows = list(scalars.values())
-    n_steps, n_owners = max(map(len, rows)), max(row.shape[1] for row in rows)
-    columns = np.empty((n_steps, n_owners, len(COLUMNS)), dtype)
-    columns[:] = NEUTRAL
-    for name, row in scalars.items():
-        columns[:, :, COLUMNS.index(name)] = row
-    return columns
 
 
 @fast

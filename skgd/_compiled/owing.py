@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 import numba as nb
 import numpy as np
 
-from skgd._compiled.arithmetic import clamp, exp, log, num
+from skgd._compiled.arithmetic import Place, clamp, exp, log, num
 from skgd._compiled.jit import Function, borrowed, exact, fast, inlined, kernel
 from skgd._compiled.optimizers import COLUMNS
 from skgd._compiled.problem import Array, Csr
@@ -40,12 +40,12 @@ from skgd._compiled.sparse import (
     space_needed,
     space_of,
 )
-from skgd._compiled.steps import Place, average_in, plan_of
+from skgd._compiled.steps import average_in, plan_of
 
 _LR, _SHRINK, _THRESHOLD = map(COLUMNS.index, ("lr", "shrink", "threshold"))
 
 # Weights are settled before what they are divided by gets smaller than this.
-SMALL_SCALE = 1e-6
+_SMALL_SCALE = 1e-6
 _SMALLEST = float(np.finfo(float).tiny)
 
 
@@ -146,7 +146,7 @@ def _owe(flat: Any, layout: Layout, owed: Owed, c: Any) -> None:
             smallest = min(smallest, owed.scale[q])
     if owed.since.size:
         owed.now[0] += 1
-    elif smallest < SMALL_SCALE:
+    elif smallest < _SMALL_SCALE:
         _collect_all(flat, layout, owed)
 
 

@@ -49,7 +49,7 @@ class Problem(NamedTuple):
 # Takes the steps of some rows in place: take(rows, n_epoch, scalars, losses, norms).
 #
 # rows      (n,), in order: of a part of an epoch, or of whole epochs of n_epoch rows
-# scalars   (steps or 1, p, k), see ``optimizers.table``; of p owners: 1, or o of a
+# scalars   (steps or 1, p, k), see ``scalars.table``; of p owners: 1, or o of a
 #           linear model whose outputs have penalties of their own
 # losses    (steps, r) of r parts, filled with the mean loss of each batch before it
 # norms     (epochs that begin here, p, 2), filled with |w|_2^2 and |w|_1 before them

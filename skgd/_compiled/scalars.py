@@ -7,7 +7,7 @@ it does nothing.
 Dimension key: k scalars; p their owners: a model, or each output of a linear one.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from skgd._compiled.jit import exact, kernel
-from skgd._compiled.optimizers import COLUMNS, Scalars
+from skgd._compiled.optimizers import COLUMNS, OPTIMIZERS, Scalars
 
 Floats = npt.NDArray[np.float64]
 
@@ -39,9 +39,6 @@ class Numbers(NamedTuple):
     epsilon: float
     ridge: float
     lasso: float
-
-
-Rule = Callable[[float, float, Numbers], Scalars]  # given the rate, and t from 1
 
 
 @exact
@@ -96,23 +93,12 @@ def adamw(lr: float, t: float, h: Numbers) -> Scalars:
     )
 
 
-class Entry(NamedTuple):
-    """How the scalars of an optimizer follow from the step."""
-
-    rule: Rule
-    constant: bool  # whether they are as constant as the learning rate
-
-
-SCALARS: Mapping[str, Entry] = {
-    "sgd": Entry(sgd, constant=True),
-    "momentum": Entry(sgd, constant=True),
-    "nesterov": Entry(sgd, constant=True),
-    "adagrad": Entry(adagrad, constant=True),
-    "rmsprop": Entry(rmsprop, constant=False),
-    "adam": Entry(adam, constant=False),
-    "adamw": Entry(adamw, constant=False),
-}
-_NUMBER = {name: number for number, name in enumerate(SCALARS)}
+# An optimizer is told to the loop by its place among these.
+_NAMES = tuple(OPTIMIZERS)
+_ADAGRAD, _RMSPROP, _ADAM, _ADAMW = map(
+    _NAMES.index, ("adagrad", "rmsprop", "adam", "adamw")
+)
+_AS_CONSTANT = {"sgd", "momentum", "nesterov", "adagrad"}  # as the learning rate is
 
 
 def table(
@@ -123,10 +109,12 @@ def table(
     ``numbers`` are the fields of ``Numbers`` of each owner, (p, 6), and ``rates`` the
     learning rates, (steps, p) or (1, p).
     """
-    alike = SCALARS[optimizer].constant and not steps.average_begun
+    alike = optimizer in _AS_CONSTANT and not steps.average_begun
     n_rows = len(rates) if alike else steps.n_steps
     columns = np.empty((n_rows, len(numbers), len(COLUMNS)), dtype)
-    scalars_loop(columns.dtype)(_NUMBER[optimizer], numbers, rates, *steps, columns)
+    scalars_loop(columns.dtype)(
+        _NAMES.index(optimizer), numbers, rates, *steps, columns
+    )
     return columns
 
 
@@ -171,12 +159,12 @@ def _fill(
 
 @exact
 def _scalars(number: int, lr: float, t: float, h: Numbers) -> Scalars:
-    if number <= 2:
-        return sgd(lr, t, h)
-    if number == 3:
+    if number == _ADAGRAD:
         return adagrad(lr, t, h)
-    if number == 4:
+    if number == _RMSPROP:
         return rmsprop(lr, t, h)
-    if number == 5:
+    if number == _ADAM:
         return adam(lr, t, h)
-    return adamw(lr, t, h)
+    if number == _ADAMW:
+        return adamw(lr, t, h)
+    return sgd(lr, t, h)  # with a momentum, and however it looks ahead

@@ -11,10 +11,10 @@ from typing import Any, NamedTuple
 import numba as nb
 import numpy as np
 
-from skgd._compiled.arithmetic import num
+from skgd._compiled.arithmetic import Place, num
 from skgd._compiled.jit import call, fast, inlined
 from skgd._compiled.problem import Csr, Problem
-from skgd._compiled.steps import Place, Plan, fill_shares, fill_targets, tell
+from skgd._compiled.steps import Plan, fill_shares, fill_targets, tell
 
 
 class Layout(NamedTuple):

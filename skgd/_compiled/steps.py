@@ -13,11 +13,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numba import from_dtype, types
 
-from skgd._compiled.arithmetic import lerp, num
+from skgd._compiled.arithmetic import Place, lerp, num
 from skgd._compiled.jit import call, carray, fast, fixed_tuple, inlined, pointer
 from skgd._compiled.optimizers import COLUMNS
-
-Place = np.uintp  # of a negative place numba would look from the end
 
 
 class Plan(NamedTuple):

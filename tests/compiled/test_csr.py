@@ -6,17 +6,10 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 import torch
+from compiled_cases import table_of
 
-from skgd._compiled.csr import (
-    bind_csr,
-    changes_all,
-    restore_,
-    saved,
-    takes_csr,
-    touched_columns,
-)
+from skgd._compiled.csr import bind_csr, takes_csr
 from skgd._compiled.losses import LOSSES
-from skgd._compiled.optimizers import table
 from skgd._compiled.problem import Csr, Problem
 from skgd._equations.network import new_like, new_network
 from skgd._equations.optimizers import OPTIMIZERS, variant
@@ -190,7 +183,7 @@ def scalars_of(one: Case) -> np.ndarray:
     n_steps = len(one.sizes)
     bound = bind_models(one.data, one.models, one.shared, numbers, n_steps)
     of_steps = bound.scalars.of_steps(0, n_steps * N_EPOCHS)
-    return table(of_steps, one.models.parameters.flat.numpy().dtype)
+    return table_of(of_steps, one.models.parameters.flat.numpy().dtype)
 
 
 def on_loops(one: Case) -> tuple[np.ndarray, np.ndarray]:
@@ -340,47 +333,6 @@ def test_where_an_epoch_is_cut_changes_no_bit(l1_ratio: float) -> None:
         flats.append(one.models.parameters.flat)
 
     assert torch.equal(*flats)
-
-
-@pytest.mark.parametrize(
-    ("optimizer", "wide"), [("sgd", True), ("sgd", False), ("adam", True)]
-)
-def test_a_call_is_undone_at_the_columns_that_it_touches(
-    optimizer: str, wide: bool
-) -> None:
-    """To the bit, with all state, if nothing has been settled."""
-    one = case(3, optimizer=optimizer, wide=wide, l1_ratio=0.3)
-    problem, scalars, rows = problem_of(one), scalars_of(one), np.arange(5, 13)
-    before = [vector.clone() for vector in vectors(one.models)]
-    columns = touched_columns(problem.x, rows)
-    kept = saved(problem, columns)
-    losses, none = np.empty((1, 1)), np.empty((0, 1, 2))
-    bind_csr(problem).take(rows, 8, scalars[:1], losses, none)
-
-    assert not changes_all(problem, scalars[:1], 1)
-    assert not torch.equal(before[0], one.models.parameters.flat)
-    restore_(problem, columns, kept)
-    for vector, old in zip(vectors(one.models), before, strict=True):
-        assert torch.equal(vector, old)
-
-
-def test_touched_columns_are_those_of_scipy() -> None:
-    """Of some rows, or of all."""
-    matrix = sparse_rows()
-    x = Csr(matrix.data, matrix.indices, matrix.indptr)
-    for rows in (np.array([0]), np.array([3, 3, 20]), None):
-        expected = np.unique((matrix if rows is None else matrix[rows]).indices)
-        assert np.array_equal(touched_columns(x, rows), expected)
-
-
-def test_a_call_that_shrinks_weights_to_nothing_changes_them_all() -> None:
-    """It is known before, and so are averages."""
-    one, averaged = case(alpha=1e9), case(average=1)
-
-    assert changes_all(problem_of(one), scalars_of(one)[:1], 1)
-    assert changes_all(problem_of(averaged), scalars_of(averaged)[:1], 1)
-    lazy = problem_of(case(optimizer="adam"))
-    assert not changes_all(lazy, scalars_of(case(optimizer="adam")), 1)
 
 
 def test_which_problems_are_for_sparse_steps() -> None:

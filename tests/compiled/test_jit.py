@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 import warnings
+from itertools import count
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +24,7 @@ HERE = Path(skgd._compiled.__file__).parent
 def folder(tmp_path, monkeypatch):
     """Give the folder in which numba keeps what it compiles."""
     monkeypatch.setattr(config, "CACHE_DIR", str(tmp_path))
-    jit._warn.cache_clear()
+    monkeypatch.setattr(jit, "_warned", [])
     return tmp_path
 
 
@@ -69,16 +70,31 @@ def test_damaged_files_are_written_anew(folder, kind, size):
 
 
 def test_a_disk_that_is_full_is_told_once(folder, monkeypatch):
-    """All is compiled, and nothing else goes wrong."""
+    """All is compiled, and nothing else goes wrong, whichever file it is about."""
+    files = count()
 
     def full(*args):
-        raise OSError("No space left on device")
+        raise OSError(f"No space left on device: {next(files)}")
 
     monkeypatch.setattr(caching.IndexDataCacheFile, "_save_data", full)
     with pytest.warns(UserWarning, match="No space left.*NUMBA_CACHE_DIR"):
         assert steps_by_lr(compiled())
     with warnings.catch_warnings(action="error"):
         assert steps_by_lr(compiled())
+
+
+def test_an_error_that_is_no_damage_is_raised(folder, monkeypatch):
+    """No file is thrown away that was read well, if it makes no function."""
+    compiled()
+    files = files_in(folder, "nb*")
+
+    def fail(*args):
+        raise TypeError("no function")
+
+    monkeypatch.setattr(jit._Implementation, "rebuild", fail)
+    with pytest.raises(TypeError, match="no function"):
+        compiled()
+    assert files_in(folder, "nb*") == files
 
 
 def nowhere(*args):
@@ -135,3 +151,43 @@ def test_an_edit_of_another_file_is_noticed(tmp_path):
     with (package / "arithmetic.py").open("a") as file:
         file.write("# An edit.\n")
     assert [cache_hits(), cache_hits()] == [0, 1]
+
+
+def compile_in(folder, script):
+    """Start a process that compiles, or reads, in a folder of its own."""
+    return subprocess.Popen(
+        [sys.executable, "-c", script],
+        env={**os.environ, "NUMBA_CACHE_DIR": str(folder)},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+
+
+def test_two_processes_may_compile_at_once(tmp_path):
+    """Both do, and a third reads what they have kept."""
+    both = [compile_in(tmp_path, SCRIPT) for _ in range(2)]
+
+    assert all(process.communicate(timeout=60)[0].strip() in "01" for process in both)
+    assert [process.returncode for process in both] == [0, 0]
+    assert compile_in(tmp_path, SCRIPT).communicate(timeout=60)[0].strip() == "1"
+
+
+FORKED = """
+import os
+import numpy as np
+from skgd import MiniBatchRegressor
+def fit():
+    model = MiniBatchRegressor(engine="numba", max_iter=3, tol=None, random_state=0)
+    return model.fit(np.arange(40.0).reshape(10, 4) / 40, np.arange(10.0)).coef_
+before = fit()
+child = os.fork()
+if child == 0:
+    os._exit(0 if np.array_equal(fit(), before) else 1)
+print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this machine")
+def test_a_fork_after_compiling_trains_the_same(tmp_path):
+    """What was compiled is the child's too."""
+    assert compile_in(tmp_path, FORKED).communicate(timeout=60)[0].strip() == "0"

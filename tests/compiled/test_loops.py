@@ -7,8 +7,9 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 import torch
+from compiled_cases import table_of
 
-from skgd._compiled import loops, optimizers
+from skgd._compiled import loops
 from skgd._compiled.loops import bind
 from skgd._compiled.problem import Csr, Problem
 from skgd._equations.activations import ACTIVATIONS
@@ -184,7 +185,7 @@ def scalars_of(start, n_steps):
     data, models, shared, per_model, sizes = start
     bound = bind_models(data, models, shared, per_model, len(sizes))
     of_steps = bound.scalars.of_steps(models.t, n_steps)
-    return optimizers.table(of_steps, models.parameters.flat.numpy().dtype)
+    return table_of(of_steps, models.parameters.flat.numpy().dtype)
 
 
 def trained_by_loop(case, start, orders, x=None):
@@ -321,6 +322,34 @@ def test_blocks_of_any_length(n_rows, hidden, monkeypatch):
     for batch_size in (20, N):
         case = Case("multinomial_log_loss", hidden, 3, batch_size=batch_size)
         assert_alike(case._replace(is_weighted=True, last_batch="keep"))
+
+
+@every_depth
+def test_a_large_batch_of_float32_loses_no_digits(hidden):
+    """The step is by the mean, whatever the number of rows: here all are alike."""
+    n, dtype, sizes = 100_000, np.float32, (1, *hidden, 1)
+    network = new_network(1, sizes, True, torch.empty(0))
+    flat, ones = network.flat.numpy(), np.ones((n, 1), dtype)
+    flat[:] = 0.5
+    alike = problem_of(Case(hidden=hidden), start_of(Case(hidden=hidden)))._replace(
+        x=ones,
+        y=ones.T * 20,
+        sizes=sizes,
+        flat=flat,
+        n_weights=network.n_weights,
+        weights_at=tuple(w.storage_offset() for w, _ in network.layers),
+        biases_at=tuple(b.storage_offset() for _, b in network.layers),
+        activation="identity",
+        loss_number=ones[0],
+    )
+    scalars = table_of({"lr": np.full((1, 1), 0.1)}, dtype)
+    of_all, of_one = flat.copy(), flat.copy()
+    for vector, n_batch in ((of_all, n), (of_one, 1)):
+        losses, norms = np.empty((1, 1), dtype), np.empty((0, 1, 2), dtype)
+        loop = bind(alike._replace(flat=vector, batch_size=n_batch))
+        loop.take(np.arange(n_batch), n_batch, scalars, losses, norms)
+
+    np.testing.assert_allclose(of_all, of_one, rtol=3e-5)
 
 
 def ways_of_lying(x):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from skgd._compiled.optimizers import COLUMNS, NEUTRAL
-from skgd._compiled.scalars import SCALARS, Steps, table
+from skgd._compiled.scalars import Steps, table
 from skgd._equations.optimizers import OPTIMIZERS, elastic_net
 
 HYPERPARAMETERS = {
@@ -26,11 +26,6 @@ def numbers():
     names = ("momentum", "beta_1", "beta_2", "epsilon")
     columns = [HYPERPARAMETERS[name] for name in names]
     return np.stack([*columns, *elastic_net(HYPERPARAMETERS)], 1)
-
-
-def test_every_optimizer_has_its_twin():
-    """The tables have the same entries."""
-    assert SCALARS.keys() == OPTIMIZERS.keys()
 
 
 @pytest.mark.parametrize("rates", [CONSTANT, CHANGING])
