@@ -152,7 +152,7 @@ def engine(request):
 
     Elsewhere it is as the rule says, which for steps as small as ours is the latter.
     """
-    if request.param == "numba" and not engines.has_numba():
+    if request.param == "numba" and engines.why_no_numba():
         pytest.skip("no numba on this machine")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(engines, "_LOOPS_WIN", inf if request.param == "numba" else 0)

@@ -16,10 +16,15 @@ from test_training import (
 
 import skgd._training.compiled
 from skgd._equations.network import arrays
+from skgd._training import engines
 from skgd._training.epochs import bind_epochs
 from skgd._training.loop import Validation, train, train_on_chunk
 from skgd._training.stack import new_stack
 from skgd._training.stopping import History, Stream
+
+pytestmark = pytest.mark.skipif(
+    bool(engines.why_no_numba()), reason="no numba on this machine"
+)
 
 LOOPS = {name: c for name, c in SETTINGS.items() if "dropout" not in c}
 RULES = {
