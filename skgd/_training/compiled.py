@@ -33,8 +33,8 @@ if TYPE_CHECKING:
 
 # Steps are taken for about so long before anyone is heard, in seconds, if each takes so
 # much, and as much again for every number that it computes with. Those that are well
-# cached take a tenth.
-_AT_ONCE_S, _STEP_S, _NUMBER_S = 0.05, 2e-6, 2e-9
+# cached take a tenth. A unit's activation and its derivative take as long as so many.
+_AT_ONCE_S, _STEP_S, _NUMBER_S, _NUMBERS_OF_UNIT = 0.05, 2e-6, 2e-9, 20
 
 # To draw the rows of an epoch, and to judge it, takes this; and the epochs that are
 # taken at once have so many rows at the most.
@@ -101,6 +101,7 @@ def _steps_at_once(ahead: Ahead) -> int:
     network, entries = ahead.models.parameters, source_of(ahead.data.x).entries_of_a_row
     _, *units = network.layout.sizes
     of_a_row = entries * units[0] + sum(i * u for i, u in pairwise(units))
+    of_a_row += _NUMBERS_OF_UNIT * sum(units[:-1])
     numbers = ahead.sizes[0] * of_a_row + len(network.flat)
     return max(1, int(_AT_ONCE_S / (_STEP_S + _NUMBER_S * numbers)))
 
@@ -128,8 +129,8 @@ def _problem(ahead: Ahead, optimizer: str) -> Problem:
         number[:] = shared.delta if data.scales is None else shared.delta / data.scales
     return Problem(
         x=_rows(data.x),
-        y=data.y.numpy(),
-        weight=None if data.weight is None else data.weight[0].numpy(),
+        y=data.y.contiguous().numpy(),
+        weight=None if data.weight is None else data.weight[0].contiguous().numpy(),
         sizes=sizes,
         flat=flat,
         n_weights=n_weights,
