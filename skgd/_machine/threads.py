@@ -43,7 +43,7 @@ def threads_for(multiply_adds: int) -> Iterator[None]:
             library.set_num_threads(before)
 
 
-# Who holds SciPy's BLAS to one thread: so many, who found its libraries at such numbers.
+# Who holds SciPy's BLAS to one thread: so many, who found its libraries at these.
 _lock, _holders, _threads_before = Lock(), 0, list[int]()
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import nullcontext
-from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -21,9 +20,9 @@ from skgd._equations.optimizers import OPTIMIZERS, PerModel, elastic_net
 from skgd._machine.arrays import Array, Floats, Indices
 from skgd._machine.threads import one_thread_of_blas
 from skgd._training.csr import Csr
+from skgd._training.engines import multiply_adds_of_row
 from skgd._training.objective import bind_penalties
 from skgd._training.scalars import rule_of_scalars
-from skgd._training.sources import source_of
 from skgd._training.steps import n_parts
 from skgd._training.takers import Ahead, Taken, Taker
 
@@ -98,10 +97,10 @@ def _say_so() -> None:
 
 def _steps_at_once(ahead: Ahead) -> int:
     """Return how many steps are taken before anyone is heard, one at the least."""
-    network, entries = ahead.models.parameters, source_of(ahead.data.x).entries_of_a_row
-    _, *units = network.layout.sizes
-    of_a_row = entries * units[0] + sum(i * u for i, u in pairwise(units))
-    of_a_row += _NUMBERS_OF_UNIT * sum(units[:-1])
+    network = ahead.models.parameters
+    _, *hidden, _ = network.layout.sizes
+    of_a_row = multiply_adds_of_row(ahead.data, network.layout)
+    of_a_row += _NUMBERS_OF_UNIT * sum(hidden)
     numbers = ahead.sizes[0] * of_a_row + len(network.flat)
     return max(1, int(_AT_ONCE_S / (_STEP_S + _NUMBER_S * numbers)))
 

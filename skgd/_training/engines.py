@@ -12,8 +12,9 @@ from collections.abc import Iterator
 from functools import cache
 from importlib import import_module, metadata
 from importlib.util import find_spec
+from itertools import pairwise
 
-from skgd._equations.network import Network
+from skgd._equations.network import Layout, Network
 from skgd._machine.threads import SEVERAL_THREADS_PAY
 from skgd._training.batches import Data, batch_sizes
 from skgd._training.csr import is_wide
@@ -130,7 +131,12 @@ def _warn(why: str) -> None:
 def multiply_adds_of_step(data: Data, network: Network, shared: Shared) -> int:
     """Return the multiply-adds of a forward pass of the largest batch, about."""
     sizes = batch_sizes(data.n_samples, shared.batch_size, shared.last_batch)
+    layout = network.layout
+    return max(sizes) * layout.n_models * multiply_adds_of_row(data, layout)
+
+
+def multiply_adds_of_row(data: Data, layout: Layout) -> int:
+    """Return those of a row in one model, about."""
+    _, *units = layout.sizes
     entries = source_of(data.x).entries_of_a_row
-    n_models, (n_features, n_units, *_) = network.layout.n_models, network.layout.sizes
-    of_row = network.n_weights + n_models * n_units * (entries - n_features)
-    return max(sizes) * of_row
+    return entries * units[0] + sum(i * u for i, u in pairwise(units))
