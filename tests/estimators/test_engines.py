@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from bad_cases import TARGET, assert_refused
-from conftest import X, Y, every_class, small
+from conftest import X, Y, assert_same_layers, every_class, small
 from pretended_cuda import pretended_cuda
 from scipy import sparse
 from sklearn.base import clone
@@ -136,7 +136,7 @@ def test_other_devices_are_torchs(chosen):
 def test_large_steps_are_torchs(batch_size, chosen, monkeypatch):
     """By the multiply-adds of a batch; "numba" takes them all the same."""
     model = small(MiniBatchRegressor, batch_size=batch_size, **NETWORK)
-    monkeypatch.setattr(engines, "_LOOPS_WIN", 1000)  # a row has some 25, or padded 48
+    monkeypatch.setattr(engines, "_LOOPS_WIN", 1000)  # a row has 25
     model.fit(X, y)
     assert chosen == ["numba" if batch_size == 8 else "torch"]
     model.set_params(engine="numba").fit(X, y)
@@ -145,7 +145,7 @@ def test_large_steps_are_torchs(batch_size, chosen, monkeypatch):
 
 def test_few_rows_of_a_large_batch_are_a_small_step(chosen, monkeypatch):
     """A batch has at most the rows that there are, in a stream too."""
-    monkeypatch.setattr(engines, "_LOOPS_WIN", 800)  # a row is padded to 16
+    monkeypatch.setattr(engines, "_LOOPS_WIN", 200)  # a row has 4
     model = small(MiniBatchRegressor, batch_size=60)
     model.partial_fit(X[:40], y[:40]).partial_fit(X, y).partial_fit(X[:40], y[:40])
     assert chosen == ["numba", "torch", "numba"]
@@ -284,3 +284,29 @@ def test_what_trained_is_an_attribute(cls):
     assert not hasattr(clone(model), "engine_")
     grid = VectorizedGridSearchCV(model, {"lr": [0.01, 0.1]}, cv=2)
     assert grid.fit(X, TARGET[cls]).best_estimator_.engine_ == "torch"
+
+
+def searched(model):
+    grid = {"lr": [0.01, 0.1]}
+    return VectorizedGridSearchCV(model, grid, cv=2).fit(X, y).best_estimator_
+
+
+# Fits of which someone is told, or that someone may end.
+WATCHED = {
+    "callback of epochs": lambda model: model.set_callbacks(WeightTrajectory()).fit(
+        X, y
+    ),
+    "clock": lambda model: model.set_params(max_time=1000.0).fit(X, y),
+    "held out": lambda model: model.set_params(early_stopping=True).fit(X, y),
+    "stream": lambda model: model.partial_fit(X, y),
+    "last of a search": searched,
+}
+
+
+@pytest.mark.skipif(bool(engines.why_no_numba()), reason="no numba on this machine")
+@pytest.mark.parametrize("fit", WATCHED.values(), ids=WATCHED)
+def test_the_loops_train_what_is_looked_on_at(fit):
+    """In earnest, to the weights of torch."""
+    model, other = (fit(small(MiniBatchRegressor, engine=e)) for e in ("auto", "torch"))
+    assert (model.engine_, other.engine_) == ("numba", "torch")
+    assert_same_layers(model, other, rtol=1e-9)

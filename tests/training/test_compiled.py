@@ -198,7 +198,7 @@ def test_what_diverges_is_told_as_on_torch(loss, lr, sizes):
     """NaN and infinity get through, in both dtypes."""
     per_model = {**per_model_of([1]), "lr": np.array([lr])}
     for dtype in (torch.float32, torch.float64):
-        verdicts = []
+        verdicts, finite = [], []
         for engine in ("numba", "torch"):
             shared = SHARED._replace(engine=engine, loss=loss, activation="relu")
             data = data_of(loss, 3)
@@ -207,9 +207,12 @@ def test_what_diverges_is_told_as_on_torch(loss, lr, sizes):
             with np.errstate(all="ignore"):
                 [history] = train(data, models, shared, per_model)
             verdicts.append((history.verdict, len(history.objective)))
+            finite.append(torch.isfinite(models.parameters.flat))
 
         assert verdicts[0][0] is verdicts[1][0]
         assert verdicts[0][1] == verdicts[1][1]
+        ours, theirs = finite  # the loops may have gone on for some epochs
+        assert not (ours & ~theirs).any()
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adam", "rmsprop"])
