@@ -325,7 +325,7 @@ def memory(name: str, work: Work, device: str) -> str:
 
 def memory_in_new_process(name: str, work: Work) -> str:
     """Return what ``memory`` does in a new process, by this script with its options."""
-    command = [sys.executable, *sys.argv, "--memory-of", name, "--works", work.name]
+    command = [sys.executable, *sys.argv, "--memory-of", name, "--only", work.name]
     return subprocess.run(command, stdout=PIPE, text=True, check=True).stdout.strip()
 
 
@@ -364,7 +364,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=5, help="searches of each (5)")
     parser.add_argument("--quick", action="store_true", help="short works, once each")
     parser.add_argument("--device", default="cpu", help="of the vectorized searches")
-    parser.add_argument("--works", default="", help="only those with this in the name")
+    parser.add_argument("--only", default="", help="only those with this in the name")
     parser.add_argument("--memory-of", choices=KINDS, help="print no more than that")
     args = parser.parse_args()
     warnings.simplefilter("ignore", ConvergenceWarning)  # the epochs are set
@@ -372,11 +372,11 @@ def main() -> None:
     device, repeats = args.device, 1 if args.quick else args.repeats
     works = WORKS + WORKS_ON_CUDA if device == "cuda" else WORKS
     works = [short(work) if args.quick else work for work in works]
-    works = [work for work in works if args.works in work.name]
+    works = [work for work in works if args.only in work.name]
     if not HOUSING.exists():
         works = [work for work in works if not work.housing]
     if not works:
-        parser.error(f"there is no work with {args.works!r} in its name")
+        parser.error(f"there is no work with {args.only!r} in its name")
     if args.memory_of:
         print(memory(args.memory_of, works[0], device))
         return

@@ -21,7 +21,7 @@ from skgd._estimators.classifier import MiniBatchClassifier
 from skgd._estimators.parameters import LOSSES_OF_CLASSES, LOSSES_OF_NUMBERS
 from skgd._estimators.regressor import MiniBatchRegressor
 from skgd._training.csr import NARROW
-from skgd._training.engines import has_numba
+from skgd._training.engines import why_no_numba
 
 _N_ROWS, _N_FEATURES = 40, 3
 
@@ -109,10 +109,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         help="precisions to compile for; both, if not given",
     )
     options = parser.parse_args(arguments)
-    if not has_numba():
-        parser.error(
-            "numba must be there to compile loops. Got none; pip install 'skgd[numba]'."
-        )
+    if why := why_no_numba():
+        parser.error(f"numba must be there to compile loops. {why}.")
     for dtype in options.dtype:
         began = perf_counter()
         for kind, n_fits in _compile(dtype):

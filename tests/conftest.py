@@ -23,6 +23,7 @@ from threadpoolctl import threadpool_limits
 
 import skgd._training.loop
 from skgd import MiniBatchClassifier, MiniBatchRegressor
+from skgd._estimators import fits
 from skgd._training import engines
 
 # Helpers that assert say as much as tests do when they fail.
@@ -151,12 +152,30 @@ def engine(request):
     """Let engine="auto" be torch, and then the compiled loops wherever they can train.
 
     Elsewhere it is as the rule says, which for steps as small as ours is the latter.
+    What could be trained by the loops has been, or the module fails in the end.
     """
-    if request.param == "numba" and not engines.has_numba():
+    if request.param == "numba" and engines.why_no_numba():
         pytest.skip("no numba on this machine")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(engines, "_LOOPS_WIN", inf if request.param == "numba" else 0)
+        chosen = _chosen_where_free(patch)
         yield request.param
+    assert chosen <= {request.param}
+
+
+def _chosen_where_free(patch):
+    """Return a set that gets who trains the fits that either engine could train."""
+    chosen, engine_of = set(), engines.engine_of
+
+    def choose(data, models, shared, wants_steps):
+        engine = engine_of(data, models, shared, wants_steps)
+        lacks = [*engines._lacks(data, models, shared, wants_steps)]
+        if shared.engine == "auto" and not lacks:
+            chosen.add(engine)
+        return engine
+
+    patch.setattr(fits, "engine_of", choose)
+    return chosen
 
 
 on_both_engines = pytest.mark.usefixtures("engine")

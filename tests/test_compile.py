@@ -25,7 +25,7 @@ def trained(monkeypatch):
         return "torch"
 
     monkeypatch.setattr(fits, "engine_of", choose)
-    monkeypatch.setattr(skgd.compile, "has_numba", lambda: True)
+    monkeypatch.setattr(skgd.compile, "why_no_numba", str)
     return found
 
 
@@ -77,7 +77,8 @@ def test_both_precisions_are_compiled_and_told(trained, capsys):
 
 def test_without_numba_it_says_what_to_install(monkeypatch, capsys):
     """And ends as commands do that are not understood."""
-    monkeypatch.setattr(skgd.compile, "has_numba", lambda: False)
+    why = "Got none; pip install 'skgd[numba]'"
+    monkeypatch.setattr(skgd.compile, "why_no_numba", lambda: why)
     with pytest.raises(SystemExit, match="2"):
         skgd.compile.main([])
     assert "Got none; pip install 'skgd[numba]'" in capsys.readouterr().err

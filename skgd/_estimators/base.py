@@ -319,9 +319,10 @@ class MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
         with memory_for(sentence), unmoved_on_error(self.random_state):
             fold = self._fold(examples, targets, before, validation)
             if of_stream:
-                return self._fit_fold(fold, FitWatch(given, fold), of_stream=True)
+                return self._fit_fold(fold, FitWatch(self, given, fold), of_stream=True)
             with interruptible() as interrupted:
-                watch = FitWatch(given, fold, with_clock(interrupted, self.max_time))
+                over = with_clock(interrupted, self.max_time)
+                watch = FitWatch(self, given, fold, over)
                 history = self._fit_fold(
                     fold, watch, validation=validation, initial=initial
                 )
@@ -372,7 +373,8 @@ class MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
             validation=validation,
             initial=initial,
             stream=Stream(*(before.stream if before else ())) if of_stream else None,
-            watching=partial(watch.looking_on, self),
+            watching=watch.looking_on,
+            wants_steps=watch.wants_steps,
             verbose=bool(self.verbose),
         )
         take_over_(self, trained, 0, fold, before, watch.recorded)

@@ -8,7 +8,6 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from numpy.typing import ArrayLike
-from scipy.sparse import issparse
 from sklearn.base import RegressorMixin
 
 from skgd._estimators.checks import (
@@ -25,10 +24,11 @@ from skgd._estimators.inputs import (
     on_host,
     take_rows,
 )
+from skgd._estimators.parameters import hidden_units
 from skgd._estimators.targets import Targets, class_weights, learn_targets
 from skgd._machine.arrays import Array, Indices
 from skgd._machine.errors import errors_of_caller
-from skgd._training.csr import NARROW
+from skgd._training.csr import is_wide
 from skgd._training.strips import rows_of_a_strip
 
 
@@ -159,9 +159,8 @@ def device_for(settings: Any, X: Matrix) -> torch.device:
 def sentence_on_memory(settings: Any, X: Matrix, n_outputs: int) -> str:
     """Return the sentence about training on X that needs more memory than there is."""
     n_rows, n_features = X.shape
-    is_wide = issparse(X) and n_features > NARROW
-    if device_for(settings, X).type == "cpu" and not is_wide:  # batches are cut
-        units = [*np.atleast_1d(settings.hidden_layer_sizes).tolist(), n_outputs]
+    if device_for(settings, X).type == "cpu" and not is_wide(X):  # batches are cut
+        units = [*hidden_units(settings), n_outputs]
         n_rows = min(n_rows, rows_of_a_strip(n_features, units))
     return too_large(settings, n_rows, n_features, n_outputs)
 

@@ -92,6 +92,7 @@ def fit_folds(
     histories: list[History] | None = None,
     stream: Stream | None = None,
     watching: Watching = lambda models, data, shared: nullcontext(),
+    wants_steps: bool = False,
     verbose: bool = False,
 ) -> Trained:
     """Train the models of some folds as one stack.
@@ -101,6 +102,7 @@ def fit_folds(
     of a single model. Where there are ``histories``, training goes on until
     ``max_iter`` epochs in all. With what is remembered of a ``stream``, the fold is its
     next rows, seen once.
+    ``wants_steps`` says whether who looks on looks at each of them.
     """
     settings, targets = folds[0].estimators[0], folds[0].targets
     device = device_for(settings, folds[0].examples.X)
@@ -122,10 +124,9 @@ def fit_folds(
         if histories is not None:
             shared = shared._replace(max_iter=max_iter - models.epochs)
         held_out = _validation_of(folds, data, offsets, validation)
+        engine = engine_of(data, models, shared, wants_steps)
+        shared = shared._replace(engine=engine)
         with watching(models, data, shared) as watch:
-            wants_steps = watch is not None and watch.wants_steps
-            engine = engine_of(data, models, shared, wants_steps)
-            shared = shared._replace(engine=engine)
             if stream is not None:
                 history = train_on_chunk(data, models, shared, per_model, stream, watch)
                 return Trained(models, [history], engine)

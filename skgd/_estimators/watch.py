@@ -21,7 +21,6 @@ from skgd._estimators.targets import attributes_of_targets
 from skgd._machine.devices import to_numpy
 from skgd._machine.modes import modes_of_others
 from skgd._training.batches import Data, batch_sizes
-from skgd._training.engines import engine_of
 from skgd._training.hyperparameters import Shared
 from skgd._training.models import Models
 from skgd._training.objective import in_units_of_y
@@ -54,24 +53,25 @@ class FitWatch:
     curves, and where batches are tasks ``batch_loss_``, the loss of the last one.
     """
 
-    def __init__(self, given: Given, fold: Fold, over: Callable[[], str] = str) -> None:
-        self._given, self._fold = given, fold
+    def __init__(
+        self, estimator: Any, given: Given, fold: Fold, over: Callable[[], str] = str
+    ) -> None:
+        self._estimator, self._given, self._fold = estimator, given, fold
         self._over = over  # str says nothing
         self._tasks: FitTasks | None = None
         self._history = History()
-        self.wants_steps = self.wants_epochs = False
+        self.wants_epochs = has_callbacks(estimator)
+        self.wants_steps = self.wants_epochs and wants_batches(estimator)
         self.recorded = 0  # epochs that the estimator knows of
 
     def looking_on(
-        self, estimator: Any, models: Models, data: Data, shared: Shared
+        self, models: Models, data: Data, shared: Shared
     ) -> AbstractContextManager[FitWatch | None]:
         """Give the watch, if there is anything to look on for."""
-        self._estimator, self._data, self._shared = estimator, data, shared
-        if has_callbacks(estimator):
+        estimator, self._data, self._shared = self._estimator, data, shared
+        if self.wants_epochs:
             vars(estimator).update(attributes_of_targets(self._fold.targets))
             record_epochs_(estimator, models.t, History())
-            self.wants_steps, self.wants_epochs = wants_batches(estimator), True
-            self._engine = engine_of(data, models, shared, self.wants_steps)
             sizes = batch_sizes(data.n_samples, shared.batch_size, shared.last_batch)
             with modes_of_others():
                 self._tasks = FitTasks(
@@ -88,7 +88,7 @@ class FitWatch:
         fold = self._fold
         state = state_of(models, 0, self._history, fold, fold.before)
         attributes = attributes_of_state(state, fold.targets)
-        return {**deepcopy(attributes), "engine_": self._engine}
+        return {**deepcopy(attributes), "engine_": self._shared.engine}
 
     def before_epoch(self) -> None:
         if self._tasks is not None:

@@ -43,8 +43,8 @@ def threads_for(multiply_adds: int) -> Iterator[None]:
             library.set_num_threads(before)
 
 
-# Who holds SciPy's BLAS to one thread: so many, who found it at so many threads.
-_lock, _holders, _threads_before = Lock(), 0, 1
+# Who holds SciPy's BLAS to one thread: so many, who found its libraries at these.
+_lock, _holders, _threads_before = Lock(), 0, list[int]()
 
 
 @contextmanager
@@ -58,8 +58,8 @@ def one_thread_of_blas() -> Iterator[None]:
     libraries = _blas_of_scipy()
     with _lock:
         if not _holders:
-            _threads_before = max((one.num_threads for one in libraries), default=1)
-            _set_threads(libraries, 1)
+            _threads_before = [library.num_threads for library in libraries]
+            _set_threads(libraries, [1] * len(libraries))
         _holders += 1
     try:
         yield
@@ -70,8 +70,20 @@ def one_thread_of_blas() -> Iterator[None]:
                 _set_threads(libraries, _threads_before)
 
 
-def _set_threads(libraries: list[LibController], n: int) -> None:
-    for library in libraries:
+def _let_blas_go() -> None:
+    """Forget who holds BLAS, in a forked child, where they and their lock are not."""
+    global _lock, _holders
+    held, _lock, _holders = _holders, Lock(), 0
+    if held:
+        _set_threads(_blas_of_scipy(), _threads_before)
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_let_blas_go)
+
+
+def _set_threads(libraries: list[LibController], numbers: list[int]) -> None:
+    for library, n in zip(libraries, numbers, strict=True):
         library.set_num_threads(n)
 
 

@@ -16,11 +16,11 @@ In the order of reading:
 * ``steps``: what happens to a batch: forward, loss, backward, update
 * ``objective``: what the models' losses come to over all rows, and in the units of y
 * ``untrained``: what could be had without training, which losses are held against
+* ``engines``: which engine trains: torch, or compiled loops
 * ``takers``: who takes the steps of epochs; what they are given, and what they tell
 * ``stepwise``: one step after the other, on torch
 * ``compiled``: by loops that numba compiles
 * ``stack``: the models still in training
-* ``engines``: which engine trains: torch, or compiled loops
 * ``epochs``: an epoch of a stack, and held-out rows after it
 * ``loop``: epoch by epoch until all have stopped: the only loop over time
 """

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import nullcontext
-from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -21,9 +20,9 @@ from skgd._equations.optimizers import OPTIMIZERS, PerModel, elastic_net
 from skgd._machine.arrays import Array, Floats, Indices
 from skgd._machine.threads import one_thread_of_blas
 from skgd._training.csr import Csr
+from skgd._training.engines import multiply_adds_of_row
 from skgd._training.objective import bind_penalties
 from skgd._training.scalars import rule_of_scalars
-from skgd._training.sources import source_of
 from skgd._training.steps import n_parts
 from skgd._training.takers import Ahead, Taken, Taker
 
@@ -33,8 +32,8 @@ if TYPE_CHECKING:
 
 # Steps are taken for about so long before anyone is heard, in seconds, if each takes so
 # much, and as much again for every number that it computes with. Those that are well
-# cached take a tenth.
-_AT_ONCE_S, _STEP_S, _NUMBER_S = 0.05, 2e-6, 2e-9
+# cached take a tenth. A unit's activation and its derivative take as long as so many.
+_AT_ONCE_S, _STEP_S, _NUMBER_S, _NUMBERS_OF_UNIT = 0.05, 2e-6, 2e-9, 20
 
 # To draw the rows of an epoch, and to judge it, takes this; and the epochs that are
 # taken at once have so many rows at the most.
@@ -98,9 +97,10 @@ def _say_so() -> None:
 
 def _steps_at_once(ahead: Ahead) -> int:
     """Return how many steps are taken before anyone is heard, one at the least."""
-    network, entries = ahead.models.parameters, source_of(ahead.data.x).entries_of_a_row
-    _, *units = network.layout.sizes
-    of_a_row = entries * units[0] + sum(i * u for i, u in pairwise(units))
+    network = ahead.models.parameters
+    _, *hidden, _ = network.layout.sizes
+    of_a_row = multiply_adds_of_row(ahead.data, network.layout)
+    of_a_row += _NUMBERS_OF_UNIT * sum(hidden)
     numbers = ahead.sizes[0] * of_a_row + len(network.flat)
     return max(1, int(_AT_ONCE_S / (_STEP_S + _NUMBER_S * numbers)))
 
@@ -128,8 +128,8 @@ def _problem(ahead: Ahead, optimizer: str) -> Problem:
         number[:] = shared.delta if data.scales is None else shared.delta / data.scales
     return Problem(
         x=_rows(data.x),
-        y=data.y.numpy(),
-        weight=None if data.weight is None else data.weight[0].numpy(),
+        y=data.y.contiguous().numpy(),
+        weight=None if data.weight is None else data.weight[0].contiguous().numpy(),
         sizes=sizes,
         flat=flat,
         n_weights=n_weights,

@@ -21,13 +21,13 @@ tensors were decided against: that product of theirs is 10 times slower, and the
 """
 
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
 import torch
 import torch.nn.functional as F
-from scipy.sparse import csc_array
+from scipy.sparse import csc_array, issparse
 from torch import Tensor
 
 from skgd._machine.devices import CPU, to_tensor
@@ -68,9 +68,15 @@ class Csr(NamedTuple):
         return len(self.starts) - 1, self.n_features
 
 
-def is_wide(x: Tensor | Csr) -> bool:
-    """Return whether steps are taken on the touched columns only."""
-    return isinstance(x, Csr) and x.n_features > NARROW
+def is_wide(x: Any) -> bool:
+    """Return whether steps are taken on the touched columns only, of rows of any kind.
+
+    A sparse matrix of SciPy's may be among them.
+    """
+    if not (isinstance(x, Csr) or issparse(x)):
+        return False
+    n_features: int = x.shape[1]
+    return n_features > NARROW
 
 
 def csr(matrix: _CsrLike, device: torch.device) -> Csr:

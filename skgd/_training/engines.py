@@ -5,11 +5,16 @@ The choice is by shapes and parameters only, never by what ran before, so that t
 call gives the same bits.
 """
 
+import os
+import re
+import warnings
 from collections.abc import Iterator
 from functools import cache
+from importlib import import_module, metadata
 from importlib.util import find_spec
+from itertools import pairwise
 
-from skgd._equations.network import Network
+from skgd._equations.network import Layout, Network
 from skgd._machine.threads import SEVERAL_THREADS_PAY
 from skgd._training.batches import Data, batch_sizes
 from skgd._training.csr import is_wide
@@ -21,6 +26,9 @@ from skgd._training.sources import source_of
 # on one thread: they save the calls of a step, which larger products outlast.
 _LOOPS_WIN = SEVERAL_THREADS_PAY
 
+# The first one that lets other packages choose where it keeps what it compiles.
+_FIRST_NUMBA, _INSTALL = "0.62", "pip install 'skgd[numba]'"
+
 
 def engine_of(data: Data, models: Models, shared: Shared, wants_steps: bool) -> str:
     """Return who trains these models, "torch" or "numba", or raise ValueError.
@@ -31,12 +39,20 @@ def engine_of(data: Data, models: Models, shared: Shared, wants_steps: bool) -> 
         return "torch"
     lacks = next(_lacks(data, models, shared, wants_steps), "")
     if shared.engine == "numba":
+        if not lacks and (why := why_no_numba()):
+            lacks = f"numba to compile loops. {why}"
         if lacks:
             msg = f"engine='numba' must have {lacks}, or use engine='auto' or 'torch'."
             raise ValueError(msg)
         return "numba"
     multiply_adds = multiply_adds_of_step(data, models.parameters, shared)
-    return "torch" if lacks or multiply_adds >= _LOOPS_WIN else "numba"
+    if lacks or multiply_adds >= _LOOPS_WIN:
+        return "torch"
+    if why := why_no_numba():  # asked last, for it imports numba
+        if is_installed():
+            _warn(why)
+        return "torch"
+    return "numba"
 
 
 def _lacks(
@@ -61,20 +77,66 @@ def _lacks(
             "hidden_layer_sizes=() where X is sparse and wide. Got hidden layers and "
             f"{data.x.shape[1]} features; leave them out, hash or select fewer features"
         )
-    if not has_numba():
-        yield "numba to compile loops. Got none; pip install 'skgd[numba]'"
 
 
 @cache
-def has_numba() -> bool:
-    """Return whether numba can be imported; it is not yet, which takes 0.2 seconds."""
+def is_installed() -> bool:
+    """Return whether there is numba; that it can be used is another question."""
     return find_spec("numba") is not None
+
+
+@cache
+def why_no_numba() -> str:
+    """Return why numba cannot be used and what to do, or "" if it can.
+
+    In the end it is imported, which takes 0.2 seconds.
+    """
+    if not is_installed():
+        return f"Got none; {_INSTALL}"
+    if os.environ.get("NUMBA_DISABLE_JIT", "0") not in ("", "0"):
+        return "Got NUMBA_DISABLE_JIT=1 in the environment; unset it"
+    version = _version()
+    if version and _numbers_of(version) < _numbers_of(_FIRST_NUMBA):
+        return f"Got numba {version}, and needs {_FIRST_NUMBA}; {_INSTALL}"
+    try:
+        import_module("skgd._compiled.loops")
+    except Exception as error:  # numba raises more than ImportError if it is broken
+        told = f"{type(error).__name__}: {error}".rstrip(". ")
+        return f"Got numba that cannot be imported ({told}); {_INSTALL}"
+    return ""
+
+
+def _version() -> str:
+    """Return the version of numba, or "" if it is not told."""
+    try:
+        return metadata.version("numba")
+    except metadata.PackageNotFoundError:
+        return ""
+
+
+def _numbers_of(version: str) -> list[int]:
+    """Return the first two numbers of a version."""
+    return [int(number) for number in re.findall(r"\d+", version)[:2]]
+
+
+@cache
+def _warn(why: str) -> None:
+    msg = (
+        "engine='auto' leaves small steps to torch, which takes several times as long "
+        f"for them: numba cannot be used. {why}, or use engine='torch'."
+    )
+    warnings.warn(msg, UserWarning, stacklevel=2)
 
 
 def multiply_adds_of_step(data: Data, network: Network, shared: Shared) -> int:
     """Return the multiply-adds of a forward pass of the largest batch, about."""
     sizes = batch_sizes(data.n_samples, shared.batch_size, shared.last_batch)
+    layout = network.layout
+    return max(sizes) * layout.n_models * multiply_adds_of_row(data, layout)
+
+
+def multiply_adds_of_row(data: Data, layout: Layout) -> int:
+    """Return those of a row in one model, about."""
+    _, *units = layout.sizes
     entries = source_of(data.x).entries_of_a_row
-    n_models, (n_features, n_units, *_) = network.layout.n_models, network.layout.sizes
-    of_row = network.n_weights + n_models * n_units * (entries - n_features)
-    return max(sizes) * of_row
+    return entries * units[0] + sum(i * u for i, u in pairwise(units))

@@ -82,8 +82,7 @@ def train_on_chunk(
     is no number, or is far above those of constants, and far above all it was before it
     grew: from the first half of the batches to the second, or for some calls in a row.
     """
-    compiled = shared.engine == "numba"  # by loops, each of them one thread
-    with nullcontext() if compiled else _threads(data, models, shared):
+    with _threads(data, models, shared):
         history = History()
         stack = new_stack(models, [history], per_model, data, None)
         epoch = _run_epochs(stack, models, shared, [history], watch)

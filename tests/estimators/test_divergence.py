@@ -100,8 +100,9 @@ def words_of_fit(model, rows, y):
     return [str(warning.message) for warning in caught], False
 
 
-@pytest.mark.parametrize("early_stopping", [False, True], ids=["to the end", "early"])
-@pytest.mark.parametrize("rows", [X, RAW], ids=["scaled", "raw"])
+@pytest.mark.parametrize(
+    ("rows", "early_stopping"), [(X, True), (RAW, False)], ids=["scaled, early", "raw"]
+)
 @every_depth
 @every_optimizer
 def test_every_divergence_is_told(optimizer, hidden, rows, early_stopping):

@@ -20,7 +20,7 @@ from skgd._training import engines
 from skgd._training.csr import NARROW
 
 pytestmark = [
-    pytest.mark.skipif(not engines.has_numba(), reason="no numba on this machine"),
+    pytest.mark.skipif(bool(engines.why_no_numba()), reason="no numba on this machine"),
     pytest.mark.filterwarnings("ignore:Training ended with a loss"),
     pytest.mark.filterwarnings("ignore:alpha=.* leaves little of the weights"),
     pytest.mark.filterwarnings("ignore:.*batch_size=.* is larger than"),

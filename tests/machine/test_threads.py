@@ -5,8 +5,12 @@ one has learned. Here every such moment is tried in turn, without a thread.
 """
 
 import inspect
+import os
+import signal
+from functools import partial
 from itertools import count
 from threading import Thread
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -189,18 +193,52 @@ def blas_threads():
     return [one.num_threads for one in threads._blas_of_scipy()]
 
 
-def test_blas_is_held_to_one_thread_until_the_last_has_left():
-    """It has one number for the process: who leaves first must not set it back."""
+@pytest.fixture
+def two_threads():
+    """Give the numbers of threads of SciPy's BLAS, set to two or as many as it has."""
     libraries, before = threads._blas_of_scipy(), blas_threads()
-    threads._set_threads(libraries, 2)
-    try:
-        first, second = threads.one_thread_of_blas(), threads.one_thread_of_blas()
-        first.__enter__()
-        second.__enter__()
-        assert set(blas_threads()) == {1}
-        first.__exit__(None, None, None)
-        assert set(blas_threads()) == {1}
-        second.__exit__(None, None, None)
-        assert set(blas_threads()) == {2}
-    finally:
-        threads._set_threads(libraries, before[0])
+    if not libraries:
+        pytest.skip("no BLAS here that has a number of threads")
+    threads._set_threads(libraries, [2] * len(libraries))
+    yield blas_threads()
+    threads._set_threads(libraries, before)
+
+
+def test_blas_is_held_to_one_thread_until_the_last_has_left(two_threads):
+    """It has one number for the process: who leaves first must not set it back."""
+    first, second = threads.one_thread_of_blas(), threads.one_thread_of_blas()
+    first.__enter__()
+    second.__enter__()
+    assert set(blas_threads()) == {1}
+    first.__exit__(None, None, None)
+    assert set(blas_threads()) == {1}
+    second.__exit__(None, None, None)
+    assert blas_threads() == two_threads
+
+
+def test_each_library_gets_its_own_number_back(monkeypatch):
+    """Not the largest of them."""
+    libraries = [SimpleNamespace(num_threads=n) for n in (3, 5)]
+    for one in libraries:
+        one.set_num_threads = partial(setattr, one, "num_threads")
+    monkeypatch.setattr(threads, "_blas_of_scipy", lambda: libraries)
+    with threads.one_thread_of_blas():
+        assert blas_threads() == [1, 1]
+    assert blas_threads() == [3, 5]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+@pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork")
+def test_a_child_holds_nothing_of_its_parents(two_threads):
+    """Neither the lock, which nobody there would open, nor the one thread of BLAS."""
+    with threads.one_thread_of_blas(), threads._lock:
+        child = os.fork()
+        if not child:  # nothing but an exit code may come out of it
+            signal.alarm(10)
+            is_free = blas_threads() == two_threads
+            with threads.one_thread_of_blas():
+                is_held = set(blas_threads()) == {1}
+            goes_back = blas_threads() == two_threads
+            os._exit(0 if is_free and is_held and goes_back else 1)
+        _, status = os.waitpid(child, 0)
+    assert status == 0

@@ -16,10 +16,15 @@ from test_training import (
 
 import skgd._training.compiled
 from skgd._equations.network import arrays
+from skgd._training import engines
 from skgd._training.epochs import bind_epochs
 from skgd._training.loop import Validation, train, train_on_chunk
 from skgd._training.stack import new_stack
 from skgd._training.stopping import History, Stream
+
+pytestmark = pytest.mark.skipif(
+    bool(engines.why_no_numba()), reason="no numba on this machine"
+)
 
 LOOPS = {name: c for name, c in SETTINGS.items() if "dropout" not in c}
 RULES = {
@@ -130,6 +135,29 @@ def test_pieces_of_an_epoch_are_the_epoch(batch_size, monkeypatch):
     np.testing.assert_equal(record_of(history), record_of(expected))
 
 
+@pytest.mark.parametrize("batch_size", [1, 7])
+@pytest.mark.parametrize("hidden", [(), (6, 5), (1000,), (100, 100)], ids=str)
+def test_a_piece_computes_with_no_more_than_its_share(hidden, batch_size, monkeypatch):
+    """Every weight counts once a row, and every hidden unit as 20 of them."""
+    most = 150_000
+    monkeypatch.setattr(skgd._training.compiled, "_STEP_S", 0.0)
+    monkeypatch.setattr(skgd._training.compiled, "_NUMBER_S", 1e-9)
+    monkeypatch.setattr(skgd._training.compiled, "_EPOCH_S", 0.0)
+    monkeypatch.setattr(skgd._training.compiled, "_AT_ONCE_S", most * 1e-9)
+    shared = SHARED._replace(engine="numba", batch_size=batch_size, activation="gelu")
+    watch = Looks()
+    models, _ = run(shared, (4, *hidden, 3), watch=watch)
+
+    pieces = np.diff([0, *watch.told])
+    n_weights = sum(array[0].numel() for array in arrays(models.parameters)[::2])
+    of_a_row = n_weights + 20 * sum(hidden)
+    numbers = pieces * batch_size * of_a_row
+    assert ((numbers <= most) | (pieces == 1)).all()
+    assert pieces.sum() == models.t
+    several_fit = 2 * batch_size * of_a_row < most - 20_000
+    assert (max(pieces) > 1) == several_fit
+
+
 def test_who_looks_on_ends_training_within_an_epoch(monkeypatch):
     """The steps until then are taken, and no more: those of torch."""
     monkeypatch.setattr(skgd._training.compiled, "_AT_ONCE_S", 1e-9)
@@ -170,7 +198,7 @@ def test_what_diverges_is_told_as_on_torch(loss, lr, sizes):
     """NaN and infinity get through, in both dtypes."""
     per_model = {**per_model_of([1]), "lr": np.array([lr])}
     for dtype in (torch.float32, torch.float64):
-        verdicts = []
+        verdicts, finite = [], []
         for engine in ("numba", "torch"):
             shared = SHARED._replace(engine=engine, loss=loss, activation="relu")
             data = data_of(loss, 3)
@@ -179,9 +207,12 @@ def test_what_diverges_is_told_as_on_torch(loss, lr, sizes):
             with np.errstate(all="ignore"):
                 [history] = train(data, models, shared, per_model)
             verdicts.append((history.verdict, len(history.objective)))
+            finite.append(torch.isfinite(models.parameters.flat))
 
         assert verdicts[0][0] is verdicts[1][0]
         assert verdicts[0][1] == verdicts[1][1]
+        ours, theirs = finite  # the loops may have gone on for some epochs
+        assert not (ours & ~theirs).any()
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adam", "rmsprop"])

@@ -37,7 +37,7 @@ SHARED = Shared(
 )
 SIZES = {"linear": (4, 3), "network": (4, 6, 5, 3)}
 N_ROWS = 23
-ROWS_OF_STRIPS = [1, 2, 7, 11, 22, 23]
+ROWS_OF_STRIPS = [1, 7, 22, 23]
 NEVER = 10**9
 
 every_network = pytest.mark.parametrize("kind", SIZES)
@@ -153,9 +153,10 @@ WAYS = {
 }
 
 
-@pytest.mark.parametrize("n_rows", [1, 7, 22])
-@pytest.mark.parametrize("weighted", [False, True], ids=["all alike", "weighted"])
-@pytest.mark.parametrize("sparse", [False, True], ids=["dense", "sparse"])
+@pytest.mark.parametrize("n_rows", [1, 7])
+@pytest.mark.parametrize(
+    ("sparse", "weighted"), [(False, True), (True, False)], ids=["dense", "sparse"]
+)
 @pytest.mark.parametrize("way", WAYS)
 @every_network
 def test_strips_change_nothing(kind, way, sparse, weighted, n_rows, cut):
@@ -168,7 +169,7 @@ def test_strips_change_nothing(kind, way, sparse, weighted, n_rows, cut):
     assert_same(trained(data, SIZES[kind], shared), whole)
 
 
-@pytest.mark.parametrize("n_rows", [1, 4, 7])
+@pytest.mark.parametrize("n_rows", [1, 7])
 @pytest.mark.parametrize("dropout", [0.0, 0.4])
 @pytest.mark.parametrize("batch_size", [None, 8])
 @pytest.mark.parametrize("weighted", [False, True], ids=["all alike", "weighted"])
