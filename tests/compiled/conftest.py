@@ -2,7 +2,7 @@
 
 import pytest
 
-from skgd._training.engines import has_numba
+from skgd._training.engines import is_installed
 
 
 class _Skipped(pytest.Module):
@@ -12,6 +12,6 @@ class _Skipped(pytest.Module):
 
 def pytest_pycollect_makemodule(module_path, parent):
     """Collect no module that cannot be imported."""
-    if not has_numba():
+    if not is_installed():
         return _Skipped.from_parent(parent, path=module_path)
     return None
