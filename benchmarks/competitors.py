@@ -40,7 +40,7 @@ def fits_of(work: Work, data: Data, device: str) -> dict[str, Run]:
     }
     plain = work.optimizer == "sgd" and not work.momentum
     if "SGD" in work.goals or (plain and not work.hidden):
-        fits["SGD"] = lambda: sgd(work).fit(X, y)
+        fits["SGD"] = partial(fit, sgd(work), X, y)
     if work.as_typed:
         return fits
     work = work._replace(epochs=work.few_epochs)

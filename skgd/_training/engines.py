@@ -39,7 +39,7 @@ def engine_of(data: Data, models: Models, shared: Shared, wants_steps: bool) -> 
         return "torch"
     lacks = next(_lacks(data, models, shared, wants_steps), "")
     if shared.engine == "numba":
-        if not lacks and (why := why_no_numba()):
+        if why := why_no_numba():
             lacks = f"numba to compile loops. {why}"
         if lacks:
             msg = f"engine='numba' must have {lacks}, or use engine='auto' or 'torch'."
