@@ -1,6 +1,7 @@
 """``python -m skgd.compile``: what it compiles, and what it says."""
 
 from collections import defaultdict
+from itertools import product
 
 import pytest
 import torch
@@ -46,33 +47,38 @@ def optimizer_of(models, shared):
     return "nesterov" if shared.nesterov else "momentum"
 
 
-def test_all_entries_are_compiled_for_all_loops(trained):
-    """Every loss and optimizer in each kind, of one row and of many at a time."""
-    skgd.compile.main(["--dtype", "float32"])
+def test_all_entries_are_compiled_for_all_loops(trained, capsys):
+    """Every loss and optimizer in each kind and precision, of one row and of many.
+
+    A line for each kind of loop tells the seconds that it took.
+    """
+    skgd.compile.main([])
     used = defaultdict(set)
     for data, models, shared in trained:
-        kind = kind_of(data, models), shared.batch_size == 1
+        kind = kind_of(data, models), shared.batch_size == 1, data.y.dtype
         optimizer = optimizer_of(models, shared)
         used[kind] |= {shared.loss, optimizer, ("hidden", shared.activation)}
         assert data.x.shape[0] > 16
-        assert data.y.dtype == torch.float32
     indices = [f"torch.{name}, {name}" for name in ("int32", "int64")]
     kinds = ["network", "dense", *map("wide, {}".format, indices)]
     kinds += map("narrow, {}".format, indices)
-    assert used.keys() == {(kind, one) for kind in kinds for one in (True, False)}
-    for (kind, _), names in used.items():
+    dtypes = torch.float32, torch.float64
+    assert used.keys() == set(product(kinds, (True, False), dtypes))
+    for (kind, *_), names in used.items():
         assert names >= {*LOSSES, *OPTIMIZERS}
         assert kind != "network" or names >= {("hidden", name) for name in ACTIVATIONS}
-
-
-def test_both_precisions_are_compiled_and_told(trained, capsys):
-    """A line for each kind of loop, with the seconds that it took."""
-    skgd.compile.main([])
     lines = capsys.readouterr().out.splitlines()
-    dtypes = [line.partition(",")[0] for line in lines]
-    assert dtypes == ["float32"] * 6 + ["float64"] * 6
+    told = [line.partition(",")[0] for line in lines]
+    assert told == ["float32"] * 6 + ["float64"] * 6
     assert all(" s, " in line for line in lines)
-    assert {data.y.dtype for data, *_ in trained} == {torch.float32, torch.float64}
+
+
+def test_one_precision_is_compiled_where_it_is_asked_for(trained, monkeypatch):
+    """The other is not."""
+    asked = []
+    monkeypatch.setattr(skgd.compile, "_compile", lambda d: asked.append(d) or [])
+    skgd.compile.main(["--dtype", "float32"])
+    assert asked == ["float32"]
 
 
 def test_without_numba_it_says_what_to_install(monkeypatch, capsys):
