@@ -34,6 +34,8 @@ THREADED_PRODUCT = 2**18
 _BYTES_OF_ROWS = 2**17
 # BLAS is faster from so many outputs, weights, and rows of a batch on.
 _BLAS_OUTPUTS, _BLAS_WEIGHTS, _BLAS_ROWS = 4, 256, 16
+# So many rows are summed one by one at the most: float32 would lose digits.
+_MOST_IN_A_SUM = 2**14
 
 
 def bind(problem: Problem) -> Loop:
@@ -180,6 +182,8 @@ def _is_of_rows(problem: Problem) -> bool:
     if isinstance(problem.x, Csr) or len(problem.sizes) > 2:
         return False
     n_features, n_outputs = problem.sizes
+    if problem.batch_size > _MOST_IN_A_SUM:
+        return False
     return (
         problem.batch_size < _BLAS_ROWS
         or n_outputs < _BLAS_OUTPUTS

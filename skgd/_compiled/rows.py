@@ -49,13 +49,12 @@ class Space(NamedTuple):
     share: Any  # (b,)
     z: Any  # (o, b)
     dz: Any  # (o, b)
-    dw: Any  # (i,), of an output and a block
 
 
 def space_needed(sizes: tuple[int, ...], n: int, block: int) -> int:
     """Return the length of the vector."""
     i, o = sizes
-    return n + o + i + (i + 3 * o + 1) * block
+    return n + o + (i + 3 * o + 1) * block
 
 
 @inlined
@@ -65,10 +64,9 @@ def _space(work: Any, n: int, layer: Layer, b: int) -> Space:
     share_at = y_at + o * b
     z_at = share_at + b
     dz_at = z_at + o * b
-    dw_at = dz_at + o * b
     return Space(
         *(work[:n], work[n:x_at], work[x_at:], work[y_at:]),
-        *(work[share_at:], work[z_at:], work[dz_at:], work[dw_at:]),
+        *(work[share_at:], work[z_at:], work[dz_at:]),
     )
 
 
@@ -123,56 +121,35 @@ def _forward(z: Any, x: Any, flat: Any, layer: Layer, plan: Plan, rows: Any) -> 
 
 
 @inlined
-def _add_products(
-    dw: Any, of_output: Any, x: Any, layer: Layer, plan: Plan, rows: Any
-) -> None:
-    """Add to dw (i) the sum over b of the dz (b) of an output times x (b, i)."""
-    i, b = Place(layer.i), rows.size
-    for k in range(0, b - 3, 4):
-        x_0 = _start(plan, layer, rows, k)
-        x_1 = _start(plan, layer, rows, k + 1)
-        x_2 = _start(plan, layer, rows, k + 2)
-        x_3 = _start(plan, layer, rows, k + 3)
-        d_0, d_1 = of_output[k], of_output[k + 1]
-        d_2, d_3 = of_output[k + 2], of_output[k + 3]
-        for j in range(i):
-            dw[j] += (
-                d_0 * x[x_0 + j]
-                + d_1 * x[x_1 + j]
-                + d_2 * x[x_2 + j]
-                + d_3 * x[x_3 + j]
-            )
-    for k in range(b - b % 4, b):
-        x_0, d_0 = _start(plan, layer, rows, k), of_output[k]
-        for j in range(i):
-            dw[j] += d_0 * x[x_0 + j]
-
-
-@inlined
-def _backward(
-    space: Space, x: Any, layer: Layer, plan: Plan, rows: Any, is_first: bool
-) -> None:
-    """Add to the gradient the sum over b of dz (o, b) x (b, i), and the biases'.
-
-    Blocks are summed one by one, and then their sums: a number that is added to the sum
-    of a million loses digits. The first one is summed where nothing is yet.
-    """
+def _backward(g: Any, dz: Any, x: Any, layer: Layer, plan: Plan, rows: Any) -> None:
+    """Add to dw (o, i) the sum over b of dz (o, b) x (b, i), and to the biases'."""
     i, b = Place(layer.i), rows.size
     for q in range(layer.u):
-        of_output, dw = space.dz[q * b :], space.g[layer.w_at + q * layer.i :]
-        total = num(dw[0], 0)
-        if is_first:
-            _add_products(dw, of_output, x, layer, plan, rows)
-        else:
+        of_output, dw, total = dz[q * b :], g[layer.w_at + q * layer.i :], num(g[0], 0)
+        for k in range(0, b - 3, 4):
+            x_0 = _start(plan, layer, rows, k)
+            x_1 = _start(plan, layer, rows, k + 1)
+            x_2 = _start(plan, layer, rows, k + 2)
+            x_3 = _start(plan, layer, rows, k + 3)
+            d_0, d_1, d_2, d_3 = (
+                *(of_output[k], of_output[k + 1]),
+                *(of_output[k + 2], of_output[k + 3]),
+            )
             for j in range(i):
-                space.dw[j] = num(dw[0], 0)
-            _add_products(space.dw, of_output, x, layer, plan, rows)
+                dw[j] += (
+                    d_0 * x[x_0 + j]
+                    + d_1 * x[x_1 + j]
+                    + d_2 * x[x_2 + j]
+                    + d_3 * x[x_3 + j]
+                )
+        for k in range(b - b % 4, b):
+            x_0, d_0 = _start(plan, layer, rows, k), of_output[k]
             for j in range(i):
-                dw[j] += space.dw[j]
+                dw[j] += d_0 * x[x_0 + j]
         if layer.bias_at >= 0:
             for k in range(b):
                 total += of_output[k]
-            space.g[layer.bias_at + q] += total
+            g[layer.bias_at + q] += total
 
 
 @inlined
@@ -198,7 +175,7 @@ def _gradient_of_batch(
         x = _rows_at_hand(space, layer, plan, some)
         _forward(space.z, x, flat, layer, plan, some)
         _loss_of_block(space, plan, layer, numbers, some, rows.size)
-        _backward(space, x, layer, plan, some, start == 0)
+        _backward(space.g, space.dz, x, layer, plan, some)
 
 
 @inlined
