@@ -124,7 +124,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def _report(dtype: str) -> None:
     """Compile the loops of a dtype, and print how long each kind has taken."""
-    print(f"{dtype} ...", flush=True)
     began = perf_counter()
     for kind, n_fits in _compile(dtype):
         ended = perf_counter()

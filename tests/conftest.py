@@ -26,6 +26,15 @@ from skgd import MiniBatchClassifier, MiniBatchRegressor
 from skgd._estimators import fits
 from skgd._training import engines
 
+# The rooms of the loops import numba, and so do their tests.
+collect_ignore = [] if engines.is_installed() else ["compiled"]
+
+
+def pytest_report_header(config):
+    """Say what is left out."""
+    return None if engines.is_installed() else "no numba: tests/compiled is left out"
+
+
 # Helpers that assert say as much as tests do when they fail.
 pytest.register_assert_rewrite("search_cases", "parity_cases", "bad_cases")
 
