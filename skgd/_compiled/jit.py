@@ -1,11 +1,12 @@
 """How functions become machine code, and where that is kept.
 
-There are four kinds:
+There are five kinds:
 
 * ``exact`` functions are equations for single numbers, computed as they are written.
 * ``fast`` ones are parts of loops, whose sums may be taken in another order, since only
   then they are taken of several numbers at a time. Neither kind assumes that there is
   no NaN or infinity, and each keeps to its own rules where it is put into another.
+* ``inlined`` ones are such parts, put where they are called before all is optimised.
 * ``kernel`` makes a loop that Python calls, without its lock.
 * ``entry`` makes a function of arrays that a loop calls by its address.
 

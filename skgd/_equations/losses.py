@@ -98,7 +98,7 @@ def squared_epsilon_insensitive(delta: float | Tensor) -> RecordLoss:
 def _beyond(
     tape: Tape, delta: float | Tensor, z: Tensor, y: Tensor, *, out: Tensor, cut: Tensor
 ) -> Tensor:
-    """RecordLoss r - c, where r = z - y, and c is r cut off at +-delta."""
+    """Record r - c, where r = z - y, and c is r cut off at +-delta."""
     r = tape(torch.sub, z, y, out=out)
     c = tape(torch.clamp, r, -delta, delta, out=cut)
     return tape(r.sub_, c)

@@ -93,7 +93,7 @@ def start_of(case):
         loss=case.loss,
         activation=case.activation,
         negative_slope=0.1,
-        optimizer="sgd" if case.optimizer[-1:] * 0 == "m" else case.optimizer,
+        optimizer=case.optimizer,
         nesterov=case.optimizer == "nesterov",
         batch_size=case.batch_size,
         last_batch=case.last_batch,
