@@ -29,7 +29,7 @@ from skgd._compiled.steps import Plan
 # A network takes so many rows at once, whose numbers fit a cache; fewer of wide ones.
 _MOST_ROWS, _FEWEST_ROWS, _NUMBERS_OF_BLOCK = 128, 32, 2**18
 # From so many multiply-adds of a product on, OpenBLAS takes several threads.
-THREADED_PRODUCT = 2**18
+_THREADED_PRODUCT = 2**18
 # Rows that are read where they lie: so many bytes, and no more rows than above.
 _BYTES_OF_ROWS = 2**17
 # BLAS is faster from so many outputs, weights, and rows of a batch on.
@@ -59,7 +59,8 @@ def bind(problem: Problem) -> Loop:
         *(flat, state_1, state_2, average, problem.loss_number, shape.layers, plan),
         *(np.array(reals, flat.dtype), np.zeros(shape.space, flat.dtype)),
     )
-    return Loop(partial(_take, problem, shape.loop, of_loop))
+    take = partial(_take, problem, shape.loop, of_loop)
+    return Loop(take, wakes_threads=shape.wakes_threads)
 
 
 class _Kind(NamedTuple):
@@ -86,6 +87,7 @@ class _Shape(NamedTuple):
     space: int  # numbers of the work space
     layers: Array  # each ``steps.Layer`` in a row
     plan: Array  # a ``steps.Plan``, but for what is read of arrays
+    wakes_threads: bool
 
 
 _PLACE = {name: place for place, name in enumerate(Plan._fields)}
@@ -114,10 +116,11 @@ def _shape(kind: _Kind) -> _Shape:
     dtype, sizes, n = kind.dtype, kind.sizes, kind.n_parameters
     if kind.is_of_rows:
         block, loop = _block_of_rows(kind), rows(dtype)
-        space = space_of_rows(sizes, n, block)
+        space, wakes_threads = space_of_rows(sizes, n, block), False
     else:
         block, loop = _block_of_network(kind), network(dtype)
         space = space_of_network(sizes, n, block)
+        wakes_threads = _largest_layer(sizes) * block > _THREADED_PRODUCT
     biases_at = kind.biases_at or (-1,) * len(kind.weights_at)
     layers = [
         (*shape, w_at, bias_at)
@@ -144,7 +147,8 @@ def _shape(kind: _Kind) -> _Shape:
         gemm=gemm_address(dtype),
         is_plain=kind.optimizer == "sgd" and not kind.is_clipped,
     )
-    return _Shape(loop, space, np.array(layers, np.int64), np.array(plan, np.int64))
+    integers = np.array(layers, np.int64), np.array(plan, np.int64)
+    return _Shape(loop, space, *integers, wakes_threads)
 
 
 _OF_ARRAYS = (
@@ -205,19 +209,6 @@ def _take(
     loop(*of_loop, order, n_epoch, scalars, losses, norms)
 
 
-def largest_product(problem: Problem) -> int:
-    """Return the multiply-adds of the largest product that BLAS is called for.
-
-    Where these are more than ``THREADED_PRODUCT``, hold BLAS to one thread around a
-    call: to wake others takes longer than such a product, and on a busy machine a
-    hundred times as long.
-    """
-    kind = _kind(problem)
-    if kind.is_of_rows or takes_csr(problem):
-        return 0
-    return _largest_layer(kind.sizes) * _block_of_network(kind)
-
-
 def _largest_layer(sizes: tuple[int, ...]) -> int:
     """Return the weights of the layer that has most."""
     return max(i * u for i, u in pairwise(sizes))
@@ -229,7 +220,7 @@ def _block_of_network(kind: _Kind) -> int:
     They are so few that their products need no threads, where that is not too few.
     """
     of_row = sum(kind.sizes) + sum(kind.sizes[1:])
-    n_rows = min(_MOST_ROWS, THREADED_PRODUCT // _largest_layer(kind.sizes))
+    n_rows = min(_MOST_ROWS, _THREADED_PRODUCT // _largest_layer(kind.sizes))
     n_rows = min(n_rows, _NUMBERS_OF_BLOCK // of_row) // 16 * 16
     return min(max(n_rows, _FEWEST_ROWS), kind.batch_size)
 

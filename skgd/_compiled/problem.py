@@ -64,3 +64,6 @@ class Loop(NamedTuple):
 
     take: Take
     settle: Callable[[], None] = lambda: None  # nothing is owed, next to always
+    # Whether its products are so large that BLAS takes several threads for them: to
+    # wake them takes longer, and on a busy machine a hundred times as long.
+    wakes_threads: bool = False

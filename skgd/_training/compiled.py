@@ -43,7 +43,7 @@ _EPOCH_S, _ROWS_AT_ONCE = 2e-5, 2**14
 def bind_compiled(ahead: Ahead) -> Taker:
     """Return the taker of the steps of some epochs at once, by a loop."""
     from skgd._compiled.jit import announced
-    from skgd._compiled.loops import THREADED_PRODUCT, bind, largest_product
+    from skgd._compiled.loops import bind
     from skgd._compiled.scalars import Steps, scalars_loop, table
 
     data, models, shared, per_model, on_scale, sizes, _, watch = ahead
@@ -54,10 +54,8 @@ def bind_compiled(ahead: Ahead) -> Taker:
     optimizer, numbers = rule.name, _numbers(rule.per_model)
     dtype = models.parameters.flat.numpy().dtype
     with announced(_say_so) if shared.verbose else nullcontext():
-        problem = _problem(ahead, optimizer)
-        loop = bind(problem)
+        loop = bind(_problem(ahead, optimizer))
         scalars_loop(dtype)
-    is_large = largest_product(problem) > THREADED_PRODUCT
     size, n_rows, steps_at_once = sizes[0], sum(sizes), _steps_at_once(ahead)
     epoch_s = _EPOCH_S + len(sizes) * _AT_ONCE_S / steps_at_once
     epochs_at_once = min(int(_AT_ONCE_S / epoch_s), _ROWS_AT_ONCE // n_rows)
@@ -75,7 +73,7 @@ def bind_compiled(ahead: Ahead) -> Taker:
             steps = Steps(models.t, len(some), models.optimizer_begun, average_begun)
             scalars = table(optimizer, numbers, rates, steps, dtype)
             of_steps = rows[first * size : (first + at_once) * size]
-            with one_thread_of_blas() if is_large else nullcontext():
+            with one_thread_of_blas() if loop.wakes_threads else nullcontext():
                 loop.take(of_steps, n_rows, scalars, some[:, 0], wanted)
             wanted = norms[:0]  # they are those at the start
             models.t += len(some)
