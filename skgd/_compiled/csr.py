@@ -19,7 +19,7 @@ from skgd._compiled.lazy import bind_lazy
 from skgd._compiled.owing import bind_descent
 from skgd._compiled.problem import Array, Csr, Loop, Problem, Rows
 from skgd._compiled.sparse import array_of, layout_numbers, norms, of_model
-from skgd._compiled.steps import Plan
+from skgd._compiled.steps import Plan, numbers_of_targets
 
 
 def takes_csr(problem: Problem) -> bool:
@@ -34,7 +34,7 @@ def bind_csr(problem: Problem) -> Loop:
     """Return what takes the steps of a problem."""
     assert isinstance(problem.x, Csr)
     flat = problem.flat
-    model = _model(problem, problem.x)
+    model = _model(problem)
     norms_of = _norms_kernel(flat.dtype.str)
 
     def settle() -> None:
@@ -61,21 +61,18 @@ def bind_csr(problem: Problem) -> Loop:
     return Loop(take, settle)
 
 
-def _model(problem: Problem, x: Csr) -> tuple[Array, ...]:
+def _model(problem: Problem) -> tuple[Array, ...]:
     """Return plan, layout, numbers of the loss, flat vector and average."""
-    flat, y, weight = problem.flat, problem.y, problem.weight
-    dtype = flat.dtype.str
-    of_plan = dict.fromkeys(Plan._fields, 0) | {
+    flat, dtype = problem.flat, problem.flat.dtype.str
+    of_plan = {
+        **dict.fromkeys(Plan._fields, 0),
+        **numbers_of_targets(problem),
         "batch_size": problem.batch_size,
         "n_weights": problem.n_weights,
-        "y": y.ctypes.data,
-        "y_output": y.strides[0] // y.itemsize,
-        "is_one_hot": len(y) < problem.sizes[-1],
-        "weight": 0 if weight is None else weight.ctypes.data,
         "loss": loss_entry(problem.loss, dtype).address,
         "update": update_entry(problem.optimizer, dtype).address,
     }
-    average = np.empty(0, flat.dtype) if problem.average is None else problem.average
+    average = flat[:0] if problem.average is None else problem.average
     numbers = np.array(Plan(**of_plan), np.int64)
     return numbers, layout_numbers(problem), problem.loss_number, flat, average
 

@@ -24,7 +24,7 @@ from skgd._compiled.problem import Array, Csr, Loop, Problem, Rows
 from skgd._compiled.products import gemm_address
 from skgd._compiled.rows import rows
 from skgd._compiled.rows import space_needed as space_of_rows
-from skgd._compiled.steps import Plan
+from skgd._compiled.steps import Plan, address_of, numbers_of_targets
 
 # A network takes so many rows at once, whose numbers fit a cache; fewer of wide ones.
 _MOST_ROWS, _FEWEST_ROWS, _NUMBERS_OF_BLOCK = 128, 32, 2**18
@@ -159,26 +159,17 @@ _OF_ARRAYS = (
 
 def _numbers_of_arrays(problem: Problem) -> dict[str, int]:
     """Return what a plan has to say of the arrays, where it is not 0."""
-    x, y, n_bytes = problem.x, problem.y, problem.flat.itemsize
-    numbers = {
-        "y": _address(y),
-        "y_output": y.strides[0] // y.itemsize,
-        "is_one_hot": len(y) < problem.sizes[-1],
-    }
-    if problem.weight is not None:
-        numbers["weight"] = _address(problem.weight)
+    x, targets = problem.x, numbers_of_targets(problem)
     if isinstance(x, Csr):
-        return numbers | {
-            "x": _address(x.values),
-            "columns": _address(x.columns),
-            "starts": _address(x.starts),
+        return targets | {
+            "x": address_of(x.values),
+            "columns": address_of(x.columns),
+            "starts": address_of(x.starts),
             "is_wide_index": x.columns.itemsize == 8,
             "is_wide_start": x.starts.itemsize == 8,
         }
-    row, column = x.strides
-    numbers["x"] = _address(x)
-    numbers["x_row"], numbers["x_column"] = row // n_bytes, column // n_bytes
-    return numbers
+    row, column = (stride // x.itemsize for stride in x.strides)
+    return targets | {"x": address_of(x), "x_row": row, "x_column": column}
 
 
 def _is_of_rows(problem: Problem) -> bool:
@@ -237,8 +228,3 @@ def _readable(x: Array) -> Array:
     if x.flags.aligned and all(s >= 0 and s % n_bytes == 0 for s in x.strides):
         return x
     return x.copy()
-
-
-def _address(array: Array) -> int:
-    address: int = array.__array_interface__["data"][0]
-    return address

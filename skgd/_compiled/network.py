@@ -78,11 +78,8 @@ def _space(work: Any, n: int, layers: Any, plan: Plan) -> Space:
 
 
 @fast
-def _gather(x: Any, plan: Plan, rows: Any, i: int) -> None:
-    """Fill x (b, i) with rows."""
-    if plan.columns != 0:
-        _gather_sparse(x, plan, rows, i)
-        return
+def gather(x: Any, plan: Plan, rows: Any, i: int) -> None:
+    """Fill x (b, i) with rows of an array of any strides."""
     source = carray(pointer(plan.x, x), 1)
     for k in range(rows.size):
         out, start = x[k * i :], Place(rows[k]) * Place(plan.x_row)
@@ -230,7 +227,10 @@ def _gradient_of_batch(
     for start in range(0, rows.size, plan.block):
         some = rows[start : start + plan.block]
         b = some.size
-        _gather(space.x, plan, some, i)
+        if plan.columns == 0:
+            gather(space.x, plan, some, i)
+        else:
+            _gather_sparse(space.x, plan, some, i)
         fill_targets(space.y, plan, some, o)
         fill_shares(space.share, plan, some, rows.size)
         z = _forward(space, flat, layers, plan, slope, b)

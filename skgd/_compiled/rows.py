@@ -21,6 +21,7 @@ from skgd._compiled.jit import (
     kernel,
     pointer,
 )
+from skgd._compiled.network import gather
 from skgd._compiled.optimizers import scalars_at, sgd, without_penalty
 from skgd._compiled.steps import (
     Layer,
@@ -73,14 +74,9 @@ def _space(work: Any, n: int, layer: Layer, b: int) -> Space:
 @inlined
 def _rows_at_hand(space: Space, layer: Layer, plan: Plan, rows: Any) -> Any:
     """Return numbers in which rows lie in one piece each: their own, or gathered."""
-    x = carray(pointer(plan.x, space.x), 1)
     if plan.x_column == 1:
-        return x
-    i, row, column = Place(layer.i), Place(plan.x_row), Place(plan.x_column)
-    for k in range(Place(rows.size)):
-        start = Place(rows[k]) * row
-        for j in range(i):
-            space.x[k * i + j] = x[start + j * column]
+        return carray(pointer(plan.x, space.x), 1)
+    gather(space.x, plan, rows, layer.i)
     return space.x
 
 

@@ -16,6 +16,7 @@ from numba import from_dtype, types
 from skgd._compiled.arithmetic import Place, lerp, num
 from skgd._compiled.jit import call, carray, fast, fixed_tuple, inlined, pointer
 from skgd._compiled.optimizers import COLUMNS
+from skgd._compiled.problem import Array, Problem
 
 
 class Plan(NamedTuple):
@@ -55,6 +56,23 @@ class Layer(NamedTuple):
 
 
 _LENGTH, _LENGTH_OF_LAYER = len(Plan._fields), len(Layer._fields)
+
+
+def address_of(array: Array) -> int:
+    """Return where the numbers of an array lie."""
+    address: int = array.__array_interface__["data"][0]
+    return address
+
+
+def numbers_of_targets(problem: Problem) -> dict[str, int]:
+    """Return what a plan has to say of targets and weights."""
+    y, weight = problem.y, problem.weight
+    return {
+        "y": address_of(y),
+        "y_output": y.strides[0] // y.itemsize,
+        "is_one_hot": len(y) < problem.sizes[-1],
+        "weight": 0 if weight is None else address_of(weight),
+    }
 
 
 @fast
