@@ -132,19 +132,23 @@ def pointer(_: Any, address: Any, like: Any) -> Any:
 
 
 @intrinsic
-def borrowed(_: Any, array: Any) -> Any:
-    """Return an array that does not know its owner, who is held by someone else.
+def borrowed(_: Any, arrays: Any) -> Any:
+    """Return arrays (a tuple) that do not know their owners, whom someone else holds.
 
-    Of one that does, references are counted at each slice and call.
+    Of those that do, references are counted at each slice and call.
     """
 
     def code(context: Any, builder: Any, signature: Any, values: Any) -> Any:
-        view = context.make_array(array)(context, builder, values[0])
-        view.meminfo = view.meminfo.type(None)
-        view.parent = view.parent.type(None)
-        return view._getvalue()
+        views = []
+        for n, kind in enumerate(arrays.types):
+            array = builder.extract_value(values[0], n)
+            view = context.make_array(kind)(context, builder, array)
+            view.meminfo = view.meminfo.type(None)
+            view.parent = view.parent.type(None)
+            views.append(view._getvalue())
+        return context.make_tuple(builder, arrays, views)
 
-    return array(array), code
+    return arrays(arrays), code
 
 
 def _place_of(file: str) -> str:

@@ -215,16 +215,15 @@ def _steps(
     columns_touched: Any,
 ) -> None:
     """Take the steps of some rows of an epoch."""
-    x = Csr(borrowed(values), borrowed(columns), borrowed(starts))
-    flat, average = borrowed(flat), borrowed(average)
-    state_1, state_2 = borrowed(state_1), borrowed(state_2)
-    rows, scalars, losses = borrowed(rows), borrowed(scalars), borrowed(losses)
-    lies, p, numbers = layout_of(layout), plan_of(plan), borrowed(numbers)
+    x = Csr(*borrowed((values, columns, starts)))
+    flat, state_1, state_2, average = borrowed((flat, state_1, state_2, average))
+    rows, scalars, losses, numbers = borrowed((rows, scalars, losses, numbers))
+    work, slots, columns_touched = borrowed((work, slots, columns_touched))
+    lies, p = layout_of(layout), plan_of(plan)
     batch_size = min(p.batch_size, rows.size)
-    space, rest = space_of(borrowed(work), numbers.size, batch_size)
-    columns_touched = borrowed(columns_touched)
+    space, rest = space_of(work, numbers.size, batch_size)
     at_once = (rest.size - columns_touched.size * numbers.size) // 4
-    touched = _touched_of(borrowed(slots), columns_touched, rest, numbers.size, at_once)
+    touched = _touched_of(slots, columns_touched, rest, numbers.size, at_once)
     as_they_are, base = np.ones(1), Place(1)
     for step in range(losses.shape[0]):
         batch = rows[step * batch_size : (step + 1) * batch_size]

@@ -256,10 +256,10 @@ def _take(
     norms: Any,
 ) -> None:
     """Take the steps of some rows: see ``problem.Take``."""
-    flat, state_1, state_2 = borrowed(flat), borrowed(state_1), borrowed(state_2)
-    average, work, numbers = borrowed(average), borrowed(work), borrowed(numbers)
-    rows, table, layers = borrowed(rows), borrowed(table), borrowed(layers)
-    losses, norms = borrowed(losses), borrowed(norms)
+    flat, state_1, state_2, average, numbers, layers, work = borrowed(
+        (flat, state_1, state_2, average, numbers, layers, work)
+    )
+    rows, table, losses, norms = borrowed((rows, table, losses, norms))
     p = plan_of(plan)
     slope, max_norm = reals[0], reals[1]
     space = _space(work, flat.size, layers, p)

@@ -190,14 +190,13 @@ def _steps(
     work: Any,
 ) -> None:
     """Take the steps of some rows of an epoch; their penalty is owed."""
-    x = Csr(borrowed(values), borrowed(columns), borrowed(starts))
-    flat, average, scale = borrowed(flat), borrowed(average), borrowed(scale)
-    log_, reach, now = borrowed(log_), borrowed(reach), borrowed(now)
-    owed = Owed(scale, borrowed(since), log_, reach, now)
-    rows, scalars, losses = borrowed(rows), borrowed(scalars), borrowed(losses)
-    lies, p, numbers = layout_of(layout), plan_of(plan), borrowed(numbers)
+    x = Csr(*borrowed((values, columns, starts)))
+    owed = Owed(*borrowed((scale, since, log_, reach, now)))
+    flat, average, numbers, work = borrowed((flat, average, numbers, work))
+    rows, scalars, losses = borrowed((rows, scalars, losses))
+    lies, p, scale, since = layout_of(layout), plan_of(plan), owed.scale, owed.since
     batch_size = min(p.batch_size, rows.size)
-    space, _ = space_of(borrowed(work), numbers.size, batch_size)
+    space, _ = space_of(work, numbers.size, batch_size)
     rate = space.of_owners[: scale.size]
     for step in range(losses.shape[0]):
         batch = rows[step * batch_size : (step + 1) * batch_size]
