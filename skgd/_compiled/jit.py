@@ -200,21 +200,31 @@ class _Cache(FunctionCache):
     def _index_key(self, sig: Any, codegen: Any) -> Any:
         return sig, codegen.magic_tuple(), _sources()
 
-    def load_overload(self, sig: Any, target_context: Any) -> Any:
-        found = self._found(self._cache_file, sig, target_context)
-        place = _place_of(getfile(self._py_func))
-        if found is None and place != self._cache_path:
-            stamp = self._impl.locator.get_source_stamp()
-            other = IndexDataCacheFile(place, self._impl.filename_base, stamp)
-            found = self._found(other, sig, target_context)
-        return found
+    def _file_in(self, place: str, key: Any) -> IndexDataCacheFile:
+        """Return the file of one key in a folder.
 
-    def _found(self, file: Any, sig: Any, target_context: Any) -> Any:
+        numba's own has a list of all keys of a function, and numbers for their files.
+        Of two processes that each add a key, one would write over the list, and both
+        the same file, so that one key would lead to the machine code of the other.
+        """
+        told = sha256(repr(key).encode()).hexdigest()[:16]
+        stamp = self._impl.locator.get_source_stamp()
+        return IndexDataCacheFile(place, f"{self._impl.filename_base}-{told}", stamp)
+
+    def load_overload(self, sig: Any, target_context: Any) -> Any:
         target_context.refresh()
-        data = _read(file, self._index_key(sig, target_context.codegen()))
-        return data and self._impl.rebuild(target_context, data)
+        key = self._index_key(sig, target_context.codegen())
+        for place in dict.fromkeys(
+            (self._cache_path, _place_of(getfile(self._py_func)))
+        ):
+            data = _read(self._file_in(place, key), key)
+            if data is not None:
+                return self._impl.rebuild(target_context, data)
+        return None
 
     def save_overload(self, sig: Any, data: Any) -> None:
+        key = self._index_key(sig, data.codegen)
+        self._cache_file = self._file_in(self._cache_path, key)
         try:
             super().save_overload(sig, data)
         except (OSError, *_DAMAGED) as error:

@@ -191,3 +191,20 @@ print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 def test_a_fork_after_compiling_trains_the_same(tmp_path):
     """What was compiled is the child's too."""
     assert compile_in(tmp_path, FORKED).communicate(timeout=60)[0].strip() == "0"
+
+
+def test_processes_that_keep_another_kind_at_once_do_not_mix_them(folder, monkeypatch):
+    """Each has read a list of what is kept in which the other's is not yet."""
+    unpatched = caching.IndexDataCacheFile._load_index
+    monkeypatch.setattr(caching.IndexDataCacheFile, "_load_index", lambda self: {})
+    entries.update_entry.__wrapped__("sgd", "<f8")
+    entries.update_entry.__wrapped__("sgd", "<f4")
+    monkeypatch.setattr(caching.IndexDataCacheFile, "_load_index", unpatched)
+    for dtype in ("<f4", "<f8"):
+        entry = entries.update_entry.__wrapped__("sgd", dtype)
+        w, g, c = (np.array(values, dtype) for values in ([3.0], [2.0], NEUTRAL))
+        c[COLUMNS.index("lr")] = 0.5
+        entry.ctypes(*places(w, g, w, w, c), 1, 1)
+
+        assert entry.cache_hits == 1
+        assert w[0] == 2.0
