@@ -17,6 +17,7 @@ import sklearn
 import torch
 import torch.nn.functional as F
 from hypothesis import settings
+from joblib import parallel_config
 from joblib.externals.loky import get_reusable_executor
 from pretended_cuda import pretended_cuda
 from threadpoolctl import threadpool_limits
@@ -176,9 +177,9 @@ def _chosen_where_free(patch):
     """Return a set that gets who trains the fits that either engine could train."""
     chosen, engine_of = set(), engines.engine_of
 
-    def choose(data, models, shared, wants_steps):
-        engine = engine_of(data, models, shared, wants_steps)
-        lacks = [*engines._lacks(data, models, shared, wants_steps)]
+    def choose(data, layout, shared, wants_steps):
+        engine = engine_of(data, layout, shared, wants_steps)
+        lacks = [*engines._lacks(data, layout, shared, wants_steps)]
         if shared.engine == "auto" and not lacks:
             chosen.add(engine)
         return engine
@@ -208,8 +209,8 @@ def epochs(monkeypatch):
     def bind(stack, *args):
         run_epochs = bind_epochs(stack, *args)
 
-        def run(at_most):
-            several = run_epochs(at_most)
+        def run(at_most, going):
+            several = run_epochs(at_most, going)
             trained.extend([len(stack.members)] * len(several))
             return several
 
@@ -220,10 +221,17 @@ def epochs(monkeypatch):
 
 
 @pytest.fixture(scope="session")
-def loky():
-    """Processes of joblib for n_jobs=2, the same for all tests: they start slowly."""
+def loky_at_last():
+    """End the processes of joblib: they start slowly, and are the same for all tests."""
     yield
     get_reusable_executor().shutdown(wait=True, kill_workers=True)
+
+
+@pytest.fixture
+def loky(loky_at_last):
+    """Let n_jobs=2 be processes."""
+    with parallel_config("loky"):
+        yield
 
 
 @pytest.fixture

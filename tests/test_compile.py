@@ -18,14 +18,18 @@ from skgd._training.csr import is_wide
 @pytest.fixture
 def trained(monkeypatch):
     """Give a list of all that is to be trained by the loops; torch does it."""
-    found = []
+    found, train = [], fits.train
 
-    def choose(data, models, shared, wants_steps):
+    def choose(data, layout, shared, wants_steps):
         assert shared.engine == "numba"
-        found.append((data, models, shared))
         return "torch"
 
+    def watched(data, models, shared, *others):
+        found.append((data, models, shared))
+        return train(data, models, shared, *others)
+
     monkeypatch.setattr(fits, "engine_of", choose)
+    monkeypatch.setattr(fits, "train", watched)
     monkeypatch.setattr(skgd.compile, "why_no_numba", str)
     return found
 

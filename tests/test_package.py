@@ -29,6 +29,7 @@ KNOW_SCIKIT_LEARN = {"_estimators", "_search", "_displays"}
 PRIVATE_NAMES_OF_OTHERS = {
     # of scikit-learn's searches, scorers and callbacks
     *("_checked_cv_orig", "_format_results", "_kwargs", "_score_func", "_scorers"),
+    "_response_method",
     *("_children_map", "_init_callback_context", "_sign", "_skl_callbacks"),
     # of numba's functions and caches
     *("_cache", "_getvalue", "_index_key", "_locator_classes"),

@@ -192,6 +192,35 @@ def select(network: Network, models: Tensor) -> Network:
     return selected
 
 
+def in_rows(network: Network) -> Tensor:
+    """Return copies of the vectors that the models would have alone, (m, length)."""
+    layout = network.layout
+    rows = network.flat.new_zeros(layout.n_models, segments(layout.alone).length)
+    for row, array in zip(_arrays_in(rows, layout), arrays(network), strict=True):
+        row.copy_(array)
+    return rows
+
+
+def write_rows_(network: Network, rows: Tensor) -> None:
+    """Write the models whose vectors are these rows into the network."""
+    layout = network.layout
+    for array, row in zip(arrays(network), _arrays_in(rows, layout), strict=True):
+        array.copy_(row)
+
+
+def _arrays_in(rows: Tensor, layout: Layout) -> list[Tensor]:
+    """Return the arrays of models whose vectors are rows, as ``arrays`` does."""
+    weights, biases, *_ = segments(layout.alone)
+    layers = zip(weights, biases, strict=True) if biases else zip(weights, strict=True)
+    return [
+        rows.as_strided(
+            (len(rows), *one.shape[1:]), (rows.stride(0), *one.strides[1:]), one.start
+        )
+        for layer in layers
+        for one in layer
+    ]
+
+
 def write_(network: Network, models: Tensor, values: Network) -> None:
     """Write the models of ``values`` into the given places of the network."""
     for old, new in zip(arrays(network), arrays(values), strict=True):

@@ -14,6 +14,7 @@ In the order of reading:
 * ``weights``: weights in scikit-learn's shapes, into the network and out of it
 * ``state``: what training leaves of one model, and goes on from
 * ``predictions``: of networks, for rows of any kind, and those that a model knows
+* ``metrics``: scores that follow from predictions
 * ``scoring``: scores of rows that are held out, epoch by epoch
 * ``endings``: how training ended, in words
 * ``record``: how training went, as an estimator tells it

@@ -124,7 +124,7 @@ def fit_folds(
         if histories is not None:
             shared = shared._replace(max_iter=max_iter - models.epochs)
         held_out = _validation_of(folds, data, offsets, validation)
-        engine = engine_of(data, models, shared, wants_steps)
+        engine = engine_of(data, layout, shared, wants_steps)
         shared = shared._replace(engine=engine)
         with watching(models, data, shared) as watch:
             if stream is not None:

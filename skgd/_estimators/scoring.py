@@ -15,6 +15,7 @@ from skgd._equations.network import Network
 from skgd._estimators.checks import check_score, takes_weights
 from skgd._estimators.examples import Examples
 from skgd._estimators.inputs import Matrix
+from skgd._estimators.metrics import plain_score
 from skgd._estimators.predictions import (
     layers_at,
     let_know_,
@@ -136,8 +137,11 @@ def _bind_score_of_one(
     model.n_features_in_, model.t_ = held_out.examples.X.shape[1], 0
 
     def score(layers: Layers, z: Tensor) -> float:
-        vars(model).update(coefficients(layers, targets))
         let_know_(model, [(held_out.X, z)])
+        told = plain_score(scorer, model, held_out.X, held_out.labels, weight)
+        if told is not None:
+            return told
+        vars(model).update(coefficients(layers, targets))
         with (
             errors_of_caller(),
             in_the_words("scoring"),

@@ -24,14 +24,24 @@ SEVERAL_THREADS_PAY = 4_000_000
 
 @contextmanager
 def threads_for(multiply_adds: int) -> Iterator[None]:
-    """Compute on one thread inside the block, if more do not pay for such steps.
+    """Compute on one thread inside the block, if more do not pay for such steps."""
+    if multiply_adds >= SEVERAL_THREADS_PAY:
+        yield
+        return
+    with one_thread_of_torch():
+        yield
+
+
+@contextmanager
+def one_thread_of_torch() -> Iterator[None]:
+    """Let torch compute on one thread inside the block, for this thread alone.
 
     torch.set_num_threads would set the number of threads that are yet to start as well.
-    The limit here is that of torch's OpenMP, for this thread alone. Products have a
-    number of their own where someone has set it, by that function or MKL_NUM_THREADS.
+    The limit here is that of torch's OpenMP. Products have a number of their own where
+    someone has set it, by that function or MKL_NUM_THREADS.
     """
     before = torch.get_num_threads()
-    if before == 1 or multiply_adds >= SEVERAL_THREADS_PAY:
+    if before == 1:
         yield
         return
     try:

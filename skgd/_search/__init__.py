@@ -9,6 +9,7 @@ In the order of reading:
 * ``scores``: the scores of models, as scikit-learn's searches tell them
 * ``progress``: who looks on at a stack: callbacks, and who reads the output
 * ``jobs``: candidates of a group on some splits, or one fit
+* ``workers``: who does the jobs: threads of this process, or other processes
 * ``evaluation``: candidates x splits, evaluated: in groups, or one by one
 * ``searches``: the four searches: scikit-learn's, but for how candidates are trained
 """

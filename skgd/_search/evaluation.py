@@ -15,19 +15,17 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from itertools import product
 from typing import Any
 
 import numpy as np
-from joblib import effective_n_jobs
-from numpy.typing import ArrayLike
 from sklearn.base import clone
 from sklearn.pipeline import Pipeline
-from sklearn.utils.parallel import Parallel, delayed
+from sklearn.utils.parallel import delayed
 
 from skgd._equations.schedules import LAID_OUT
 from skgd._estimators.callbacks import subtask, task_of_search
-from skgd._estimators.inputs import device_of
 from skgd._estimators.sklearn_private import (
     insert_error_scores,
     warn_or_raise_about_fit_failures,
@@ -37,9 +35,20 @@ from skgd._machine.memory import pieces
 from skgd._search.grouping import Group, GroupPlan, key_of, note_on_groups, plans_of
 from skgd._search.jobs import Job, JobResult, fit_one, run_job
 from skgd._search.pipelines import fit_steps, last_step
-from skgd._search.request import Cell, CvSplit, Parameters, Request, Result
+from skgd._search.request import Cell, CvSplit, GivenUp, Parameters, Request, Result
 from skgd._search.stacks import BYTES_OF_ROWS, Outcome
+from skgd._search.workers import (
+    Workers,
+    are_numbers,
+    may_train_by_loops,
+    on_accelerator,
+    workers_of,
+)
 from skgd._training.stopping import Ending
+
+# Jobs of each worker where loops train. They take as long as their models train, each
+# as many epochs as it needs; a stack takes as long as its slowest, cut or whole.
+_JOBS_OF_LOOPS = 4
 
 
 class Evaluation:
@@ -125,22 +134,22 @@ class Evaluation:
             print(note)
         n_jobs = search.n_jobs
         together = [plan for plan in plans if plan.group.together]
-        if any(_on_accelerator(request.X, plan.estimator) for plan in together):
+        if any(on_accelerator(request.X, plan.estimator) for plan in together):
             n_jobs = 1  # one process holds the device
-        parallel = _parallel(n_jobs, search.pre_dispatch)
-        jobs = self._jobs(candidates, splits, together, effective_n_jobs(n_jobs))
+        workers = workers_of(n_jobs, search.pre_dispatch)
+        jobs = self._jobs(candidates, splits, together, workers.n)
         n_models = sum(len(plan.group.candidates) for plan in together)
         n_fits = (len(candidates) - n_models) * len(splits)
         shown = None  # to callbacks
         if request.caller is not None and context is not None:
             shown = task_of_search(context, search, sum(map(len, jobs)) + n_fits)
-        with parallel:
+        with workers.threads, workers.processes, _told(request.given_up):
             found, reasons = self._train_together(
-                candidates, jobs, parallel, shown, len(splits)
+                candidates, jobs, workers, shown, len(splits)
             )
             cells = np.ndindex(len(candidates), len(splits))
             apart = [cell for cell in cells if cell not in found]
-            found |= self._fit_apart(candidates, splits, apart, parallel, shown)
+            found |= self._fit_apart(candidates, splits, apart, workers, shown)
         if shown is not None and shown is not context:
             shown.call_on_fit_task_end(estimator=search)
         fits = [
@@ -158,7 +167,7 @@ class Evaluation:
         self,
         candidates: Sequence[Parameters],
         jobs: Sequence[Sequence[Job]],
-        parallel: Any,
+        workers: Workers,
         shown: Any,
         n_splits: int,
     ) -> tuple[dict[Cell, Result], dict[int, str]]:
@@ -167,7 +176,7 @@ class Evaluation:
         states: dict[Any, dict[int, Outcome]] = defaultdict(dict)
         reasons: dict[int, str] = {}
         for some in jobs:
-            for done, job in self._run_jobs(some, parallel, shown, n_splits):
+            for done, job in self._run_jobs(some, workers, shown, n_splits):
                 if done.reason:
                     reasons |= dict.fromkeys(job.candidates, done.reason)
                 for cell, result, outcome in done.fits:
@@ -217,8 +226,7 @@ class Evaluation:
             at_once = max(n_workers, BYTES_OF_ROWS // _bytes_of(self._request.X))
         jobs = []
         for some in of_settings.values():
-            # Groups of unlike cost are cut finer, so that no worker waits for long.
-            finer = 2 if len(some) > 1 and n_workers > 1 else 1
+            finer = self._finer(some) if n_workers > 1 else 1
             n_pieces = -(-finer * n_workers // len(some))
             for few in pieces(of_splits, at_once):
                 all_splits = len(few) == len(splits)
@@ -232,6 +240,12 @@ class Evaluation:
                     ]
                 )
         return jobs
+
+    def _finer(self, plans: Sequence[GroupPlan]) -> int:
+        """Return how many jobs of each worker groups make, so that none waits long."""
+        if all(may_train_by_loops(plan.estimator, self._request.X) for plan in plans):
+            return _JOBS_OF_LOOPS
+        return 2 if len(plans) > 1 else 1
 
     def _jobs_of(
         self,
@@ -269,19 +283,12 @@ class Evaluation:
             )
 
     def _run_jobs(
-        self, jobs: Sequence[Job], parallel: Any, shown: Any, n_splits: int
+        self, jobs: Sequence[Job], workers: Workers, shown: Any, n_splits: int
     ) -> Iterator[tuple[JobResult, Job]]:
         """Do the jobs of one setting of earlier steps, and give what comes of each."""
         request, estimator = self._request, jobs[0].estimator
         if type(estimator) is Pipeline:
-            splits = {split.number: split for job in jobs for split in job.splits}
-            prepared = {n: one for n, one in splits.items() if one.prepared is not None}
-            for split in parallel(
-                delayed(fit_steps)(request, estimator, split)
-                for split in splits.values()
-                if split.prepared is None
-            ):
-                prepared[split.number] = split
+            prepared = self._prepare(jobs, workers)
             reasons = [one.reason for one in prepared.values() if one.reason]
             if reasons:
                 yield from ((JobResult([], reasons[0]), job) for job in jobs)
@@ -290,8 +297,6 @@ class Evaluation:
                 job._replace(splits=[prepared[split.number] for split in job.splits])
                 for job in jobs
             ]
-            if jobs[0].may_go_on:
-                self._prepared[jobs[0].setting] = prepared
         contexts = [
             subtask(
                 shown,
@@ -301,18 +306,36 @@ class Evaluation:
             )
             for job in jobs
         ]
-        for done, number in parallel(
-            delayed(run_job)(request, job, number, one)
+        loops = [may_train_by_loops(job.estimator, request.X) for job in jobs]
+        do = workers.threads if all(loops) else workers.processes
+        for done, number in do(
+            delayed(run_job)(request, job, number, one, workers.n > 1)
             for number, (job, one) in enumerate(zip(jobs, contexts, strict=True))
         ):
             yield done, jobs[number]
+
+    def _prepare(self, jobs: Sequence[Job], workers: Workers) -> dict[int, CvSplit]:
+        """Return the splits of jobs as the steps before the last have made them."""
+        request = self._request
+        splits = {split.number: split for job in jobs for split in job.splits}
+        prepared = {n: one for n, one in splits.items() if one.prepared is not None}
+        do = workers.threads if are_numbers(request.X) else workers.processes
+        for split in do(
+            delayed(fit_steps)(request, jobs[0].estimator, split)
+            for split in splits.values()
+            if split.prepared is None
+        ):
+            prepared[split.number] = split
+        if jobs[0].may_go_on:
+            self._prepared[jobs[0].setting] = prepared
+        return prepared
 
     def _fit_apart(
         self,
         candidates: Sequence[Parameters],
         splits: Sequence[tuple[Array, Array]],
         cells: Sequence[Cell],
-        parallel: Any,
+        workers: Workers,
         shown: Any,
     ) -> dict[Cell, Result]:
         """Return the results of fits that are made one at a time."""
@@ -334,7 +357,7 @@ class Evaluation:
             )
             for cell, one in zip(cells, contexts, strict=True)
         ]
-        return dict(parallel(fits))
+        return dict(workers.processes(fits))
 
     def _may_go_on(self, plan: GroupPlan) -> bool:
         """Return whether a larger ``max_iter`` just continues the training."""
@@ -361,28 +384,19 @@ class Evaluation:
         return len(self._states.get(self._key(params), {})) == n_splits
 
 
-def _on_accelerator(X: ArrayLike, estimator: Any) -> bool:
-    """Return whether an estimator of ours computes elsewhere than on the CPU."""
-    _, last = last_step(estimator)
-    try:
-        return device_of(X, getattr(last, "device", "cpu")).type != "cpu"
-    except (RuntimeError, TypeError, ValueError):  # its fit will say so
-        return False
-
-
-def _parallel(n_jobs: int | None, pre_dispatch: int | str) -> Any:
-    """Return joblib's Parallel, whose results come as they are done where they can."""
-    try:
-        return Parallel(
-            n_jobs=n_jobs, pre_dispatch=pre_dispatch, return_as="generator_unordered"
-        )
-    except ValueError:  # not every backend can: multiprocessing does not
-        return Parallel(n_jobs=n_jobs, pre_dispatch=pre_dispatch)
-
-
 def _bytes_of(X: Any) -> int:
     """Return the bytes of all rows, about; those of a frame as if it held floats."""
     return int(getattr(X, "nbytes", 8 * np.prod(getattr(X, "shape", 1))))
+
+
+@contextmanager
+def _told(given_up: GivenUp) -> Iterator[None]:
+    """Let all threads know where the block is left before its end."""
+    try:
+        yield
+    except BaseException:
+        given_up.set()
+        raise
 
 
 def _as_evaluated(
@@ -393,9 +407,12 @@ def _as_evaluated(
 ) -> Iterator[Group]:
     """Give a group, or those that it fell into, with the places in cv_results_."""
     of_reasons: dict[str, list[int]] = defaultdict(list)
+    engines: dict[str, set[str]] = defaultdict(set)
     for number in group.candidates:
         together = all(fit["together"] for fit in fits[number])
         reason = "" if together else reasons.get(number, group.reason)
         of_reasons[reason].append(number + offset)
+        engines[reason] |= {fit["engine"] for fit in fits[number] if fit["engine"]}
     for reason, numbers in of_reasons.items():
-        yield Group(numbers, group.params, not reason, reason)
+        engine = " and ".join(sorted(engines[reason]))
+        yield Group(numbers, group.params, not reason, reason, engine)

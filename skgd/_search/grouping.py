@@ -43,6 +43,9 @@ class Group(NamedTuple):
         Whether they were trained together.
     reason : str
         Why they were not; empty if they were.
+    engine : str
+        Who trained them: "numba", compiled loops, one model after the other; or
+        "torch", where they were together as a stack. Empty where none could be trained.
 
     Examples
     --------
@@ -51,13 +54,14 @@ class Group(NamedTuple):
     >>> model = MiniBatchClassifier(max_iter=2, tol=None)
     >>> search = VectorizedGridSearchCV(model, {"lr": [0.01, 0.1]}, cv=2)
     >>> search.fit(*load_iris(return_X_y=True)).groups_
-    [Group(candidates=[0, 1], params={}, together=True, reason='')]
+    [Group(candidates=[0, 1], params={}, together=True, reason='', engine='numba')]
     """
 
     candidates: list[int]
     params: dict[str, Any]
     together: bool
     reason: str
+    engine: str = ""
 
 
 Group.__module__ = "skgd"  # its name in pickles and in what is printed
@@ -171,8 +175,6 @@ def _why_apart(estimator: Any, path: str, y: Any, fit_params: Parameters) -> str
         return "its callbacks look at single fits"
     if last.max_time is not None:
         return "max_time is a limit of a single fit"
-    if last.engine == "numba":
-        return "engine='numba' trains one model at a time"
     if y is None:
         return "y is None"
     if not path and fit_params.keys() - {"sample_weight"}:

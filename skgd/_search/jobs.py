@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from copy import deepcopy
 from functools import lru_cache, partial
 from typing import Any, NamedTuple
@@ -13,6 +14,7 @@ from numpy.typing import ArrayLike
 from skgd._estimators.sklearn_private import fit_and_score, num_samples
 from skgd._machine.arrays import Array
 from skgd._machine.errors import is_of_caller
+from skgd._machine.threads import one_thread_of_torch
 from skgd._search.grouping import candidate_of
 from skgd._search.pipelines import last_step, reason_of
 from skgd._search.progress import watching
@@ -41,16 +43,17 @@ class JobResult(NamedTuple):
 
 
 def run_job(
-    request: Request, job: Job, number: int, context: Any
+    request: Request, job: Job, number: int, context: Any, one_thread: bool
 ) -> tuple[JobResult, int]:
-    """Return what comes of a job, and its number."""
-    if context is None:
-        return _result_of_job(request, job, None), number
-    context.call_on_fit_task_begin(estimator=request.caller)
-    try:
-        return _result_of_job(request, job, context), number
-    finally:
-        context.call_on_fit_task_end(estimator=request.caller)
+    """Return what comes of a job, done on one thread if asked, and its number."""
+    with one_thread_of_torch() if one_thread else nullcontext():
+        if context is None:
+            return _result_of_job(request, job, None), number
+        context.call_on_fit_task_begin(estimator=request.caller)
+        try:
+            return _result_of_job(request, job, context), number
+        finally:
+            context.call_on_fit_task_end(estimator=request.caller)
 
 
 def _result_of_job(request: Request, job: Job, context: Any) -> JobResult:
@@ -143,4 +146,5 @@ def fit_one(
     _, last = last_step(result.pop("estimator"))
     result["loss_curve"] = np.array(getattr(last, "loss_curve_", []))
     result["together"] = False
+    result["engine"] = getattr(last, "engine_", "")
     return cell, result

@@ -1,4 +1,7 @@
-"""Who looks on at the training of a stack: callbacks, and who reads the output."""
+"""Who looks on at the training of a stack: callbacks, and who reads the output.
+
+And who has given it up: a thread cannot be ended from outside.
+"""
 
 from __future__ import annotations
 
@@ -21,12 +24,12 @@ _BETWEEN_LINES = 5.0
 @contextmanager
 def watching(
     request: Request, context: Any, models: Models, data: Data, shared: Shared
-) -> Iterator[StackProgress | None]:
-    """Give who looks on at the training of a stack, if anyone does."""
+) -> Iterator[StackProgress]:
+    """Give who looks on at the training of a stack."""
     n_models, n_epochs = len(models.parameters.layers[0].w), shared.max_iter
     if context is None:
         progress = StackProgress(request, None, n_models, n_epochs)
-        yield progress if request.verbose > 2 else None
+        yield progress
         progress.end()
         return
     stack = context.subcontext(f"epochs of {n_models} models", max_subtasks=n_epochs)
@@ -41,16 +44,20 @@ def watching(
             stack.call_on_fit_task_end(estimator=request.caller)
 
 
+class _SearchGivenUpError(Exception):
+    """Ends a thread of a search that nobody waits for any more."""
+
+
 class StackProgress:
     """Looks on at the training of a stack, for callbacks and who reads the output."""
 
     wants_steps = False
-    wants_epochs = True
 
     def __init__(
         self, request: Request, stack: Any, n_models: int, n_epochs: int
     ) -> None:
         self._request, self._stack = request, stack
+        self.wants_epochs = stack is not None or request.verbose > 2
         self._n_models, self._n_epochs, self._epochs = n_models, n_epochs, 0
         self._began = self._told = perf_counter()
 
@@ -64,6 +71,8 @@ class StackProgress:
         pass
 
     def after_step(self, models: Models, loss: Any) -> str:
+        if self._request.given_up.is_set():
+            raise _SearchGivenUpError
         return ""
 
     @errors_of_caller()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from threading import Event
 from typing import Any, NamedTuple
 
 from numpy.typing import ArrayLike
@@ -12,6 +13,13 @@ from skgd._machine.arrays import Array
 Parameters = Mapping[str, Any]
 Cell = tuple[int, int]  # the numbers of a candidate and of a split
 Result = dict[str, Any]  # of a fit, as scikit-learn's function for one fit gives it
+
+
+class GivenUp(Event):
+    """Says in all threads that a search was given up; processes come to their end."""
+
+    def __reduce__(self) -> tuple[type[GivenUp], tuple[()]]:
+        return GivenUp, ()
 
 
 class Request(NamedTuple):
@@ -27,6 +35,7 @@ class Request(NamedTuple):
     max_bytes: int | None
     verbose: int
     caller: Any  # the search, as callbacks get to see it
+    given_up: GivenUp
 
 
 class CvSplit(NamedTuple):

@@ -10,23 +10,19 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
-from sklearn.metrics import accuracy_score
-from torch import Tensor
 
-from skgd._estimators.classifier import MiniBatchClassifier
 from skgd._estimators.endings import ending
+from skgd._estimators.metrics import plain_score
 from skgd._estimators.predictions import let_forget_
 from skgd._estimators.sklearn_private import (
     BaseScorer,
     MultimetricScorer,
     PassthroughScorer,
-    Scorer,
     check_method_params,
     num_samples,
     safe_split,
     score_of,
 )
-from skgd._estimators.targets import Classes, known_targets
 from skgd._machine.arrays import Array
 from skgd._search.pipelines import with_last_step
 from skgd._search.request import CvSplit, Parameters, Request, Result
@@ -71,6 +67,7 @@ def result_of(
         "score_time": 0.0,
         "loss_curve": np.array(outcome.history.loss_curve),
         "together": True,
+        "engine": outcome.engine,
     }
     if outcome.error is not None:
         if request.error_score == "raise":
@@ -87,47 +84,19 @@ def result_of(
         if split.prepared is not None and (params or not asks_only(request.scorer)):
             estimator = with_last_step(split.prepared.pipeline, estimator)
             seen = X
-        if _is_share_of_hits(request.scorer, estimator, seen, y, params):
-            scores = float(np.mean(estimator.predict(seen) == y))
-        else:
-            scores = score_of(
+        found: Any = None
+        if not params.keys() - {"sample_weight"}:
+            weight = params.get("sample_weight")
+            found = plain_score(request.scorer, estimator, seen, y, weight)
+        if found is None:
+            found = score_of(
                 estimator, seen, y, request.scorer, params, request.error_score
             )
-        result[f"{name}_scores"] = scores
+        result[f"{name}_scores"] = found
         if name == "test":
             result["score_time"] = perf_counter() - began
     let_forget_(outcome.estimator)
     return result
-
-
-def _is_share_of_hits(
-    scorer: Any, estimator: Any, X: Any, y: Any, params: Parameters
-) -> bool:
-    """Return whether the score is the plain accuracy of labels that were predicted.
-
-    The checks of accuracy_score take several times as long as to train a small model.
-    """
-    by_default = isinstance(scorer, PassthroughScorer)
-    named = (
-        isinstance(scorer, Scorer)
-        and scorer._score_func is accuracy_score
-        and scorer._sign == 1
-        and not scorer._kwargs
-    )
-    return (
-        (by_default or named)
-        and type(estimator) is MiniBatchClassifier
-        and not (params or _has_several_labels(estimator))
-        and not isinstance(X, Tensor)
-        and isinstance(y, np.ndarray)
-        and y.ndim == 1
-    )
-
-
-def _has_several_labels(classifier: Any) -> bool:
-    """Return whether a classifier predicts several labels for each row."""
-    targets = known_targets(classifier)
-    return isinstance(targets, Classes) and targets.several_a_row
 
 
 def asks_only(scorer: Any) -> bool:

@@ -50,7 +50,7 @@ from skgd._machine.modes import numpy_as_usual
 from skgd._search.evaluation import Evaluation
 from skgd._search.grouping import Group
 from skgd._search.pipelines import last_step
-from skgd._search.request import Request
+from skgd._search.request import GivenUp, Request
 
 
 class _VectorizedSearch(BaseSearchCV):
@@ -132,6 +132,7 @@ class _VectorizedSearch(BaseSearchCV):
             self.max_bytes,
             self.verbose,
             caller=self if looked_at else None,
+            given_up=GivenUp(),
         )
         evaluation = Evaluation(
             self, base, request, split_params, getattr(self, "resource", None)

@@ -73,6 +73,9 @@ from skgd._training.target_scale import prediction_of_y
 # holds them, or on CUDA a part of what is free.
 _BYTES_OF_CPU, _SHARE_OF_CUDA = 12 * 2**20, 0.4
 
+# Bytes of a model besides arrays: its records, and what is bound for it.
+_BYTES_OF_OBJECTS = 20_000
+
 # Bytes of rows that are copied for several splits, at the most.
 BYTES_OF_ROWS = 2**30
 
@@ -97,6 +100,7 @@ class Outcome(NamedTuple):
     state: State | None  # to go on from
     history: History
     error: Exception | None  # what fit would have raised
+    engine: str  # that trained it
     seconds: float  # its share of the time of its stack
 
 
@@ -341,7 +345,7 @@ def _bytes_of_model(settings: Any, fold: Fold, n_rows: int) -> int:
     of_parameter = 2 + len(optimizer.state_names) + n_laid
     # Of every unit and row: its value, the gradient, and two intermediate values.
     n_numbers = of_parameter * n_weights + 4 * sum(units) * n_rows
-    return int(n_numbers * dtype_of(X).itemsize)
+    return int(n_numbers * dtype_of(X).itemsize) + _BYTES_OF_OBJECTS
 
 
 def _train(
@@ -389,6 +393,7 @@ def _failed(part: _Part, error: Exception) -> Outcome:
         None,
         history,
         error,
+        "",
         0.0,
     )
 
@@ -456,6 +461,7 @@ def _outcome(
         state,
         trained.histories[slot],
         error,
+        trained.engine,
         seconds,
     )
 

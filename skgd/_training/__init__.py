@@ -19,7 +19,8 @@ In the order of reading:
 * ``engines``: which engine trains: torch, or compiled loops
 * ``takers``: who takes the steps of epochs; what they are given, and what they tell
 * ``stepwise``: one step after the other, on torch
-* ``compiled``: by loops that numba compiles
+* ``compiled``: all steps of a model, by loops that numba compiles
+* ``in_turn``: the models of a stack one after the other, by such loops
 * ``stack``: the models still in training
 * ``epochs``: an epoch of a stack, and held-out rows after it
 * ``loop``: epoch by epoch until all have stopped: the only loop over time

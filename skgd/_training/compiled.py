@@ -41,7 +41,7 @@ _EPOCH_S, _ROWS_AT_ONCE = 2e-5, 2**14
 
 
 def bind_compiled(ahead: Ahead) -> Taker:
-    """Return the taker of the steps of some epochs at once, by a loop."""
+    """Return the taker of the steps of some epochs at once, of one model, by a loop."""
     from skgd._compiled.jit import announced
     from skgd._compiled.loops import bind
     from skgd._compiled.scalars import Steps, scalars_loop, table
@@ -60,7 +60,7 @@ def bind_compiled(ahead: Ahead) -> Taker:
     epoch_s = _EPOCH_S + len(sizes) * _AT_ONCE_S / steps_at_once
     epochs_at_once = min(int(_AT_ONCE_S / epoch_s), _ROWS_AT_ONCE // n_rows)
 
-    def take(rows_of_epochs: Sequence[Indices]) -> Taken:
+    def take(rows_of_epochs: Sequence[Indices], going: Sequence[int]) -> Taken:
         n_epochs = len(rows_of_epochs)
         rows = rows_of_epochs[0] if n_epochs == 1 else np.concatenate(rows_of_epochs)
         losses = np.empty((n_epochs * len(sizes), 1, parts), dtype)

@@ -1,6 +1,6 @@
 """Which engine trains: torch, on which all is defined, or loops compiled by numba.
 
-The loops take every step of one model on a CPU; whatever they do not cover is torch's.
+The loops take every step of a model on a CPU; whatever they do not cover is torch's.
 The choice is by shapes and parameters only, never by what ran before, so that the same
 call gives the same bits.
 """
@@ -14,12 +14,11 @@ from importlib import import_module, metadata
 from importlib.util import find_spec
 from itertools import pairwise
 
-from skgd._equations.network import Layout, Network
+from skgd._equations.network import Layout
 from skgd._machine.threads import SEVERAL_THREADS_PAY
 from skgd._training.batches import Data, batch_sizes
 from skgd._training.csr import is_wide
 from skgd._training.hyperparameters import Shared
-from skgd._training.models import Models
 from skgd._training.sources import source_of
 
 # A forward pass of a batch of fewer multiply-adds is left to the loops, which compute
@@ -30,14 +29,14 @@ _LOOPS_WIN = SEVERAL_THREADS_PAY
 _FIRST_NUMBA, _INSTALL = "0.62", "pip install 'skgd[numba]'"
 
 
-def engine_of(data: Data, models: Models, shared: Shared, wants_steps: bool) -> str:
-    """Return who trains these models, "torch" or "numba", or raise ValueError.
+def engine_of(data: Data, layout: Layout, shared: Shared, wants_steps: bool) -> str:
+    """Return who trains models of this layout, "torch" or "numba", or raise ValueError.
 
     ``wants_steps`` says whether someone looks on at each of them.
     """
     if shared.engine == "torch":
         return "torch"
-    lacks = next(_lacks(data, models, shared, wants_steps), "")
+    lacks = next(_lacks(data, layout, shared, wants_steps), "")
     if shared.engine == "numba":
         if why := why_no_numba():
             lacks = f"numba to compile loops. {why}"
@@ -45,7 +44,7 @@ def engine_of(data: Data, models: Models, shared: Shared, wants_steps: bool) -> 
             msg = f"engine='numba' must have {lacks}, or use engine='auto' or 'torch'."
             raise ValueError(msg)
         return "numba"
-    multiply_adds = multiply_adds_of_step(data, models.parameters, shared)
+    multiply_adds = multiply_adds_of_step(data, layout.alone, shared)
     if lacks or multiply_adds >= _LOOPS_WIN:
         return "torch"
     if why := why_no_numba():  # asked last, for it imports numba
@@ -56,13 +55,10 @@ def engine_of(data: Data, models: Models, shared: Shared, wants_steps: bool) -> 
 
 
 def _lacks(
-    data: Data, models: Models, shared: Shared, wants_steps: bool
+    data: Data, layout: Layout, shared: Shared, wants_steps: bool
 ) -> Iterator[str]:
     """Give what the loops must have and do not, what there is, and what to do."""
-    layout = models.parameters.layout
-    n_models, hidden = layout.n_models, len(layout.sizes) > 2
-    if n_models > 1:
-        yield f"one model to train. Got {n_models} at once; train them one by one"
+    hidden = len(layout.sizes) > 2
     if data.y.device.type != "cpu":
         yield f"a CPU to compute on. Got {data.y.device}; pass device='cpu'"
     if shared.dropout > 0 and hidden:
@@ -128,10 +124,9 @@ def _warn(why: str) -> None:
     warnings.warn(msg, UserWarning, stacklevel=2)
 
 
-def multiply_adds_of_step(data: Data, network: Network, shared: Shared) -> int:
+def multiply_adds_of_step(data: Data, layout: Layout, shared: Shared) -> int:
     """Return the multiply-adds of a forward pass of the largest batch, about."""
     sizes = batch_sizes(data.n_samples, shared.batch_size, shared.last_batch)
-    layout = network.layout
     return max(sizes) * layout.n_models * multiply_adds_of_row(data, layout)
 
 

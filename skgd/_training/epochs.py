@@ -1,6 +1,6 @@
 """Epochs of a stack: their rows, steps and losses, and held-out rows after them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from math import nan
 from typing import NamedTuple
 
@@ -15,8 +15,8 @@ from skgd._training.batches import (
     padded,
     rows_of_epoch,
 )
-from skgd._training.compiled import bind_compiled
 from skgd._training.hyperparameters import Shared
+from skgd._training.in_turn import bind_in_turn
 from skgd._training.models import Models
 from skgd._training.objective import bind_mean_loss, penalty_on_scales, units_in_y
 from skgd._training.stack import Stack
@@ -25,7 +25,7 @@ from skgd._training.takers import Ahead, Taken, Taker, Watch
 
 # Who takes the steps, by the engine.
 TAKERS: dict[str, Callable[[Ahead], Taker]] = {
-    "numba": bind_compiled,
+    "numba": bind_in_turn,
     "torch": bind_stepwise,
 }
 
@@ -53,8 +53,10 @@ class HeldOutLosses(NamedTuple):
 
 def bind_epochs(
     stack: Stack, shared: Shared, watch: Watch | None
-) -> Callable[[int], list[Epoch]]:
+) -> Callable[[int, Sequence[int]], list[Epoch]]:
     """Return the function that trains for some epochs, one or a few that it is asked.
+
+    It is told the slots of the models that go on.
 
     The objective that an epoch tells is the mean of the losses of the batches, each
     taken before its step, plus the penalty at the start of the epoch.
@@ -73,9 +75,9 @@ def bind_epochs(
     rows_in_steps = _rows_in_steps(sizes, counts, len(models.generators))
     draw_rows = _bind_rows(data, models, shared, sizes, rows_in_steps.sum(0).tolist())
 
-    def run_epochs(at_most: int) -> list[Epoch]:
+    def run_epochs(at_most: int, going: Sequence[int]) -> list[Epoch]:
         t, n_epochs = models.t, min(at_most, taker.at_once)
-        taken = taker.take([draw_rows() for _ in range(n_epochs)])
+        taken = taker.take([draw_rows() for _ in range(n_epochs)], going)
         epochs = _told(taken, t, rows_in_steps, units)
         models.epochs += len(epochs)
         return epochs

@@ -5,13 +5,13 @@ has, and the others go on: company changes nothing.
 """
 
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
 from math import isfinite, nan
 from time import monotonic
 
 from skgd._equations.network import finite
 from skgd._equations.optimizers import PerModel
-from skgd._machine.threads import threads_for
+from skgd._machine.threads import one_thread_of_torch, threads_for
 from skgd._training.batches import Data
 from skgd._training.engines import multiply_adds_of_step
 from skgd._training.epochs import Epoch, HeldOutLosses, bind_epochs, bind_validation
@@ -102,11 +102,11 @@ def _threads(
 ) -> AbstractContextManager[None]:
     """Return the context of as many threads as the products of a batch can use.
 
-    A loop is one thread, and its steps are small.
+    A loop is one thread, and what is computed between its steps is small.
     """
     if shared.engine == "numba":
-        return nullcontext()
-    return threads_for(multiply_adds_of_step(data, models.parameters, shared))
+        return one_thread_of_torch()
+    return threads_for(multiply_adds_of_step(data, models.parameters.layout, shared))
 
 
 def _run_epochs(
@@ -137,7 +137,7 @@ def _run_epochs(
             watch.before_epoch()
         before = monotonic()
         at_most = min(remaining, _epochs_to_come(stack, shared, histories, watch))
-        epochs = run_epochs(at_most)
+        epochs = run_epochs(at_most, stack.going)
         held_out = validate(stack)
         took = (monotonic() - before) / len(epochs)
         times = [before - began + n * took for n in range(1, len(epochs) + 1)]

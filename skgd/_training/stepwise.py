@@ -40,7 +40,7 @@ def bind_stepwise(ahead: Ahead) -> Taker:
         for start in range(0, len(sizes), _STEPS_AT_ONCE)
     ]
 
-    def take(rows_of_epochs: Sequence[Indices]) -> Taken:
+    def take(rows_of_epochs: Sequence[Indices], going: Sequence[int]) -> Taken:
         [rows_of_epoch] = rows_of_epochs
         rows = torch.from_numpy(rows_of_epoch).to(data.y.device)
         t, of_start, ended = models.t, penalty(), ""

@@ -62,7 +62,10 @@ class Taken(NamedTuple):
 
 
 class Taker(NamedTuple):
-    """Takes steps, given the rows of some epochs: (n,) of each, or (f, n)."""
+    """Takes steps, given the rows of some epochs, (n,) of each, or (f, n).
 
-    take: Callable[[Sequence[Indices]], Taken]
+    It is told the slots of the models that go on, and may leave the others as they are.
+    """
+
+    take: Callable[[Sequence[Indices], Sequence[int]], Taken]
     at_once: int  # epochs that are taken before anyone is heard

@@ -134,7 +134,7 @@ def on_torch(one: Case) -> np.ndarray:
     histories = [History(untrained=Untrained(1.0, 1.0))]
     stack = new_stack(one.models, histories, one.per_model, one.data, None)
     run = bind_epochs(stack, one.shared, None)
-    return np.concatenate([run(1)[0].batch_loss[:, 0] for _ in range(N_EPOCHS)])
+    return np.concatenate([run(1, [0])[0].batch_loss[:, 0] for _ in range(N_EPOCHS)])
 
 
 def problem_of(one: Case) -> Problem:

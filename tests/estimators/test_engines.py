@@ -260,20 +260,14 @@ def test_a_broken_numba_of_another_process_is_told(tmp_path):
     assert ran.stderr.count("SystemError: numba is broken") == 1
 
 
-def test_stacks_are_torchs(chosen):
-    """A search trains them at once; its last fit is a single one."""
-    grid = {"lr": [0.01, 0.1]}
-    VectorizedGridSearchCV(small(MiniBatchRegressor), grid, cv=2).fit(X, y)
-    assert chosen == ["torch", "numba"]
-
-
-def test_a_search_of_engines_fits_the_loops_one_by_one(chosen):
-    """Two models at a time for torch, and a fit for each split for numba."""
-    grid = {"engine": ["torch", "numba"]}
-    search = VectorizedGridSearchCV(small(MiniBatchRegressor), grid, cv=2, refit=False)
+def test_a_search_asks_for_each_stack(chosen):
+    """By the same rule as a fit, whose steps its models take."""
+    grid = {"lr": [0.01, 0.1], "engine": ["torch", "numba"]}
+    search = VectorizedGridSearchCV(small(MiniBatchRegressor), grid, cv=2)
     groups = search.fit(X, y).groups_
-    assert [group.together for group in groups] == [True, False]
-    assert chosen == ["torch", "numba", "numba"]
+    assert [group.together for group in groups] == [True, True]
+    assert [group.engine for group in groups] == ["torch", "torch"]  # see chosen
+    assert chosen == ["torch", "numba", search.best_params_["engine"]]
 
 
 @every_class

@@ -57,7 +57,7 @@ INNER = [
     "skgd._estimators.base.warn_of_ending",
     "skgd._training.loop.bind_epochs",
     "skgd._training.loop.judge",
-    "skgd._training.steps.forward",
+    "skgd._training.in_turn.bind_compiled",
     "skgd._training.scalars.learning_rates",
     "skgd._estimators.predictions.raw_prediction",
 ]

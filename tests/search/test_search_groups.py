@@ -34,10 +34,6 @@ REASONS = {
         small(MiniBatchRegressor).set_callbacks(WeightTrajectory()),
         "its callbacks look at single fits",
     ),
-    "compiled loops": (
-        small(MiniBatchRegressor, engine="numba"),
-        "engine='numba' trains one model at a time",
-    ),
     "others": (Ridge(), "Ridge is not an estimator of skgd"),
 }
 

@@ -255,4 +255,4 @@ def test_several_epochs_are_taken_at_once():
     models = new_models(data, SIZES["linear"], shared, per_model, [0])
     stack = new_stack(models, [History()], per_model, data, None)
 
-    assert len(bind_epochs(stack, shared, None)(5)) == 5
+    assert len(bind_epochs(stack, shared, None)(5, [0])) == 5

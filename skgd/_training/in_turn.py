@@ -1,0 +1,94 @@
+"""The models of a stack, one after the other, by compiled loops.
+
+A loop trains one model, whose parameters lie in a vector of its own. So those of a
+stack are copied, and written back when all that go on have taken their steps: the stack
+is what others read. In company a model takes the steps that it would take alone.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+from torch import Tensor
+
+from skgd._equations.network import Network, in_rows, write_rows_
+from skgd._machine.arrays import Indices
+from skgd._training.batches import select_folds
+from skgd._training.compiled import bind_compiled
+from skgd._training.models import Models
+from skgd._training.steps import n_parts
+from skgd._training.takers import Ahead, Taken, Taker
+
+
+def bind_in_turn(ahead: Ahead) -> Taker:
+    """Return the taker of the steps of some epochs, of one model after the other."""
+    models = ahead.models
+    n_models, n_folds = models.parameters.layout.n_models, len(models.generators)
+    if n_models == 1:
+        return bind_compiled(ahead)
+    rows_of = {name: in_rows(network) for name, network in _networks(models).items()}
+    fold_of = [slot * n_folds // n_models for slot in range(n_models)]
+    sizes_of = [_sizes(ahead, fold) for fold in range(n_folds)]
+    takers = [
+        bind_compiled(
+            ahead._replace(
+                data=select_folds(ahead.data, [fold]),
+                models=_alone(models, rows_of, slot, fold),
+                per_model={name: n[[slot]] for name, n in ahead.per_model.items()},
+                penalties={name: n[[slot]] for name, n in ahead.penalties.items()},
+                sizes=sizes_of[fold],
+                counts=[None] * len(ahead.sizes),
+            )
+        )
+        for slot, fold in enumerate(fold_of)
+    ]
+    parts = n_parts(ahead.data.scales)
+
+    def take(rows_of_epochs: Sequence[Indices], going: Sequence[int]) -> Taken:
+        n_epochs = len(rows_of_epochs)
+        losses = np.zeros((n_epochs * len(ahead.sizes), n_models, parts))
+        penalties = np.zeros((n_epochs, n_models, parts))
+        of_folds = [
+            [np.atleast_2d(rows)[fold, : sum(sizes)] for rows in rows_of_epochs]
+            for fold, sizes in enumerate(sizes_of)
+        ]
+        for slot in going:
+            taken = takers[slot].take(of_folds[fold_of[slot]], [0])
+            losses[:, slot], penalties[:, slot] = (
+                taken.losses[:, 0],
+                taken.penalties[:, 0],
+            )
+        models.t += len(losses)
+        for name, network in _networks(models).items():
+            write_rows_(network, rows_of[name])
+        return Taken(losses, penalties)
+
+    return Taker(take, min(taker.at_once for taker in takers))
+
+
+def _sizes(ahead: Ahead, fold: int) -> list[int]:
+    """Return the rows of a fold in each batch."""
+    pairs = zip(ahead.sizes, ahead.counts, strict=True)
+    return [size if count is None else count[fold] for size, count in pairs]
+
+
+def _networks(models: Models) -> dict[str, Network]:
+    """Return all that training changes, by its name."""
+    averages = {} if models.average is None else {"average": models.average}
+    return {**models.optimizer_state, **averages, "parameters": models.parameters}
+
+
+def _alone(
+    models: Models, rows_of: Mapping[str, Tensor], slot: int, fold: int
+) -> Models:
+    """Return the model in a slot as the only one, its vectors among the rows."""
+    layout = models.parameters.layout.alone
+    own = {name: Network(rows[slot], layout) for name, rows in rows_of.items()}
+    return replace(
+        models,
+        parameters=own["parameters"],
+        optimizer_state={name: own[name] for name in models.optimizer_state},
+        generators=[models.generators[fold]],
+        average=own.get("average"),
+        slowed=None if models.slowed is None else models.slowed[slot : slot + 1],
+    )
