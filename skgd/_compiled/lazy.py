@@ -191,6 +191,7 @@ def _steps(
     of_some: Any,
     words: Any,
     flags: Any,
+    with_marks: Any,
     before: Any,
     columns_touched: Any,
 ) -> None:
@@ -199,7 +200,7 @@ def _steps(
     flat, state_1, state_2, average = borrowed((flat, state_1, state_2, average))
     rows, scalars, losses, numbers = borrowed((rows, scalars, losses, numbers))
     work, of_some = borrowed((work, of_some))
-    touched = Touched(*borrowed((words, flags, before, columns_touched)))
+    touched = Touched(*borrowed((words, flags, with_marks, before, columns_touched)))
     lies, p = layout_of(layout), plan_of(plan)
     batch_size = min(p.batch_size, rows.size)
     space, gradients = space_of(work, numbers.size, batch_size)
@@ -212,11 +213,11 @@ def _steps(
             x, batch, flat, lies, as_they_are, p, numbers, space, losses[step]
         )
         _mark(x, batch, touched)
-        k = list_columns(touched)
+        k, n_words = list_columns(touched)
         gradient = gradients[: k * lies.o]
         gradient[:] = num(flat[0], 0)
         _add_gradient(gradient, x, batch, dz, touched, lies.o, Place(c.shape[0]))
-        wipe(touched)
+        wipe(touched, n_words)
         some = touched.columns[:k]
         _update(flat, state_1, state_2, gradient, some, gathered, lies, p.update, c)
         if lies.has_bias:

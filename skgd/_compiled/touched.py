@@ -31,7 +31,8 @@ class Touched(NamedTuple):
 
     words: Any  # (i / 64,), a bit for each column
     flags: Any  # (i / 1024,), whether any of 16 words has a mark
-    before: Any  # (i / 64,), how many columns come before a word's, where flagged
+    with_marks: Any  # (i / 64 + 1,), the words that have a mark
+    before: Any  # (i / 64,), how many columns come before those of such a word
     columns: Any  # (k + 3,)
 
 
@@ -39,13 +40,14 @@ def new_touched(i: int, most: int, dtype: Any) -> tuple[Array, ...]:
     """Return the arrays of batches that touch so many columns at the most."""
     n_flags = -(-i // (_BITS * _WORDS))
     words, flags = np.zeros(n_flags * _WORDS, np.uint64), np.zeros(n_flags, np.uint8)
-    before = np.empty(words.size, np.uint32)
-    return words, flags, before, np.empty(most + _TOGETHER - 1, dtype)
+    with_marks, before = np.empty((2, words.size + 1), np.uint32)
+    columns = np.empty(most + _TOGETHER - 1, dtype)
+    return words, flags, with_marks, before, columns
 
 
 def of_touched(columns: str) -> tuple[Any, ...]:
     """Return their kinds."""
-    kinds = nb.types.uint64, nb.types.uint8, nb.types.uint32
+    kinds = nb.types.uint64, nb.types.uint8, nb.types.uint32, nb.types.uint32
     return *map(array_of, kinds), array_of(nb.from_dtype(np.dtype(columns)))
 
 
@@ -96,43 +98,52 @@ def rank_of(touched: Touched, column: Any) -> Any:
 
 
 @fast
-def _list_word(touched: Touched, word: Any, k: Any) -> Any:
-    """List the columns of a word after k others; return how many there are then.
+def _list_words(touched: Touched) -> Any:
+    """Fill the words that have a mark, in order; return how many there are.
 
-    Too many are listed, and written over, rather than to stop at any number of them.
+    Each word is written, and the next one over it if it has none: to guess which have
+    one would take longer.
     """
-    bits = touched.words[word]
-    end = k + _n_ones(bits)
-    for begin in range(k, end, Place(_TOGETHER)):
+    n = Place(0)
+    for flag in range(Place(touched.flags.size)):
+        if touched.flags[flag]:
+            touched.flags[flag] = 0
+            for k in range(Place(_WORDS)):
+                word = flag * Place(_WORDS) + k
+                touched.with_marks[n] = word
+                n += Place(touched.words[word] != 0)
+    return n
+
+
+@fast
+def _list_columns_of(touched: Touched, word: Any, k: Any) -> Any:
+    """Fill the columns of a word after k others; return how many there are then.
+
+    There are too many of them, written over by the next, up to a multiple of four.
+    """
+    marks = touched.words[word]
+    end = k + _n_ones(marks)
+    while k < end:
         for n in range(Place(_TOGETHER)):
-            column = word * Place(_BITS) + _lowest_one(bits)
-            touched.columns[begin + n] = column
-            bits &= bits - Place(1)
+            touched.columns[k + n] = word * Place(_BITS) + _lowest_one(marks)
+            marks &= marks - Place(1)
+        k += Place(_TOGETHER)
     return end
 
 
 @fast
-def _words_of(flag: Any) -> Any:
-    return range(flag * Place(_WORDS), (flag + Place(1)) * Place(_WORDS))
+def list_columns(touched: Touched) -> tuple[Any, Any]:
+    """Fill the columns that are marked; return how many, and how many words have one."""
+    n_words, k = _list_words(touched), Place(0)
+    for n in range(n_words):
+        word = Place(touched.with_marks[n])
+        touched.before[word] = k
+        k = _list_columns_of(touched, word, k)
+    return k, n_words
 
 
 @fast
-def list_columns(touched: Touched) -> Any:
-    """Fill the columns that are marked, in order; return how many there are."""
-    k = Place(0)
-    for flag in range(Place(touched.flags.size)):
-        if touched.flags[flag]:
-            for word in _words_of(flag):
-                touched.before[word] = k
-                k = _list_word(touched, word, k)
-    return k
-
-
-@fast
-def wipe(touched: Touched) -> None:
-    """Wipe all marks off."""
-    for flag in range(Place(touched.flags.size)):
-        if touched.flags[flag]:
-            touched.flags[flag] = 0
-            for word in _words_of(flag):
-                touched.words[word] = 0
+def wipe(touched: Touched, n_words: Any) -> None:
+    """Wipe the marks off."""
+    for n in range(n_words):
+        touched.words[Place(touched.with_marks[n])] = 0
