@@ -25,6 +25,7 @@ from skgd._compiled.problem import Array, Csr
 from skgd._compiled.sparse import (
     Layout,
     array_of,
+    batch_of,
     column_of,
     entries_of,
     gradient_of_batch,
@@ -207,16 +208,16 @@ def _steps(
     gathered = Gathered(of_some[0], of_some[1], of_some[2])
     as_they_are = np.ones(1)
     for step in range(losses.shape[0]):
-        batch = rows[step * batch_size : (step + 1) * batch_size]
+        batch = batch_of(rows, step, batch_size)
         c = scalars[step if scalars.shape[0] > 1 else 0]
         dz = gradient_of_batch(
             x, batch, flat, lies, as_they_are, p, numbers, space, losses[step]
         )
-        _mark(x, batch, touched)
+        _mark(x, batch.rows, touched)
         k, n_words = list_columns(touched)
         gradient = gradients[: k * lies.o]
         gradient[:] = num(flat[0], 0)
-        _add_gradient(gradient, x, batch, dz, touched, lies.o, Place(c.shape[0]))
+        _add_gradient(gradient, x, batch.rows, dz, touched, lies.o, Place(c.shape[0]))
         wipe(touched, n_words)
         some = touched.columns[:k]
         _update(flat, state_1, state_2, gradient, some, gathered, lies, p.update, c)
