@@ -40,16 +40,19 @@ from skgd._compiled.sparse import (
 from skgd._compiled.steps import average_in, plan_of
 from skgd._compiled.touched import (
     Touched,
+    are_few,
     list_columns,
     mark,
+    mark_and_note,
     new_touched,
+    note_all,
     of_touched,
     rank_of,
     wipe,
 )
 
 # Weights that are gathered at once, so that they stay in a cache; columns at the least.
-_WEIGHTS_AT_ONCE, _FEWEST_COLUMNS = 256, 16
+_WEIGHTS_AT_ONCE, _FEWEST_COLUMNS = 128, 16
 
 
 class Gathered(NamedTuple):
@@ -71,12 +74,29 @@ def _weights_at_once(o: int) -> int:
     return max(_WEIGHTS_AT_ONCE, _FEWEST_COLUMNS * o)
 
 
-@inlined
-def _mark(x: Csr, batch: Any, touched: Touched) -> None:
-    """Mark the columns that a batch touches."""
-    for n in range(Place(batch.size)):
-        for e in entries_of(x, batch[n]):
+@fast
+def _n_entries(x: Csr, batch: Any) -> Any:
+    """Return how many entries a batch has."""
+    n = Place(0)
+    for k in range(Place(batch.size)):
+        entries = entries_of(x, batch[k])
+        n += entries.stop - entries.start
+    return n
+
+
+@fast
+def _mark(x: Csr, batch: Any, touched: Touched) -> Any:
+    """Mark the columns that a batch touches; return how many words have a mark."""
+    n_words = Place(0)
+    if are_few(touched, _n_entries(x, batch)):
+        for k in range(Place(batch.size)):
+            for e in entries_of(x, batch[k]):
+                n_words = mark_and_note(touched, column_of(x, e), n_words)
+        return n_words
+    for k in range(Place(batch.size)):
+        for e in entries_of(x, batch[k]):
             mark(touched, column_of(x, e))
+    return note_all(touched)
 
 
 @inlined
@@ -191,8 +211,7 @@ def _steps(
     work: Any,
     of_some: Any,
     words: Any,
-    flags: Any,
-    with_marks: Any,
+    marked: Any,
     before: Any,
     columns_touched: Any,
 ) -> None:
@@ -201,7 +220,7 @@ def _steps(
     flat, state_1, state_2, average = borrowed((flat, state_1, state_2, average))
     rows, scalars, losses, numbers = borrowed((rows, scalars, losses, numbers))
     work, of_some = borrowed((work, of_some))
-    touched = Touched(*borrowed((words, flags, with_marks, before, columns_touched)))
+    touched = Touched(*borrowed((words, marked, before, columns_touched)))
     lies, p = layout_of(layout), plan_of(plan)
     batch_size = min(p.batch_size, rows.size)
     space, gradients = space_of(work, numbers.size, batch_size)
@@ -213,8 +232,8 @@ def _steps(
         dz = gradient_of_batch(
             x, batch, flat, lies, as_they_are, p, numbers, space, losses[step]
         )
-        _mark(x, batch.rows, touched)
-        k, n_words = list_columns(touched)
+        n_words = _mark(x, batch.rows, touched)
+        k = list_columns(touched, n_words)
         gradient = gradients[: k * lies.o]
         gradient[:] = num(flat[0], 0)
         _add_gradient(gradient, x, batch.rows, dz, touched, lies.o, Place(c.shape[0]))

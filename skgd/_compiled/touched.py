@@ -1,12 +1,14 @@
-"""Which columns a batch touches, in ascending order: without a search, by marks.
+"""Which columns a batch touches, listed by marks: without a search, and in order.
 
 The mark of a column is a bit in a word. Once the entries of a batch are marked, the
 columns are listed, word by word, and so is how many come before those of a word: that,
-and the marks below its own, are the rank of a column. There are far more words than few
-rows touch, so a flag tells whether any of some words in a row has a mark: the others
-are neither read nor, when the marks are wiped off, written.
+and the marks below its own, are the rank of a column.
 
-All that is here takes less than a fourth of a byte for each column of the rows.
+Which words have a mark, all are looked through for, where a batch has many entries: so
+columns come in ascending order, and memory is read fastest so. Where it has few, words
+are noted as they come: it would take longer to look through all.
+
+All that is here takes a fourth of a byte for each column of the rows.
 
 Dimension key: i columns of the rows, k of these that a batch touches.
 """
@@ -22,32 +24,30 @@ from skgd._compiled.jit import fast, intrinsic
 from skgd._compiled.problem import Array
 from skgd._compiled.sparse import array_of
 
-_BITS, _WORDS = 64, 16  # of a word, and of a flag
+_BITS = 64  # of a word
 _TOGETHER = 4  # columns are listed so many at once
+_FEW = 4  # entries are few, if so many times as many are less than the words
 
 
 class Touched(NamedTuple):
     """The marks of a batch, and what is listed of them."""
 
     words: Any  # (i / 64,), a bit for each column
-    flags: Any  # (i / 1024,), whether any of 16 words has a mark
-    with_marks: Any  # (i / 64 + 1,), the words that have a mark
-    before: Any  # (i / 64,), how many columns come before those of such a word
+    marked: Any  # (i / 64 + 1,), the words that have a mark
+    before: Any  # (i / 64 + 1,), how many columns come before those of such a word
     columns: Any  # (k + 3,)
 
 
 def new_touched(i: int, most: int, dtype: Any) -> tuple[Array, ...]:
     """Return the arrays of batches that touch so many columns at the most."""
-    n_flags = -(-i // (_BITS * _WORDS))
-    words, flags = np.zeros(n_flags * _WORDS, np.uint64), np.zeros(n_flags, np.uint8)
-    with_marks, before = np.empty((2, words.size + 1), np.uint32)
-    columns = np.empty(most + _TOGETHER - 1, dtype)
-    return words, flags, with_marks, before, columns
+    words = np.zeros(-(-i // _BITS), np.uint64)
+    marked, before = np.empty((2, words.size + 1), np.uint32)
+    return words, marked, before, np.empty(most + _TOGETHER - 1, dtype)
 
 
 def of_touched(columns: str) -> tuple[Any, ...]:
     """Return their kinds."""
-    kinds = nb.types.uint64, nb.types.uint8, nb.types.uint32, nb.types.uint32
+    kinds = nb.types.uint64, nb.types.uint32, nb.types.uint32
     return *map(array_of, kinds), array_of(nb.from_dtype(np.dtype(columns)))
 
 
@@ -82,44 +82,54 @@ def _bit_of(column: Any) -> Any:
 
 
 @fast
+def are_few(touched: Touched, n_entries: Any) -> bool:
+    """Return whether a batch has so few entries that words are noted one by one."""
+    return n_entries * Place(_FEW) < Place(touched.words.size)
+
+
+@fast
 def mark(touched: Touched, column: Any) -> None:
     """Mark a column."""
+    touched.words[_word_of(column)] |= _bit_of(column)
+
+
+@fast
+def mark_and_note(touched: Touched, column: Any, n_words: Any) -> Any:
+    """Mark a column, and note its word after n others; return how many there are then.
+
+    A word is noted in any case, and the next one over it if it was before: to guess
+    whether it was would take longer.
+    """
     word = _word_of(column)
-    touched.words[word] |= _bit_of(column)
-    touched.flags[word // Place(_WORDS)] = 1
+    n_words_then = n_words + Place(touched.words[word] == 0)
+    touched.marked[n_words] = word
+    mark(touched, column)
+    return n_words_then
+
+
+@fast
+def note_all(touched: Touched) -> Any:
+    """Note the words that have a mark, in order; return how many there are."""
+    n = Place(0)
+    for word in range(Place(touched.words.size)):
+        touched.marked[n] = word
+        n += Place(touched.words[word] != 0)
+    return n
 
 
 @fast
 def rank_of(touched: Touched, column: Any) -> Any:
-    """Return how many columns come before one, once they are listed."""
+    """Return the place of a column among those that are listed."""
     word = _word_of(column)
     below = touched.words[word] & (_bit_of(column) - Place(1))
     return Place(touched.before[word]) + _n_ones(below)
 
 
 @fast
-def _list_words(touched: Touched) -> Any:
-    """Fill the words that have a mark, in order; return how many there are.
-
-    Each word is written, and the next one over it if it has none: to guess which have
-    one would take longer.
-    """
-    n = Place(0)
-    for flag in range(Place(touched.flags.size)):
-        if touched.flags[flag]:
-            touched.flags[flag] = 0
-            for k in range(Place(_WORDS)):
-                word = flag * Place(_WORDS) + k
-                touched.with_marks[n] = word
-                n += Place(touched.words[word] != 0)
-    return n
-
-
-@fast
 def _list_columns_of(touched: Touched, word: Any, k: Any) -> Any:
-    """Fill the columns of a word after k others; return how many there are then.
+    """List the columns of a word after k others; return how many there are then.
 
-    There are too many of them, written over by the next, up to a multiple of four.
+    They are listed four at a time, so up to three too many, which the next ones replace.
     """
     marks = touched.words[word]
     end = k + _n_ones(marks)
@@ -132,18 +142,18 @@ def _list_columns_of(touched: Touched, word: Any, k: Any) -> Any:
 
 
 @fast
-def list_columns(touched: Touched) -> tuple[Any, Any]:
-    """Fill the columns that are marked; return how many, and how many words have one."""
-    n_words, k = _list_words(touched), Place(0)
+def list_columns(touched: Touched, n_words: Any) -> Any:
+    """List the columns that are marked; return how many there are."""
+    k = Place(0)
     for n in range(n_words):
-        word = Place(touched.with_marks[n])
+        word = Place(touched.marked[n])
         touched.before[word] = k
         k = _list_columns_of(touched, word, k)
-    return k, n_words
+    return k
 
 
 @fast
 def wipe(touched: Touched, n_words: Any) -> None:
     """Wipe the marks off."""
     for n in range(n_words):
-        touched.words[Place(touched.with_marks[n])] = 0
+        touched.words[Place(touched.marked[n])] = 0
