@@ -129,7 +129,7 @@ def rank_of(touched: Touched, column: Any) -> Any:
 def _list_columns_of(touched: Touched, word: Any, k: Any) -> Any:
     """List the columns of a word after k others; return how many there are then.
 
-    They are listed four at a time, so up to three too many, which the next ones replace.
+    They are listed four at a time, up to three too many, which the next ones replace.
     """
     marks = touched.words[word]
     end = k + _n_ones(marks)
