@@ -132,6 +132,22 @@ def pointer(_: Any, address: Any, like: Any) -> Any:
 
 
 @intrinsic
+def fetch(_: Any, array: Any, place: Any) -> Any:
+    """Have what lies at a place of an array brought to the cache, before it is read."""
+
+    def code(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        byte, flag = ir.IntType(8).as_pointer(), ir.IntType(32)
+        array = context.make_array(signature.args[0])(context, builder, values[0])
+        at = builder.bitcast(builder.gep(array.data, [values[1]]), byte)
+        of_llvm = ir.FunctionType(ir.VoidType(), [byte, flag, flag, flag])
+        function = builder.module.declare_intrinsic("llvm.prefetch", [byte], of_llvm)
+        builder.call(function, [at, flag(0), flag(3), flag(1)])  # to read, often, data
+        return context.get_dummy_value()
+
+    return nb.types.none(array, place), code
+
+
+@intrinsic
 def borrowed(_: Any, arrays: Any) -> Any:
     """Return arrays (a tuple) that do not know their owners, whom someone else holds.
 

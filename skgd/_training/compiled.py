@@ -99,7 +99,10 @@ def _steps_at_once(ahead: Ahead) -> int:
     _, *hidden, _ = network.layout.sizes
     of_a_row = multiply_adds_of_row(ahead.data, network.layout)
     of_a_row += _NUMBERS_OF_UNIT * sum(hidden)
-    numbers = ahead.sizes[0] * of_a_row + len(network.flat)
+    numbers = ahead.sizes[0] * of_a_row
+    touches_few = network.layout.columns_first and not hidden
+    if not touches_few or ahead.models.average is not None:
+        numbers += len(network.flat)
     return max(1, int(_AT_ONCE_S / (_STEP_S + _NUMBER_S * numbers)))
 
 

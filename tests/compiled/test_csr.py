@@ -269,6 +269,16 @@ def test_steps_are_those_of_torch(
     assert_same(2, optimizer=optimizer, l1_ratio=l1_ratio, **settings)
 
 
+@pytest.mark.parametrize("batch_size", [1, 8, None])
+def test_lazy_steps_on_very_many_columns_are_those_of_torch(
+    monkeypatch: pytest.MonkeyPatch, batch_size: int | None
+) -> None:
+    """Whether a batch touches few of them or many, for one owner or several."""
+    monkeypatch.setattr("test_csr.N_COLUMNS", 2_000)
+    for settings in ({}, {"scaled": True}):
+        assert_same(3, optimizer="adam", batch_size=batch_size, **settings)
+
+
 @pytest.mark.parametrize("l1_ratio", [0.0, 0.3])
 def test_plain_descent_on_narrow_rows_is_that_of_torch(
     monkeypatch: pytest.MonkeyPatch, l1_ratio: float
