@@ -49,7 +49,7 @@ class Layout(NamedTuple):
     @property
     def alone(self) -> "Layout":
         """That of one of the models."""
-        return self._replace(n_models=1)
+        return self if self.n_models == 1 else self._replace(n_models=1)
 
 
 class Segment(NamedTuple):
