@@ -107,7 +107,8 @@ def _losses(
         best = float(_OF_SHARES[shared.loss](shares).sum())
         return in_all * best, in_all * _AT_ZERO[shared.loss](n_outputs)
     centre, n_rows = _centre(shared, y, weight), y.shape[1]
-    constants = numbers_like(np.stack([centre, np.zeros_like(centre)]), y)
+    constants = numbers_like(np.array([centre, np.zeros_like(centre)]), y)
+    delta = delta_on_scales(shared.delta, scales, y)
     at_once = max(1, _NUMBERS_AT_ONCE // constants.numel())
     summed = [
         _summed(
@@ -115,7 +116,7 @@ def _losses(
             y[:, start : start + at_once],
             None if weight is None else weight[start : start + at_once],
             constants.unsqueeze(2),
-            delta_on_scales(shared.delta, scales, y),
+            delta,
         )
         for start in range(0, n_rows, at_once)
     ]
