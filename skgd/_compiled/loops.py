@@ -168,8 +168,12 @@ def _numbers_of_arrays(problem: Problem) -> dict[str, int]:
             "is_wide_index": x.columns.itemsize == 8,
             "is_wide_start": x.starts.itemsize == 8,
         }
-    row, column = (stride // x.itemsize for stride in x.strides)
-    return targets | {"x": address_of(x), "x_row": row, "x_column": column}
+    row, column = x.strides
+    return targets | {
+        "x": address_of(x),
+        "x_row": row // x.itemsize,
+        "x_column": column // x.itemsize,
+    }
 
 
 def _is_of_rows(problem: Problem) -> bool:

@@ -119,11 +119,11 @@ def _problem(ahead: Ahead, optimizer: str) -> Problem:
     network, flat = models.parameters, models.parameters.flat.numpy()
     sizes, n_weights = network.layout.sizes, network.n_weights
     weights_at, biases_at = _places(network.layout)
-    number: float | Floats = shared.delta
+    numbers: Sequence[float] | Floats = [shared.delta] * sizes[-1]
     if shared.loss == "quantile":
-        number = shared.quantile
+        numbers = [shared.quantile] * sizes[-1]
     elif data.scales is not None:
-        [number] = shared.delta / data.scales
+        [numbers] = shared.delta / data.scales
     return Problem(
         x=_rows(data.x),
         y=data.y.contiguous().numpy(),
@@ -145,7 +145,7 @@ def _problem(ahead: Ahead, optimizer: str) -> Problem:
         activation=shared.activation,
         optimizer=optimizer,
         negative_slope=shared.negative_slope,
-        loss_number=np.full(sizes[-1], number, flat.dtype),
+        loss_number=np.array(numbers, flat.dtype),
         max_grad_norm=shared.max_grad_norm,
         batch_size=ahead.sizes[0],
         n_parts=n_parts(data.scales),
