@@ -49,7 +49,7 @@ class Layout(NamedTuple):
     @property
     def alone(self) -> "Layout":
         """That of one of the models."""
-        return self._replace(n_models=1)
+        return self if self.n_models == 1 else self._replace(n_models=1)
 
 
 class Segment(NamedTuple):
@@ -154,7 +154,7 @@ def by_fold(array: Tensor, n_folds: int) -> Tensor:
 def finite(network: Network) -> list[bool]:
     """Return which models have finite parameters only."""
     if isfinite(float(network.flat.sum())):  # a sum may overflow, so look again
-        return [True] * len(network.layers[0].w)
+        return [True] * network.layout.n_models
     each = [torch.isfinite(array).flatten(1).all(1) for array in arrays(network)]
     return torch.stack(each).all(0).tolist()
 
