@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 import torch
-from compiled_cases import table_of
+from compiled_cases import lets_others_run, table_of
 
 from skgd._compiled.csr import bind_csr, takes_csr
 from skgd._compiled.losses import LOSSES
@@ -346,3 +346,13 @@ def test_which_problems_are_for_sparse_steps() -> None:
     assert not takes_csr(wide._replace(max_grad_norm=1.0))
     assert not takes_csr(wide._replace(sizes=(N_COLUMNS, 5, 1)))
     assert not takes_csr(wide._replace(x=np.zeros((N_ROWS, N_COLUMNS))))
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adagrad"])
+def test_other_threads_run_while_steps_are_taken(optimizer: str) -> None:
+    """In both loops, that of plain descent and that of the others."""
+    one = case(optimizer=optimizer, batch_size=1)
+    take = bind_csr(problem_of(one)).take
+    rows = np.arange(2 * 10**5) % N_ROWS
+
+    assert lets_others_run(take, rows, scalars_of(one))
