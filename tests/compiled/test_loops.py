@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from compiled_cases import lets_others_run, table_of
+from conftest import SHARED
 
 from skgd._compiled import loops
 from skgd._compiled.loops import bind
@@ -89,7 +90,7 @@ class Start(NamedTuple):
 
 def start_of(case):
     data = data_of(case)
-    shared = Shared(
+    shared = SHARED._replace(
         loss=case.loss,
         activation=case.activation,
         negative_slope=0.1,
@@ -97,12 +98,7 @@ def start_of(case):
         nesterov=case.optimizer == "nesterov",
         batch_size=case.batch_size,
         last_batch=case.last_batch,
-        shuffle=True,
         max_iter=2,
-        tol=None,
-        n_iter_no_change=2,
-        record_batch_loss=True,
-        verbose=False,
         max_grad_norm=case.max_grad_norm,
         average=case.average,
         delta=0.3,
