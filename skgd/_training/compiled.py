@@ -56,7 +56,7 @@ def bind_compiled(ahead: Ahead) -> Taker:
     dtype = models.parameters.flat.numpy().dtype
     with announced(_say_so) if shared.verbose else nullcontext():
         loop = bind(_problem(ahead, optimizer))
-        scalars_loop(dtype)
+        scalars_loop(optimizer, dtype)
     size, n_rows, steps_at_once = sizes[0], sum(sizes), _steps_at_once(ahead)
     epoch_s = _EPOCH_S + len(sizes) * _AT_ONCE_S / steps_at_once
     epochs_at_once = min(int(_AT_ONCE_S / epoch_s), _ROWS_AT_ONCE // n_rows)
