@@ -92,14 +92,18 @@ def _descend_adaptively(w: float, move: float, root: float, c: Scalars) -> float
     """w <- soft(w - pace move, p lasso) / (1 + p ridge), p the pace of the penalty.
 
     Both paces are lr over a divisor: root + epsilon, and for the penalty at least
-    (ridge |w| + lasso) / 2.
+    (ridge |w| + lasso) / 2. Divisions take most of the time, so there are none for a
+    penalty that is not there.
     """
     divisor = root + c.epsilon
     least = abs(w) * c.half_ridge + c.half_lasso
     divisor_w = where(least > divisor, least, divisor)
     w = w - move * (c.lr / divisor)
-    w = _soft_threshold(w, c.lr_lasso / divisor_w)
-    return w / (num(w, 1) + c.lr_ridge / divisor_w)
+    if c.lr_lasso > 0:
+        w = _soft_threshold(w, c.lr_lasso / divisor_w)
+    if c.lr_ridge > 0:
+        w = w * (divisor_w / (divisor_w + c.lr_ridge))
+    return w
 
 
 @exact

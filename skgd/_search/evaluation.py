@@ -48,7 +48,7 @@ from skgd._training.stopping import Ending
 
 # Jobs of each worker where loops train. They take as long as their models train, each
 # as many epochs as it needs; a stack takes as long as its slowest, cut or whole.
-_JOBS_OF_LOOPS = 4
+_JOBS_OF_LOOPS = 8
 
 
 class Evaluation:
