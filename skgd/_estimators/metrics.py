@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
-from sklearn.base import is_classifier
+from sklearn.base import ClassifierMixin
 from sklearn.metrics import (
     accuracy_score,
     log_loss,
@@ -68,7 +68,9 @@ def _metric_of(scorer: Any, estimator: Any) -> tuple[Metric, int] | None:
     if type(estimator).__module__.partition(".")[0] != "skgd":
         return None
     if isinstance(scorer, PassthroughScorer):
-        by_default = accuracy_score if is_classifier(estimator) else r2_score
+        by_default = (
+            accuracy_score if isinstance(estimator, ClassifierMixin) else r2_score
+        )
         return _METRICS[by_default], 1
     if not isinstance(scorer, Scorer) or scorer._kwargs:
         return None
@@ -89,7 +91,7 @@ def _count(weight: Any) -> bool:
 
 def _are_plain(estimator: Any, y: Array, predicted: Array) -> bool:
     """Return whether labels may be compared as they are, or numbers subtracted."""
-    if is_classifier(estimator):
+    if isinstance(estimator, ClassifierMixin):
         return len(y) > 0 and y.dtype.kind == predicted.dtype.kind
     kinds = y.dtype.kind in "iuf" and predicted.dtype.kind == "f"
     return kinds and len(y) > 1 and bool(np.isfinite(predicted).all())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -114,7 +115,8 @@ def bind_score(
                 ]
                 predicted = prediction_of_y(torch.cat(parts, dim=2), scale)
                 for (slot, model), z in zip(some, predicted, strict=True):
-                    scores[slot] = score_of[model](layers_of(network, slot), z[None])
+                    layers_of_model = partial(layers_of, network, slot)
+                    scores[slot] = score_of[model](layers_of_model, z[None])
         return [scores[slot] for slot in slots]
 
     return score
@@ -122,8 +124,11 @@ def bind_score(
 
 def _bind_score_of_one(
     estimator: Any, targets: Targets, held_out: HeldOutRows
-) -> Callable[[Layers, Tensor], float]:
-    """Return the function that scores a model, given its layers and predictions."""
+) -> Callable[[Callable[[], Layers], Tensor], float]:
+    """Return the function that scores a model, given its predictions.
+
+    And what returns its layers, which a scorer of the caller's may look at.
+    """
     with errors_of_caller():
         scorer = check_scoring(estimator, estimator.scoring)
     weight = held_out.sample_weight
@@ -136,12 +141,12 @@ def _bind_score_of_one(
     vars(model).update(attributes_of_targets(targets))
     model.n_features_in_, model.t_ = held_out.examples.X.shape[1], 0
 
-    def score(layers: Layers, z: Tensor) -> float:
+    def score(layers: Callable[[], Layers], z: Tensor) -> float:
         let_know_(model, [(held_out.X, z)])
         told = plain_score(scorer, model, held_out.X, held_out.labels, weight)
         if told is not None:
             return told
-        vars(model).update(coefficients(layers, targets))
+        vars(model).update(coefficients(layers(), targets))
         with (
             errors_of_caller(),
             in_the_words("scoring"),

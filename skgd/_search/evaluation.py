@@ -48,7 +48,7 @@ from skgd._training.stopping import Ending
 
 # Jobs of each worker where loops train. They take as long as their models train, each
 # as many epochs as it needs; a stack takes as long as its slowest, cut or whole.
-_JOBS_OF_LOOPS = 8
+_JOBS_OF_LOOPS = 4
 
 
 class Evaluation:
@@ -255,11 +255,17 @@ class Evaluation:
         n_pieces: int,
         all_splits: bool,
     ) -> Iterator[Job]:
-        """Give a group in so many pieces, or as many as it has models."""
+        """Give a group in so many pieces, or as many as it has models.
+
+        Models of one split share what is done to its rows, so splits are cut apart if
+        there is a piece for each of them.
+        """
         numbers = plan.group.candidates
-        of_candidates = pieces(range(len(numbers)), -(-len(numbers) // n_pieces))
-        n_pieces_of_splits = -(-n_pieces // len(of_candidates))
-        of_splits = pieces(splits, -(-len(splits) // n_pieces_of_splits))
+        apart = n_pieces >= len(splits)
+        n_of_candidates = -(-n_pieces // len(splits)) if apart else n_pieces
+        of_candidates = pieces(range(len(numbers)), -(-len(numbers) // n_of_candidates))
+        n_of_splits = len(splits) if apart else -(-n_pieces // len(of_candidates))
+        of_splits = pieces(splits, -(-len(splits) // n_of_splits))
         begun = self._has_begun(candidates[numbers[0]])
         prepared = self._prepared.get(plan.setting, {}) if begun else {}
         for some, few in product(of_candidates, of_splits):
