@@ -222,7 +222,7 @@ def epochs(monkeypatch):
 
 @pytest.fixture(scope="session")
 def loky_at_last():
-    """End the processes of joblib: they start slowly, and are the same for all tests."""
+    """End the processes of joblib, which start slowly, after all tests."""
     yield
     get_reusable_executor().shutdown(wait=True, kill_workers=True)
 
