@@ -26,6 +26,7 @@ import skgd._training.loop
 from skgd import MiniBatchClassifier, MiniBatchRegressor
 from skgd._estimators import fits
 from skgd._training import engines
+from skgd._training.hyperparameters import Shared
 
 # The rooms of the loops import numba, and so do their tests.
 collect_ignore = [] if engines.is_installed() else ["compiled"]
@@ -58,6 +59,23 @@ TASKS = {
     "two classes": (MiniBatchClassifier, np.where(Y[:, 0] > 3, "yes", "no")),
     "three classes": (MiniBatchClassifier, np.digitize(Y[:, 0], [2, 4]) - 1),
 }
+
+# What models in training have in common, for tests below the estimators.
+SHARED = Shared(
+    loss="squared_error",
+    activation="tanh",
+    negative_slope=0.0,
+    optimizer="sgd",
+    nesterov=False,
+    batch_size=7,
+    last_batch="keep",
+    shuffle=True,
+    max_iter=12,
+    tol=None,
+    n_iter_no_change=2,
+    record_batch_loss=True,
+    verbose=False,
+)
 
 # Settings at which the whole-batch descents of this suite converge fast, one for each
 # entry of skgd's table of optimizers. Adam and RMSprop with their usual epsilon never

@@ -22,6 +22,7 @@ In the order of reading:
 * ``rows``: the loop of a linear model whose rows are read where they lie
 * ``sparse``: a batch of sparse rows, at the cost of their entries
 * ``owing``: plain descent on sparse rows, whose penalty can wait
+* ``touched``: which columns a batch touches, in ascending order
 * ``lazy``: steps on wide sparse rows that let be what a batch does not touch
 * ``csr``: which linear models on sparse rows take these
 * ``loops``: which loop takes which problem

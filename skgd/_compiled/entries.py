@@ -26,7 +26,7 @@ from numba import from_dtype, types
 
 from skgd._compiled.activations import ACTIVATIONS
 from skgd._compiled.arithmetic import Place, exp, log, num
-from skgd._compiled.jit import carray, entry, fast
+from skgd._compiled.jit import carray, entry, fast, named
 from skgd._compiled.losses import LOSSES
 from skgd._compiled.optimizers import COLUMNS, OPTIMIZERS, scalars_at, without_penalty
 
@@ -228,7 +228,7 @@ _UPDATES = _update_stateless, _update_one, _update_two  # by vectors of state
 @cache
 def value_entry(activation: str, dtype: str) -> Any:
     """Return what computes the values of an activation, with its address."""
-    function = _named("value", activation, _value(ACTIVATIONS[activation].value))
+    function = named(f"value_{activation}", _value(ACTIVATIONS[activation].value))
     f, at = _kinds(dtype)
     return entry(function, types.void(at, at, f, types.intp))
 
@@ -237,7 +237,7 @@ def value_entry(activation: str, dtype: str) -> Any:
 def derivative_entry(activation: str, dtype: str) -> Any:
     """Return what multiplies by the derivatives of an activation."""
     derivative = _derivative(ACTIVATIONS[activation].derivative)
-    function = _named("derivative", activation, derivative)
+    function = named(f"derivative_{activation}", derivative)
     f, at = _kinds(dtype)
     return entry(function, types.void(at, at, at, f, types.intp))
 
@@ -245,7 +245,7 @@ def derivative_entry(activation: str, dtype: str) -> Any:
 @cache
 def loss_entry(loss: str, dtype: str) -> Any:
     """Return what computes a loss and its gradient."""
-    function = _named("loss", loss, LOSS_ENTRIES[loss])
+    function = named(f"loss_{loss}", LOSS_ENTRIES[loss])
     _, at = _kinds(dtype)
     return entry(function, types.void(*[at] * 6, types.intp, types.intp))
 
@@ -254,7 +254,7 @@ def loss_entry(loss: str, dtype: str) -> Any:
 def update_entry(optimizer: str, dtype: str) -> Any:
     """Return what takes the step of an optimizer."""
     state_names, step = OPTIMIZERS[optimizer]
-    function = _named("update", optimizer, _UPDATES[len(state_names)](step))
+    function = named(f"update_{optimizer}", _UPDATES[len(state_names)](step))
     _, at = _kinds(dtype)
     return entry(function, types.void(*[at] * 5, types.intp, types.intp))
 
@@ -263,9 +263,3 @@ def _kinds(dtype: str) -> tuple[Any, Any]:
     """Return a kind of floats, and that of where such floats lie."""
     kind = from_dtype(np.dtype(dtype))
     return kind, types.CPointer(kind)
-
-
-def _named(table: str, name: str, function: Entry) -> Entry:
-    """Give a function a name of its own, by which it is kept and linked."""
-    function.__name__ = function.__qualname__ = f"{table}_{name}"
-    return function

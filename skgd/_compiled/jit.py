@@ -6,6 +6,8 @@ There are five kinds:
 * ``fast`` ones are parts of loops, whose sums may be taken in another order, since only
   then they are taken of several numbers at a time. Neither kind assumes that there is
   no NaN or infinity, and each keeps to its own rules where it is put into another.
+  Both stay functions of Python, which loops alone call compiled: what lets Python do so
+  would take a fifth of the time that a loop takes to compile.
 * ``inlined`` ones are such parts, put where they are called before all is optimised.
 * ``kernel`` makes a loop that Python calls, without its lock.
 * ``entry`` makes a function of arrays that a loop calls by its address.
@@ -17,9 +19,10 @@ was kept is valid as long as no file of this package has changed. Where nothing 
 kept, all is compiled anew in each process, and a warning says so.
 """
 
+import gc
 import warnings
-from collections.abc import Callable
-from contextlib import AbstractContextManager, suppress
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
 from functools import cache
 from hashlib import sha256
 from inspect import getfile
@@ -43,8 +46,13 @@ from numba.np.unsafe import ndarray
 Function = Callable[..., Any]
 F = TypeVar("F", bound=Function)
 
-# A division by zero is no exception, for which SIMD would have to look.
-_COMMON: dict[str, Any] = {"error_model": "numpy", "boundscheck": False}
+# A division by zero is no exception, for which SIMD would have to look; and only an
+# entry is called as one of C, for which numba sets this itself.
+_COMMON: dict[str, Any] = {
+    "error_model": "numpy",
+    "boundscheck": False,
+    "no_cfunc_wrapper": True,
+}
 _FAST = {"fastmath": {"contract", "reassoc"}, **_COMMON}
 # Equations are put where they are used, or a loop of them would be one of calls.
 EXACT = {"fastmath": {"contract"}, "forceinline": True, **_COMMON}
@@ -59,14 +67,14 @@ fixed_tuple: Any = ndarray.to_fixed_tuple  # of so many numbers of a vector
 
 def exact(function: F) -> F:
     """Return a function that is compiled where it is used: an equation."""
-    compiled: F = nb.njit(**EXACT)(function)
-    return compiled
+    register: Callable[[F], F] = extending.register_jitable(**EXACT)
+    return register(function)
 
 
 def fast(function: F) -> F:
     """Return a function that is compiled where it is used: a part of a loop."""
-    compiled: F = nb.njit(**_FAST)(function)
-    return compiled
+    register: Callable[[F], F] = extending.register_jitable(**_FAST)
+    return register(function)
 
 
 def inlined(function: F) -> F:
@@ -83,22 +91,44 @@ def kernel(function: Function, signature: Any) -> Function:
     """Return a function of Python that is compiled, for arguments of one signature."""
     compiled = nb.njit(nogil=True, **_FAST)(function)
     _keep(compiled, function)
-    compiled.compile(signature)
+    with _no_collection():
+        compiled.compile(signature)
     compiled.disable_compile()
     return compiled
 
 
 def entry(function: Function, signature: Any) -> Any:
-    """Return a function as one of C, whose ``address`` is valid as long as it is kept.
-
-    Several functions may come of one that makes them. Each needs a name of its own, in
-    the cache and where numba links what it has compiled.
-    """
+    """Return a function of C, whose ``address`` is valid as long as it is kept."""
     called_as = signature.args, signature.return_type
     compiled = CFunc(function, called_as, locals={}, options=_FAST)
     _keep(compiled, function)
-    compiled.compile()
+    with _no_collection():
+        compiled.compile()
     return compiled
+
+
+def named(name: str, function: F) -> F:
+    """Give a name to one of several functions that come of one that makes them.
+
+    Each needs one of its own, in the cache and where numba links what it has compiled.
+    """
+    function.__name__ = function.__qualname__ = name
+    return function
+
+
+@contextmanager
+def _no_collection() -> Iterator[None]:
+    """Let Python collect no garbage: numba makes so much that it took a fifth longer.
+
+    Of several threads, the first to come here lets it collect again.
+    """
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
 
 
 @intrinsic
@@ -129,6 +159,22 @@ def pointer(_: Any, address: Any, like: Any) -> Any:
         return builder.inttoptr(values[0], context.get_value_type(kind))
 
     return kind(address, like), code
+
+
+@intrinsic
+def fetch(_: Any, array: Any, place: Any) -> Any:
+    """Have what lies at a place of an array brought to the cache, before it is read."""
+
+    def code(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        byte, flag = ir.IntType(8).as_pointer(), ir.IntType(32)
+        array = context.make_array(signature.args[0])(context, builder, values[0])
+        at = builder.bitcast(builder.gep(array.data, [values[1]]), byte)
+        of_llvm = ir.FunctionType(ir.VoidType(), [byte, flag, flag, flag])
+        function = builder.module.declare_intrinsic("llvm.prefetch", [byte], of_llvm)
+        builder.call(function, [at, flag(0), flag(3), flag(1)])  # to read, often, data
+        return context.get_dummy_value()
+
+    return nb.types.none(array, place), code
 
 
 @intrinsic

@@ -5,11 +5,11 @@ weight would move at every step. A step gathers what it touches, is taken on tha
 any vector, and puts it back; the penalty of a column waits as its steps do. Biases take
 dense steps.
 
-Which columns a batch touches, a hash table tells that is as large as the batch: nothing
-here is as large as the number of columns.
+The columns that a batch touches are taken in their order, for memory is read fastest
+so.
 
-Dimension key: o outputs, p owners of scalars (1 or o), k columns that a batch touches,
-b samples of the batch, e its entries.
+Dimension key: i columns, o outputs, p owners of scalars (1 or o), k columns that a
+batch touches, b samples of the batch, e its entries.
 """
 
 from collections.abc import Callable
@@ -25,6 +25,7 @@ from skgd._compiled.problem import Array, Csr
 from skgd._compiled.sparse import (
     Layout,
     array_of,
+    batch_of,
     column_of,
     entries_of,
     gradient_of_batch,
@@ -37,22 +38,27 @@ from skgd._compiled.sparse import (
     space_of,
 )
 from skgd._compiled.steps import average_in, plan_of
+from skgd._compiled.touched import (
+    Touched,
+    are_few,
+    list_columns,
+    mark,
+    mark_and_note,
+    new_touched,
+    note_all,
+    of_touched,
+    rank_of,
+    wipe,
+)
 
 # Weights that are gathered at once, so that they stay in a cache; columns at the least.
-_WEIGHTS_AT_ONCE, _FEWEST_COLUMNS = 2048, 16
-
-# 2^64 over the golden ratio: its products with numbers have well mixed upper bits.
-_MIXES = np.uint64(0x9E3779B97F4A7C15)
+_WEIGHTS_AT_ONCE, _FEWEST_COLUMNS = 128, 16
 
 
-class Touched(NamedTuple):
-    """What a batch touches: where it is found, and what it is."""
+class Gathered(NamedTuple):
+    """What is gathered at once: weights of an owner, and their state."""
 
-    slots: Any  # a hash table of numbers from a base on, smaller ones of batches before
-    columns: Any  # (k,)
-    gradient: Any  # (k * o,), column by column
-    w: Any  # these are gathered, of some columns at a time
-    g: Any
+    w: Any
     state_1: Any
     state_2: Any
 
@@ -69,74 +75,70 @@ def _weights_at_once(o: int) -> int:
 
 
 @fast
-def _touched_of(slots: Any, columns: Any, work: Any, o: int, at_once: int) -> Touched:
-    """Return the arrays for batches of so many columns at the most."""
-    gradient, rest = work[: columns.size * o], work[columns.size * o :]
-    w, g = rest[:at_once], rest[at_once : 2 * at_once]
-    state_1, state_2 = rest[2 * at_once : 3 * at_once], rest[3 * at_once :]
-    return Touched(slots, columns, gradient, w, g, state_1, state_2)
+def _n_entries(x: Csr, batch: Any) -> Any:
+    """Return how many entries a batch has."""
+    n = Place(0)
+    for k in range(Place(batch.size)):
+        entries = entries_of(x, batch[k])
+        n += entries.stop - entries.start
+    return n
 
 
 @fast
-def _number_of(column: Any, base: Any, k: Any, slots: Any, columns: Any) -> Any:
-    """Return which of the k columns so far this is; k if it is new, and then added."""
-    last = Place(slots.size) - Place(1)
-    slot = Place((np.uint64(column) * _MIXES) >> np.uint64(32)) & last
-    while True:
-        number = Place(slots[slot]) - base  # huge, of a batch before
-        if number >= k:
-            slots[slot], columns[k] = base + k, column
-            return k
-        if Place(columns[number]) == column:
-            return number
-        slot = (slot + Place(1)) & last
+def _mark(x: Csr, batch: Any, touched: Touched) -> Any:
+    """Mark the columns that a batch touches; return how many words have a mark."""
+    n_words = Place(0)
+    if are_few(touched, _n_entries(x, batch)):
+        for k in range(Place(batch.size)):
+            for e in entries_of(x, batch[k]):
+                n_words = mark_and_note(touched, column_of(x, e), n_words)
+        return n_words
+    for k in range(Place(batch.size)):
+        for e in entries_of(x, batch[k]):
+            mark(touched, column_of(x, e))
+    return note_all(touched)
 
 
 @inlined
-def _touch(x: Csr, batch: Any, dz: Any, o: Any, base: Any, touched: Touched) -> Any:
-    """Fill the columns that a batch touches and their gradient; return how many."""
-    b, k, gradient = Place(batch.size), Place(0), touched.gradient
-    slots, columns = touched.slots, touched.columns
+def _add_gradient(
+    out: Any, x: Csr, batch: Any, dz: Any, touched: Touched, o: Any, n_owners: Any
+) -> None:
+    """Add the gradient of a batch to out (p, k, o / p), of the columns touched."""
+    b = Place(batch.size)
+    one, k = Place(1), Place(out.size) // o
+    of_column, of_output = (o, one) if n_owners == 1 else (one, k)
     for n in range(b):
         for e in entries_of(x, batch[n]):
-            value = x.values[e]
-            number = _number_of(column_of(x, e), base, k, slots, columns)
-            is_new = number == k
-            if is_new:
-                k += Place(1)
+            value, at = x.values[e], rank_of(touched, column_of(x, e)) * of_column
             if o == 1:
-                before = num(value, 0) if is_new else gradient[number]
-                gradient[number] = before + value * dz[n]
+                out[at] += value * dz[n]
             else:
                 for q in range(o):
-                    at = number * o + q
-                    before = num(value, 0) if is_new else gradient[at]
-                    gradient[at] = before + value * dz[q * b + n]
-    return k
+                    out[at + q * of_output] += value * dz[q * b + n]
 
 
 @fast
-def _gather(out: Any, array: Any, columns: Any, layout: Layout, apart: Any) -> None:
-    """Fill out with columns of an array, one after the other, or each output apart."""
+def _gather(out: Any, array: Any, columns: Any, o: Any, width: Any) -> None:
+    """Fill out (k, width) with some outputs of columns of an array (i, o)."""
     for k in range(Place(columns.size)):
-        at = layout.w + Place(columns[k]) * layout.o
-        if layout.o == 1:
+        at = Place(columns[k]) * o
+        if width == 1:
             out[k] = array[at]
         else:
-            for q in range(layout.o):
-                out[q * apart + k if apart else k * layout.o + q] = array[at + q]
+            for q in range(width):
+                out[k * width + q] = array[at + q]
 
 
 @fast
-def _put(array: Any, out: Any, columns: Any, layout: Layout, apart: Any) -> None:
+def _put(array: Any, out: Any, columns: Any, o: Any, width: Any) -> None:
     """Write back what was gathered."""
     for k in range(Place(columns.size)):
-        at = layout.w + Place(columns[k]) * layout.o
-        if layout.o == 1:
+        at = Place(columns[k]) * o
+        if width == 1:
             array[at] = out[k]
         else:
-            for q in range(layout.o):
-                array[at + q] = out[q * apart + k if apart else k * layout.o + q]
+            for q in range(width):
+                array[at + q] = out[k * width + q]
 
 
 @inlined
@@ -144,38 +146,34 @@ def _update(
     flat: Any,
     state_1: Any,
     state_2: Any,
-    k: Any,
-    touched: Touched,
+    gradient: Any,
+    columns: Any,
+    gathered: Gathered,
     layout: Layout,
     update: int,
     c: Any,
 ) -> None:
-    """Take the optimizer's step on the columns touched, some at a time."""
-    w, g, of_1, of_2 = touched.w, touched.g, touched.state_1, touched.state_2
-    at_once, n_owners = Place(w.size) // layout.o, Place(c.shape[0])
-    apart = at_once if n_owners > 1 else Place(0)
+    """Take the optimizer's step on some columns, a few at a time, owner by owner."""
+    w, of_1, of_2 = gathered
+    k, o, n_owners = Place(columns.size), layout.o, Place(c.shape[0])
+    width = o // n_owners
+    at_once = Place(w.size) // width
     for begin in range(Place(0), k, at_once):
-        some = touched.columns[begin : min(begin + at_once, k)]
-        of_some = touched.gradient[begin * layout.o :]
-        for n in range(Place(some.size)):
-            for q in range(layout.o):
-                own = q * apart + n if apart else n * layout.o + q
-                g[own] = of_some[n * layout.o + q]
-        _gather(w, flat, some, layout, apart)
-        if state_1.size:
-            _gather(of_1, state_1, some, layout, apart)
-        if state_2.size:
-            _gather(of_2, state_2, some, layout, apart)
-        n_of_one = Place(some.size) * (Place(1) if apart else layout.o)
+        some = columns[begin : min(begin + at_once, k)]
+        n = Place(some.size) * width
         for q in range(n_owners):
-            own = q * apart
-            arrays = w[own:], g[own:], of_1[own:], of_2[own:], c[q]
-            call(update, (*arrays, n_of_one, n_of_one))
-        _put(flat, w, some, layout, apart)
-        if state_1.size:
-            _put(state_1, of_1, some, layout, apart)
-        if state_2.size:
-            _put(state_2, of_2, some, layout, apart)
+            at, g = layout.w + q, gradient[(q * k + begin) * width :]
+            _gather(w, flat[at:], some, o, width)
+            if state_1.size:
+                _gather(of_1, state_1[at:], some, o, width)
+            if state_2.size:
+                _gather(of_2, state_2[at:], some, o, width)
+            call(update, (w, g, of_1, of_2, c[q], n, n))
+            _put(flat[at:], w, some, o, width)
+            if state_1.size:
+                _put(state_1[at:], of_1, some, o, width)
+            if state_2.size:
+                _put(state_2[at:], of_2, some, o, width)
 
 
 @inlined
@@ -211,29 +209,37 @@ def _steps(
     scalars: Any,
     losses: Any,
     work: Any,
-    slots: Any,
+    of_some: Any,
+    words: Any,
+    marked: Any,
+    before: Any,
     columns_touched: Any,
 ) -> None:
     """Take the steps of some rows of an epoch."""
     x = Csr(*borrowed((values, columns, starts)))
     flat, state_1, state_2, average = borrowed((flat, state_1, state_2, average))
     rows, scalars, losses, numbers = borrowed((rows, scalars, losses, numbers))
-    work, slots, columns_touched = borrowed((work, slots, columns_touched))
+    work, of_some = borrowed((work, of_some))
+    touched = Touched(*borrowed((words, marked, before, columns_touched)))
     lies, p = layout_of(layout), plan_of(plan)
     batch_size = min(p.batch_size, rows.size)
-    space, rest = space_of(work, numbers.size, batch_size)
-    at_once = (rest.size - columns_touched.size * numbers.size) // 4
-    touched = _touched_of(slots, columns_touched, rest, numbers.size, at_once)
-    as_they_are, base = np.ones(1), Place(1)
+    space, gradients = space_of(work, numbers.size, batch_size)
+    gathered = Gathered(of_some[0], of_some[1], of_some[2])
+    as_they_are = np.ones(1)
     for step in range(losses.shape[0]):
-        batch = rows[step * batch_size : (step + 1) * batch_size]
+        batch = batch_of(rows, step, batch_size)
         c = scalars[step if scalars.shape[0] > 1 else 0]
         dz = gradient_of_batch(
             x, batch, flat, lies, as_they_are, p, numbers, space, losses[step]
         )
-        k = _touch(x, batch, dz, lies.o, base, touched)
-        base += k
-        _update(flat, state_1, state_2, k, touched, lies, p.update, c)
+        n_words = _mark(x, batch.rows, touched)
+        k = list_columns(touched, n_words)
+        gradient = gradients[: k * lies.o]
+        gradient[:] = num(flat[0], 0)
+        _add_gradient(gradient, x, batch.rows, dz, touched, lies.o, Place(c.shape[0]))
+        wipe(touched, n_words)
+        some = touched.columns[:k]
+        _update(flat, state_1, state_2, gradient, some, gathered, lies, p.update, c)
         if lies.has_bias:
             db = gradient_of_biases(dz, space.of_outputs)
             _update_biases(flat, state_1, state_2, db, lies, p.update, c)
@@ -244,8 +250,8 @@ def _steps(
 def _kernel(floats: str, columns: str, starts: str) -> Function:
     data = *of_rows(floats, columns, starts), *of_model(floats)
     vector = array_of(nb.from_dtype(np.dtype(floats)))
-    integers = array_of(nb.types.int64)
-    steps = *of_steps(floats), integers, integers
+    of_some = array_of(nb.from_dtype(np.dtype(floats)), 2)
+    steps = *of_steps(floats), of_some, *of_touched(columns)
     return kernel(_steps, nb.types.void(*data, vector, vector, *steps))
 
 
@@ -253,16 +259,18 @@ def bind_lazy(
     x: Csr, model: tuple[Array, ...], state: tuple[Array, ...]
 ) -> Callable[[Array, Array, Array], None]:
     """Return what takes steps within an epoch: of rows, scalars and losses."""
-    flat, o, batch_size = model[3], int(model[1][6]), int(model[0][0])
+    layout, flat, batch_size = model[1], model[3], int(model[0][0])
+    i, o = int(layout[5]), int(layout[6])
     take = _kernel(flat.dtype.str, x.columns.dtype.str, x.starts.dtype.str)
     state_1, state_2 = (*state, np.empty(0, flat.dtype))[:2]
 
     def steps(rows: Array, scalars: Array, losses: Array) -> None:
-        most = _most_entries(x, rows, batch_size)
-        n_numbers = space_needed(o, min(len(rows), batch_size)) + most * o
-        work = np.empty(n_numbers + 4 * _weights_at_once(o), flat.dtype)
-        slots = np.zeros(2 ** (2 * most - 1).bit_length(), np.int64)
-        of_batch = slots, np.empty(most, np.int64)
-        take(*x, *model, state_1, state_2, rows, scalars, losses, work, *of_batch)
+        most = min(_most_entries(x, rows, batch_size), i)
+        of_batch = space_needed(o, min(len(rows), batch_size))
+        work = np.empty(of_batch + most * o, flat.dtype)
+        of_some = np.empty((3, _weights_at_once(o)), flat.dtype)
+        touched = new_touched(i, most, x.columns.dtype)
+        space = work, of_some, *touched
+        take(*x, *model, state_1, state_2, rows, scalars, losses, *space)
 
     return steps

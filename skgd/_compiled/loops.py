@@ -45,8 +45,8 @@ def bind(problem: Problem) -> Loop:
     """
     if takes_csr(problem):
         return bind_csr(problem)
-    if not isinstance(problem.x, Csr):
-        problem = problem._replace(x=_readable(problem.x))
+    if not (isinstance(problem.x, Csr) or _is_readable(problem.x)):
+        problem = problem._replace(x=problem.x.copy())
     flat, kind = problem.flat, _kind(problem)
     shape = _shape(kind)
     plan = shape.plan.copy()
@@ -168,8 +168,12 @@ def _numbers_of_arrays(problem: Problem) -> dict[str, int]:
             "is_wide_index": x.columns.itemsize == 8,
             "is_wide_start": x.starts.itemsize == 8,
         }
-    row, column = (stride // x.itemsize for stride in x.strides)
-    return targets | {"x": address_of(x), "x_row": row, "x_column": column}
+    row, column = x.strides
+    return targets | {
+        "x": address_of(x),
+        "x_row": row // x.itemsize,
+        "x_column": column // x.itemsize,
+    }
 
 
 def _is_of_rows(problem: Problem) -> bool:
@@ -222,9 +226,8 @@ def _block_of_rows(kind: _Kind) -> int:
     return min(max(n_rows // 4 * 4, 4), _MOST_ROWS, kind.batch_size)
 
 
-def _readable(x: Array) -> Array:
-    """Return rows as a loop can read them; next to all lie so."""
-    n_bytes = x.dtype.itemsize
-    if x.flags.aligned and all(s >= 0 and s % n_bytes == 0 for s in x.strides):
-        return x
-    return x.copy()
+def _is_readable(x: Array) -> bool:
+    """Return whether rows lie as a loop can read them; next to all do."""
+    row, column = x.strides
+    whole = row % x.itemsize == 0 and column % x.itemsize == 0
+    return whole and min(row, column) >= 0 and x.flags.aligned

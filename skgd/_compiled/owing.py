@@ -28,6 +28,7 @@ from skgd._compiled.problem import Array, Csr
 from skgd._compiled.sparse import (
     Layout,
     array_of,
+    batch_of,
     column_of,
     entries_of,
     gradient_of_batch,
@@ -199,18 +200,18 @@ def _steps(
     space, _ = space_of(work, numbers.size, batch_size)
     rate = space.of_owners[: scale.size]
     for step in range(losses.shape[0]):
-        batch = rows[step * batch_size : (step + 1) * batch_size]
+        batch = batch_of(rows, step, batch_size)
         c = scalars[step if scalars.shape[0] > 1 else 0]
         if since.size:
-            for k in range(batch.size):
-                for e in entries_of(x, batch[k]):
+            for k in range(batch.rows.size):
+                for e in entries_of(x, batch.rows[k]):
                     _collect(flat, column_of(x, e), lies, owed)
         dz = gradient_of_batch(
             x, batch, flat, lies, scale, p, numbers, space, losses[step]
         )
         for q in range(Place(rate.size)):
             rate[q] = num(rate[q], c[q, Place(_LR)] / scale[q])
-        _descend(x, batch, flat, lies, rate, dz, space.of_outputs)
+        _descend(x, batch.rows, flat, lies, rate, dz, space.of_outputs)
         if lies.has_bias:
             db = gradient_of_biases(dz, space.of_outputs)
             for q in range(lies.o):

@@ -17,6 +17,7 @@ from skgd._compiled.jit import (
     borrowed,
     call,
     carray,
+    fast,
     inlined,
     kernel,
     pointer,
@@ -80,7 +81,7 @@ def _rows_at_hand(space: Space, layer: Layer, plan: Plan, rows: Any) -> Any:
     return space.x
 
 
-@inlined
+@fast
 def _start(plan: Plan, layer: Layer, rows: Any, k: Any) -> Any:
     """Return where a row begins in the numbers at hand."""
     if plan.x_column == 1:

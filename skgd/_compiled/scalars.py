@@ -15,8 +15,8 @@ import numba as nb
 import numpy as np
 import numpy.typing as npt
 
-from skgd._compiled.jit import exact, kernel
-from skgd._compiled.optimizers import COLUMNS, OPTIMIZERS, Scalars
+from skgd._compiled.jit import Function, exact, kernel, named
+from skgd._compiled.optimizers import COLUMNS, Scalars
 
 Floats = npt.NDArray[np.float64]
 
@@ -93,11 +93,16 @@ def adamw(lr: float, t: float, h: Numbers) -> Scalars:
     )
 
 
-# An optimizer is told to the loop by its place among these.
-_NAMES = tuple(OPTIMIZERS)
-_ADAGRAD, _RMSPROP, _ADAM, _ADAMW = map(
-    _NAMES.index, ("adagrad", "rmsprop", "adam", "adamw")
-)
+Rule = Callable[[float, float, Numbers], Scalars]
+RULES: dict[str, Rule] = {
+    "sgd": sgd,
+    "momentum": sgd,  # sgd with one, and however it looks ahead
+    "nesterov": sgd,
+    "adagrad": adagrad,
+    "rmsprop": rmsprop,
+    "adam": adam,
+    "adamw": adamw,
+}
 _AS_CONSTANT = {"sgd", "momentum", "nesterov", "adagrad"}  # as the learning rate is
 
 
@@ -112,59 +117,48 @@ def table(
     alike = optimizer in _AS_CONSTANT and not steps.average_begun
     n_rows = len(rates) if alike else steps.n_steps
     columns = np.empty((n_rows, len(numbers), len(COLUMNS)), dtype)
-    scalars_loop(columns.dtype)(
-        _NAMES.index(optimizer), numbers, rates, *steps, columns
-    )
+    scalars_loop(optimizer, columns.dtype)(numbers, rates, *steps, columns)
     return columns
 
 
+def scalars_loop(optimizer: str, dtype: np.dtype[Any]) -> Function:
+    """Return what fills a table with the scalars of an optimizer, in one dtype."""
+    return _loop(RULES[optimizer], dtype)
+
+
 @cache
-def scalars_loop(dtype: np.dtype[Any]) -> Callable[..., None]:
-    """Return what fills a table of scalars, in one dtype."""
+def _loop(rule: Any, dtype: np.dtype[Any]) -> Function:
     kind = nb.from_dtype(dtype)
-    return kernel(
-        _fill,
-        nb.void(
-            *(nb.intp, nb.float64[:, ::1], nb.float64[:, ::1]),
-            *(nb.intp, nb.intp, nb.intp, nb.intp),
-            kind[:, :, ::1],
-        ),
+    signature = nb.void(
+        *(nb.float64[:, ::1], nb.float64[:, ::1]),
+        *(nb.intp, nb.intp, nb.intp, nb.intp),
+        kind[:, :, ::1],
     )
+    return kernel(named(f"scalars_{rule.__name__}", _fill_by(rule)), signature)
 
 
-def _fill(
-    number: int,
-    numbers: Floats,
-    rates: Floats,
-    t: int,
-    n_steps: int,
-    begun: int,
-    average_begun: int,
-    columns: npt.NDArray[Any],
-) -> None:
-    for step in range(len(columns)):
-        now = t + step + 1
-        share = 0.0
-        if average_begun > 0:
-            share = 1.0 / max(now - average_begun + 1, 1)
-        for p in range(len(numbers)):
-            h = numbers[p]
-            lr = rates[step if len(rates) > 1 else 0, p]
-            of_owner = Numbers(h[0], h[1], h[2], h[3], h[4], h[5])
-            c = _scalars(number, lr, float(now - begun), of_owner)
-            for k in range(len(c) - 1):
-                columns[step, p, k] = c[k]
-            columns[step, p, len(c) - 1] = share
+def _fill_by(rule: Any) -> Function:
+    def fill(
+        numbers: Floats,
+        rates: Floats,
+        t: int,
+        n_steps: int,
+        begun: int,
+        average_begun: int,
+        columns: npt.NDArray[Any],
+    ) -> None:
+        for step in range(len(columns)):
+            now = t + step + 1
+            share = 0.0
+            if average_begun > 0:
+                share = 1.0 / max(now - average_begun + 1, 1)
+            for p in range(len(numbers)):
+                h = numbers[p]
+                lr = rates[step if len(rates) > 1 else 0, p]
+                of_owner = Numbers(h[0], h[1], h[2], h[3], h[4], h[5])
+                c = rule(lr, float(now - begun), of_owner)
+                for k in range(len(c) - 1):
+                    columns[step, p, k] = c[k]
+                columns[step, p, len(c) - 1] = share
 
-
-@exact
-def _scalars(number: int, lr: float, t: float, h: Numbers) -> Scalars:
-    if number == _ADAGRAD:
-        return adagrad(lr, t, h)
-    if number == _RMSPROP:
-        return rmsprop(lr, t, h)
-    if number == _ADAM:
-        return adam(lr, t, h)
-    if number == _ADAMW:
-        return adamw(lr, t, h)
-    return sgd(lr, t, h)  # with a momentum, and however it looks ahead
+    return fill

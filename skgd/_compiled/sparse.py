@@ -12,9 +12,13 @@ import numba as nb
 import numpy as np
 
 from skgd._compiled.arithmetic import Place, num
-from skgd._compiled.jit import call, fast, inlined
+from skgd._compiled.jit import call, fast, fetch, inlined
 from skgd._compiled.problem import Csr, Problem
 from skgd._compiled.steps import Plan, fill_shares, fill_targets, tell
+
+# Rows are fetched so many before they are read, and of their numbers every 16th: a line
+# of the cache, or two.
+_AHEAD, _LINE = 3, 16
 
 
 class Layout(NamedTuple):
@@ -27,6 +31,13 @@ class Layout(NamedTuple):
     has_bias: Any
     i: Any
     o: Any
+
+
+class Batch(NamedTuple):
+    """The rows of a batch, and the row that is a few behind each of these."""
+
+    rows: Any  # (b,)
+    later: Any  # (b,), or less at the end
 
 
 class Space(NamedTuple):
@@ -79,6 +90,25 @@ def column_of(x: Csr, e: int) -> Any:
 
 
 @fast
+def batch_of(rows: Any, step: Any, batch_size: Any) -> Batch:
+    """Return the batch of a step, of whom all take their rows in order."""
+    begin, end = step * batch_size, (step + 1) * batch_size
+    return Batch(rows[begin:end], rows[begin + _AHEAD : end + _AHEAD])
+
+
+@fast
+def _fetch_entries(x: Csr, row: int) -> None:
+    """Have the entries of a row brought to the cache.
+
+    Rows are read in no order: a CPU that does not know the next one waits for it.
+    """
+    entries = entries_of(x, row)
+    for e in range(entries.start, entries.stop, Place(_LINE)):
+        fetch(x.values, e)
+        fetch(x.columns, e)
+
+
+@fast
 def owner(q: Any, n_owners: Any) -> Any:
     """Return whose scalars output q reads."""
     return Place(q) if n_owners > 1 else Place(0)
@@ -86,19 +116,22 @@ def owner(q: Any, n_owners: Any) -> Any:
 
 @inlined
 def _fill_outputs(
-    z: Any, x: Csr, batch: Any, flat: Any, layout: Layout, scale: Any, sums: Any
+    z: Any, x: Csr, batch: Batch, flat: Any, layout: Layout, scale: Any, sums: Any
 ) -> None:
     """z (o, b) = scale w x + bias."""
-    b, zero = Place(batch.size), num(flat[0], 0)
+    rows, later, zero = batch.rows, batch.later, num(flat[0], 0)
+    b = Place(rows.size)
     for k in range(b):
+        if k < Place(later.size):
+            _fetch_entries(x, later[k])
         if layout.o == 1:
             total = zero
-            for e in entries_of(x, batch[k]):
+            for e in entries_of(x, rows[k]):
                 total += x.values[e] * flat[layout.w + column_of(x, e)]
             sums[0] = total
         else:
             sums[:] = zero
-            for e in entries_of(x, batch[k]):
+            for e in entries_of(x, rows[k]):
                 value, at = x.values[e], layout.w + column_of(x, e) * layout.column
                 for q in range(layout.o):
                     sums[q] += value * flat[at + q * layout.output]
@@ -110,7 +143,7 @@ def _fill_outputs(
 @inlined
 def gradient_of_batch(
     x: Csr,
-    batch: Any,
+    batch: Batch,
     flat: Any,
     layout: Layout,
     scale: Any,
@@ -120,12 +153,12 @@ def gradient_of_batch(
     losses: Any,
 ) -> Any:
     """Return dz (o * b,) of a batch, and fill its losses (r); w is scale times flat."""
-    o, b = numbers.size, batch.size
+    o, b = numbers.size, batch.rows.size
     z, y, share = space.z[: o * b], space.y[: o * b], space.share[:b]
     dz = space.dz[: o * b]
     _fill_outputs(z, x, batch, flat, layout, scale, space.of_outputs)
-    fill_targets(y, plan, batch, o)
-    fill_shares(share, plan, batch, b)
+    fill_targets(y, plan, batch.rows, o)
+    fill_shares(share, plan, batch.rows, b)
     call(plan.loss, (z, y, share, numbers, dz, space.sums, o, b))
     tell(losses, space.sums)
     return dz

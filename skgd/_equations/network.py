@@ -49,7 +49,7 @@ class Layout(NamedTuple):
     @property
     def alone(self) -> "Layout":
         """That of one of the models."""
-        return self._replace(n_models=1)
+        return self if self.n_models == 1 else self._replace(n_models=1)
 
 
 class Segment(NamedTuple):
@@ -133,6 +133,11 @@ def new_network(
 ) -> Network:
     """Return a network of zeros; ``sizes`` are the units, from inputs to outputs."""
     layout = Layout(n_models, tuple(sizes), bool(fit_intercept), columns_first)
+    return new_by_layout(layout, like)
+
+
+def new_by_layout(layout: Layout, like: Tensor) -> Network:
+    """Return a network of zeros, numbers of the dtype and device of a tensor."""
     return Network(like.new_zeros(segments(layout).length), layout)
 
 
@@ -154,7 +159,7 @@ def by_fold(array: Tensor, n_folds: int) -> Tensor:
 def finite(network: Network) -> list[bool]:
     """Return which models have finite parameters only."""
     if isfinite(float(network.flat.sum())):  # a sum may overflow, so look again
-        return [True] * len(network.layers[0].w)
+        return [True] * network.layout.n_models
     each = [torch.isfinite(array).flatten(1).all(1) for array in arrays(network)]
     return torch.stack(each).all(0).tolist()
 
@@ -177,7 +182,7 @@ def joined(networks: Sequence[Network]) -> Network:
     if n_models == 1:
         return first
     layout = first.layout._replace(n_models=n_models)
-    network = Network(first.flat.new_zeros(segments(layout).length), layout)
+    network = new_by_layout(layout, first.flat)
     for array, *of_models in zip(arrays(network), *map(arrays, networks), strict=True):
         array.copy_(torch.cat(of_models))
     return network
@@ -186,7 +191,7 @@ def joined(networks: Sequence[Network]) -> Network:
 def select(network: Network, models: Tensor) -> Network:
     """Return a network of the given models only."""
     layout = network.layout._replace(n_models=len(models))
-    selected = Network(network.flat.new_zeros(segments(layout).length), layout)
+    selected = new_by_layout(layout, network.flat)
     for new, old in zip(arrays(selected), arrays(network), strict=True):
         torch.index_select(old, 0, models, out=new)
     return selected

@@ -20,7 +20,7 @@ from torch import Tensor
 from skgd._equations.activations import ACTIVATIONS
 from skgd._equations.initialisers import initialise_
 from skgd._equations.losses import loss_named
-from skgd._equations.network import Layout, Network, new_like, segments
+from skgd._equations.network import Layout, new_by_layout, new_like
 from skgd._equations.optimizers import OPTIMIZERS, PerModel, variant
 from skgd._estimators.checks import check_cast, check_split, check_wide
 from skgd._estimators.endings import check_ending
@@ -271,7 +271,7 @@ def _new_models(
 ) -> Models:
     """Return models that begin: linear ones at zero, the others as they are drawn."""
     generators = [fold.generator for fold in folds]
-    network = Network(like.new_zeros(segments(layout).length), layout)
+    network = new_by_layout(layout, like)
     activation = ACTIVATIONS[shared.activation](shared.negative_slope)
     initialise_(network, activation, generators, folds[0].estimators[0].init)
     optimizer = OPTIMIZERS[variant(shared.optimizer, shared.nesterov, per_model)]

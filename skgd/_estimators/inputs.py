@@ -36,7 +36,7 @@ def checked_rows(estimator: Any, X: Any, dtypes: list[Any]) -> Matrix:
     """Return the rows to predict, of one of the dtypes, or raise ValueError."""
     if isinstance(X, Tensor):
         return _checked_tensor(estimator, X, dtypes, first=False)
-    if _is_like_first(estimator, X, dtypes) and _are_plain(X):
+    if _are_columns(X, dtypes) and _is_like_first(estimator, X) and _are_plain(X):
         return X
     with conversion_of("X", X):
         X = check_numeric("X", in_its_shape("X", X))
@@ -54,7 +54,9 @@ def checked_rows_and_targets(
     The first call of an estimator notes the number of features and their names, later
     ones are held against them.
     """
-    if not first and _are_like_before(estimator, X, y, dtypes):
+    if _are_plain_columns(estimator, X, y, dtypes, first=first):
+        if first:
+            estimator.n_features_in_ = X.shape[1]
         return X, y
     y = in_its_shape("y", on_host("y", y))
     check_unmasked("y", y)
@@ -89,29 +91,33 @@ def _are_plain(*arrays: Array) -> bool:
         return all(
             array.dtype.kind in "biuf"
             and array.dtype.isnative
-            and len(array) > 0
-            and isfinite(array.sum())
+            and array.size > 0
+            and (array.dtype.kind != "f" or isfinite(array.sum()))
             for array in arrays
         )
 
 
-def _is_like_first(estimator: Any, X: Any, dtypes: list[Any]) -> bool:
-    """Return whether X is an array of such a dtype, with the columns of the first."""
-    return (
-        type(X) is np.ndarray
-        and X.ndim == 2
-        and X.dtype in dtypes
-        and X.shape[1] == getattr(estimator, "n_features_in_", None)
-        and not hasattr(estimator, "feature_names_in_")
-    )
+def _are_columns(X: Any, dtypes: list[Any]) -> bool:
+    """Return whether X is an array of two axes, of one of the dtypes."""
+    return type(X) is np.ndarray and X.ndim == 2 and X.dtype in dtypes
 
 
-def _are_like_before(estimator: Any, X: Any, y: Any, dtypes: list[Any]) -> bool:
+def _is_like_first(estimator: Any, X: Array) -> bool:
+    """Return whether an array has the columns of the first one."""
+    n_features = getattr(estimator, "n_features_in_", None)
+    has_names = hasattr(estimator, "feature_names_in_")
+    return X.shape[1] == n_features and not has_names
+
+
+def _are_plain_columns(
+    estimator: Any, X: Any, y: Any, dtypes: list[Any], *, first: bool
+) -> bool:
     """Return whether rows and a column of targets are arrays that need no checks."""
     return (
-        _is_like_first(estimator, X, dtypes)
+        _are_columns(X, dtypes)
         and type(y) is np.ndarray
         and y.shape == X.shape[:1]
+        and (first or _is_like_first(estimator, X))
         and _are_plain(X, y)
     )
 

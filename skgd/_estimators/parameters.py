@@ -92,13 +92,15 @@ def _or_auto(rule: Rule) -> Rule:
     )
 
 
+# What ``hidden_layer_sizes`` may come in, if there are several.
+_SEVERAL = (tuple, list, np.ndarray)
+
+
 def _is_layer_sizes(value: object) -> bool:
-    sizes = [value] if _is_int(value) else value
-    if isinstance(sizes, np.ndarray) and sizes.ndim != 1:
+    if isinstance(value, np.ndarray) and value.ndim != 1:
         return False
-    return isinstance(sizes, list | tuple | np.ndarray) and all(
-        _counts(size, 1) for size in sizes
-    )
+    sizes = value if isinstance(value, _SEVERAL) else [value]
+    return all(_counts(size, 1) for size in sizes)
 
 
 def _is_seed(value: object) -> bool:
@@ -296,7 +298,7 @@ def _divides_by_zero(given: Mapping[str, Any]) -> bool:
 def hidden_units(estimator: Any) -> tuple[int, ...]:
     """Return the units of each hidden layer."""
     sizes = estimator.hidden_layer_sizes
-    return (int(sizes),) if _is_int(sizes) else tuple(map(int, sizes))
+    return tuple(map(int, sizes)) if isinstance(sizes, _SEVERAL) else (int(sizes),)
 
 
 def shown(value: object) -> str:

@@ -59,7 +59,6 @@ class FitWatch:
         self._estimator, self._given, self._fold = estimator, given, fold
         self._over = over  # str says nothing
         self._tasks: FitTasks | None = None
-        self._history = History()
         self.wants_epochs = has_callbacks(estimator)
         self.wants_steps = self.wants_epochs and wants_batches(estimator)
         self.recorded = 0  # epochs that the estimator knows of
@@ -71,7 +70,8 @@ class FitWatch:
         estimator, self._data, self._shared = self._estimator, data, shared
         if self.wants_epochs:
             vars(estimator).update(attributes_of_targets(self._fold.targets))
-            record_epochs_(estimator, models.t, History())
+            self._history = History()
+            record_epochs_(estimator, models.t, self._history)
             sizes = batch_sizes(data.n_samples, shared.batch_size, shared.last_batch)
             with modes_of_others():
                 self._tasks = FitTasks(

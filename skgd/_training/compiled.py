@@ -9,13 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import nullcontext
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from skgd._equations.network import segments
+from skgd._equations.network import Layout, segments
 from skgd._equations.optimizers import OPTIMIZERS, PerModel, elastic_net
 from skgd._machine.arrays import Array, Floats, Indices
 from skgd._machine.threads import one_thread_of_blas
@@ -55,7 +56,7 @@ def bind_compiled(ahead: Ahead) -> Taker:
     dtype = models.parameters.flat.numpy().dtype
     with announced(_say_so) if shared.verbose else nullcontext():
         loop = bind(_problem(ahead, optimizer))
-        scalars_loop(dtype)
+        scalars_loop(optimizer, dtype)
     size, n_rows, steps_at_once = sizes[0], sum(sizes), _steps_at_once(ahead)
     epoch_s = _EPOCH_S + len(sizes) * _AT_ONCE_S / steps_at_once
     epochs_at_once = min(int(_AT_ONCE_S / epoch_s), _ROWS_AT_ONCE // n_rows)
@@ -99,18 +100,18 @@ def _steps_at_once(ahead: Ahead) -> int:
     _, *hidden, _ = network.layout.sizes
     of_a_row = multiply_adds_of_row(ahead.data, network.layout)
     of_a_row += _NUMBERS_OF_UNIT * sum(hidden)
-    numbers = ahead.sizes[0] * of_a_row + len(network.flat)
+    numbers = ahead.sizes[0] * of_a_row
+    touches_few = network.layout.columns_first and not hidden
+    if not touches_few or ahead.models.average is not None:
+        numbers += segments(network.layout).length
     return max(1, int(_AT_ONCE_S / (_STEP_S + _NUMBER_S * numbers)))
 
 
 def _numbers(per_model: PerModel) -> Floats:
     """Return what the scalars of each owner follow from, (p, 6)."""
     names = ("momentum", "beta_1", "beta_2", "epsilon")
-    columns = [*map(per_model.__getitem__, names), *elastic_net(per_model)]
-    numbers = np.empty((len(columns[0]), len(columns)))
-    for n, column in enumerate(columns):
-        numbers[:, n] = column
-    return numbers
+    rows = [*map(per_model.__getitem__, names), *elastic_net(per_model)]
+    return np.ascontiguousarray(np.array(rows).T)
 
 
 def _problem(ahead: Ahead, optimizer: str) -> Problem:
@@ -119,11 +120,13 @@ def _problem(ahead: Ahead, optimizer: str) -> Problem:
 
     data, models, shared, *_ = ahead
     network, flat = models.parameters, models.parameters.flat.numpy()
-    sizes = network.layout.sizes
-    weights, biases, n_weights, _ = segments(network.layout)
-    number = np.full(sizes[-1], shared.quantile, flat.dtype)
-    if shared.loss != "quantile":
-        number[:] = shared.delta if data.scales is None else shared.delta / data.scales
+    sizes, n_weights = network.layout.sizes, network.n_weights
+    weights_at, biases_at = _places(network.layout)
+    numbers: Sequence[float] | Floats = [shared.delta] * sizes[-1]
+    if shared.loss == "quantile":
+        numbers = [shared.quantile] * sizes[-1]
+    elif data.scales is not None:
+        [numbers] = shared.delta / data.scales
     return Problem(
         x=_rows(data.x),
         y=data.y.contiguous().numpy(),
@@ -131,30 +134,40 @@ def _problem(ahead: Ahead, optimizer: str) -> Problem:
         sizes=sizes,
         flat=flat,
         n_weights=n_weights,
-        weights_at=tuple(segment.start for segment in weights),
-        biases_at=tuple(segment.start for segment in biases),
+        weights_at=weights_at,
+        biases_at=biases_at,
         columns_first=network.layout.columns_first,
         state=tuple(
-            models.optimizer_state[name].flat.numpy()
-            for name in OPTIMIZERS[optimizer].state_names
+            [
+                models.optimizer_state[name].flat.numpy()
+                for name in OPTIMIZERS[optimizer].state_names
+            ]
         ),
         average=None if models.average is None else models.average.flat.numpy(),
         loss=shared.loss,
         activation=shared.activation,
         optimizer=optimizer,
         negative_slope=shared.negative_slope,
-        loss_number=number,
+        loss_number=np.array(numbers, flat.dtype),
         max_grad_norm=shared.max_grad_norm,
         batch_size=ahead.sizes[0],
         n_parts=n_parts(data.scales),
     )
 
 
+@lru_cache(maxsize=256)
+def _places(layout: Layout) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Return where the weights of each layer begin in the vector, and its biases."""
+    weights, biases, *_ = segments(layout)
+    weights_at = tuple(segment.start for segment in weights)
+    return weights_at, tuple(segment.start for segment in biases)
+
+
 def _rows(x: Tensor | Csr) -> Array | problem.Csr:
     """Return rows as an array, or as the arrays of a sparse matrix."""
-    from skgd._compiled import problem
-
     if isinstance(x, Tensor):
         rows: Array = x.numpy()
         return rows
+    from skgd._compiled import problem
+
     return problem.Csr(x.values.numpy(), x.columns.numpy(), x.starts)

@@ -17,7 +17,7 @@ is large.
 Dimension key: o outputs, n samples, f folds of models.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from math import inf, log
 
 import numpy as np
@@ -29,12 +29,13 @@ from skgd._equations.losses import LOSSES, loss_named
 from skgd._equations.tape import Tape
 from skgd._machine.arrays import Floats, Indices
 from skgd._machine.devices import numbers_like
-from skgd._training.batches import Data, all_rows
+from skgd._training.batches import Data
 from skgd._training.hyperparameters import Shared
 from skgd._training.target_scale import delta_on_scales
 
-# Rows by which a constant is found, and numbers of a loss that are computed at once.
-_ROWS_OF_A_CENTRE, _NUMBERS_AT_ONCE = 2**14, 2**16
+# Rows by which a constant is found, and numbers of a loss that are computed at once:
+# for one more, torch would wake other threads.
+_ROWS_OF_A_CENTRE, _NUMBERS_AT_ONCE = 2**14, 2**15 - 1
 
 # Of the losses of classes: the loss of the best constant, given the shares, and that of
 # z = 0; for each output of its own, or of all outputs together.
@@ -65,54 +66,74 @@ def losses_of_constants(
 
     They are what counts in the objective: means over all rows, times their weights.
     """
-    rows = np.atleast_2d(all_rows(data))
-    counts = data.counts or [rows.shape[1]] * len(rows)
-    of_folds = [
-        _losses(data, shared, n_outputs, fold, some[:count])
-        for fold, (some, count) in enumerate(zip(rows, counts, strict=True))
-    ]
+    targets = _targets_of_folds(data)
+    of_folds = [_losses(shared, n_outputs, *of_fold) for of_fold in targets]
     best, at_zero = np.array(of_folds).T
     return best, at_zero
 
 
+# Of a fold: targets (o, n), weights (n,), and the scales of the targets (o,).
+_Targets = tuple[Tensor, Tensor | None, Floats | None]
+
+
+def _targets_of_folds(data: Data) -> Iterator[_Targets]:
+    """Give the targets of each fold, one after the other, of the rows that count."""
+    several: Sequence[Indices | None] = [None]
+    if data.rows is not None:
+        several = list(np.atleast_2d(data.rows))
+    for fold, rows in enumerate(several):
+        y = data.y[fold] if data.y.ndim == 3 else data.y
+        weight = None
+        if data.weight is not None:
+            weight = data.weight[fold if len(data.weight) > 1 else 0]
+        if rows is not None:
+            count = None if data.counts is None else data.counts[fold]
+            index = torch.from_numpy(rows[:count]).to(y.device)
+            y = y.index_select(1, index)
+            weight = None if weight is None else weight[index]
+        yield y, weight, None if data.scales is None else data.scales[fold]
+
+
 def _losses(
-    data: Data, shared: Shared, n_outputs: int, fold: int, rows: Indices
+    shared: Shared,
+    n_outputs: int,
+    y: Tensor,
+    weight: Tensor | None,
+    scales: Floats | None,
 ) -> tuple[float, float]:
-    """Return both losses of some rows of a fold."""
-    y = data.y[fold] if data.y.ndim == 3 else data.y
-    weight = None
-    if data.weight is not None:
-        weight = data.weight[fold if len(data.weight) > 1 else 0]
+    """Return both losses of a fold."""
     if shared.loss in _OF_SHARES:
-        in_all, shares = _shares(y, weight, n_outputs, rows)
+        in_all, shares = _shares(y, weight, n_outputs)
         best = float(_OF_SHARES[shared.loss](shares).sum())
         return in_all * best, in_all * _AT_ZERO[shared.loss](n_outputs)
-    scales = None if data.scales is None else data.scales[fold]
+    centre, n_rows = _centre(shared, y, weight), y.shape[1]
+    constants = numbers_like(np.array([centre, np.zeros_like(centre)]), y)
     delta = delta_on_scales(shared.delta, scales, y)
-    centre = numbers_like(_centre(shared, y, weight, rows), y).unsqueeze(1)
-    best, at_zero = np.sum(
-        [
-            _summed(shared, y, weight, few, (centre, torch.zeros_like(centre)), delta)
-            for few in np.array_split(rows, 1 + rows.size * len(y) // _NUMBERS_AT_ONCE)
-        ],
-        axis=0,
-    )
-    return best / len(rows), at_zero / len(rows)
+    at_once = max(1, _NUMBERS_AT_ONCE // constants.numel())
+    summed = [
+        _summed(
+            shared,
+            y[:, start : start + at_once],
+            None if weight is None else weight[start : start + at_once],
+            constants.unsqueeze(2),
+            delta,
+        )
+        for start in range(0, n_rows, at_once)
+    ]
+    best, at_zero = np.sum(summed, axis=0) / n_rows
+    return best, at_zero
 
 
-def _of_rows(array: Tensor, rows: Indices) -> Floats:
-    """Return some columns on the host, in float64."""
-    index = torch.from_numpy(rows).to(array.device)
-    values: Floats = array.index_select(-1, index).cpu().numpy().astype(float)
+def _on_host(array: Tensor) -> Floats:
+    """Return an array on the host, in float64."""
+    values: Floats = array.cpu().numpy().astype(float)
     return values
 
 
-def _shares(
-    y: Tensor, weight: Tensor | None, n_outputs: int, rows: Indices
-) -> tuple[float, Floats]:
+def _shares(y: Tensor, weight: Tensor | None, n_outputs: int) -> tuple[float, Floats]:
     """Return the mean weight of the rows, and the share of the outputs in it, (o,)."""
-    classes = _of_rows(y, rows)
-    weights = np.ones(len(rows)) if weight is None else _of_rows(weight, rows)
+    classes = _on_host(y)
+    weights = np.ones(y.shape[1]) if weight is None else _on_host(weight)
     total = float(weights.sum()) or 1.0
     if len(classes) < n_outputs:
         [numbers] = classes.astype(np.int64)
@@ -122,19 +143,20 @@ def _shares(
     return float(weights.mean()), np.clip(in_classes / total, 0, 1)
 
 
-def _centre(shared: Shared, y: Tensor, weight: Tensor | None, rows: Indices) -> Floats:
+def _centre(shared: Shared, y: Tensor, weight: Tensor | None) -> Floats:
     """Return the best constant for some rows, before the inverse link, (o,).
 
     A part of very many rows is enough to find it.
     """
-    some = rows[:: max(1, len(rows) // _ROWS_OF_A_CENTRE)]
-    targets = _of_rows(y, some)
-    weights = np.ones(len(some)) if weight is None else _of_rows(weight, some)
-    if not weights.any():
+    stride = max(1, y.shape[1] // _ROWS_OF_A_CENTRE)
+    targets = _on_host(y[:, ::stride])
+    weights = None if weight is None else _on_host(weight[::stride])
+    if weights is not None and not weights.any():
         return np.zeros(len(targets))
     if shared.loss in _MEDIAN:
         q = shared.quantile if shared.loss == "quantile" else 0.5
-        return np.array([_quantile(one, q, weights) for one in targets])
+        alike = np.ones(targets.shape[1]) if weights is None else weights
+        return np.array([_quantile(one, q, alike) for one in targets])
     mean: Floats = np.average(targets, axis=1, weights=weights)
     if loss_named(shared.loss).log_link:
         return np.log(mean, where=mean > 0, out=np.zeros_like(mean))
@@ -153,21 +175,17 @@ def _summed(
     shared: Shared,
     y: Tensor,
     weight: Tensor | None,
-    rows: Indices,
-    constants: tuple[Tensor, Tensor],
+    constants: Tensor,
     delta: float | Tensor,
 ) -> list[float]:
-    """Return the loss of every constant (o, 1), summed over some rows and outputs."""
-    index = torch.from_numpy(rows).to(y.device)
-    targets = y.index_select(1, index)
-    value, dz = torch.empty_like(targets), torch.empty_like(targets)
-    entry, sums = LOSSES[shared.loss](delta, shared.quantile), []
-    for constant in constants:
-        z = constant.expand_as(targets).contiguous()
-        tape = Tape()
-        entry.record(tape, z, targets, value, dz)
-        tape.replay()
-        if weight is not None:
-            value.mul_(weight[index])
-        sums.append(float(value.sum()))
+    """Return the loss of constants (k, o, 1), summed over rows and outputs, (k,)."""
+    z = constants.expand(-1, -1, y.shape[1]).contiguous()
+    value, tape = torch.empty_like(z), Tape()
+    LOSSES[shared.loss](delta, shared.quantile).record(
+        tape, z, y, value, torch.empty_like(z)
+    )
+    tape.replay()
+    if weight is not None:
+        value.mul_(weight)
+    sums: list[float] = value.sum((1, 2)).tolist()
     return sums

@@ -73,7 +73,7 @@ def is_wide(x: Any) -> bool:
 
     A sparse matrix of SciPy's may be among them.
     """
-    if not (isinstance(x, Csr) or issparse(x)):
+    if isinstance(x, Tensor) or not (isinstance(x, Csr) or issparse(x)):
         return False
     n_features: int = x.shape[1]
     return n_features > NARROW

@@ -17,9 +17,8 @@ from itertools import pairwise
 from skgd._equations.network import Layout
 from skgd._machine.threads import SEVERAL_THREADS_PAY
 from skgd._training.batches import Data, batch_sizes
-from skgd._training.csr import is_wide
+from skgd._training.csr import Csr, is_wide
 from skgd._training.hyperparameters import Shared
-from skgd._training.sources import source_of
 
 # A forward pass of a batch of fewer multiply-adds is left to the loops, which compute
 # on one thread: they save the calls of a step, which larger products outlast.
@@ -59,7 +58,7 @@ def _lacks(
 ) -> Iterator[str]:
     """Give what the loops must have and do not, what there is, and what to do."""
     hidden = len(layout.sizes) > 2
-    if data.y.device.type != "cpu":
+    if not data.y.is_cpu:
         yield f"a CPU to compute on. Got {data.y.device}; pass device='cpu'"
     if shared.dropout > 0 and hidden:
         yield f"dropout=0, for no unit sits out. Got {shared.dropout}; leave it out"
@@ -132,6 +131,7 @@ def multiply_adds_of_step(data: Data, layout: Layout, shared: Shared) -> int:
 
 def multiply_adds_of_row(data: Data, layout: Layout) -> int:
     """Return those of a row in one model, about."""
-    _, *units = layout.sizes
-    entries = source_of(data.x).entries_of_a_row
+    entries, *units = layout.sizes
+    if isinstance(data.x, Csr) and is_wide(data.x):
+        entries = len(data.x.values) // max(1, data.x.shape[0])
     return entries * units[0] + sum(i * u for i, u in pairwise(units))

@@ -1,6 +1,7 @@
 """Epochs of a stack: their rows, steps and losses, and held-out rows after them."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from math import nan
 from typing import NamedTuple
 
@@ -73,7 +74,7 @@ def bind_epochs(
     ahead = Ahead(data, models, shared, numbers, on_scale, sizes, counts, watch)
     taker = TAKERS[shared.engine](ahead)
     rows_in_steps = _rows_in_steps(sizes, counts, len(models.generators))
-    draw_rows = _bind_rows(data, models, shared, sizes, rows_in_steps.sum(0).tolist())
+    draw_rows = _bind_rows(data, models, shared, sizes, rows_in_steps)
 
     def run_epochs(at_most: int, going: Sequence[int]) -> list[Epoch]:
         t, n_epochs = models.t, min(at_most, taker.at_once)
@@ -132,16 +133,17 @@ def _mean_losses(losses: Floats, rows_in_steps: Indices) -> Floats:
 
 
 def _bind_rows(
-    data: Data, models: Models, shared: Shared, sizes: list[int], n_rows: list[int]
+    data: Data, models: Models, shared: Shared, sizes: list[int], in_steps: Indices
 ) -> Callable[[], Indices]:
     """Return the function that draws the rows of an epoch, so many of each fold.
 
     They come in order: (n,), or (f, n), each fold's own.
     """
+    if sizes == [data.n_samples]:  # the whole set is not gathered
+        return partial(all_rows, data)
+    n_rows = in_steps.sum(0).tolist()
 
     def draw_rows() -> Indices:
-        if sizes == [data.n_samples]:  # the whole set is not gathered
-            return all_rows(data)
         draws = [
             _rows_of_fold(data, fold, generator, n_of_fold, shuffle=shared.shuffle)
             for fold, (generator, n_of_fold) in enumerate(

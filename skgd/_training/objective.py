@@ -55,9 +55,9 @@ def in_units_of_y(parts: Floats, data: Data, shared: Shared) -> Floats:
 
 def units_in_y(data: Data, shared: Shared, n_models: int) -> Floats:
     """Return what the parts of the losses of all models count in units of y, (m, r)."""
-    if data.scales is None:
-        return np.ones((n_models, 1))
-    units = units_of(data.scales, shared.loss)
+    units = np.array([[1.0]])
+    if data.scales is not None:
+        units = units_of(data.scales, shared.loss)
     return units.repeat(n_models // len(units), 0)
 
 
@@ -166,7 +166,7 @@ def bind_penalties(per_model: PerModel, n_parts: int = 1) -> Penalties:
     strengths = [
         (order, strength)
         for order, strength in enumerate((ridge / 2, lasso))
-        if strength.any()
+        if any(strength)
     ]
 
     def penalties(norms: Floats) -> Floats:

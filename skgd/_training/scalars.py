@@ -55,7 +55,7 @@ class ScalarRule(NamedTuple):
         lr = learning_rates(self.schedule, self.per_model, steps)
         slowed = self.models.slowed
         if slowed is not None:
-            lr = lr * np.repeat(slowed, lr.shape[1] // len(slowed))
+            lr = lr * slowed.repeat(lr.shape[1] // len(slowed))
         return lr
 
     def of_steps(self, t: int, n_steps: int) -> ScalarsOfSteps:

@@ -47,10 +47,6 @@ class Source(Protocol):
     def whole(self) -> Tensor | None:
         """All rows (n, i), if they are an array."""
 
-    @property
-    def entries_of_a_row(self) -> int:
-        """With how many numbers of a row a step computes, about."""
-
     def take(self, indices: Tensor, *, out: Tensor) -> None:
         """Write rows (b,) into an array (b, i)."""
 
@@ -77,10 +73,6 @@ class DenseRows(NamedTuple):
     def whole(self) -> Tensor | None:
         return self.x
 
-    @property
-    def entries_of_a_row(self) -> int:
-        return self.x.shape[1]
-
     def take(self, indices: Tensor, *, out: Tensor) -> None:
         torch.index_select(self.x, 0, indices, out=out)
 
@@ -106,20 +98,12 @@ class SparseRows(NamedTuple):
     def whole(self) -> Tensor | None:
         return None
 
-    @property
-    def entries_of_a_row(self) -> int:
-        return self.x.n_features
-
     def take(self, indices: Tensor, *, out: Tensor) -> None:
         fill_dense_(out, take_rows(self.x, indices))
 
 
 class WideRows(SparseRows):
     """Those of more features: they stay sparse, and the first layer takes them."""
-
-    @property
-    def entries_of_a_row(self) -> int:
-        return len(self.x.values) // max(1, self.x.shape[0])
 
 
 def source_of(x: Tensor | Csr) -> Source:

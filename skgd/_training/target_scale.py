@@ -98,8 +98,9 @@ def scale_of(
             scale[o] = mean if known[o] else 1.0
         elif y.min() < y.max():
             shift[o] = _mean(y, weight) if fit_intercept else 0.0
-            scale[o], known[o] = _deviation(y - shift[o], weight), True
-            rest[o] = _mean(y - shift[o], weight) if fit_intercept else 0.0
+            deviations = y - shift[o]
+            scale[o], known[o] = _deviation(deviations, weight), True
+            rest[o] = _mean(deviations, weight) if fit_intercept else 0.0
         else:
             if fit_intercept and not seen[o, 0]:
                 shift[o] = y[0]
@@ -128,15 +129,16 @@ def is_same(scale: TargetScale, other: TargetScale) -> bool:
 
 def _mean(y: Floats, weight: Floats | None) -> float:
     """Return the mean, by way of shares of the largest: the sum might overflow."""
-    largest = float(np.abs(y).max())
-    if y.min() == y.max() or largest == 0:
+    lowest, highest = float(y.min()), float(y.max())
+    if lowest == highest:
         return float(y[0])
+    largest = max(-lowest, highest)
     return float(np.average(y / largest, weights=weight)) * largest
 
 
 def _deviation(deviations: Floats, weight: Floats | None) -> float:
     """Return the root of their mean square, likewise."""
-    largest = float(np.abs(deviations).max())
+    largest = max(-float(deviations.min()), float(deviations.max()))
     squares = np.square(deviations / largest)
     return float(np.sqrt(np.average(squares, weights=weight))) * largest
 

@@ -71,8 +71,9 @@ def judged_rows(data: Data, network: Network) -> Data:
 def losses_over(data: Data, network: Network, shared: Shared) -> list[float]:
     """Return every model's loss over the rows, as it counts in the objective, (m,)."""
     losses = bind_mean_loss(data, network, shared)().sum(1)
-    in_all, in_rows = weights_in_all(data), weights_in_all(data._replace(weight=None))
-    mean_weights = np.divide(in_all, in_rows)
-    weighted = losses.reshape(len(mean_weights), -1) * mean_weights[:, np.newaxis]
-    as_list: list[float] = weighted.ravel().tolist()
+    if data.weight is not None:
+        in_all, in_rows = map(weights_in_all, (data, data._replace(weight=None)))
+        mean_weights = np.divide(in_all, in_rows)
+        losses *= mean_weights.repeat(len(losses) // len(mean_weights))
+    as_list: list[float] = losses.tolist()
     return as_list

@@ -1,6 +1,7 @@
 """What tests of the compiled loops share."""
 
 import ctypes
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
@@ -22,3 +23,23 @@ def table_of(scalars, dtype):
     for name, row in scalars.items():
         columns[:, :, COLUMNS.index(name)] = row
     return columns
+
+
+def lets_others_run(take, rows, scalars):
+    """Return whether another thread runs while steps of a row each are taken.
+
+    This one has to see the loss of the first step, and then none of the last one yet,
+    which it never does if the lock is held meanwhile. It may miss them if it is not,
+    where other programs have the CPU, and so they are taken again.
+    """
+    untold = -1.0
+    with ThreadPoolExecutor(1) as other_thread:
+        for _ in range(50):
+            losses = np.full((len(rows), 1), untold, scalars.dtype)
+            arrays = rows, len(rows), scalars, losses, np.empty((0, 1, 2), losses.dtype)
+            steps = other_thread.submit(take, *arrays)
+            while not steps.done():
+                if losses.item(0) != untold and losses.item(-1) == untold:
+                    return True
+            steps.result()
+    return False

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 import torch
-from compiled_cases import table_of
+from compiled_cases import lets_others_run, table_of
+from conftest import SHARED
 
 from skgd._compiled.csr import bind_csr, takes_csr
 from skgd._compiled.losses import LOSSES
@@ -24,23 +25,13 @@ from skgd._training.steps import bind_models, n_parts
 from skgd._training.stopping import History, Untrained
 
 N_ROWS, N_COLUMNS, N_EPOCHS = 41, 60, 3
-SHARED = Shared(
-    loss="squared_error",
-    activation="relu",
-    negative_slope=0.0,
-    optimizer="sgd",
-    nesterov=False,
-    batch_size=8,
-    last_batch="keep",
-    shuffle=False,
-    max_iter=N_EPOCHS,
-    tol=None,
-    n_iter_no_change=5,
-    record_batch_loss=True,
-    verbose=False,
-    delta=0.7,
-    quantile=0.3,
-)
+SETTINGS = {
+    "batch_size": 8,
+    "shuffle": False,
+    "max_iter": N_EPOCHS,
+    "delta": 0.7,
+    "quantile": 0.3,
+}
 PER_MODEL = {
     "lr": 0.03,
     "momentum": 0.0,
@@ -105,7 +96,7 @@ def case(
 ) -> Case:
     """Return a problem; settings are shared, or of the model."""
     numbers = {n: np.array([settings.pop(n, v)]) for n, v in PER_MODEL.items()}
-    shared = SHARED._replace(**settings)
+    shared = SHARED._replace(**{**SETTINGS, **settings})
     rng = np.random.default_rng(2)
     y = torch.from_numpy(targets_of(shared.loss, o).astype(dtype))
     weight = torch.from_numpy(rng.exponential(size=(1, N_ROWS)).astype(dtype))
@@ -269,6 +260,16 @@ def test_steps_are_those_of_torch(
     assert_same(2, optimizer=optimizer, l1_ratio=l1_ratio, **settings)
 
 
+@pytest.mark.parametrize("batch_size", [1, 8, None])
+def test_lazy_steps_on_very_many_columns_are_those_of_torch(
+    monkeypatch: pytest.MonkeyPatch, batch_size: int | None
+) -> None:
+    """Whether a batch touches few of them or many, for one owner or several."""
+    monkeypatch.setattr("test_csr.N_COLUMNS", 2_000)
+    for settings in ({}, {"scaled": True}):
+        assert_same(3, optimizer="adam", batch_size=batch_size, **settings)
+
+
 @pytest.mark.parametrize("l1_ratio", [0.0, 0.3])
 def test_plain_descent_on_narrow_rows_is_that_of_torch(
     monkeypatch: pytest.MonkeyPatch, l1_ratio: float
@@ -346,3 +347,13 @@ def test_which_problems_are_for_sparse_steps() -> None:
     assert not takes_csr(wide._replace(max_grad_norm=1.0))
     assert not takes_csr(wide._replace(sizes=(N_COLUMNS, 5, 1)))
     assert not takes_csr(wide._replace(x=np.zeros((N_ROWS, N_COLUMNS))))
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adagrad"])
+def test_other_threads_run_while_steps_are_taken(optimizer: str) -> None:
+    """In both loops, that of plain descent and that of the others."""
+    one = case(optimizer=optimizer, batch_size=1)
+    take = bind_csr(problem_of(one)).take
+    rows = np.arange(2 * 10**5) % N_ROWS
+
+    assert lets_others_run(take, rows, scalars_of(one))

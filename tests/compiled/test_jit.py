@@ -1,5 +1,6 @@
 """What is compiled is kept on disk, and is what the sources say, come what may."""
 
+import gc
 import os
 import shutil
 import subprocess
@@ -107,6 +108,18 @@ def test_where_nothing_can_be_written_all_is_compiled(folder, monkeypatch):
     monkeypatch.setattr(caching._CacheLocator, "ensure_cache_path", nowhere)
     with pytest.warns(UserWarning, match="Read-only.*NUMBA_CACHE_DIR"):
         assert steps_by_lr(compiled())
+
+
+def test_garbage_is_collected_again_after_compiling(folder):
+    """numba makes much of it, and compiles faster with nobody looking through it."""
+    compiled()
+    assert gc.isenabled()
+    gc.disable()
+    try:
+        compiled()
+        assert not gc.isenabled()
+    finally:
+        gc.enable()
 
 
 def test_what_cannot_be_written_is_read(folder, monkeypatch):

@@ -7,7 +7,8 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 import torch
-from compiled_cases import table_of
+from compiled_cases import lets_others_run, table_of
+from conftest import SHARED
 
 from skgd._compiled import loops
 from skgd._compiled.loops import bind
@@ -89,7 +90,7 @@ class Start(NamedTuple):
 
 def start_of(case):
     data = data_of(case)
-    shared = Shared(
+    shared = SHARED._replace(
         loss=case.loss,
         activation=case.activation,
         negative_slope=0.1,
@@ -97,12 +98,7 @@ def start_of(case):
         nesterov=case.optimizer == "nesterov",
         batch_size=case.batch_size,
         last_batch=case.last_batch,
-        shuffle=True,
         max_iter=2,
-        tol=None,
-        n_iter_no_change=2,
-        record_batch_loss=True,
-        verbose=False,
         max_grad_norm=case.max_grad_norm,
         average=case.average,
         delta=0.3,
@@ -462,3 +458,14 @@ def test_a_linear_model_is_a_network_of_one_layer(loss, monkeypatch):
     for batch_size in (1, 8, N):
         assert_alike(Case(loss, (), 3, optimizer="adam", batch_size=batch_size))
     assert_alike(Case("huber", (), 3, scales=(0.5, 1.0, 20.0)))
+
+
+@every_depth
+def test_other_threads_run_while_steps_are_taken(hidden):
+    """So several fits in as many threads keep as many cores busy."""
+    case = Case(hidden=hidden, batch_size=1)
+    start = start_of(case)
+    take = bind(problem_of(case, start)).take
+    rows = np.arange(10**6 if hidden == () else 10**5) % N
+
+    assert lets_others_run(take, rows, scalars_of(start, 1))

@@ -7,6 +7,7 @@ import pytest
 import scipy.sparse
 import torch
 import torch.nn.functional as F
+from conftest import SHARED
 
 from skgd._equations.activations import ACTIVATIONS
 from skgd._equations.initialisers import initialise_
@@ -14,27 +15,12 @@ from skgd._equations.network import arrays, new_like, new_network
 from skgd._machine.devices import CPU
 from skgd._training.batches import Data
 from skgd._training.csr import csr
-from skgd._training.hyperparameters import Shared
 from skgd._training.loop import train
 from skgd._training.models import Models
 from skgd._training.steps import bind_models, bind_step
 from skgd._training.strips import rows_of_a_strip
 
-SHARED = Shared(
-    loss="squared_error",
-    activation="tanh",
-    negative_slope=0.0,
-    optimizer="sgd",
-    nesterov=False,
-    batch_size=None,
-    last_batch="keep",
-    shuffle=True,
-    max_iter=4,
-    tol=None,
-    n_iter_no_change=2,
-    record_batch_loss=True,
-    verbose=False,
-)
+WHOLE_BATCH = SHARED._replace(batch_size=None, max_iter=4)
 SIZES = {"linear": (4, 3), "network": (4, 6, 5, 3)}
 N_ROWS = 23
 ROWS_OF_STRIPS = [1, 7, 22, 23]
@@ -121,7 +107,7 @@ def test_strips_add_up_to_the_gradient_of_the_batch(
     """It is autograd's, of the mean over all rows, and so is the loss."""
     cut(n_rows)
     loss = "multinomial_log_loss" if classes else "squared_error"
-    shared = SHARED._replace(loss=loss)
+    shared = WHOLE_BATCH._replace(loss=loss)
     data = data_of(classes=classes, weighted=weighted)
     models = new_models(data, SIZES[kind], shared, 2)
     models.parameters.flat.add_(0.1)  # a linear model starts at 0
@@ -162,7 +148,7 @@ WAYS = {
 def test_strips_change_nothing(kind, way, sparse, weighted, n_rows, cut):
     """Training is that of uncut batches, whatever the number of rows of a strip."""
     data = data_of(weighted=weighted, sparse=sparse)
-    shared = SHARED._replace(**WAYS[way])
+    shared = WHOLE_BATCH._replace(**WAYS[way])
     cut(NEVER)
     whole = trained(data, SIZES[kind], shared)
     cut(n_rows)
@@ -179,7 +165,7 @@ def test_folds_in_strips_are_those_trained_alone(
     """Each fold has rows, counts and masks of its own, however short it is."""
     cut(n_rows)
     data = data_of(weighted=weighted)
-    shared = SHARED._replace(batch_size=batch_size, dropout=dropout)
+    shared = WHOLE_BATCH._replace(batch_size=batch_size, dropout=dropout)
     counts = [13, 11]
     rows = np.array([np.r_[0:13], np.r_[12:23, 22, 22]])
     stack = data._replace(rows=rows, counts=counts)
@@ -203,7 +189,7 @@ def test_folds_in_strips_are_those_trained_alone(
 def test_masks_are_the_same_where_batches_are_not_cut(n_rows, cut, monkeypatch):
     """Another device takes a batch as a whole, with the masks of its strips."""
     cut(n_rows)
-    data, shared = data_of(), SHARED._replace(dropout=0.4)
+    data, shared = data_of(), WHOLE_BATCH._replace(dropout=0.4)
     in_strips = trained(data, SIZES["network"], shared)
     monkeypatch.setattr("skgd._training.steps._strips_pay", lambda device: False)
     assert_same(trained(data, SIZES["network"], shared), in_strips)
@@ -217,7 +203,7 @@ def test_the_number_of_rows_is_that_of_one_model(monkeypatch):
         lambda *shape: seen.append(shape) or rows_of_a_strip(*shape),
     )
     for n_models in (1, 3):
-        trained(data_of(), SIZES["network"], SHARED, n_models)
+        trained(data_of(), SIZES["network"], WHOLE_BATCH, n_models)
     assert set(map(str, seen)) == {"(4, [6, 5, 3])"}
 
 
@@ -231,8 +217,8 @@ def test_a_step_holds_the_units_of_one_strip(kind, batch_size, of_stack, cut):
     data = Data(torch.randn(n_rows, 4), torch.randn(3, n_rows), None)
     if of_stack:
         data = data._replace(rows=np.arange(0, n_rows - 2))
-    models = new_models(data, SIZES[kind], SHARED, 1)
-    bound = bind_models(data, models, SHARED, per_model_of(1), 1)
+    models = new_models(data, SIZES[kind], WHOLE_BATCH, 1)
+    bound = bind_models(data, models, WHOLE_BATCH, per_model_of(1), 1)
     step = bind_step(bound, batch_size or data.n_samples)
     of_data = {array.untyped_storage().data_ptr() for array in (data.x, data.y)}
     held = {

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from conftest import frozen, real_devices
+from conftest import SHARED, frozen, real_devices
 
 import skgd._training.steps
 from skgd._equations.activations import ACTIVATIONS
@@ -18,26 +18,10 @@ from skgd._equations.optimizers import OPTIMIZERS, variant
 from skgd._equations.schedules import SCHEDULES
 from skgd._estimators.checks import TARGETS
 from skgd._training.batches import Data, batch_sizes, rows_of_epoch
-from skgd._training.hyperparameters import Shared
 from skgd._training.loop import Validation, train
 from skgd._training.models import Models
 from skgd._training.stopping import FAR_ABOVE, History, Untrained, judge
 
-SHARED = Shared(
-    loss="squared_error",
-    activation="tanh",
-    negative_slope=0.0,
-    optimizer="sgd",
-    nesterov=False,
-    batch_size=7,
-    last_batch="keep",
-    shuffle=True,
-    max_iter=12,
-    tol=None,
-    n_iter_no_change=2,
-    record_batch_loss=True,
-    verbose=False,
-)
 PER_MODEL = {  # five models
     "lr": [0.05, 0.2, 0.01, 0.1, 0.003],
     "momentum": [0.0] * 5,
