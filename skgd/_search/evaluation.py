@@ -18,6 +18,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import product
 from typing import Any
+from warnings import catch_warnings
 
 import numpy as np
 from sklearn.base import clone
@@ -143,7 +144,8 @@ class Evaluation:
         shown = None  # to callbacks
         if request.caller is not None and context is not None:
             shown = task_of_search(context, search, sum(map(len, jobs)) + n_fits)
-        with workers.threads, workers.processes, _told(request.given_up):
+        filters = catch_warnings()  # which threads may leave as others had them
+        with filters, workers.threads, workers.processes, _told(request.given_up):
             found, reasons = self._train_together(
                 candidates, jobs, workers, shown, len(splits)
             )
