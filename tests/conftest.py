@@ -243,7 +243,7 @@ def epochs(monkeypatch):
 
 @pytest.fixture(scope="session")
 def loky_at_last():
-    """End the processes of joblib, which start slowly, after all tests."""
+    """End the processes of joblib, the same for all tests: they start slowly."""
     yield
     get_reusable_executor().shutdown(wait=True, kill_workers=True)
 

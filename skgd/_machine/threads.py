@@ -23,30 +23,44 @@ SEVERAL_THREADS_PAY = 4_000_000
 
 
 @contextmanager
-def threads_for(multiply_adds: int) -> Iterator[None]:
-    """Compute on one thread inside the block, if more do not pay for such steps."""
+def threads_for(multiply_adds: float) -> Iterator[None]:
+    """Let torch compute on as many threads inside the block as such steps are worth.
+
+    That is all cores but one, unless OMP_NUM_THREADS is set: threads wait for each
+    other at every product, and where another process holds the core of one of them,
+    they wait for it ten times as long as one thread alone would take.
+    """
+    n = 1
     if multiply_adds >= SEVERAL_THREADS_PAY:
+        n = torch.get_num_threads()
+        if "OMP_NUM_THREADS" not in os.environ:
+            n = min(n, max(1, n_cores() - 1))
+    with threads_of_torch(n):
         yield
-        return
-    with one_thread_of_torch():
-        yield
+
+
+def n_cores() -> int:
+    """Return the number of cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 @contextmanager
-def one_thread_of_torch() -> Iterator[None]:
-    """Let torch compute on one thread inside the block, for this thread alone.
+def threads_of_torch(n: int) -> Iterator[None]:
+    """Let torch compute on so many threads inside the block, for this thread alone.
 
     torch.set_num_threads would set the number of threads that are yet to start as well.
     The limit here is that of torch's OpenMP. Products have a number of their own where
     someone has set it, by that function or MKL_NUM_THREADS.
     """
     before = torch.get_num_threads()
-    if before == 1:
+    if before == n:
         yield
         return
     try:
         for library in _openmp_of_torch():
-            library.set_num_threads(1)
+            library.set_num_threads(n)
         yield
     finally:  # after an interrupt as well, wherever it came
         for library in _openmp_of_torch():

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
 from copy import deepcopy
 from functools import lru_cache, partial
+from math import inf
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike
 from skgd._estimators.sklearn_private import fit_and_score, num_samples
 from skgd._machine.arrays import Array
 from skgd._machine.errors import is_of_caller
-from skgd._machine.threads import one_thread_of_torch
+from skgd._machine.threads import threads_for, threads_of_torch
 from skgd._search.grouping import candidate_of
 from skgd._search.pipelines import last_step, reason_of
 from skgd._search.progress import watching
@@ -46,7 +46,7 @@ def run_job(
     request: Request, job: Job, number: int, context: Any, one_thread: bool
 ) -> tuple[JobResult, int]:
     """Return what comes of a job, done on one thread if asked, and its number."""
-    with one_thread_of_torch() if one_thread else nullcontext():
+    with threads_of_torch(1) if one_thread else threads_for(inf):
         if context is None:
             return _result_of_job(request, job, None), number
         context.call_on_fit_task_begin(estimator=request.caller)

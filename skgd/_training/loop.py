@@ -11,7 +11,7 @@ from time import monotonic
 
 from skgd._equations.network import finite
 from skgd._equations.optimizers import PerModel
-from skgd._machine.threads import one_thread_of_torch, threads_for
+from skgd._machine.threads import threads_for, threads_of_torch
 from skgd._training.batches import Data
 from skgd._training.engines import multiply_adds_of_step
 from skgd._training.epochs import Epoch, HeldOutLosses, bind_epochs, bind_validation
@@ -105,7 +105,7 @@ def _threads(
     A loop is one thread, and what is computed between its steps is small.
     """
     if shared.engine == "numba":
-        return one_thread_of_torch()
+        return threads_of_torch(1)
     return threads_for(multiply_adds_of_step(data, models.parameters.layout, shared))
 
 

@@ -139,7 +139,7 @@ def trained_by_torch(case, start, orders):
     counts = [None] * len(sizes)
     ahead = Ahead(data, models, shared, per_model, per_model, sizes, counts, None)
     taker = bind_stepwise(ahead)
-    return np.concatenate([taker.take([rows]).losses[:, 0] for rows in orders])
+    return np.concatenate([taker.take([rows], [0]).losses[:, 0] for rows in orders])
 
 
 def problem_of(case, start, x=None):

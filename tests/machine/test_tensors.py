@@ -89,9 +89,21 @@ def test_any_layout_becomes_the_same_numbers(array):
     assert to_tensor(array, CPU).tolist() == array.tolist()
 
 
-@pytest.mark.parametrize(("work", "number"), [(1, 1), (10**9, 2)])
-def test_the_number_of_threads_is_put_back(work, number, two_threads):
-    """Small work runs on one thread; afterwards the number is as it was."""
+@pytest.mark.parametrize(
+    ("work", "cores", "given", "number"),
+    [(1, 8, None, 1), (10**9, 8, None, 2), (10**9, 2, None, 1), (10**9, 2, "2", 2)],
+)
+def test_the_number_of_threads_is_put_back(
+    work, cores, given, number, two_threads, monkeypatch
+):
+    """Small work runs on one thread, other on all cores but one, or as many as given.
+
+    Afterwards the number is as it was.
+    """
+    monkeypatch.setattr("skgd._machine.threads.n_cores", lambda: cores)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    if given is not None:
+        monkeypatch.setenv("OMP_NUM_THREADS", given)
 
     def fail_inside():
         with threads_for(work):
