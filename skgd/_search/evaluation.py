@@ -1,7 +1,8 @@
 """Candidates x splits, evaluated: in groups that are trained together, or one by one.
 
-Candidates of a group (``grouping``) are trained as a few stacks (``stacks``). What
-cannot be stacked is left to scikit-learn's own function for one fit, and so is a group
+Candidates of a group (``grouping``) are trained as a few stacks (``stacks``), in jobs
+for threads or processes (``workers``): threads where compiled loops train. What cannot
+be stacked is left to scikit-learn's own function for one fit, and so is a group
 whose rows or parameters are refused, or for which a function of the user's raises: what
 GridSearchCV takes is taken, and the errors are its own. Any other error is a fault of
 this package, and is raised.
