@@ -207,6 +207,9 @@ def _chosen_where_free(patch):
 
 
 on_both_engines = pytest.mark.usefixtures("engine")
+needs_numba = pytest.mark.skipif(
+    bool(engines.why_no_numba()), reason="no numba on this machine"
+)
 
 
 @pytest.fixture(scope="module")

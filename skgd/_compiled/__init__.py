@@ -4,7 +4,8 @@ The equations of ``_equations`` are the definition, and what this package is tes
 against. Here they are told once more, for one number at a time, in tables that have the
 same entries; loops over arrays and steps are built of them and compiled by numba. No
 room imports torch, and nothing outside of ``_training.compiled`` imports a room of
-these, for numba is an extra, and takes a fifth of a second to be imported.
+these, for numba is an extra, and takes a fifth of a second to be imported. The models
+of a search have a loop each (``_training.in_turn``), and threads run them side by side.
 
 In the order of reading:
 

@@ -1,19 +1,21 @@
 """Scores that follow from predictions, as scikit-learn's metrics give them.
 
 Its checks of labels and predictions take longer than a small model trains for an epoch.
-Of plain arrays, the metrics that are asked for most need none of them: here they are
-computed, and everything else is left to the scorer.
+Of plain arrays, the metrics that are asked for most need few of them: here they are
+computed, in the dtype and the order of its sums, and everything else is left to the
+scorer. (Where targets are constant, rounding decides whether R2 is 0 or -1e30.)
 
-Dimension key: n samples, o targets or labels of a row, or classes.
+Dimension key: n samples, o targets or labels of a row, k classes.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from math import isfinite, nan
 from typing import Any, NamedTuple
 
 import numpy as np
-from sklearn.base import ClassifierMixin
+from sklearn.base import is_classifier
 from sklearn.metrics import (
     accuracy_score,
     log_loss,
@@ -24,40 +26,45 @@ from sklearn.metrics import (
 )
 
 from skgd._estimators.sklearn_private import PassthroughScorer, Scorer
-from skgd._machine.arrays import Array, Floats
+from skgd._machine.arrays import Array, Floats, Indices
+
+# Labels that are numbers are whole, and so small that all floats of them are exact.
+_LARGEST_LABEL = 2.0**53
 
 
 class Metric(NamedTuple):
-    """A metric, and the method whose predictions it reads."""
+    """A metric, the method it asks, and how it sees predictions and truth."""
 
     method: str
-    of: Callable[[Any, Array, Array | None], float]  # predictions, truth, weights
+    seen: Callable[[Any, Array, Array], tuple[Array, Array] | None]
+    of: Callable[[Array, Array, Array | None], Any]  # what is seen, weights
 
 
 def plain_score(
-    scorer: Any, estimator: Any, X: Any, y: Any, sample_weight: Array | None
+    scorer: Any, estimator: Any, X: Any, y: Any, sample_weight: Any
 ) -> float | None:
     """Return the score, or None where it is the scorer's to say.
 
     That is where it is no metric of those below, where what it reads is more than plain
-    numbers or labels, and where it would refuse them.
+    numbers or labels, and where it would refuse them, or say more than a number.
     """
     found = _metric_of(scorer, estimator)
-    if found is None or not (isinstance(y, np.ndarray) and _count(sample_weight)):
+    if found is None or type(y) not in (np.ndarray, np.memmap) or y.ndim not in (1, 2):
+        return None
+    if not (len(y) > 0 and _count(sample_weight, len(y))):
         return None
     metric, sign = found
-    read: Callable[[Any], Any] | None = getattr(estimator, metric.method, None)
-    predicted = None if read is None else read(X)
-    if not isinstance(predicted, np.ndarray):  # they are as X is
+    try:
+        predicted = getattr(estimator, metric.method)(X)
+    except Exception:  # it is raised again where the scorer asks
         return None
-    if metric.method == "predict_proba":
-        columns = _columns(estimator.classes_, y, predicted)
-        if columns is None:
-            return None
-        y = columns
-    elif predicted.shape != y.shape or not _are_plain(estimator, y, predicted):
+    if type(predicted) is not np.ndarray:  # they are as X is
         return None
-    return sign * metric.of(predicted, y, sample_weight)
+    seen = metric.seen(estimator, predicted, y)
+    if seen is None:
+        return None
+    score = sign * float(metric.of(*seen, sample_weight))
+    return score if isfinite(score) else None
 
 
 def _metric_of(scorer: Any, estimator: Any) -> tuple[Metric, int] | None:
@@ -67,12 +74,10 @@ def _metric_of(scorer: Any, estimator: Any) -> tuple[Metric, int] | None:
     """
     if type(estimator).__module__.partition(".")[0] != "skgd":
         return None
-    if isinstance(scorer, PassthroughScorer):
-        by_default = (
-            accuracy_score if isinstance(estimator, ClassifierMixin) else r2_score
-        )
+    if type(scorer) is PassthroughScorer:
+        by_default = accuracy_score if is_classifier(estimator) else r2_score
         return _METRICS[by_default], 1
-    if not isinstance(scorer, Scorer) or scorer._kwargs:
+    if type(scorer) is not Scorer or scorer._kwargs:
         return None
     metric = _METRICS.get(scorer._score_func)
     if metric is None or scorer._response_method != metric.method:
@@ -80,86 +85,146 @@ def _metric_of(scorer: Any, estimator: Any) -> tuple[Metric, int] | None:
     return metric, scorer._sign
 
 
-def _count(weight: Any) -> bool:
+def _count(weight: Any, n_samples: int) -> bool:
     """Return whether weights are such as a metric takes, and not all 0; or none."""
     if weight is None:
         return True
-    if not isinstance(weight, np.ndarray) or weight.ndim != 1:
+    if type(weight) is not np.ndarray or weight.shape != (n_samples,):
+        return False
+    if weight.dtype.kind not in "biuf":
         return False
     return bool((weight >= 0).all() and 0 < weight.sum() < np.inf)
 
 
-def _are_plain(estimator: Any, y: Array, predicted: Array) -> bool:
-    """Return whether labels may be compared as they are, or numbers subtracted."""
-    if isinstance(estimator, ClassifierMixin):
-        return len(y) > 0 and y.dtype.kind == predicted.dtype.kind
-    kinds = y.dtype.kind in "iuf" and predicted.dtype.kind == "f"
-    return kinds and len(y) > 1 and bool(np.isfinite(predicted).all())
+# How metrics see predictions and truth
 
 
-def _columns(classes: Array, y: Array, probabilities: Array) -> Array | None:
-    """Return the column of each label (n,), if every class is among them."""
-    if y.ndim != 1 or probabilities.shape != (len(y), len(classes)):
+def _labels(estimator: Any, predicted: Array, y: Array) -> tuple[Array, Array] | None:
+    """Return labels that may be compared as they are."""
+    if predicted.shape != y.shape or not (_are_labels(predicted) and _are_labels(y)):
         return None
-    if not (np.isfinite(probabilities).all() and y.dtype.kind == classes.dtype.kind):
+    if y.ndim == 1 and predicted.dtype.kind != y.dtype.kind:
+        return None
+    return predicted, y
+
+
+def _are_labels(y: Array) -> bool:
+    """Return whether scikit-learn takes them for labels of classes, or of a row."""
+    if y.ndim == 2:
+        are_binary = y.dtype.kind in "biuf" and ((y == 0) | (y == 1)).all()
+        return y.shape[1] > 1 and bool(are_binary)
+    if y.dtype.kind == "f":
+        return bool(((np.abs(y) < _LARGEST_LABEL) & (y == np.floor(y))).all())
+    if y.dtype.kind == "O":
+        return all(isinstance(label, str) for label in y)
+    return y.dtype.kind in "biuU"
+
+
+def _numbers(
+    estimator: Any, predicted: Array, y: Array
+) -> tuple[Floats, Floats] | None:
+    """Return finite numbers (n, o)."""
+    kinds = predicted.dtype.kind + y.dtype.kind
+    if predicted.shape != y.shape or not set(kinds) <= set("iuf"):
+        return None
+    if not (np.isfinite(predicted).all() and np.isfinite(y).all()):
+        return None
+    return predicted.reshape(len(y), -1), y.reshape(len(y), -1)
+
+
+def _probabilities(
+    estimator: Any, predicted: Array, y: Array
+) -> tuple[Floats, Indices] | None:
+    """Return probabilities (n, k) and the column of each label (n,).
+
+    Every class must be among the labels, for the metric learns of them by these.
+    """
+    classes = estimator.classes_
+    if y.ndim != 1 or predicted.shape != (len(y), len(classes)) or len(classes) < 2:
+        return None
+    if y.dtype.kind != classes.dtype.kind or not _are_labels(y):
         return None
     columns = np.searchsorted(classes, y).clip(max=len(classes) - 1)
-    if not (classes[columns] == y).all():
+    if not (classes[columns] == y).all() or len(np.unique(columns)) < len(classes):
         return None
-    return columns if len(np.unique(columns)) == len(classes) else None
+    if not ((predicted >= 0) & (predicted <= 1)).all():
+        return None
+    return predicted, columns
 
 
-def _share_of_hits(predicted: Array, y: Array, weight: Array | None) -> float:
+# The metrics
+
+
+def _share_of_hits(predicted: Array, y: Array, weight: Array | None) -> Any:
     hits = predicted == y
-    return float(np.average(hits if y.ndim == 1 else hits.all(1), weights=weight))
+    return np.average(hits if y.ndim == 1 else hits.all(1), weights=weight)
 
 
-def _r2(predicted: Floats, y: Floats, weight: Array | None) -> float:
+def _r2(predicted: Floats, y: Floats, weight: Array | None) -> Any:
     """Return 1 - sum (y - predicted)^2 / sum (y - mean)^2, the mean over the targets.
 
     Of a target that is constant it is 1 if it is predicted, or else 0.
     """
-    y, errors = y.reshape(len(y), -1).T, _errors(predicted, y).reshape(len(y), -1).T
-    w = np.ones(y.shape[1]) if weight is None else weight
-    mean = np.average(y, axis=1, weights=w)[:, np.newaxis]
-    error, spread = np.square(errors) @ w, np.square(y - mean) @ w
+    if len(y) < 2:
+        return nan
+    predicted, y, weight = _in_one_dtype(predicted, y, weight)
+    of_rows = 1.0 if weight is None else weight[:, np.newaxis]
+    mean = np.average(y, axis=0, weights=weight)
+    error = np.sum(of_rows * np.square(y - predicted), axis=0)
+    spread = np.sum(of_rows * np.square(y - mean), axis=0)
     constant = spread == 0
     scores = 1 - error / np.where(constant, 1, spread)
-    return float(np.where(constant, error == 0, scores).mean())
+    return np.where(constant, error == 0, scores).mean()
 
 
-def _mean_squared_error(predicted: Floats, y: Floats, weight: Array | None) -> float:
-    return float(np.average(np.square(_errors(predicted, y)), 0, weight).mean())
-
-
-def _root_mean_squared_error(
-    predicted: Floats, y: Floats, weight: Array | None
-) -> float:
-    of_targets = np.average(np.square(_errors(predicted, y)), 0, weight)
-    return float(np.sqrt(of_targets).mean())
-
-
-def _mean_absolute_error(predicted: Floats, y: Floats, weight: Array | None) -> float:
-    return float(np.average(np.abs(_errors(predicted, y)), 0, weight).mean())
-
-
-def _errors(predicted: Floats, y: Floats) -> Floats:
-    errors: Floats = y - predicted.astype(float)
+def _mean_squared_errors(predicted: Floats, y: Floats, weight: Array | None) -> Floats:
+    """Return those of the targets, (o,)."""
+    predicted, y, weight = _in_one_dtype(predicted, y, weight)
+    errors: Floats = np.average(np.square(y - predicted), axis=0, weights=weight)
     return errors
 
 
-def _log_loss(p: Floats, columns: Array, weight: Array | None) -> float:
-    """Return -mean log p of the true class, where no p is nearer to 0 than rounding."""
+def _mean_squared_error(predicted: Floats, y: Floats, weight: Array | None) -> Any:
+    return _mean_squared_errors(predicted, y, weight).mean()
+
+
+def _root_mean_squared_error(predicted: Floats, y: Floats, weight: Array | None) -> Any:
+    return np.sqrt(_mean_squared_errors(predicted, y, weight)).mean()
+
+
+def _mean_absolute_error(predicted: Floats, y: Floats, weight: Array | None) -> Any:
+    predicted, y, weight = _in_one_dtype(predicted, y, weight)
+    return np.average(np.abs(predicted - y), axis=0, weights=weight).mean()
+
+
+def _in_one_dtype(
+    predicted: Floats, y: Floats, weight: Array | None
+) -> tuple[Floats, Floats, Floats | None]:
+    """Return numbers and weights in the dtype that holds those that are floats."""
+    given = [array for array in (predicted, y, weight) if array is not None]
+    floats = [array.dtype for array in given if array.dtype.kind == "f"]
+    dtype = np.result_type(*floats) if floats else np.dtype(float)
+    predicted, y, *weights = (array.astype(dtype, copy=False) for array in given)
+    return predicted, y, weights[0] if weights else None
+
+
+def _log_loss(p: Floats, columns: Indices, weight: Array | None) -> Any:
+    """Return -mean log p of the true class, where no p is nearer to 0 than rounding.
+
+    Of two classes, p of the first is 1 - p of the second.
+    """
     eps = np.finfo(p.dtype).eps
-    of_truth = p[np.arange(len(p)), columns].clip(eps, 1 - eps)
-    return float(np.average(-np.log(of_truth.astype(float)), weights=weight))
+    of_truth = p[np.arange(len(p)), columns]
+    if p.shape[1] == 2:
+        of_truth = np.where(columns == 1, p[:, 1], 1 - p[:, 1])
+    return np.average(-np.log(of_truth.clip(eps, 1 - eps)), weights=weight)
 
 
 _METRICS: Mapping[Any, Metric] = {
-    accuracy_score: Metric("predict", _share_of_hits),
-    r2_score: Metric("predict", _r2),
-    mean_squared_error: Metric("predict", _mean_squared_error),
-    root_mean_squared_error: Metric("predict", _root_mean_squared_error),
-    mean_absolute_error: Metric("predict", _mean_absolute_error),
-    log_loss: Metric("predict_proba", _log_loss),
+    accuracy_score: Metric("predict", _labels, _share_of_hits),
+    r2_score: Metric("predict", _numbers, _r2),
+    mean_squared_error: Metric("predict", _numbers, _mean_squared_error),
+    root_mean_squared_error: Metric("predict", _numbers, _root_mean_squared_error),
+    mean_absolute_error: Metric("predict", _numbers, _mean_absolute_error),
+    log_loss: Metric("predict_proba", _probabilities, _log_loss),
 }

@@ -1,7 +1,8 @@
 """Candidates x splits, evaluated: in groups that are trained together, or one by one.
 
-Candidates of a group (``grouping``) are trained as a few stacks (``stacks``). What
-cannot be stacked is left to scikit-learn's own function for one fit, and so is a group
+Candidates of a group (``grouping``) are trained as a few stacks (``stacks``), in jobs
+for threads or processes (``workers``): threads where compiled loops train. What cannot
+be stacked is left to scikit-learn's own function for one fit, and so is a group
 whose rows or parameters are refused, or for which a function of the user's raises: what
 GridSearchCV takes is taken, and the errors are its own. Any other error is a fault of
 this package, and is raised.
@@ -18,6 +19,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import product
 from typing import Any
+from warnings import catch_warnings
 
 import numpy as np
 from sklearn.base import clone
@@ -143,7 +145,8 @@ class Evaluation:
         shown = None  # to callbacks
         if request.caller is not None and context is not None:
             shown = task_of_search(context, search, sum(map(len, jobs)) + n_fits)
-        with workers.threads, workers.processes, _told(request.given_up):
+        filters = catch_warnings()  # which threads may leave as others had them
+        with filters, workers.threads, workers.processes, _told(request.given_up):
             found, reasons = self._train_together(
                 candidates, jobs, workers, shown, len(splits)
             )

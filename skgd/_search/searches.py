@@ -245,11 +245,11 @@ def _without_tensors(params: Mapping[str, Any]) -> dict[str, Any]:
 
 
 class VectorizedGridSearchCV(_VectorizedSearch, GridSearchCV):
-    """Grid search that trains candidates x splits as one tensor program.
+    """Grid search that trains candidates x splits together, a group at a time.
 
     scikit-learn's GridSearchCV, with the same parameters, attributes and results. Any
     parameter of the estimator may be searched; candidates that differ in numbers only,
-    such as ``lr`` and ``alpha``, are trained at once.
+    such as ``lr`` and ``alpha``, are trained together.
 
     Parameters
     ----------
@@ -264,9 +264,10 @@ class VectorizedGridSearchCV(_VectorizedSearch, GridSearchCV):
         function of a fitted estimator, X and y. None is the score of the estimator.
     n_jobs : int or None, default=None
         Workers of joblib among which the models are divided; -1 is one for each core.
-        None is 1, unless a ``joblib.parallel_config`` says otherwise; it also names
-        the backend, such as "dask". A worker computes on a share of the cores; a single
-        one has them all. On CUDA, one process trains all models, whatever is asked for.
+        None is 1. They are threads of this process where compiled loops train (see
+        Notes), and other processes elsewhere; a ``joblib.parallel_config`` that names a
+        backend, such as "loky" or "dask", has the last word. On CUDA, one process
+        trains all models, whatever is asked for.
     refit : bool, str or callable, default=True
         Whether the best candidate is fitted to all of the data. With several scorers,
         the name of the one that says which is best; or a function that returns the best
@@ -287,9 +288,9 @@ class VectorizedGridSearchCV(_VectorizedSearch, GridSearchCV):
     return_train_score : bool, default=False
         Whether ``cv_results_`` has the scores of the training rows too.
     max_bytes : int or None, default=None
-        Bytes that the arrays of the models trained at once may take, about; more models
-        are trained stack by stack. None is what a cache holds, 12 MiB, and on CUDA 0.4
-        of the free memory. A smaller one trains fewer models at once.
+        Bytes that the arrays of the models of a stack may take, about; more models are
+        trained stack by stack. Each worker has a stack. None is what a cache holds, 12
+        MiB, and on CUDA 0.4 of the free memory. A smaller one makes smaller stacks.
 
     Attributes
     ----------
@@ -306,8 +307,9 @@ class VectorizedGridSearchCV(_VectorizedSearch, GridSearchCV):
         How the candidates were trained: for every group their places in
         ``cv_results_`` (``candidates``), the parameters searched that they share, as
         the first of them sets them (``params``), whether they were trained
-        ``together``, and if not the ``reason``. Of halving, those of all iterations,
-        one after another.
+        ``together``, and if not the ``reason``, and by which ``engine``: "numba",
+        compiled loops, or "torch". Of halving, those of all iterations, one after
+        another.
     loss_curves_ : list of list of ndarray
         The objective of every epoch, for every candidate and split; empty where a fit
         of scikit-learn's has none.
@@ -335,12 +337,17 @@ class VectorizedGridSearchCV(_VectorizedSearch, GridSearchCV):
     Notes
     -----
     Candidates that differ in ``lr``, ``alpha``, ``l1_ratio``, ``momentum``, ``beta_1``,
-    ``beta_2``, ``epsilon`` and ``random_state`` alone are a group: on every split, they
-    are trained as models of one stack, step by step together. All else, such as
-    ``batch_size`` or ``hidden_layer_sizes``, makes groups of its own, each trained in
-    turn. Steps before the last of a pipeline are fitted once for each split and
-    distinct setting of their own parameters. Left to one fit at a time are estimators
-    with ``max_time`` or callbacks, and fits that are given more than ``sample_weight``.
+    ``beta_2``, ``epsilon`` and ``random_state`` alone are a group, which is trained on
+    all splits together. On a CPU with numba, compiled loops do it, one model after the
+    other in each of ``n_jobs`` threads; all models of a group share checked rows and
+    the order of their batches. Elsewhere they are a stack on torch, whose models take
+    each step at once: on CUDA, with ``dropout``, with large batches and layers, of wide
+    sparse rows with hidden layers, without numba, and with ``engine="torch"``. All
+    else, such as ``batch_size`` or ``hidden_layer_sizes``, makes groups of its own,
+    each trained in turn. Steps before the last of a pipeline are fitted once for each
+    split and distinct setting of their own parameters. Left to one fit at a time are
+    estimators with ``max_time`` or callbacks, and fits that are given more than
+    ``sample_weight``.
     Callbacks that scikit-learn propagates, such as its ``ProgressBar``, watch the
     search whether they are set on it or on the estimator.
 
@@ -349,7 +356,7 @@ class VectorizedGridSearchCV(_VectorizedSearch, GridSearchCV):
     otherwise. In float64, weights agree to 1e-8. Where training is chaotic, as that of
     a network at a large ``lr`` is, or in float32 over many steps, a last digit grows
     until predictions differ, as they would on another machine. With
-    ``random_state=None``, the models of a stack share one random stream.
+    ``random_state=None``, models of a group on a split share one random stream.
 
     References
     ----------
@@ -411,7 +418,7 @@ class VectorizedGridSearchCV(_VectorizedSearch, GridSearchCV):
 
 
 class VectorizedRandomizedSearchCV(_VectorizedSearch, RandomizedSearchCV):
-    """Randomized search that trains candidates x splits as one tensor program.
+    """Randomized search that trains candidates x splits together, a group at a time.
 
     scikit-learn's RandomizedSearchCV, with the same candidates and results.
 
@@ -430,9 +437,10 @@ class VectorizedRandomizedSearchCV(_VectorizedSearch, RandomizedSearchCV):
         function of a fitted estimator, X and y. None is the score of the estimator.
     n_jobs : int or None, default=None
         Workers of joblib among which the models are divided; -1 is one for each core.
-        None is 1, unless a ``joblib.parallel_config`` says otherwise; it also names
-        the backend, such as "dask". A worker computes on a share of the cores; a single
-        one has them all. On CUDA, one process trains all models, whatever is asked for.
+        None is 1. They are threads of this process where compiled loops train (see
+        Notes), and other processes elsewhere; a ``joblib.parallel_config`` that names a
+        backend, such as "loky" or "dask", has the last word. On CUDA, one process
+        trains all models, whatever is asked for.
     refit : bool, str or callable, default=True
         Whether the best candidate is fitted to all of the data. With several scorers,
         the name of the one that says which is best; or a function that returns the best
@@ -455,9 +463,9 @@ class VectorizedRandomizedSearchCV(_VectorizedSearch, RandomizedSearchCV):
     return_train_score : bool, default=False
         Whether ``cv_results_`` has the scores of the training rows too.
     max_bytes : int or None, default=None
-        Bytes that the arrays of the models trained at once may take, about; more models
-        are trained stack by stack. None is what a cache holds, 12 MiB, and on CUDA 0.4
-        of the free memory. A smaller one trains fewer models at once.
+        Bytes that the arrays of the models of a stack may take, about; more models are
+        trained stack by stack. Each worker has a stack. None is what a cache holds, 12
+        MiB, and on CUDA 0.4 of the free memory. A smaller one makes smaller stacks.
 
     Attributes
     ----------
@@ -474,8 +482,9 @@ class VectorizedRandomizedSearchCV(_VectorizedSearch, RandomizedSearchCV):
         How the candidates were trained: for every group their places in
         ``cv_results_`` (``candidates``), the parameters searched that they share, as
         the first of them sets them (``params``), whether they were trained
-        ``together``, and if not the ``reason``. Of halving, those of all iterations,
-        one after another.
+        ``together``, and if not the ``reason``, and by which ``engine``: "numba",
+        compiled loops, or "torch". Of halving, those of all iterations, one after
+        another.
     loss_curves_ : list of list of ndarray
         The objective of every epoch, for every candidate and split; empty where a fit
         of scikit-learn's has none.
@@ -502,12 +511,17 @@ class VectorizedRandomizedSearchCV(_VectorizedSearch, RandomizedSearchCV):
     Notes
     -----
     Candidates that differ in ``lr``, ``alpha``, ``l1_ratio``, ``momentum``, ``beta_1``,
-    ``beta_2``, ``epsilon`` and ``random_state`` alone are a group: on every split, they
-    are trained as models of one stack, step by step together. All else, such as
-    ``batch_size`` or ``hidden_layer_sizes``, makes groups of its own, each trained in
-    turn. Steps before the last of a pipeline are fitted once for each split and
-    distinct setting of their own parameters. Left to one fit at a time are estimators
-    with ``max_time`` or callbacks, and fits that are given more than ``sample_weight``.
+    ``beta_2``, ``epsilon`` and ``random_state`` alone are a group, which is trained on
+    all splits together. On a CPU with numba, compiled loops do it, one model after the
+    other in each of ``n_jobs`` threads; all models of a group share checked rows and
+    the order of their batches. Elsewhere they are a stack on torch, whose models take
+    each step at once: on CUDA, with ``dropout``, with large batches and layers, of wide
+    sparse rows with hidden layers, without numba, and with ``engine="torch"``. All
+    else, such as ``batch_size`` or ``hidden_layer_sizes``, makes groups of its own,
+    each trained in turn. Steps before the last of a pipeline are fitted once for each
+    split and distinct setting of their own parameters. Left to one fit at a time are
+    estimators with ``max_time`` or callbacks, and fits that are given more than
+    ``sample_weight``.
     Callbacks that scikit-learn propagates, such as its ``ProgressBar``, watch the
     search whether they are set on it or on the estimator.
 
@@ -516,7 +530,7 @@ class VectorizedRandomizedSearchCV(_VectorizedSearch, RandomizedSearchCV):
     rounded otherwise. In float64, weights agree to 1e-8. Where training is chaotic, as
     that of a network at a large ``lr`` is, or in float32 over many steps, a last digit
     grows until predictions differ, as they would on another machine. With
-    ``random_state=None``, the models of a stack share one random stream.
+    ``random_state=None``, models of a group on a split share one random stream.
 
     References
     ----------
@@ -630,18 +644,19 @@ class VectorizedHalvingGridSearchCV(HalvingGridSearchCV, _VectorizedSearch):
         Seed of the rows that are drawn, where they are the resource.
     n_jobs : int or None, default=None
         Workers of joblib among which the models are divided; -1 is one for each core.
-        None is 1, unless a ``joblib.parallel_config`` says otherwise; it also names
-        the backend, such as "dask". A worker computes on a share of the cores; a single
-        one has them all. On CUDA, one process trains all models, whatever is asked for.
+        None is 1. They are threads of this process where compiled loops train (see
+        Notes), and other processes elsewhere; a ``joblib.parallel_config`` that names a
+        backend, such as "loky" or "dask", has the last word. On CUDA, one process
+        trains all models, whatever is asked for.
     verbose : int, default=0
         What is printed: from 1 on, how many fits there are, and whether they make many
         groups; from 2 on, how many models are trained so far; from 3 on, how far each
         stack is, every few seconds and at its end. Fits one at a time print what
         scikit-learn does.
     max_bytes : int or None, default=None
-        Bytes that the arrays of the models trained at once may take, about; more models
-        are trained stack by stack. None is what a cache holds, 12 MiB, and on CUDA 0.4
-        of the free memory. A smaller one trains fewer models at once.
+        Bytes that the arrays of the models of a stack may take, about; more models are
+        trained stack by stack. Each worker has a stack. None is what a cache holds, 12
+        MiB, and on CUDA 0.4 of the free memory. A smaller one makes smaller stacks.
 
     Attributes
     ----------
@@ -658,8 +673,9 @@ class VectorizedHalvingGridSearchCV(HalvingGridSearchCV, _VectorizedSearch):
         How the candidates were trained: for every group their places in
         ``cv_results_`` (``candidates``), the parameters searched that they share, as
         the first of them sets them (``params``), whether they were trained
-        ``together``, and if not the ``reason``. Of halving, those of all iterations,
-        one after another.
+        ``together``, and if not the ``reason``, and by which ``engine``: "numba",
+        compiled loops, or "torch". Of halving, those of all iterations, one after
+        another.
     loss_curves_ : list of list of ndarray
         The objective of every epoch, for every candidate and split; empty where a fit
         of scikit-learn's has none.
@@ -814,18 +830,19 @@ class VectorizedHalvingRandomSearchCV(HalvingRandomSearchCV, _VectorizedSearch):
         Seed of what is drawn.
     n_jobs : int or None, default=None
         Workers of joblib among which the models are divided; -1 is one for each core.
-        None is 1, unless a ``joblib.parallel_config`` says otherwise; it also names
-        the backend, such as "dask". A worker computes on a share of the cores; a single
-        one has them all. On CUDA, one process trains all models, whatever is asked for.
+        None is 1. They are threads of this process where compiled loops train (see
+        Notes), and other processes elsewhere; a ``joblib.parallel_config`` that names a
+        backend, such as "loky" or "dask", has the last word. On CUDA, one process
+        trains all models, whatever is asked for.
     verbose : int, default=0
         What is printed: from 1 on, how many fits there are, and whether they make many
         groups; from 2 on, how many models are trained so far; from 3 on, how far each
         stack is, every few seconds and at its end. Fits one at a time print what
         scikit-learn does.
     max_bytes : int or None, default=None
-        Bytes that the arrays of the models trained at once may take, about; more models
-        are trained stack by stack. None is what a cache holds, 12 MiB, and on CUDA 0.4
-        of the free memory. A smaller one trains fewer models at once.
+        Bytes that the arrays of the models of a stack may take, about; more models are
+        trained stack by stack. Each worker has a stack. None is what a cache holds, 12
+        MiB, and on CUDA 0.4 of the free memory. A smaller one makes smaller stacks.
 
     Attributes
     ----------
@@ -842,8 +859,9 @@ class VectorizedHalvingRandomSearchCV(HalvingRandomSearchCV, _VectorizedSearch):
         How the candidates were trained: for every group their places in
         ``cv_results_`` (``candidates``), the parameters searched that they share, as
         the first of them sets them (``params``), whether they were trained
-        ``together``, and if not the ``reason``. Of halving, those of all iterations,
-        one after another.
+        ``together``, and if not the ``reason``, and by which ``engine``: "numba",
+        compiled loops, or "torch". Of halving, those of all iterations, one after
+        another.
     loss_curves_ : list of list of ndarray
         The objective of every epoch, for every candidate and split; empty where a fit
         of scikit-learn's has none.

@@ -4,7 +4,8 @@ Candidates are estimators of one class that differ in the numbers of ``PER_MODEL
 in their ``random_state`` only. Those of one split and one seed see the same rows in the
 same order: they are a fold of the engine (see ``batches``). Folds that take as many
 steps an epoch are trained as one stack, which is cut into several where its arrays
-would take more bytes than they may.
+would take more bytes than they may. On torch the models of a stack take each step at
+once; by compiled loops they take their steps one after the other (see ``in_turn``).
 
 Each estimator predicts what it would after ``fit``, but for rounding, and knows it for
 the rows that it will be asked for, computed for all models at once. (Its random stream

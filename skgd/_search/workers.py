@@ -6,12 +6,17 @@ calls of a stack on torch, is left to processes. ``joblib.parallel_config`` has 
 word.
 """
 
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from typing import Any, NamedTuple
 
+import joblib
 import numpy as np
 from joblib import effective_n_jobs
+from joblib.parallel import get_active_backend
 from numpy.typing import ArrayLike
 from scipy.sparse import issparse
+from sklearn import config_context, get_config
 from sklearn.utils.parallel import Parallel
 
 from skgd._estimators.inputs import device_of
@@ -39,10 +44,34 @@ def workers_of(n_jobs: int | None, pre_dispatch: int | str) -> Workers:
 def _parallel(n_jobs: int | None, pre_dispatch: int | str, prefer: str | None) -> Any:
     """Return joblib's Parallel, whose results come as they are done where they can."""
     settings = {"n_jobs": n_jobs, "pre_dispatch": pre_dispatch, "prefer": prefer}
+    backend, _ = get_active_backend(prefer=prefer)
+    kind = _Threads if getattr(backend, "uses_threads", False) else Parallel
     try:
-        return Parallel(**settings, return_as="generator_unordered")
+        return kind(**settings, return_as="generator_unordered")
     except ValueError:  # not every backend can: multiprocessing does not
-        return Parallel(**settings)
+        return kind(**settings)
+
+
+class _Threads(joblib.Parallel):
+    """Threads that know scikit-learn's configuration, as those of its Parallel do.
+
+    The latter also writes the filters of warnings anew for every job, which the threads
+    of a process have in common.
+    """
+
+    def __call__(self, jobs: Iterable[tuple[Any, Any, Any]]) -> Any:
+        config = get_config()
+        return super().__call__(
+            (partial(_configured, config, job.function), args, keywords)
+            for job, args, keywords in jobs
+        )
+
+
+def _configured(
+    config: Mapping[str, Any], function: Callable[..., Any], *args: Any, **keywords: Any
+) -> Any:
+    with config_context(**config):
+        return function(*args, **keywords)
 
 
 def may_train_by_loops(estimator: Any, X: ArrayLike) -> bool:

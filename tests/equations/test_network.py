@@ -14,16 +14,19 @@ from skgd._equations.activations import ACTIVATIONS
 from skgd._equations.initialisers import INITIALISERS, initialise_
 from skgd._equations.network import (
     Layer,
+    Network,
     arrays,
     backward,
     forward,
     gradient,
+    in_rows,
     new_like,
     new_network,
     output,
     raw_prediction,
     select,
     write_,
+    write_rows_,
 )
 from skgd._equations.tape import Tape
 
@@ -284,6 +287,33 @@ def test_select_and_write_move_whole_models():
     for source, copied in zip(arrays(network), arrays(target), strict=True):
         assert torch.equal(copied[[1, 0]], source[[3, 2]])
         assert not copied[[2, 3]].any()
+
+
+@pytest.mark.parametrize("columns_first", [False, True])
+@pytest.mark.parametrize("fit_intercept", [True, False])
+@pytest.mark.parametrize("sizes", SIZES, ids=str)
+def test_models_in_rows_lie_as_they_do_alone(sizes, fit_intercept, columns_first):
+    """A row is the vector of the model selected; written back, they are the same."""
+    like = torch.empty(0).double()
+    network = new_network(3, sizes, fit_intercept, like, columns_first=columns_first)
+    for n, array in enumerate(arrays(network)):
+        array.copy_(torch.arange(array.numel()).view(array.shape) + 1000 * n + 1)
+
+    rows = in_rows(network)
+
+    for slot, row in enumerate(rows):
+        assert torch.equal(row, select(network, torch.tensor([slot])).flat)
+    before = network.flat.clone()
+    rows += 0.5
+    assert torch.equal(network.flat, before)  # they are copies
+    write_rows_(network, rows)
+    for slot, row in enumerate(rows):
+        written = select(network, torch.tensor([slot]))
+        parameters = torch.cat([array.flatten() for array in arrays(written)])
+        alone = Network(row, written.layout)
+        expected = torch.cat([array.flatten() for array in arrays(alone)])
+        assert torch.equal(parameters, expected)
+    assert torch.equal(network.flat != 0, before != 0)  # nothing between the arrays
 
 
 def test_a_linear_model_starts_at_zero():

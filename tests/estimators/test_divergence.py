@@ -111,7 +111,7 @@ def test_every_divergence_is_told(optimizer, hidden, rows, early_stopping):
     n_told = 0
     for cls, lr, (batch_size, max_iter) in product(
         (MiniBatchRegressor, MiniBatchClassifier),
-        (0.1, 1.0, 10.0, 1e4),
+        (0.1, 1.0, 1e4),
         ((None, 2), (1, 2), (16, 10)),
     ):
         y = TARGET[cls]
@@ -226,7 +226,7 @@ def test_a_settled_model_that_trains_on_does_not_diverge(optimizer, n_iter_no_ch
     """The noise of the batches around a minimum is growth, but no divergence."""
     params = {**optimizer, "lr": optimizer["lr"] / 3, "tol": 1e-4, "max_iter": 1000}
     params.update(n_iter_no_change=n_iter_no_change, warm_start=True)
-    for seed in range(n_iter_no_change % 3, 20, 3):  # each of 20 seeds once
+    for seed in range(n_iter_no_change % 3, 10, 3):  # each of 10 seeds once
         model = small(MiniBatchRegressor, **params, random_state=seed)
         for _ in range(3):
             model.fit(X, y)

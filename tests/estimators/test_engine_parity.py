@@ -89,7 +89,7 @@ def fits(draw):
 
 
 @given(fits())
-@settings(max_examples=150)
+@settings(max_examples=100)
 def test_the_loops_leave_what_torch_leaves(drawn):
     """Weights, losses of all batches and epochs, and what comes of the next rows."""
     model, X, y, weight = drawn

@@ -13,6 +13,7 @@ from conftest import (
     every_optimizer,
     every_task,
     layers_of,
+    on_both_engines,
     small,
 )
 from parity_cases import (
@@ -47,6 +48,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 ZEROS = np.where(np.arange(60) % 4 == 0, 0, WEIGHT)
 
 
+@on_both_engines
 @every_task
 @pytest.mark.parametrize("weight", [WEIGHT, ZEROS], ids=["above zero", "some zero"])
 def test_sample_weights_are_split_like_the_rows(cls, y, weight):
@@ -184,6 +186,7 @@ WIDE_SETTINGS = {
 }
 
 
+@on_both_engines
 @pytest.mark.parametrize("name", WIDE_SETTINGS)
 def test_wide_sparse_rows(name, epochs):
     """Steps that touch some columns only are taken by the models of a fold at once.
@@ -196,6 +199,7 @@ def test_wide_sparse_rows(name, epochs):
     assert (max(epochs) > 1) == (name != "averaged")
 
 
+@on_both_engines
 @every_optimizer
 def test_any_optimizer_on_wide_sparse_rows(optimizer, monkeypatch):
     """Every optimizer updates the columns of a wide layer as it does alone."""
@@ -225,6 +229,7 @@ def test_what_wide_sparse_rows_do_not_have_is_refused_alike():
 FLOAT32 = 1e-4
 
 
+@on_both_engines
 @every_depth
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_scores_in_float32(name, hidden):

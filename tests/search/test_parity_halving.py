@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from conftest import RAW, WEIGHT, X, every_depth, small
+from conftest import RAW, WEIGHT, X, every_depth, on_both_engines, small
 from parity_cases import (
     COUNTS,
     FAILED,
@@ -73,6 +73,7 @@ def halved(estimator, grid, X, y, search=VectorizedHalvingGridSearchCV, **params
     return compared(estimator, grid, X, y, search=search, **params)
 
 
+@on_both_engines
 @pytest.mark.parametrize("name", HALVING)
 def test_survivors_go_on_as_if_trained_anew(name):
     """Weights, moments and random streams go on: the scores are the oracle's."""
@@ -88,6 +89,7 @@ def test_survivors_are_trained_anew_where_they_must_be(name):
     halved(regressor(**ANEW[name]), FOUR, X, y, factor=2, max_resources=8, cv=PAIR)
 
 
+@on_both_engines
 def test_survivors_train_the_rest_of_the_epochs_only(epochs):
     """Each rung costs the epochs that it has more than the one before."""
     model, params = regressor(), {"cv": 3, "refit": False, "random_state": 0, **EPOCHS}
@@ -102,6 +104,7 @@ def test_survivors_train_the_rest_of_the_epochs_only(epochs):
     assert sum(epochs) == 3 * (9 * 1 + 3 * 3 + 1 * 9)
 
 
+@on_both_engines
 @every_depth
 @pytest.mark.parametrize("schedule", ["constant", "adaptive"])
 @pytest.mark.parametrize("cls", [MiniBatchRegressor, MiniBatchClassifier])
@@ -136,6 +139,7 @@ def test_survivors_that_have_stopped_remain_so(cls, schedule, hidden):
         assert not lengths <= {3, 6, 12}
 
 
+@on_both_engines
 def test_survivors_of_unlike_groups_and_seeds():
     """Survivors come from several groups, seeds and slices, and go on together."""
     grid = {

@@ -17,6 +17,7 @@ from conftest import (
     every_depth,
     every_optimizer,
     every_task,
+    on_both_engines,
     real_devices,
     small,
 )
@@ -56,7 +57,7 @@ from sklearn.model_selection import (
 
 from skgd import MiniBatchClassifier, VectorizedGridSearchCV
 
-pytestmark = pytest.mark.usefixtures("one_thread")
+pytestmark = [pytest.mark.usefixtures("one_thread"), on_both_engines]
 
 
 # Batches

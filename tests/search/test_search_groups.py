@@ -4,7 +4,7 @@ from itertools import chain
 
 import numpy as np
 import pytest
-from conftest import X, small
+from conftest import X, needs_numba, small
 from joblib import parallel_config
 from search_cases import (
     CLASSIFIER,
@@ -69,6 +69,23 @@ def test_groups_tell_what_candidates_have_in_common():
         for number in group.candidates:
             params = search.cv_results_["params"][number]
             assert group.params.items() <= params.items()
+
+
+@needs_numba
+def test_groups_tell_who_trained():
+    """Loops, torch where it is asked for or they do not do it, both, or nobody."""
+    space = [
+        {"engine": ["auto", "numba", "torch"], "lr": [0.01, 0.1]},
+        {"dropout": [0.1], "hidden_layer_sizes": [(3,)], "max_time": [None, 1e9]},
+        {"max_time": [1e9]},
+        {"optimizer": ["sgd"], "lr": [1e6]},
+        {"lr": [-1.0]},
+    ]
+    search = search_of(REGRESSOR, space)
+    warnings_of(search, X, y)
+    engines = {number: g.engine for g in search.groups_ for number in g.candidates}
+    told = [engines[number] for number in range(len(engines))]
+    assert told == [*["numba"] * 4, *["torch"] * 4, *["numba"] * 2, ""]
 
 
 def test_groups_part_what_can_be_stacked_from_what_cannot():

@@ -5,6 +5,7 @@ import signal
 import threading
 import time
 import tracemalloc
+import warnings
 import weakref
 from itertools import chain
 
@@ -12,7 +13,7 @@ import joblib
 import numpy as np
 import pytest
 import torch
-from conftest import X, frozen, global_state, small
+from conftest import X, frozen, global_state, needs_numba, small
 from interrupted import interrupted_at, some_moments
 from joblib import parallel_config
 from joblib.externals.loky.process_executor import TerminatedWorkerError
@@ -32,23 +33,18 @@ from search_cases import (
     search_of,
     y,
 )
-from sklearn.base import clone
+from sklearn import config_context, get_config
+from sklearn.base import BaseEstimator, TransformerMixin, clone
 from sklearn.callback import ProgressBar
 from sklearn.model_selection import KFold
-from sklearn.pipeline import Pipeline
+from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from skgd import MiniBatchClassifier, MiniBatchRegressor
+from skgd._search.progress import StackProgress
 
 # Workers
-
-
-@pytest.fixture
-def two_threads():
-    """Two threads of joblib."""
-    with parallel_config("threading"):
-        yield
 
 
 WORK = {
@@ -86,9 +82,124 @@ def assert_workers_change_nothing(model, space, settings):
 
 
 @pytest.mark.parametrize(("model", "space", "settings"), WORK.values(), ids=WORK)
-def test_threads_find_the_same(model, space, settings, two_threads):
+def test_threads_find_the_same(model, space, settings):
     """Results do not depend on how many threads there are."""
-    assert_workers_change_nothing(model, space, settings)
+    with parallel_config("threading"):
+        assert_workers_change_nothing(model, space, settings)
+
+
+STOPS = {"early_stopping": True, "n_iter_no_change": 2, "max_iter": 30}
+LOOPS = {
+    "one group": (CLASSIFIER, SPACE, {}),
+    "a network": (small(MiniBatchClassifier, hidden_layer_sizes=(5,)), SPACE, {}),
+    "a score stops": (small(MiniBatchRegressor, **STOPS), SPACE, {"cv": 3}),
+    "a pipeline": (WORK["a pipeline"][0], {"model__lr": [0.01, 0.1]}, {"cv": 3}),
+}
+
+
+@needs_numba
+@pytest.mark.parametrize(("model", "space", "settings"), LOOPS.values(), ids=LOOPS)
+def test_loops_find_the_same_bits_in_threads(model, space, settings):
+    """However models are divided among threads, each takes the steps it takes alone."""
+    found, before = [], global_state()
+    for n_jobs in (1, 2, 3):
+        search = search_of(model, space, n_jobs=n_jobs, **settings).fit(X, labels)
+        assert {(group.together, group.engine) for group in search.groups_} == {
+            (True, "numba")
+        }
+        found.append((search.loss_curves_, search.best_params_, search.predict(X)))
+        assert_same_results(search, search_of(model, space, **settings).fit(X, labels))
+    assert frozen(found[0]) == frozen(found[1]) == frozen(found[2])
+    assert global_state() == before
+
+
+def workers_seen(model, space, data=(X, labels)):
+    """Return whether models of a search by two workers were scored in this process."""
+    here = os.getpid()
+
+    def of_this_process(estimator, rows, targets):
+        return float(os.getpid() == here)
+
+    search = search_of(model, space, n_jobs=2, scoring=of_this_process, refit=False)
+    results = search.fit(*data).cv_results_
+    return {results[f"split{n}_test_score"][m] for n in range(2) for m in range(2)}
+
+
+LR = {"lr": [0.01, 0.1]}
+LEFT_TO_TORCH = {
+    "engine": small(MiniBatchClassifier, engine="torch"),
+    "dropout": small(MiniBatchClassifier, hidden_layer_sizes=(3,), dropout=0.1),
+    "one at a time": small(MiniBatchClassifier, max_time=1e9),
+}
+
+
+@needs_numba
+def test_loops_are_in_threads_of_this_process():
+    """Unless joblib's configuration names processes."""
+    assert workers_seen(CLASSIFIER, LR) == {1.0}
+    idle = small(MiniBatchClassifier, dropout=0.1)  # no unit to sit out
+    assert workers_seen(idle, LR) == {1.0}
+
+
+@needs_numba
+def test_threads_know_the_configuration_and_share_the_filters_of_warnings():
+    """Filters are those of the process, and never others for the time of a job."""
+    told = set()
+
+    def settings(estimator, rows, targets):
+        told.add((get_config()["working_memory"], len(warnings.filters)))
+        return 0.0
+
+    with config_context(working_memory=7), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        before = warnings.filters[:]
+        search = search_of(CLASSIFIER, SPACE, n_jobs=3, scoring=settings, cv=5)
+        search.fit(X, labels)
+        assert warnings.filters == before
+    assert told == {(7, len(before))}
+
+
+def test_processes_are_used_where_they_are_asked_for(loky):
+    """The configuration has the last word."""
+    assert workers_seen(CLASSIFIER, LR) == {0.0}
+
+
+@pytest.mark.parametrize("model", LEFT_TO_TORCH.values(), ids=LEFT_TO_TORCH)
+def test_what_holds_the_interpreter_is_left_to_processes(model, loky_at_last):
+    """Stacks on torch, and fits one at a time, of which nothing is known."""
+    assert workers_seen(model, LR) == {0.0}
+
+
+class Measures(TransformerMixin, BaseEstimator):
+    """Makes numbers of words, and notes where."""
+
+    def fit(self, X, y=None):
+        self.pid_ = os.getpid()
+        return self
+
+    def transform(self, X):
+        return np.char.str_len(np.asarray(X).astype(str)).astype(float)
+
+
+@needs_numba
+@pytest.mark.parametrize(
+    ("rows", "in_processes"),
+    [(X, False), (X.astype(str).astype(object), True)],
+    ids=["numbers", "words"],
+)
+def test_steps_before_the_last_are_fitted(rows, in_processes, loky_at_last):
+    """In threads where rows are numbers; words are work for the interpreter."""
+    here = os.getpid()
+
+    def away(pipeline, rows, targets):
+        return float(pipeline[0].pid_ != here)
+
+    model = make_pipeline(Measures(), CLASSIFIER)
+    space = {"minibatchclassifier__lr": [0.01, 0.1]}
+    search = search_of(model, space, n_jobs=2, scoring=away, refit=False)
+    results = search.fit(rows, labels).cv_results_
+    assert set(results["mean_test_score"]) == {float(in_processes)}
+    assert [group.engine for group in search.groups_] == ["numba"]
 
 
 class OneByOne(ThreadingBackend):
@@ -169,6 +280,38 @@ def test_errors_of_workers_are_raised(loky):
     search = search_of(REGRESSOR, DIVERGES, n_jobs=2, error_score="raise")
     with pytest.raises(ValueError, match=r"^Training diverged in epoch"):
         search.fit(X, y)
+
+
+@needs_numba
+def test_an_interrupt_while_threads_train(monkeypatch):
+    """Ctrl-C raises KeyboardInterrupt at once, and the threads end soon after."""
+    steps = []
+    after_step = StackProgress.after_step
+
+    def watched(*args):
+        steps.append(threading.get_ident())
+        return after_step(*args)
+
+    monkeypatch.setattr(StackProgress, "after_step", watched)
+    model = small(MiniBatchRegressor, hidden_layer_sizes=(20,))
+    search_of(model, n_jobs=2).fit(X, y)  # the loops are compiled
+    steps.clear()
+    endless = search_of(clone(model).set_params(max_iter=10**7), n_jobs=2)
+    press = threading.Timer(0.5, os.kill, [os.getpid(), signal.SIGINT])
+    began = time.perf_counter()
+    press.start()
+    with pytest.raises(KeyboardInterrupt):
+        endless.fit(X, y)
+    press.join()
+    assert time.perf_counter() - began < 30
+    assert not hasattr(endless, "cv_results_")
+    assert threading.get_ident() not in steps
+    assert len(set(steps)) == 2
+    seen = -1
+    while seen < len(steps):  # who has been given up is told after its next steps
+        seen = len(steps)
+        time.sleep(1)
+        assert time.perf_counter() - began < 50
 
 
 def test_an_interrupt_while_workers_work(loky):
@@ -267,7 +410,7 @@ def many(n_candidates, **params):
 def test_tensors_take_no_more_memory_for_more_candidates():
     """Those of a stack are let go before the next is trained."""
     peaks = []
-    for n_candidates in (100, 500):
+    for n_candidates in (40, 160):
         with LiveBytes() as live:
             many(n_candidates, max_bytes=20_000).fit(X, y)
         peaks.append(live.peak)
@@ -275,16 +418,16 @@ def test_tensors_take_no_more_memory_for_more_candidates():
     assert peaks[1] < 1.3 * peaks[0]
 
 
-def test_two_thousand_candidates_take_the_memory_of_their_results():
+def test_many_candidates_take_the_memory_of_their_results():
     """What grows with the candidates is a few kilobytes for each."""
     peaks = []
-    for n_candidates in (100, 2000):
+    for n_candidates in (100, 500):
         tracemalloc.start()
-        search = many(n_candidates).fit(X, y)
+        search = many(n_candidates, max_bytes=10**6).fit(X, y)
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
-    assert peaks[1] - peaks[0] < 10_000 * (2000 - 100)
-    assert len(search.loss_curves_) == len(search.cv_results_["params"]) == 2000
+    assert peaks[1] - peaks[0] < 10_000 * (500 - 100)
+    assert len(search.loss_curves_) == len(search.cv_results_["params"]) == 500
     assert_trained(search, together=True)
 
 
