@@ -15,7 +15,7 @@ from math import isfinite, nan
 from typing import Any, NamedTuple
 
 import numpy as np
-from sklearn.base import is_classifier
+from sklearn.base import ClassifierMixin
 from sklearn.metrics import (
     accuracy_score,
     log_loss,
@@ -75,8 +75,8 @@ def _metric_of(scorer: Any, estimator: Any) -> tuple[Metric, int] | None:
     if type(estimator).__module__.partition(".")[0] != "skgd":
         return None
     if type(scorer) is PassthroughScorer:
-        by_default = accuracy_score if is_classifier(estimator) else r2_score
-        return _METRICS[by_default], 1
+        classifies = isinstance(estimator, ClassifierMixin)
+        return _METRICS[accuracy_score if classifies else r2_score], 1
     if type(scorer) is not Scorer or scorer._kwargs:
         return None
     metric = _METRICS.get(scorer._score_func)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from copy import deepcopy
 from functools import lru_cache, partial
 from math import inf
 from typing import Any, NamedTuple
@@ -95,7 +94,7 @@ def _result_of_job(request: Request, job: Job, context: Any) -> JobResult:
             scored_of.cache_clear()
         may_go_on = job.may_go_on and outcome.error is None
         cell = job.candidates[outcome.candidate], split.number
-        left = deepcopy(outcome._replace(estimator=None)) if may_go_on else None
+        left = outcome._replace(estimator=None) if may_go_on else None
         fits.append((cell, result, left))
 
 

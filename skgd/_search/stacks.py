@@ -67,7 +67,7 @@ from skgd._machine.generators import copied, new_generator, seed_of
 from skgd._machine.memory import memory_for, pieces
 from skgd._training.batches import batch_sizes
 from skgd._training.csr import csr, is_wide
-from skgd._training.stopping import History
+from skgd._training.stopping import History, copy_of_history
 from skgd._training.target_scale import prediction_of_y
 
 # Bytes that the arrays of a stack may take unless told otherwise: so many that a cache
@@ -359,7 +359,7 @@ def _train(
     histories = None
     if so_far is not None:
         outcomes = [so_far[part.checked.split, n] for part, n in _members(stack)]
-        histories = [deepcopy(outcome.history) for outcome in outcomes]
+        histories = [copy_of_history(outcome.history) for outcome in outcomes]
     return fit_folds(
         [part.fold for part in stack],
         max_iter=settings.max_iter,

@@ -13,10 +13,10 @@ All of this is judged on the scale of training (see ``target_scale``), so it mea
 same for targets in any units.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from math import inf, isfinite, nan
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -166,6 +166,16 @@ class History(Record):
         last = max(self.loss[-1], self.end) if isfinite(self.end) else self.end
         constant = self.untrained.constant
         return last / constant if constant > 0 else nan
+
+
+def copy_of_history(history: History) -> History:
+    """Return a history that is written on apart from the given one."""
+    own: dict[str, Any] = {
+        name: list(value)
+        for name, value in vars(history).items()
+        if isinstance(value, list)
+    }
+    return replace(history, memory=replace(history.memory), **own)
 
 
 def judge(
