@@ -10,13 +10,25 @@ from pathlib import Path
 
 from sklearn.exceptions import ConvergenceWarning
 
-from benchmarks import descents, fits, growth, memory, quality, search, small_calls
+from benchmarks import (
+    descents,
+    fits,
+    growth,
+    memory,
+    quality,
+    search,
+    small_calls,
+    typed_searches,
+)
 from benchmarks.options import Options
 from benchmarks.picture import draw
 from benchmarks.timing import header
 from benchmarks.works import WORKS
 
-SECTIONS = ("fits", "calls", "descent", "memory", "growth", "quality", "search")
+SECTIONS = (
+    *("fits", "calls", "descent", "memory", "growth", "quality", "searches"),
+    "search",
+)
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -53,6 +65,7 @@ def main(arguments: list[str] | None = None) -> None:
         "memory": memory.lines(options),
         "growth": growth.lines(options, points),
         "quality": quality.lines(options, curves),
+        "searches": typed_searches.lines(options),
         "search": search.lines(options),
     }
     args.output.mkdir(parents=True, exist_ok=True)

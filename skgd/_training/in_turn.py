@@ -2,7 +2,8 @@
 
 A loop trains one model, whose parameters lie in a vector of its own. So those of a
 stack are copied, and written back when all that go on have taken their steps: the stack
-is what others read. In company a model takes the steps that it would take alone.
+is what others read. In company a model takes the steps that it would take alone. Who
+looks on is heard between the steps of each; to end them all they raise.
 """
 
 from collections.abc import Mapping, Sequence
