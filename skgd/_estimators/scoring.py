@@ -131,10 +131,8 @@ def _bind_score_of_one(
     """
     with errors_of_caller():
         scorer = check_scoring(estimator, estimator.scoring)
-    weight = held_out.sample_weight
+    weight = held_out.sample_weight if takes_weights(scorer) else None
     weights = {} if weight is None else {"sample_weight": weight}
-    if not takes_weights(scorer):
-        weights = {}
     model = copy_of(estimator)
     for name in ("feature_names_in_", "coef_", "coefs_"):  # the rows are an array
         vars(model).pop(name, None)

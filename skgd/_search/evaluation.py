@@ -138,15 +138,17 @@ class Evaluation:
         together = [plan for plan in plans if plan.group.together]
         if any(on_accelerator(request.X, plan.estimator) for plan in together):
             n_jobs = 1  # one process holds the device
-        workers = workers_of(n_jobs, search.pre_dispatch)
-        jobs = self._jobs(candidates, splits, together, workers.n)
-        n_models = sum(len(plan.group.candidates) for plan in together)
-        n_fits = (len(candidates) - n_models) * len(splits)
+        n_together = sum(len(plan.group.candidates) for plan in together)
+        n_fits = (len(candidates) - n_together) * len(splits)
         shown = None  # to callbacks
-        if request.caller is not None and context is not None:
-            shown = task_of_search(context, search, sum(map(len, jobs)) + n_fits)
-        filters = catch_warnings()  # which threads may leave as others had them
-        with filters, workers.threads, workers.processes, _told(request.given_up):
+        with (
+            catch_warnings(),  # threads may leave the filters as others had them
+            workers_of(n_jobs, search.pre_dispatch) as workers,
+            _told(request.given_up),
+        ):
+            jobs = self._jobs(candidates, splits, together, workers.n)
+            if request.caller is not None and context is not None:
+                shown = task_of_search(context, search, sum(map(len, jobs)) + n_fits)
             found, reasons = self._train_together(
                 candidates, jobs, workers, shown, len(splits)
             )
@@ -218,7 +220,7 @@ class Evaluation:
         """Return what is to be done, in lists of one setting of earlier steps each.
 
         A list has as many splits as may be kept with what such steps make of them. A
-        group makes several jobs where there are more workers than groups.
+        group makes several jobs where groups are fewer than workers have use for.
         """
         of_splits = [CvSplit(n, *rows) for n, rows in enumerate(splits)]
         of_settings: dict[Any, list[GroupPlan]] = defaultdict(list)
@@ -316,7 +318,7 @@ class Evaluation:
             for job in jobs
         ]
         loops = [may_train_by_loops(job.estimator, request.X) for job in jobs]
-        do = workers.threads if all(loops) else workers.processes
+        do = workers.threads() if all(loops) else workers.processes()
         for done, number in do(
             delayed(run_job)(request, job, number, one, workers.n > 1)
             for number, (job, one) in enumerate(zip(jobs, contexts, strict=True))
@@ -328,7 +330,7 @@ class Evaluation:
         request = self._request
         splits = {split.number: split for job in jobs for split in job.splits}
         prepared = {n: one for n, one in splits.items() if one.prepared is not None}
-        do = workers.threads if are_numbers(request.X) else workers.processes
+        do = workers.threads() if are_numbers(request.X) else workers.processes()
         for split in do(
             delayed(fit_steps)(request, jobs[0].estimator, split)
             for split in splits.values()
@@ -366,7 +368,7 @@ class Evaluation:
             )
             for cell, one in zip(cells, contexts, strict=True)
         ]
-        return dict(workers.processes(fits))
+        return dict(workers.processes()(fits)) if fits else {}
 
     def _may_go_on(self, plan: GroupPlan) -> bool:
         """Return whether a larger ``max_iter`` just continues the training."""

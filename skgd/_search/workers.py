@@ -6,8 +6,9 @@ calls of a stack on torch, is left to processes. ``joblib.parallel_config`` has 
 word.
 """
 
-from collections.abc import Callable, Iterable, Mapping
-from functools import partial
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from functools import cache, partial
 from typing import Any, NamedTuple
 
 import joblib
@@ -26,19 +27,27 @@ from skgd._training.engines import why_no_numba
 
 
 class Workers(NamedTuple):
-    """Those of a search, each kind as joblib's Parallel."""
+    """Those of a search, each kind as joblib's Parallel, begun when it is asked for."""
 
-    threads: Any
-    processes: Any
+    threads: Callable[[], Any]
+    processes: Callable[[], Any]
     n: int
 
 
-def workers_of(n_jobs: int | None, pre_dispatch: int | str) -> Workers:
-    """Return so many threads, and processes."""
-    threads, processes = (
-        _parallel(n_jobs, pre_dispatch, kind) for kind in ("threads", None)
-    )
-    return Workers(threads, processes, effective_n_jobs(n_jobs))
+@contextmanager
+def workers_of(n_jobs: int | None, pre_dispatch: int | str) -> Iterator[Workers]:
+    """Give so many threads, and processes, until the block is left.
+
+    To be ready for processes is to start one that tidies up after them.
+    """
+    with ExitStack() as begun:
+
+        @cache
+        def of_kind(prefer: str | None) -> Any:
+            return begun.enter_context(_parallel(n_jobs, pre_dispatch, prefer))
+
+        threads, processes = (partial(of_kind, kind) for kind in ("threads", None))
+        yield Workers(threads, processes, effective_n_jobs(n_jobs))
 
 
 def _parallel(n_jobs: int | None, pre_dispatch: int | str, prefer: str | None) -> Any:
@@ -95,6 +104,6 @@ def on_accelerator(X: ArrayLike, estimator: Any) -> bool:
     """Return whether an estimator of ours computes elsewhere than on the CPU."""
     _, last = last_step(estimator)
     try:
-        return device_of(X, getattr(last, "device", "cpu")).type != "cpu"
+        return device_of(X, last.device).type != "cpu"
     except (RuntimeError, TypeError, ValueError):  # its fit will say so
         return False

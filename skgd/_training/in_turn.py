@@ -55,10 +55,8 @@ def bind_in_turn(ahead: Ahead) -> Taker:
         ]
         for slot in going:
             taken = takers[slot].take(of_folds[fold_of[slot]], [0])
-            losses[:, slot], penalties[:, slot] = (
-                taken.losses[:, 0],
-                taken.penalties[:, 0],
-            )
+            losses[:, slot] = taken.losses[:, 0]
+            penalties[:, slot] = taken.penalties[:, 0]
         models.t += len(losses)
         for name, network in _networks(models).items():
             write_rows_(network, rows_of[name])

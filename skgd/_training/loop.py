@@ -219,13 +219,17 @@ def _judge_epochs(
     held_out: HeldOutLosses,
     seconds: Sequence[float],
 ) -> None:
-    """Record epochs one after the other, and judge by each, until none goes on."""
+    """Record epochs one after the other, and judge by each, until none goes on.
+
+    What has ended a training has the last word, whatever comes of later epochs.
+    """
     pairs = zip(stack.going, stack.running, strict=True)
     running = [(slot, histories[number]) for slot, number in pairs]
     for epoch, time in zip(epochs, seconds, strict=True):
         for slot, history in running:
-            history.seconds.append(time)
-            _judge_epoch(stack, shared, slot, history, epoch, held_out)
+            if history.goes_on:
+                history.seconds.append(time)
+                _judge_epoch(stack, shared, slot, history, epoch, held_out)
         if shared.verbose:
             print(_line(running[0][1], shared.max_iter))
         if not any(history.goes_on for _, history in running):

@@ -131,3 +131,27 @@ def test_company_changes_no_bit(drawn):
         alone.fit(rows[train], y[train], some)
         assert left_by(one.estimator) == left_by(alone)
     assert len(seen) == len(candidates) * len(splits)
+
+
+@pytest.mark.parametrize("engine", ["torch", "numba"])
+def test_what_has_diverged_stays_so_in_company(engine):
+    """Alone it ends there; later epochs, at a smaller rate, would bring it back."""
+    model = small(
+        MiniBatchRegressor,
+        engine=engine,
+        optimizer="sgd",
+        momentum=0.0,
+        batch_size=None,
+        max_iter=60,
+        lr_schedule=lambda step: 1.0 if step < 8 else 0.05,
+    )
+    candidates = [clone(model).set_params(lr=lr) for lr in (5.0, 0.05)]
+    splits = [TrainingSplit(X, Y[:, 0], None, np.arange(40), list)]
+    wild, tame = fit_together(
+        candidates, splits, watching=lambda *_: nullcontext(), max_bytes=10**9
+    )
+    with pytest.raises(ValueError, match=r"diverged in epoch \d:") as raised:
+        candidates[0].fit(X[:40], Y[:40, 0])
+    assert str(wild.error) == str(raised.value)
+    assert len(wild.history.loss) < len(tame.history.loss) == 60
+    assert tame.error is None

@@ -16,6 +16,7 @@ import torch
 from conftest import X, frozen, global_state, needs_numba, small
 from interrupted import interrupted_at, some_moments
 from joblib import parallel_config
+from joblib._parallel_backends import LokyBackend
 from joblib.externals.loky.process_executor import TerminatedWorkerError
 from joblib.parallel import ThreadingBackend
 from search_cases import (
@@ -139,6 +140,22 @@ def test_loops_are_in_threads_of_this_process():
     assert workers_seen(CLASSIFIER, LR) == {1.0}
     idle = small(MiniBatchClassifier, dropout=0.1)  # no unit to sit out
     assert workers_seen(idle, LR) == {1.0}
+
+
+@needs_numba
+def test_threads_make_nothing_ready_for_processes(monkeypatch):
+    """To be so starts a process that imports joblib, beside a search of half a second.
+
+    What refuses every search by processes refuses none by threads.
+    """
+
+    def refuses(*args, **kwargs):
+        raise AssertionError("processes are not asked for")
+
+    monkeypatch.setattr(LokyBackend, "configure", refuses)
+    assert workers_seen(CLASSIFIER, LR) == {1.0}
+    with pytest.raises(AssertionError, match="not asked for"):
+        workers_seen(LEFT_TO_TORCH["engine"], LR)
 
 
 @needs_numba
