@@ -44,6 +44,8 @@ from skgd import (
     VectorizedRandomizedSearchCV,
 )
 
+COLUMNS = ["search", "vectorized", "over skgd", "over MLP", "over SGD"]
+
 LONG = 60.0  # seconds after which a search is not repeated
 
 # What others call our parameters.
@@ -229,7 +231,7 @@ def lines(options: Options) -> Iterator[str]:
         "times as long as the vectorized one they take, of the goal.",
     )
     yield from table(
-        ["search", "vectorized", "over skgd", "over MLP", "over SGD"],
+        COLUMNS,
         (race(work, min(3, options.repeats)) for work in works),
     )
 
@@ -246,8 +248,7 @@ def main() -> None:
     if args.cold:
         print(seconds(works[0], args.cold))
         return
-    header = ["search", "vectorized", "over skgd", "over MLP", "over SGD"]
-    for line in table(header, (race(work, args.repeats) for work in works)):
+    for line in table(COLUMNS, (race(work, args.repeats) for work in works)):
         print(line, flush=True)
 
 

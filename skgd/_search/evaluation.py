@@ -48,8 +48,8 @@ from skgd._search.workers import (
 )
 from skgd._training.stopping import Ending
 
-# Jobs of each worker where loops train. They take as long as their models train, each
-# as many epochs as it needs; a stack takes as long as its slowest, cut or whole.
+# Jobs of each worker where loops train models that stop by a rule, each after as many
+# epochs as it needs; a stack takes as long as its slowest, cut or whole.
 _JOBS_OF_LOOPS = 4
 
 
@@ -248,7 +248,10 @@ class Evaluation:
 
     def _finer(self, plans: Sequence[GroupPlan]) -> int:
         """Return how many jobs of each worker groups make, so that none waits long."""
-        if all(may_train_by_loops(plan.estimator, self._request.X) for plan in plans):
+        _, last = last_step(plans[0].estimator)
+        stops = last.tol is not None or last.early_stopping
+        by_loops = [may_train_by_loops(one.estimator, self._request.X) for one in plans]
+        if stops and all(by_loops):
             return _JOBS_OF_LOOPS
         return 2 if len(plans) > 1 else 1
 
@@ -317,13 +320,18 @@ class Evaluation:
             )
             for job in jobs
         ]
-        loops = [may_train_by_loops(job.estimator, request.X) for job in jobs]
-        do = workers.threads() if all(loops) else workers.processes()
-        for done, number in do(
-            delayed(run_job)(request, job, number, one, workers.n > 1)
-            for number, (job, one) in enumerate(zip(jobs, contexts, strict=True))
-        ):
-            yield done, jobs[number]
+        numbers: dict[bool, list[int]] = {True: [], False: []}
+        for number, job in enumerate(jobs):
+            numbers[may_train_by_loops(job.estimator, request.X)].append(number)
+        for by_loops, some in numbers.items():
+            if not some:
+                continue
+            do = workers.threads() if by_loops else workers.processes()
+            for done, number in do(
+                delayed(run_job)(request, jobs[n], n, contexts[n], workers.n > 1)
+                for n in some
+            ):
+                yield done, jobs[number]
 
     def _prepare(self, jobs: Sequence[Job], workers: Workers) -> dict[int, CvSplit]:
         """Return the splits of jobs as the steps before the last have made them."""

@@ -416,7 +416,9 @@ def _outcomes(
         settings, scale = part.fold.estimators[0], part.fold.targets.scale
         asked = _asked(part, splits[part.checked.split])
         limits = [models_at_once(network, rows.shape[0]) for _, rows in asked]
-        if trained.engine == "numba":  # trained as if alone, they predict so, to the bit
+        if (
+            trained.engine == "numba"
+        ):  # trained as if alone, they predict so, to the bit
             limits.append(1)
         n_models = len(part.candidates)
         for some in pieces(range(n_models), min(limits, default=n_models)):
