@@ -13,15 +13,25 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from statistics import median
 
 import numpy as np
 
-from benchmarks.timing import against, short, table
-from benchmarks.typed_searches import Work, data_of, flattering, search_of
+from benchmarks.search_against_peers import (
+    KINDS,
+    ONE_JOB,
+    TWO_JOBS,
+    WORKS,
+    data_of,
+    search_of,
+)
+from benchmarks.timing import against, seconds, short, table
 from skgd import MiniBatchClassifier
 
 GOAL = 2.5  # times as long, at the most
+
+[NETWORKS] = [work for work in WORKS if work.name == "digits, 100 units"]
 
 
 def holds_a_core() -> None:
@@ -62,15 +72,11 @@ def fit_of(
     return lambda: model.fit(X, y)
 
 
-def search_by(n_jobs: int | None, engine: str) -> Callable[[], object]:
+def search_by(kind: str, engine: str) -> Callable[[], object]:
     """Return a search over networks of 100 units."""
-    work: Work = flattering(100, 0.0)
-    search = search_of(
-        work._replace(params={**work.params, "engine": engine}), "vectorized"
-    )
-    search.set_params(n_jobs=n_jobs)
-    X, y = data_of(work)
-    return lambda: search.fit(X, y)
+    search = search_of(KINDS[kind], NETWORKS, "cpu")
+    search.estimator.set_params(engine=engine)
+    return partial(search.fit, *data_of(NETWORKS))
 
 
 def runs() -> Iterator[tuple[str, Callable[[], object]]]:
@@ -78,27 +84,16 @@ def runs() -> Iterator[tuple[str, Callable[[], object]]]:
     for engine in ("auto", "torch"):
         yield f"fit, 64 -> 32 -> 10, {engine}", fit_of((32,), 32, engine)
         yield f"fit, 64 -> 256 -> 128 -> 10, {engine}", fit_of((256, 128), 128, engine)
-        for n_jobs in (None, 2):
-            name = f"search, 100 units, n_jobs={n_jobs}, {engine}"
-            yield name, search_by(n_jobs, engine)
-
-
-def seconds(run: Callable[[], object], repeats: int) -> float:
-    """Return the median time of some runs."""
-    times = []
-    for _ in range(repeats):
-        start = time.perf_counter()
-        run()
-        times.append(time.perf_counter() - start)
-    return median(times)
+        for kind in (ONE_JOB, TWO_JOBS):
+            yield f"search, 100 units, {kind}, {engine}", search_by(kind, engine)
 
 
 def race(name: str, run: Callable[[], object], repeats: int) -> list[str]:
     """Return a row of the table."""
     run()
-    free = seconds(run, repeats)
+    free = median(seconds(run) for _ in range(repeats))
     with one_core_held():
-        held = seconds(run, repeats)
+        held = median(seconds(run) for _ in range(repeats))
     return [name, short(free), short(held), against(held / free, GOAL, at_most=True)]
 
 

@@ -12,9 +12,9 @@ candidates 1, 3, 9, 27 and 81 epochs.
 import argparse
 import subprocess
 import sys
-import time
 import warnings
 from collections.abc import Callable, Iterator
+from functools import partial
 from statistics import median
 from subprocess import PIPE
 from typing import Any, NamedTuple
@@ -35,7 +35,7 @@ from sklearn.preprocessing import StandardScaler
 
 from benchmarks.options import Options
 from benchmarks.search_against_peers import HOUSING
-from benchmarks.timing import against, short, table
+from benchmarks.timing import against, seconds, short, table
 from skgd import (
     MiniBatchClassifier,
     MiniBatchRegressor,
@@ -59,7 +59,6 @@ SPACE_24 = {
     "alpha": np.geomspace(1e-5, 0.1, 4),
 }
 SPACE_81 = {"lr": np.geomspace(10**-3.5, 0.1, 9), "alpha": np.geomspace(1e-5, 0.1, 9)}
-FLATTERING = {"lr": np.geomspace(10**-2.5, 10**-0.3, 6), "alpha": SPACE_24["alpha"]}
 RANDOM = {
     "lr": loguniform(1e-3, 0.1),
     "alpha": loguniform(1e-6, 0.1),
@@ -76,30 +75,10 @@ class Work(NamedTuple):
     space: dict[str, Any]
     goals: dict[str, float]  # how many times as fast as the search over a peer
     params: dict[str, Any] = NET
-    of_mlp: dict[str, Any] | None = None  # parameters of MLP's own
     housing: bool = False
-    flattering: bool = False  # float32 and no pipeline
     n_random: int | None = None
     halving: bool = False
     cold: bool = False
-
-
-def flattering(units: int, goal: float) -> Work:
-    """Return the digits with plain SGD for 20 epochs."""
-    params = {"hidden_layer_sizes": (units,) if units else (), "random_state": 0}
-    return Work(
-        f"digits, float32, plain SGD, 20 epochs, {units} units, 24 candidates",
-        FLATTERING,
-        {"MLP": goal},
-        {**params, "optimizer": "sgd", "batch_size": 64, "max_iter": 20, "tol": None},
-        {
-            "momentum": 0.0,
-            "nesterovs_momentum": False,
-            "tol": 0.0,
-            "n_iter_no_change": 100,
-        },
-        flattering=True,
-    )
 
 
 STOPS = {**NET, "early_stopping": True}
@@ -112,7 +91,6 @@ WORKS = [
         SPACE_12,
         {"MLP": 3},
         {**STOPS, "scoring": "loss"},
-        {"scoring": None},
     ),
     Work("California housing, 24 candidates", SPACE_24, {"MLP": 4}, housing=True),
     Work(
@@ -127,28 +105,23 @@ WORKS = [
         {"MLP": 10, "SGD": 1.5},
         {"hidden_layer_sizes": (), "random_state": 0},
     ),
-    *map(flattering, (0, 8, 32, 100), (28, 24, 14, 8)),
     Work("halving over 81 candidates", SPACE_81, {"MLP": 5}, halving=True),
 ]
 
 
 def data_of(work: Work) -> tuple[np.ndarray, np.ndarray]:
-    """Return the data as they are, or standardised where that is no one's to do."""
+    """Return the data as they are."""
     if work.housing:
         table = np.genfromtxt(HOUSING, delimiter=",", skip_header=1, usecols=range(9))
         table = table[~np.isnan(table).any(axis=1)]
         return table[:, :8], table[:, 8]
-    X, y = load_digits(return_X_y=True)
-    if work.flattering:
-        X = StandardScaler().fit_transform(X).astype(np.float32)
-    return X, y
+    return load_digits(return_X_y=True)
 
 
 def estimator_of(work: Work, kind: str) -> tuple[Any, dict[str, str]]:
     """Return an estimator, and what it calls our parameters."""
     if kind == "MLP":
         params = {OF_MLP.get(name, name): value for name, value in work.params.items()}
-        params |= work.of_mlp or {}
         params = {name: value for name, value in params.items() if name != "scoring"}
         return (MLPRegressor if work.housing else MLPClassifier)(**params), OF_MLP
     if kind == "SGD":
@@ -162,10 +135,9 @@ def search_of(work: Work, kind: str) -> Any:
     """Return a search, not yet fitted."""
     estimator, names = estimator_of(work, kind)
     space = {names.get(name, name): values for name, values in work.space.items()}
-    if not work.flattering:
-        path = type(estimator).__name__.lower()
-        space = {f"{path}__{name}": values for name, values in space.items()}
-        estimator = make_pipeline(StandardScaler(), estimator)
+    path = type(estimator).__name__.lower()
+    space = {f"{path}__{name}": values for name, values in space.items()}
+    estimator = make_pipeline(StandardScaler(), estimator)
     ours = kind == "vectorized"
     if work.halving:
         cls = VectorizedHalvingGridSearchCV if ours else HalvingGridSearchCV
@@ -180,12 +152,9 @@ def search_of(work: Work, kind: str) -> Any:
     )
 
 
-def seconds(work: Work, kind: str) -> float:
+def seconds_of(work: Work, kind: str) -> float:
     """Return the time of a search."""
-    search, data = search_of(work, kind), data_of(work)
-    start = time.perf_counter()
-    search.fit(*data)
-    return time.perf_counter() - start
+    return seconds(partial(search_of(work, kind).fit, *data_of(work)))
 
 
 def seconds_when_cold(work: Work, kind: str) -> float:
@@ -199,7 +168,7 @@ def seconds_when_cold(work: Work, kind: str) -> float:
 def race(work: Work, repeats: int) -> list[str]:
     """Return a row of the table."""
     kinds = ["vectorized", "skgd", *work.goals]
-    timed: Callable[[Work, str], float] = seconds_when_cold if work.cold else seconds
+    timed: Callable[[Work, str], float] = seconds_when_cold if work.cold else seconds_of
     times: dict[str, list[float]] = {kind: [] for kind in kinds}
     for run in range(repeats + 1):
         for kind in kinds:
@@ -246,7 +215,7 @@ def main() -> None:
     warnings.simplefilter("ignore")
     works = [work for work in WORKS if args.only in work.name]
     if args.cold:
-        print(seconds(works[0], args.cold))
+        print(seconds_of(works[0], args.cold))
         return
     for line in table(COLUMNS, (race(work, args.repeats) for work in works)):
         print(line, flush=True)

@@ -79,7 +79,7 @@ def _metric_of(scorer: Any, estimator: Any) -> tuple[Metric, int] | None:
         return _METRICS[accuracy_score if classifies else r2_score], 1
     if type(scorer) is not Scorer or scorer._kwargs:
         return None
-    metric = _METRICS.get(scorer._score_func)
+    metric = next((m for f, m in _METRICS.items() if f is scorer._score_func), None)
     if metric is None or scorer._response_method != metric.method:
         return None
     return metric, scorer._sign

@@ -2,8 +2,9 @@
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from functools import cache
+from math import inf
 from pathlib import Path
 from threading import Lock
 
@@ -37,6 +38,14 @@ def threads_for(multiply_adds: float) -> Iterator[None]:
             n = min(n, max(1, n_cores() - 1))
     with threads_of_torch(n):
         yield
+
+
+def threads_beside(n_workers: int) -> AbstractContextManager[None]:
+    """Let torch compute on one worker's share of the cores, of so many workers."""
+    if n_workers == 1:
+        return threads_for(inf)
+    share = max(1, n_cores() // n_workers)
+    return threads_of_torch(min(torch.get_num_threads(), share))
 
 
 def n_cores() -> int:

@@ -248,10 +248,10 @@ class Evaluation:
 
     def _finer(self, plans: Sequence[GroupPlan]) -> int:
         """Return how many jobs of each worker groups make, so that none waits long."""
-        _, last = last_step(plans[0].estimator)
-        stops = last.tol is not None or last.early_stopping
+        last_steps = [last_step(plan.estimator)[1] for plan in plans]
+        stop = [last.tol is not None or last.early_stopping for last in last_steps]
         by_loops = [may_train_by_loops(one.estimator, self._request.X) for one in plans]
-        if stops and all(by_loops):
+        if any(stop) and all(by_loops):
             return _JOBS_OF_LOOPS
         return 2 if len(plans) > 1 else 1
 
@@ -328,7 +328,7 @@ class Evaluation:
                 continue
             do = workers.threads() if by_loops else workers.processes()
             for done, number in do(
-                delayed(run_job)(request, jobs[n], n, contexts[n], workers.n > 1)
+                delayed(run_job)(request, jobs[n], n, contexts[n], workers.n)
                 for n in some
             ):
                 yield done, jobs[number]

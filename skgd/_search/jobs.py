@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache, partial
-from math import inf
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,7 +12,7 @@ from numpy.typing import ArrayLike
 from skgd._estimators.sklearn_private import fit_and_score, num_samples
 from skgd._machine.arrays import Array
 from skgd._machine.errors import is_of_caller
-from skgd._machine.threads import threads_for, threads_of_torch
+from skgd._machine.threads import threads_beside
 from skgd._search.grouping import candidate_of
 from skgd._search.pipelines import last_step, reason_of
 from skgd._search.progress import watching
@@ -42,10 +41,10 @@ class JobResult(NamedTuple):
 
 
 def run_job(
-    request: Request, job: Job, number: int, context: Any, one_thread: bool
+    request: Request, job: Job, number: int, context: Any, n_workers: int
 ) -> tuple[JobResult, int]:
-    """Return what comes of a job, done on one thread if asked, and its number."""
-    with threads_of_torch(1) if one_thread else threads_for(inf):
+    """Return what comes of a job, done by one of so many workers, and its number."""
+    with threads_beside(n_workers):
         if context is None:
             return _result_of_job(request, job, None), number
         context.call_on_fit_task_begin(estimator=request.caller)

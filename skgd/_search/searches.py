@@ -339,7 +339,7 @@ class VectorizedGridSearchCV(_VectorizedSearch, GridSearchCV):
     Candidates that differ in ``lr``, ``alpha``, ``l1_ratio``, ``momentum``, ``beta_1``,
     ``beta_2``, ``epsilon`` and ``random_state`` alone are a group, which is trained on
     all splits together. On a CPU with numba, compiled loops do it, one model after the
-    other in each of ``n_jobs`` threads; all models of a group share checked rows and
+    other in each of ``n_jobs`` threads; those of a job share checked rows and
     the order of their batches. Elsewhere they are a stack on torch, whose models take
     each step at once: on CUDA, with ``dropout``, with large batches and layers, of wide
     sparse rows with hidden layers, without numba, and with ``engine="torch"``. All
@@ -513,7 +513,7 @@ class VectorizedRandomizedSearchCV(_VectorizedSearch, RandomizedSearchCV):
     Candidates that differ in ``lr``, ``alpha``, ``l1_ratio``, ``momentum``, ``beta_1``,
     ``beta_2``, ``epsilon`` and ``random_state`` alone are a group, which is trained on
     all splits together. On a CPU with numba, compiled loops do it, one model after the
-    other in each of ``n_jobs`` threads; all models of a group share checked rows and
+    other in each of ``n_jobs`` threads; those of a job share checked rows and
     the order of their batches. Elsewhere they are a stack on torch, whose models take
     each step at once: on CUDA, with ``dropout``, with large batches and layers, of wide
     sparse rows with hidden layers, without numba, and with ``engine="torch"``. All

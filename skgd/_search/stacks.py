@@ -8,7 +8,7 @@ would take more bytes than they may. On torch the models of a stack take each st
 once; by compiled loops they take their steps one after the other (see ``in_turn``).
 
 Each estimator predicts what it would after ``fit``, but for rounding, and knows it for
-the rows that it will be asked for, computed for all models at once. (Its random stream
+the rows that it will be asked for: many models at once, on torch. (Its random stream
 is that of its fold, which may be further on than its own would be, had it stopped
 early.)
 Candidates that differ in nothing that has an effect are one model: otherwise rounding,
@@ -416,9 +416,7 @@ def _outcomes(
         settings, scale = part.fold.estimators[0], part.fold.targets.scale
         asked = _asked(part, splits[part.checked.split])
         limits = [models_at_once(network, rows.shape[0]) for _, rows in asked]
-        if (
-            trained.engine == "numba"
-        ):  # trained as if alone, they predict so, to the bit
+        if trained.engine == "numba":  # one by one, they predict as alone, to the bit
             limits.append(1)
         n_models = len(part.candidates)
         for some in pieces(range(n_models), min(limits, default=n_models)):

@@ -348,6 +348,15 @@ def test_classes_derived_from_ours_are_left():
     assert_left(get_scorer("accuracy"), pipeline, rows, THREE)
 
 
+class Unhashable:
+    """A metric that no table can hold."""
+
+    __hash__ = None
+
+    def __call__(self, y, predicted):
+        return 0.5
+
+
 class Harsh(type(get_scorer("r2"))):
     """A scorer with a way of its own to score."""
 
@@ -362,6 +371,7 @@ def test_other_scorers_are_left():
         make_scorer(accuracy_score, normalize=False),
         make_scorer(log_loss, response_method=("predict_proba", "predict")),
         make_scorer(r2_score, response_method="decision_function"),
+        make_scorer(Unhashable()),
         Harsh(accuracy_score, 1, {}),
         get_scorer("f1"),
         get_scorer("roc_auc"),

@@ -16,7 +16,7 @@ from skgd._machine.devices import (
     zeros_like,
 )
 from skgd._machine.generators import copied, new_generator
-from skgd._machine.threads import threads_for
+from skgd._machine.threads import threads_beside, threads_for
 
 CPU = torch.device("cpu")
 
@@ -112,6 +112,19 @@ def test_the_number_of_threads_is_put_back(
 
     with pytest.raises(KeyboardInterrupt):
         fail_inside()
+    assert torch.get_num_threads() == 2
+
+
+@pytest.mark.parametrize(
+    ("workers", "cores", "number"), [(2, 2, 1), (2, 4, 2), (8, 4, 1), (2, 64, 2)]
+)
+def test_a_worker_has_its_share_of_the_cores(
+    workers, cores, number, two_threads, monkeypatch
+):
+    """At least one, and no more threads than torch had."""
+    monkeypatch.setattr("skgd._machine.threads.n_cores", lambda: cores)
+    with threads_beside(workers):
+        assert torch.get_num_threads() == number
     assert torch.get_num_threads() == 2
 
 

@@ -299,6 +299,18 @@ def test_errors_of_workers_are_raised(loky):
         search.fit(X, y)
 
 
+def seconds_until_interrupted(search, delay):
+    """Return how long a search takes that is interrupted after a delay, in seconds."""
+    press = threading.Timer(delay, os.kill, [os.getpid(), signal.SIGINT])
+    began = time.perf_counter()
+    press.start()
+    with pytest.raises(KeyboardInterrupt):
+        search.fit(X, y)
+    press.join()
+    assert not hasattr(search, "cv_results_")
+    return time.perf_counter() - began
+
+
 @needs_numba
 def test_an_interrupt_while_threads_train(monkeypatch):
     """Ctrl-C raises KeyboardInterrupt at once, and the threads end soon after."""
@@ -314,14 +326,8 @@ def test_an_interrupt_while_threads_train(monkeypatch):
     search_of(model, n_jobs=2).fit(X, y)  # the loops are compiled
     steps.clear()
     endless = search_of(clone(model).set_params(max_iter=10**7), n_jobs=2)
-    press = threading.Timer(0.5, os.kill, [os.getpid(), signal.SIGINT])
     began = time.perf_counter()
-    press.start()
-    with pytest.raises(KeyboardInterrupt):
-        endless.fit(X, y)
-    press.join()
-    assert time.perf_counter() - began < 30
-    assert not hasattr(endless, "cv_results_")
+    assert seconds_until_interrupted(endless, 0.5) < 30
     assert threading.get_ident() not in steps
     assert len(set(steps)) == 2
     seen = -1
@@ -339,14 +345,7 @@ def test_an_interrupt_while_workers_work(loky):
         return 0.0
 
     search = search_of(REGRESSOR, n_jobs=2, scoring=sleeps)
-    press = threading.Timer(1, os.kill, [os.getpid(), signal.SIGINT])
-    began = time.perf_counter()
-    press.start()
-    with pytest.raises(KeyboardInterrupt):
-        search.fit(X, y)
-    press.join()
-    assert time.perf_counter() - began < 50
-    assert not hasattr(search, "cv_results_")
+    assert seconds_until_interrupted(search, 1) < 50
 
 
 def test_workers_of_dask_find_the_same():
