@@ -208,8 +208,8 @@ def _check_layers(estimator: Any, targets: Targets) -> None:
         _refuse("_state_")
 
 
-# What a state may lack, as an older version had less to keep.
-_NEW_IN_STATE = {*State._field_defaults, "last_layer"}
+# What no state lacks; of the rest, an older version may have had less to keep.
+_ALWAYS = ("generator", "fit_intercept", "optimizer_state")
 
 
 def _check_state(estimator: Any, targets: Targets) -> None:
@@ -232,8 +232,7 @@ def _check_state(estimator: Any, targets: Targets) -> None:
         "last_layer": lambda value: True,  # see ``_check_layers``
     }
     assert {*rules, "layers", "t", "epochs"} == {*State._fields, "last_layer"}
-    may_lack = {name for name in _NEW_IN_STATE if name not in kept}
-    if not _are(kept, {n: one for n, one in rules.items() if n not in may_lack}):
+    if not _are(kept, {n: one for n, one in rules.items() if n in (*_ALWAYS, *kept)}):
         _refuse("_state_")
     state = known_state(estimator, targets)
     assert state is not None

@@ -120,12 +120,8 @@ def estimator_of(
         )
         raise ValueError(msg)
     made = object.__new__(cls)
-    vars(made).update(
-        {
-            **defaults_of(cls),  # type: ignore[arg-type]
-            **parameters,
-        }
-    )
+    vars(made).update(defaults_of(cls))  # type: ignore[arg-type]
+    vars(made).update(parameters)
     for name, value in tree["attributes"].items():
         _check_name(cls, name, known)
         vars(made)[name] = value

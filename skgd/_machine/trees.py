@@ -130,12 +130,10 @@ def _as_json(value: Any, arrays: list[Array], depth: int) -> Any:
     if depth > _DEEPEST:
         raise TypeError(f"A tree must be at most {_DEEPEST} deep.")
     kind = type(value)
-    if value is None or kind is bool or kind is str:
-        return value
-    if kind is int and value.bit_length() <= _MOST_BITS:
+    if _is_plain(value):
         return value
     if kind is float:
-        return value if isfinite(value) else {"$float": repr(value)}
+        return {"$float": repr(value)}
     if kind is list and _is_long(value):
         return {"$list": _added(np.array(value), arrays)}
     if kind is list or kind is tuple:
@@ -151,6 +149,17 @@ def _as_json(value: Any, arrays: list[Array], depth: int) -> Any:
         state = _as_json(written(value), arrays, depth + 1)
         return {"$generator" if kind is np.random.Generator else "$old": state}
     raise TypeError(f"A tree has no place for a {kind.__name__}.")
+
+
+def _is_plain(value: Any) -> bool:
+    """Return whether JSON has a word for a value that holds no others."""
+    kind = type(value)
+    return (
+        value is None
+        or kind in (bool, str)
+        or (kind is int and value.bit_length() <= _MOST_BITS)
+        or (kind is float and isfinite(value))
+    )
 
 
 def _is_long(values: list[Any]) -> bool:
