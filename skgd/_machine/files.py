@@ -118,9 +118,14 @@ def _mode_of_old(path: Path, target: str) -> int | None:
         except FileNotFoundError:
             return None
         _check_kind(path, mode)
-        if not os.access(target, os.W_OK):
+        if not _may_write(target):
             _refuse(path, PermissionError, None, "a file that may not be written to")
         return stat.S_IMODE(mode) & _PERMISSIONS
+
+
+def _may_write(target: str) -> bool:
+    effective = os.access in os.supports_effective_ids
+    return os.access(target, os.W_OK, effective_ids=effective)
 
 
 def _write_all(descriptor: int, content: memoryview) -> None:

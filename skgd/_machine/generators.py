@@ -3,7 +3,7 @@
 One draw order on every device; global random states are never touched.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
@@ -87,7 +87,7 @@ def written(stream: Stream) -> dict[str, Any]:
     return state
 
 
-def stream_at(state: Mapping[str, Any], *, old: bool) -> Stream:
+def stream_at(state: Any, *, old: bool) -> Stream:
     """Return the stream, a Generator or an ``old`` RandomState, that is there.
 
     NumPy believes what it is told: a place beyond the drawn numbers would be read. So
@@ -97,16 +97,18 @@ def stream_at(state: Mapping[str, Any], *, old: bool) -> Stream:
         raise ValueError("A random stream is nowhere where a stream can be.")
     bit_generator = _DRAWN_BY[state["bit_generator"]](_NO_SEED)  # type: ignore[arg-type]
     if not old:
-        bit_generator.state = state  # type: ignore[assignment]
+        bit_generator.state = state
         return np.random.Generator(bit_generator)
     stream = np.random.RandomState(bit_generator)
-    stream.set_state(state)  # type: ignore[arg-type]
+    stream.set_state(state)
     return stream
 
 
-def _is_written(state: Mapping[str, Any], old: bool) -> bool:
+def _is_written(state: Any, old: bool) -> bool:
     """Return whether a stream may have written this down."""
-    kind, inner = state.get("bit_generator"), state.get("state")
+    if type(state) is not dict or type(state.get("bit_generator")) is not str:
+        return False
+    kind, inner = state["bit_generator"], state.get("state")
     if kind == "PCG64":
         ranges = {"has_uint32": 2, "uinteger": 2**32}
         inner_ranges = {"state": 2**128, "inc": 2**128}
@@ -115,8 +117,7 @@ def _is_written(state: Mapping[str, Any], old: bool) -> bool:
     parts = {"bit_generator", "state", *ranges, *(("has_gauss", "gauss") * old)}
     inner_parts = {*inner_ranges, *(["key"] if kind == "MT19937" else [])}
     return (
-        isinstance(kind, str)
-        and kind in _DRAWN_BY
+        kind in _DRAWN_BY
         and isinstance(inner, dict)
         and state.keys() == parts
         and inner.keys() == inner_parts

@@ -195,10 +195,12 @@ def _as_json_array(array: Array, arrays: list[Array]) -> Any:
 
 def _added(array: Array, arrays: list[Array]) -> int:
     """Append an array, lowest byte first, and return its number."""
-    little = array.astype(array.dtype.newbyteorder("<"), order="K", copy=False)
-    if not (_DTYPES.fullmatch(little.dtype.str) or _TEXT.fullmatch(little.dtype.str)):
-        raise TypeError(f"A tree has no place for an array of {array.dtype}.")
-    arrays.append(little)
+    dtype = array.dtype
+    if dtype.kind in "biufmMSU":
+        dtype = dtype.newbyteorder("<")
+    if not (_DTYPES.fullmatch(dtype.str) or _TEXT.fullmatch(dtype.str)):
+        raise TypeError(f"A tree has no place for an array of {dtype}.")
+    arrays.append(array.astype(dtype, order="K", copy=False))
     return len(arrays) - 1
 
 
