@@ -344,7 +344,8 @@ def outcomes(
         _watching.append(Counter())
         start, model = time.thread_time(), None
         try:
-            model = model_of(mutant, cls, {})
+            with warnings.catch_warnings(action="error"):
+                model = model_of(mutant, cls, {})
             what = "models"
         except ValueError:
             what = "refused"

@@ -20,6 +20,7 @@ from skgd._training.target_scale import TargetScale
 Holds = Callable[[Any], bool]
 
 
+@np.errstate(all="ignore")  # whatever numbers there are
 def check_fitted(estimator: Any) -> None:
     """Raise ValueError for attributes that no training leaves."""
     has = vars(estimator)
@@ -166,7 +167,11 @@ def _check_targets(estimator: Any) -> None:
 
 
 def _rules_of_scale(o: int) -> dict[str, Holds]:
-    vector = _array(np.float64, (o,))
+    of_length = _array(np.float64, (o,))
+
+    def vector(value: Any) -> bool:
+        return of_length(value) and bool(np.isfinite(value).all())
+
     rules = {
         "shift": vector,
         "scale": lambda value: vector(value) and bool((value > 0).all()),

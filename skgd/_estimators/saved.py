@@ -24,6 +24,7 @@ from sklearn import config_context
 from skgd._estimators.attributes import check_fitted
 from skgd._estimators.callbacks import has_callbacks, without_contexts_
 from skgd._estimators.parameters import check_parameters, shown
+from skgd._estimators.predictions import let_forget_
 from skgd._estimators.state import copy_of
 from skgd._estimators.versions import VERSION, defaults_of
 from skgd._machine.trees import decode, encode, is_tree
@@ -76,6 +77,7 @@ def tree_of(estimator: Any) -> dict[str, Any]:
     """
     kept = copy_of(estimator)
     without_contexts_(kept)
+    let_forget_(kept)
     check_parameters(kept)
     names = _parameters_of(type(kept))
     values = {name: value for name, value in vars(kept).items() if name not in _APART}

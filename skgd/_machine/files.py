@@ -58,11 +58,12 @@ def write_atomically(path: Path, data: bytes) -> None:
 
     Examples
     --------
-    >>> import os, tempfile
+    >>> import tempfile
+    >>> from pathlib import Path
     >>> from skgd import write_atomically
-    >>> path = os.path.join(tempfile.mkdtemp(), "answer")
+    >>> path = Path(tempfile.mkdtemp()) / "answer"
     >>> write_atomically(path, b"42")
-    >>> open(path, "rb").read()
+    >>> path.read_bytes()
     b'42'
     """
     if isinstance(data, str):
