@@ -358,6 +358,7 @@ def outcomes(
         most_seconds = max(most_seconds, seconds)
         became[what] += 1
         became["forbidden"] += bool(forbidden)
+        became.update(f"forbidden: {event}" for event in forbidden)
         if model is not None and predicts:
             became[_prediction(model)] += 1
     tracemalloc.stop()
