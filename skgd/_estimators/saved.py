@@ -145,7 +145,9 @@ def _parameters_of(cls: Any) -> list[str]:
 
 def _kind(value: Any) -> str:
     """Return what a value is called in an error."""
-    return f"a {type(value).__name__}"
+    return (
+        "a function" if callable(value) else f"a value of type {type(value).__name__}"
+    )
 
 
 def _versions() -> dict[str, str]:

@@ -359,7 +359,7 @@ def test_an_attribute_that_has_no_place_is_told(path):
     """It is not left out silently."""
     model = small(MiniBatchRegressor).fit(X, y)
     model.helper_ = object()
-    with pytest.raises(TypeError, match=r"'helper_'.* Got a object"):
+    with pytest.raises(TypeError, match=r"'helper_'.* Got a value of type object"):
         model.save(path)
     assert not path.exists()
 
