@@ -258,7 +258,8 @@ class MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
         OSError
             If the file cannot be written. The old one is then as it was.
         ValueError
-            If a parameter is not what it must be.
+            If a parameter is not what it must be, or an attribute not as training
+            leaves it: no file is written that could not be read.
         TypeError
             If ``note``, or an attribute that you have set, is of values that a file
             cannot hold.

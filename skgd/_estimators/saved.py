@@ -73,7 +73,9 @@ def tree_of(estimator: Any) -> dict[str, Any]:
     """Return what an estimator is, but for its callbacks, as a tree.
 
     Of a parameter that a tree has no place for, such as a function, it says that it is
-    to be given again. TypeError is raised for an attribute that there is no place for.
+    to be given again. TypeError is raised for an attribute that there is no place for,
+    and ValueError for what ``estimator_of`` would refuse: of a file that cannot be read
+    one must learn before the old one is gone.
     """
     kept = copy_of(estimator)
     without_contexts_(kept)
@@ -84,7 +86,9 @@ def tree_of(estimator: Any) -> dict[str, Any]:
     parameters = {name: one for name, one in values.items() if name in names}
     to_give = {n: _kind(one) for n, one in parameters.items() if not is_tree(one)}
     attributes = {name: one for name, one in values.items() if name not in names}
+    check_fitted(kept)
     for name, value in attributes.items():
+        _check_name(type(kept), name, names)
         if not is_tree(value):
             msg = (
                 f"The attribute {name!r} of {type(kept).__name__} must be of values "

@@ -364,6 +364,26 @@ def test_an_attribute_that_has_no_place_is_told(path):
     assert not path.exists()
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("coef_", np.full(4, np.nan)),
+        ("coef_", [1.0] * 4),
+        ("predict", None),
+        ("t_", 1.5),
+    ],
+)
+def test_what_could_not_be_read_is_not_written(path, name, value):
+    """The old file is there."""
+    model = small(MiniBatchRegressor).fit(X, y)
+    model.save(path)
+    before = path.read_bytes()
+    setattr(model, name, value)
+    with pytest.raises(ValueError, match=name):
+        model.save(path)
+    assert path.read_bytes() == before
+
+
 # Files of others
 
 
