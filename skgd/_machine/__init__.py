@@ -6,6 +6,7 @@ Nothing here knows of models. In the order of reading:
 * ``modes``: the modes of NumPy and torch while we compute, and while others do
 * ``errors``: whose fault an error is, and what it is about
 * ``devices``: device and dtype, NumPy and torch
+* ``ranks``: several processes that work on one thing together
 * ``generators``: random streams, made once from a ``random_state``
 * ``threads``: the threads of a computation, and of a forked child
 * ``memory``: memory that is not there, in words

@@ -1,0 +1,204 @@
+"""Ranks: several processes that work on one thing together, each on its own part.
+
+All that they tell each other goes through here: sums of tensors, and values of any
+kind. Every rank must make the same calls in the same order, so whatever only one of
+them can know, such as an error of its own, is *agreed* on before the next call.
+
+A single process is ``ALONE``, to which all of this is nothing: what is written for
+ranks so holds for it too.
+"""
+
+import pickle
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from skgd._machine.arrays import Floats
+from skgd._machine.devices import CPU
+from skgd._machine.errors import is_of_caller, of_caller
+
+T = TypeVar("T")
+
+# What an error of another rank is raised as: an error of the same kind, if it is one
+# of these.
+_KINDS: Mapping[str, type[Exception]] = {
+    kind.__name__: kind for kind in (MemoryError, RuntimeError, TypeError, ValueError)
+}
+
+
+class Ranks:
+    """The processes of a group of torch's, as one of them sees them."""
+
+    def __init__(self, group: Any) -> None:
+        """Take a ``torch.distributed.ProcessGroup``, whoever has made it."""
+        self._group = group
+        self._device = CPU
+        if group.name() == "nccl":
+            self._device = torch.device("cuda", torch.cuda.current_device())
+        self.rank: int = group.rank()
+        self.size: int = group.size()
+
+    def sum_(self, tensor: Tensor) -> None:
+        """Let a tensor be the sum of those of all ranks: alike on all, to the bit."""
+        with _told_of_loss():
+            self._group.allreduce([tensor]).wait()
+
+    def gather(self, value: T) -> list[T]:
+        """Return the values of all ranks, in their order; it may be any value."""
+        pickled = torch.frombuffer(bytearray(pickle.dumps(value)), dtype=torch.uint8)
+        lengths = torch.zeros(self.size, dtype=torch.int64, device=self._device)
+        lengths[self.rank] = len(pickled)
+        self.sum_(lengths)
+        longest = int(lengths.max())
+        mine = torch.zeros(longest, dtype=torch.uint8, device=self._device)
+        mine[: len(pickled)] = pickled
+        of_all = [torch.empty_like(mine) for _ in range(self.size)]
+        with _told_of_loss():
+            self._group.allgather([of_all], [mine]).wait()
+        return [
+            pickle.loads(one[:length].cpu().numpy().tobytes())
+            for one, length in zip(of_all, lengths.tolist(), strict=True)
+        ]
+
+    def any(self, fact: bool) -> bool:
+        """Return whether something is so on any rank."""
+        count = torch.tensor([float(fact)], device=self._device)
+        self.sum_(count)
+        return bool(count.item())
+
+    def sum(self, numbers: Floats) -> Floats:
+        """Return the sums of some numbers over the ranks."""
+        return np.sum(self.gather(numbers), axis=0)  # type: ignore[no-any-return]
+
+    def highest(self, numbers: Floats) -> Floats:
+        """Return the highest of each number over the ranks."""
+        return np.max(self.gather(numbers), axis=0)  # type: ignore[no-any-return]
+
+    def gathered(self, act: Callable[[], T]) -> list[T]:
+        """Return what ``act`` returns on each rank; where it fails on one, all raise.
+
+        A rank whose own ``act`` fails raises that error, and the others the first
+        rank's, in its words.
+        """
+        result: Any = None
+        own: BaseException | None = None
+        try:
+            result = act()
+        except BaseException as error:  # even Ctrl-C: the others would wait for ever
+            own = error
+        told = self.gather((result, None if own is None else _in_words(own)))
+        if own is not None:
+            raise _agreed(own)
+        for rank, (_, words) in enumerate(told):
+            if words is not None:
+                kind, text, is_of_callers = words
+                msg = f"On rank {rank} of {self.size}: {text}"
+                others = _KINDS[kind](msg)
+                raise _agreed(of_caller(others) if is_of_callers else others)
+        return [result for result, _ in told]
+
+    def agreed(self, act: Callable[[], T]) -> T:
+        """Return what ``act`` returns here; where it fails on any rank, all raise."""
+        results: list[T] = []
+        self.gathered(lambda: results.append(act()))
+        return results[0]
+
+    def check_alike(self, tell: Callable[[], Mapping[str, object]]) -> None:
+        """Raise ValueError where what must be the same on all ranks is not.
+
+        That is whatever ``tell`` returns by its name; nothing where it does not matter.
+        """
+        facts = {name: repr(fact) for name, fact in tell().items()}
+        told: dict[str, tuple[int, str]] = {}
+        for rank, others in enumerate(self.gather(facts)):
+            for name, fact in others.items():
+                before, first = told.setdefault(name, (rank, fact))
+                if fact != first:
+                    msg = (
+                        f"{name} must be the same on all ranks. Got {first} on rank "
+                        f"{before} and {fact} on rank {rank}."
+                    )
+                    raise _agreed(of_caller(ValueError(msg)))
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """Let an error of the block that was not agreed on end the others' waiting.
+
+        They then raise that this rank is lost, and the group is of no more use.
+        """
+        try:
+            yield
+        except BaseException as error:
+            if not _is_agreed(error):
+                self._group.abort()
+            raise
+
+
+class _Alone(Ranks):
+    """A single process, which needs no group."""
+
+    def __init__(self) -> None:
+        self.rank, self.size = 0, 1
+
+    def sum_(self, tensor: Tensor) -> None:
+        pass
+
+    def gather(self, value: T) -> list[T]:
+        return [value]
+
+    def any(self, fact: bool) -> bool:
+        return fact
+
+    def gathered(self, act: Callable[[], T]) -> list[T]:
+        return [act()]
+
+    def agreed(self, act: Callable[[], T]) -> T:
+        return act()
+
+    def check_alike(self, tell: Callable[[], Mapping[str, object]]) -> None:
+        pass
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        yield
+
+
+ALONE: Ranks = _Alone()
+
+
+def _in_words(error: BaseException) -> tuple[str, str, bool]:
+    """Return the kind of an error, its text, and whether it is the caller's."""
+    kinds = [kind.__name__ for kind in type(error).__mro__]
+    kind = next((name for name in kinds if name in _KINDS), "RuntimeError")
+    text = str(error) if type(error).__name__ == kind else repr(error)
+    return kind, text, isinstance(error, Exception) and is_of_caller(error)
+
+
+def _agreed(error: BaseException) -> BaseException:
+    """Return an error, marked as one that all ranks raise."""
+    vars(error)["_skgd_of_all_ranks"] = True
+    return error
+
+
+def _is_agreed(error: BaseException | None) -> bool:
+    """Return whether all ranks raise an error, perhaps in other words."""
+    while error is not None and not hasattr(error, "_skgd_of_all_ranks"):
+        error = error.__cause__
+    return error is not None
+
+
+@contextmanager
+def _told_of_loss() -> Iterator[None]:
+    """Say in words that another rank does not answer."""
+    try:
+        yield
+    except RuntimeError as error:
+        msg = (
+            "Another rank has ended, has left the fit with an error, or did not answer "
+            f"within the timeout. The model is as it was. ({error})"
+        )
+        raise RuntimeError(msg) from error
