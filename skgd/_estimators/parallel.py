@@ -155,17 +155,20 @@ def data_parallel(group: Any = None, *, timeout: float | None = None) -> Iterato
     if timeout is not None and not 0 < timeout < 1e9:
         msg = f"timeout must be None or seconds above 0. Got {timeout!r}."
         raise ValueError(msg)
-    own = dist.new_group(
-        dist.get_process_group_ranks(group),
-        timeout=None if timeout is None else timedelta(seconds=timeout),
-        backend=dist.get_backend(group),
-        use_local_synchronization=group is not None,
+    ranks = Ranks(
+        dist.new_group(
+            dist.get_process_group_ranks(group),
+            timeout=None if timeout is None else timedelta(seconds=timeout),
+            backend=dist.get_backend(group),
+            use_local_synchronization=group is not None,
+        ),
+        dist.destroy_process_group,
     )
     try:
-        with training_together(Together(Ranks(own))):
+        with training_together(Together(ranks)):
             yield
     finally:
-        dist.destroy_process_group(own)
+        ranks.leave()
 
 
 # Parameters that may differ between ranks: rank 0 draws, and the others are each one's
@@ -226,10 +229,10 @@ def begins_alike(
         arrays = [array for layer in before.layers for array in layer]
         told = {
             "The state that training goes on from": (
-                f"one after {before.t} steps ({digest(arrays)})"
+                f"one after {before.t} steps, with digest {digest(arrays)}"
             )
         }
     for name, given in initial.items():
         several = given if isinstance(given, list | tuple) else [given]
-        told[name] = None if given is None else digest(several)
+        told[name] = None if given is None else f"digest {digest(several)}"
     return told

@@ -152,7 +152,7 @@ def bind_score(
                 for slot, model in zip(slots, models, strict=True)
                 if model // n_in_fold == fold
             ]
-            at_once = models_at_once(network, len(held_out.labels))
+            at_once = models_at_once(network, max(1, len(held_out.labels)))
             for some in pieces(pairs, at_once):
                 layers = layers_at(network, [slot for slot, _ in some])
                 z_of_models = _predicted(settings, layers, held_out, device)

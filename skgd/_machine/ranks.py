@@ -33,9 +33,14 @@ _KINDS: Mapping[str, type[Exception]] = {
 class Ranks:
     """The processes of a group of torch's, as one of them sees them."""
 
-    def __init__(self, group: Any) -> None:
-        """Take a ``torch.distributed.ProcessGroup``, whoever has made it."""
-        self._group = group
+    def __init__(
+        self, group: Any, destroy: Callable[[Any], None] = lambda group: None
+    ) -> None:
+        """Take a ``torch.distributed.ProcessGroup``, which nobody else may hold.
+
+        Its connections close with the last reference to it, after ``destroy``.
+        """
+        self._group, self._destroy = group, destroy
         self._device = CPU
         if group.name() == "nccl":
             self._device = torch.device("cuda", torch.cuda.current_device())
@@ -45,7 +50,7 @@ class Ranks:
     def sum_(self, tensor: Tensor) -> None:
         """Let a tensor be the sum of those of all ranks: alike on all, to the bit."""
         with _told_of_loss():
-            self._group.allreduce([tensor]).wait()
+            self._connected.allreduce([tensor]).wait()
 
     def gather(self, value: T) -> list[T]:
         """Return the values of all ranks, in their order; it may be any value."""
@@ -58,7 +63,7 @@ class Ranks:
         mine[: len(pickled)] = pickled
         of_all = [torch.empty_like(mine) for _ in range(self.size)]
         with _told_of_loss():
-            self._group.allgather([of_all], [mine]).wait()
+            self._connected.allgather([of_all], [mine]).wait()
         return [
             pickle.loads(one[:length].cpu().numpy().tobytes())
             for one, length in zip(of_all, lengths.tolist(), strict=True)
@@ -134,8 +139,21 @@ class Ranks:
             yield
         except BaseException as error:
             if not _is_agreed(error):
-                self._group.abort()
+                self.leave()
             raise
+
+    def leave(self) -> None:
+        """Close the connections to the other ranks."""
+        group, self._group = self._group, None
+        if group is not None:
+            group.abort()  # of gloo that closes nothing
+            self._destroy(group)
+
+    @property
+    def _connected(self) -> Any:
+        if self._group is None:
+            raise RuntimeError("This rank has left")
+        return self._group
 
 
 class _Alone(Ranks):
@@ -198,7 +216,8 @@ def _told_of_loss() -> Iterator[None]:
         yield
     except RuntimeError as error:
         msg = (
-            "Another rank has ended, has left the fit with an error, or did not answer "
-            f"within the timeout. The model is as it was. ({error})"
+            "A rank has ended, has left the fit with an error of its own, or did not "
+            "answer within the timeout. The model is as it was; enter data_parallel "
+            f"anew. ({error})"
         )
         raise RuntimeError(msg) from error
