@@ -215,8 +215,8 @@ def row_weights(
 
 def _check_any_counts(name: str, weight: Array | None, ranks: Ranks) -> None:
     """Refuse weights by which nothing counts on any rank."""
-    total = np.inf if weight is None else weight.sum()
-    check_any_counts(name, ranks.sum(np.array([total])))
+    total = ranks.sum(np.array([np.inf if weight is None else weight.sum()]))
+    ranks.agreed(partial(check_any_counts, name, total))
 
 
 def device_for(settings: Any, X: Matrix) -> torch.device:

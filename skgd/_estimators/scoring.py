@@ -99,9 +99,10 @@ def _of_all_ranks(settings: Any, held_out: HeldOutRows) -> HeldOutRows:
         return held_out
     labels = in_order_of_partitions(shard, held_out.labels)
     weight = held_out.sample_weight
-    if shard.ranks.any(weight is not None and len(weight) > 0):
-        if weight is None:  # there are no rows here
-            weight = np.ones(len(held_out.labels))
+    weighted = weight is not None and len(weight) > 0
+    if not shard.ranks.any(weighted):
+        weight = None
+    elif weight is not None:
         weight = in_order_of_partitions(shard, weight)
     X: Matrix = np.zeros((len(labels), 1))
     if callable(settings.scoring):

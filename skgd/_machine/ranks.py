@@ -23,6 +23,9 @@ from skgd._machine.errors import is_of_caller, of_caller
 
 T = TypeVar("T")
 
+# Of a value of any kind, so many bytes are told at first, after its length.
+_AT_FIRST, _BYTES_OF_LENGTH = 512, 8
+
 # What an error of another rank is raised as: an error of the same kind, if it is one
 # of these.
 _KINDS: Mapping[str, type[Exception]] = {
@@ -54,20 +57,28 @@ class Ranks:
 
     def gather(self, value: T) -> list[T]:
         """Return the values of all ranks, in their order; it may be any value."""
-        pickled = torch.frombuffer(bytearray(pickle.dumps(value)), dtype=torch.uint8)
-        lengths = torch.zeros(self.size, dtype=torch.int64, device=self._device)
-        lengths[self.rank] = len(pickled)
-        self.sum_(lengths)
-        longest = int(lengths.max())
-        mine = torch.zeros(longest, dtype=torch.uint8, device=self._device)
-        mine[: len(pickled)] = pickled
-        of_all = [torch.empty_like(mine) for _ in range(self.size)]
-        with _told_of_loss():
-            self._connected.allgather([of_all], [mine]).wait()
+        pickled = pickle.dumps(value)
+        length = len(pickled).to_bytes(_BYTES_OF_LENGTH, "little")
+        firsts = self._gather_bytes((length + pickled)[:_AT_FIRST].ljust(_AT_FIRST))
+        lengths = [int.from_bytes(one[:_BYTES_OF_LENGTH], "little") for one in firsts]
+        told = _AT_FIRST - _BYTES_OF_LENGTH
+        rests = [b""] * self.size
+        if max(lengths) > told:
+            rest = pickled[told:].ljust(max(lengths) - told)
+            rests = self._gather_bytes(rest)
+        pairs = zip(firsts, rests, lengths, strict=True)
         return [
-            pickle.loads(one[:length].cpu().numpy().tobytes())
-            for one, length in zip(of_all, lengths.tolist(), strict=True)
+            pickle.loads((first + rest)[_BYTES_OF_LENGTH : _BYTES_OF_LENGTH + n])
+            for first, rest, n in pairs
         ]
+
+    def _gather_bytes(self, some: bytes) -> list[bytes]:
+        """Return the bytes of all ranks, which are as many on each."""
+        here = torch.frombuffer(bytearray(some), dtype=torch.uint8).to(self._device)
+        of_all = [torch.empty_like(here) for _ in range(self.size)]
+        with _told_of_loss():
+            self._connected.allgather([of_all], [here]).wait()
+        return [one.cpu().numpy().tobytes() for one in of_all]
 
     def any(self, fact: bool) -> bool:
         """Return whether something is so on any rank."""

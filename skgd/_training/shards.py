@@ -118,11 +118,12 @@ def _last_place(lengths: _Integers, n_alike: Indices, firsts: _Integers) -> Floa
     n_partitions, n_rows = n_alike.sum(), max(1, n_alike @ lengths)
     below = np.maximum(0, (firsts - n_partitions) / n_rows).view(np.int64)
     above = np.minimum(1, (firsts + n_partitions) / n_rows).view(np.int64)
-    while (above - below > 1).any():
+    while np.any(above - below > 1):
         middle = (below + above) // 2
         enough = n_alike @ _rows_up_to(middle.view(np.float64), lengths) >= firsts
         above, below = np.where(enough, middle, above), np.where(enough, below, middle)
-    return above.view(np.float64)
+    last: Floats = above.view(np.float64)
+    return last
 
 
 def sizes_here(shard: Shard, sizes: Sequence[int]) -> list[int]:

@@ -10,22 +10,16 @@ import signal
 import sys
 import time
 import warnings
-from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import pandas as pd
 import scipy.sparse
 import torch.distributed as dist
 from sklearn.metrics import accuracy_score, make_scorer, r2_score
 
-from skgd import (
-    MiniBatchClassifier,
-    MiniBatchRegressor,
-    VectorizedGridSearchCV,
-    WeightTrajectory,
-    data_parallel,
-)
+from skgd import MiniBatchClassifier, MiniBatchRegressor, data_parallel
 from skgd._estimators.parallel import Together, together_now, training_together
 from skgd._estimators.weights import flat_weights
 
@@ -33,13 +27,11 @@ LENGTHS = (70, 1, 151, 25, 66)
 LENGTHS_VAL = (40, 0, 3, 0, 17)
 N, N_VAL = sum(LENGTHS), sum(LENGTHS_VAL)
 
-# Which partitions lie on which rank, in which order: all on one, on two, on three, and
-# on three otherwise.
+# Which partitions lie on which rank, in which order.
 PLACEMENTS = {
     "one": [[0, 1, 2, 3, 4]],
     "two": [[0, 1], [2, 3, 4]],
-    "three": [[0], [1, 2], [3, 4]],
-    "permuted": [[4, 1], [0], [3, 2]],
+    "three": [[4, 1], [0], [3, 2]],
 }
 
 
@@ -104,14 +96,16 @@ def looked_at(model, X, y):
 
 CASES = {
     "descent": Case("y", {"optimizer": "sgd"}),
-    "momentum": Case("y", {"optimizer": "sgd", "momentum": 0.9, "nesterov": True}, True),
+    "momentum": Case(
+        "y", {"optimizer": "sgd", "momentum": 0.9, "nesterov": True}, weighted=True
+    ),
     "clipped": Case(
         "y", {"hidden_layer_sizes": (8, 4), "max_grad_norm": 0.5, "batch_size": 50}
     ),
     "adamw": Case("y", {"optimizer": "adamw", "alpha": 0.1, "loss": "absolute_error"}),
     "rmsprop": Case("labels", {"optimizer": "rmsprop", "loss": "hinge"}),
     "adagrad": Case("several", {"optimizer": "adagrad", "class_weight": "balanced"}),
-    "whole": Case("y", {"optimizer": "sgd", "batch_size": None, "max_iter": 6}, True),
+    "whole": Case("y", {"optimizer": "sgd", "batch_size": None}, True),
     "balanced": Case("labels", {"class_weight": "balanced"}, True),
     "stops by the loss": Case(
         "labels",
@@ -142,16 +136,20 @@ CASES = {
         "y", {"batch_size": 128, "max_iter": 12, "tol": 1e-2, "n_iter_no_change": 2}
     ),
     "averaged": Case("y", {"average": True, "alpha": 0.01, "l1_ratio": 0.5}),
-    "quantile": Case("y", {"loss": "quantile", "quantile": 0.9, "lr_schedule": "cosine"}),
+    "quantile": Case(
+        "y", {"loss": "quantile", "quantile": 0.9, "lr_schedule": "cosine"}
+    ),
     "poisson": Case("y", {"loss": "poisson", "record_batch_loss": True}),
     "filled": Case("y", {"last_batch": "fill"}),
     "dropped": Case("y", {"last_batch": "drop"}),
     "in order": Case("y", {"shuffle": False}),
-    "single precision": Case("y", {"hidden_layer_sizes": (8,)}, kind="float32", tolerance=2e-5),
+    "single precision": Case(
+        "y", {"hidden_layer_sizes": (8,)}, kind="float32", tolerance=2e-5
+    ),
     "sparse": Case("labels", {"hidden_layer_sizes": (8,)}, kind="csr"),
     "chunks": Case("y", {"hidden_layer_sizes": (8,)}, True, calls=3),
     "warm": Case("labels", {"warm_start": True, "max_iter": 2}, again=True),
-}  # fmt: skip
+}
 
 
 def numbers_of(model):
@@ -256,7 +254,7 @@ def fails_to_score(model, X, y):
 def endings(rank):
     """Give what one rank does, by name: a function that fits, or fails to."""
     of = arrays()
-    here = rows_of(LENGTHS, PLACEMENTS["three"][rank])
+    here = rows_of(LENGTHS, [[0], [1, 2], [3, 4]][rank])
     X, y, labels = of.X[here], of.y[here], of.labels[here]
     long = {"tol": None, "max_iter": 10**6, "random_state": 0, "batch_size": 64}
 
@@ -290,7 +288,7 @@ def endings(rank):
         lambda: MiniBatchClassifier().fit(X, labels if rank else y.astype(int)),
     )
     yield (
-        "a class on each",
+        "new classes",
         lambda: MiniBatchClassifier(**long | few).fit(X, np.full(len(X), rank)),
     )
     yield (
@@ -300,26 +298,30 @@ def endings(rank):
         ),
     )
     yield (
-        "scorer of predictions",
+        "held out elsewhere",
         lambda: MiniBatchClassifier(
             **long | few, early_stopping=True, scoring=make_scorer(accuracy_score)
         ).fit(X, labels, X_val=X if rank else None, y_val=labels if rank else None),
     )
-    yield "dropout", lambda: regressor(dropout=0.1, hidden_layer_sizes=(3,)).fit(X, y)
-    yield "numba", lambda: regressor(engine="numba").fit(X, y)
-    yield (
-        "batches",
-        lambda: regressor().set_callbacks(WeightTrajectory("step")).fit(X, y),
-    )
-    yield "wide", lambda: regressor().fit(scipy.sparse.csr_array((len(X), 5000)), y)
-    yield (
-        "search",
-        lambda: VectorizedGridSearchCV(regressor(), {"lr": [0.1]}).fit(X, y),
-    )
     yield "stream", lambda: regressor().partial_fit(broken if rank == 1 else X, y)
     yield "random", lambda: regressor(random_state=None, **few).fit(X, y)
+    yield "names", lambda: regressor(**few).fit(named(X, "abcdef"[rank:] + "xyz"), y)
+    yield "states", lambda: goes_on(regressor(warm_start=True, **few), rank, X, y)
     yield "lost", lambda: told(leaves, 1).fit(X, y)
     yield "after that", lambda: regressor(**few).fit(X, y)
+
+
+def named(X, names):
+    """Return a frame of X."""
+    return pd.DataFrame(X, columns=list(names[: X.shape[1]]))
+
+
+def goes_on(model, rank, X, y):
+    """Go on from a fit that one rank has changed."""
+    model.fit(X, y)
+    if rank == 1:
+        model.coef_ = 2 * model.coef_
+    return model.fit(X, y)
 
 
 def outcome(act):
@@ -332,44 +334,33 @@ def outcome(act):
     return told, time.monotonic() - began
 
 
-@contextmanager
-def nothing_left():
-    """Give where to find how many threads and open files there are, before and after."""
-    counts = []
-
-    def count():
-        counts.append([len(os.listdir(f"/proc/self/{of}")) for of in ("task", "fd")])
-
-    if not os.path.isdir("/proc/self/fd"):
-        yield counts
-        return
-    count()
-    yield counts
-    count()
+def open_here():
+    """Return how many threads and open files this process has, where they are told."""
+    folders = [Path("/proc/self/task"), Path("/proc/self/fd")]
+    return [len(os.listdir(one)) for one in folders if one.is_dir()]
 
 
 def main(folder):
     """Run everything, and write down what came of it on this rank."""
     warnings.simplefilter("ignore")
     dist.init_process_group("gloo")
-    rank, of, told = dist.get_rank(), arrays(), {}
+    rank, of = dist.get_rank(), arrays()
+    told = {"timeout": outcome(lambda: late(rank))}
     pair = dist.new_group([0, 1])
-    alone = dist.new_group([2])
-    groups = {"three": None, "permuted": None, "two": pair, "one": alone}
-    told["timeout"] = outcome(lambda: late(rank))
-    with nothing_left() as counts:
-        for name, group in groups.items():
-            if group is not None and rank not in dist.get_process_group_ranks(group):
-                continue
-            with data_parallel(group):
-                partitions = PLACEMENTS[name][dist.get_rank(group)]
-                for case, what in CASES.items():
-                    model = fit_partitions(what, of, partitions)
-                    told[name, case] = numbers_of(model)
-        with data_parallel():
-            for name, act in endings(rank):
-                told[name] = outcome(act)
-    told["left"] = counts
+    before = open_here()
+    for name, group in (("three", None), ("two", pair)):
+        if name == "two" and rank == 2:
+            continue
+        with data_parallel(group):
+            partitions = PLACEMENTS[name][rank]
+            for case, what in CASES.items():
+                told[name, case] = numbers_of(fit_partitions(what, of, partitions))
+    with data_parallel():
+        for name, act in endings(rank):
+            told[name] = outcome(act)
+    with data_parallel():
+        told["anew"] = outcome(lambda: MiniBatchRegressor(max_iter=1).fit(of.X, of.y))
+    told["left"] = before, open_here()
     Path(folder, f"rank{rank}.pkl").write_bytes(pickle.dumps(told))
     dist.destroy_process_group()
 
