@@ -52,11 +52,14 @@ class Ranks:
 
     def sum_(self, tensor: Tensor) -> None:
         """Let a tensor be the sum of those of all ranks: alike on all, to the bit."""
-        with _told_of_loss():
-            self._connected.allreduce([tensor]).wait()
+        if self.size > 1:
+            with _told_of_loss():
+                self._connected.allreduce([tensor]).wait()
 
     def gather(self, value: T) -> list[T]:
         """Return the values of all ranks, in their order; it may be any value."""
+        if self.size == 1:
+            return [value]
         pickled = pickle.dumps(value)
         length = len(pickled).to_bytes(_BYTES_OF_LENGTH, "little")
         firsts = self._gather_bytes((length + pickled)[:_AT_FIRST].ljust(_AT_FIRST))

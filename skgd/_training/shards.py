@@ -144,13 +144,10 @@ def bind_order(
     """
     lengths = shard.lengths_here
     counts = rows_among_first(shard.lengths, shard.mine, [n_rows])[:, 0].tolist()
-    places = [
-        (np.arange(count) + 0.5) / length
-        for count, length in zip(counts, lengths, strict=True)
-    ]
-    order = np.lexsort((np.repeat(shard.mine, counts), np.concatenate(places)))
-    starts = np.cumsum([0, *lengths])
-    parts = list(zip(shard.mine, starts, lengths, counts, strict=False))
+    starts = (np.cumsum(lengths) - lengths).tolist()
+    parts = sorted(zip(shard.mine, starts, lengths, counts, strict=True))
+    places = [(np.arange(count) + 0.5) / length for _, _, length, count in parts]
+    order = np.argsort(np.concatenate(places), kind="stable")  # ties by number
 
     def draw(generator: np.random.Generator) -> Indices:
         key = int(generator.integers(2**63))

@@ -151,7 +151,7 @@ def _gradients(
 ) -> tuple[Network, Tensor | None, Tensor | None]:
     """Return what the backward pass fills; with other ranks, what is added up, too."""
     gradients = new_like(models.parameters)
-    if data.shard is None:
+    if data.shard is None or data.shard.ranks.size == 1:
         return gradients, None, None
     length = len(gradients.flat)
     added_up = gradients.flat.new_zeros(length + 1)
