@@ -160,7 +160,10 @@ class AgreedWatch:
 
     def after_step(self, models: Models, loss: Tensor) -> str:
         if self._watch is not None and not self._ended:
-            self._hear(partial(self._watch.after_step, models, loss))
+            try:  # as _hear does, but sooner: it is on the way of every step
+                self._ended = self._watch.after_step(models, loss)
+            except Exception as error:
+                self._error, self._ended = error, "ended by an error"
         return self._ended
 
     def after_epoch(self, models: Models, histories: Sequence[History]) -> str:

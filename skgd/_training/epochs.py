@@ -146,8 +146,10 @@ def _bind_rows(
     if data.shard is not None:
         [generator] = models.generators
         draw = bind_order(data.shard, sum(sizes), shuffle=shared.shuffle)
-        rows_here = all_rows(data)
-        return lambda: rows_here[draw(generator)]
+        if data.rows is None:
+            return partial(draw, generator)
+        rows = data.rows
+        return lambda: rows[draw(generator)]
     n_rows = in_steps.sum(0).tolist()
 
     def draw_rows() -> Indices:

@@ -159,6 +159,8 @@ def bind_order(
                 extra = stream.integers(length, size=count - length)
                 some = np.append(some, extra)
             rows.append(start + some[:count])
+        if len(rows) == 1:
+            return rows[0]
         return np.concatenate(rows)[order]
 
     return draw
