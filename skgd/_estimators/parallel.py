@@ -206,10 +206,15 @@ def parameters_alike(settings: Any) -> dict[str, object]:
     """Return the parameters that must be the same on all ranks."""
     parameters = settings.get_params(deep=False)
     return {
-        name: getattr(value, "__qualname__", value)
-        for name, value in parameters.items()
-        if name not in _OWN
+        name: _shown(value) for name, value in parameters.items() if name not in _OWN
     }
+
+
+def _shown(value: Any) -> object:
+    """Return a value that looks alike in every process, as no function's place does."""
+    if not callable(value):
+        return value
+    return getattr(value, "__qualname__", type(value).__qualname__)
 
 
 def digest(arrays: Sequence[Any]) -> int:

@@ -116,7 +116,8 @@ def _learn_numbers(
     settings: Any, y: Array, dtype: Any, known: Numbers | None
 ) -> tuple[Numbers, Encoded]:
     check_domain(settings.loss, check_targets(y, dtype))
-    targets = np.ascontiguousarray(y.reshape(len(y), -1).T, dtype=np.float64)
+    columns = y[:, np.newaxis] if y.ndim == 1 else y  # there may be no rows
+    targets = np.ascontiguousarray(columns.T, dtype=np.float64)
     if known is None:
         known = Numbers(len(targets), y.ndim == 1)
     return known._replace(n_outputs=len(targets)), Encoded(y, targets)

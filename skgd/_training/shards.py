@@ -151,7 +151,7 @@ def bind_order(
 
     def draw(generator: np.random.Generator) -> Indices:
         key = int(generator.integers(2**63))
-        rows = []
+        rows: list[Indices] = []
         for number, start, length, count in parts:
             stream = np.random.default_rng([key, number])
             some = stream.permutation(length) if shuffle else np.arange(length)

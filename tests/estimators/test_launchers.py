@@ -1,4 +1,4 @@
-"""What torchrun starts, Spark and Ray start as it is. Skipped where they are missing."""
+"""What torchrun starts, Spark and Ray start too; skipped where they are missing."""
 
 import os
 import shutil
