@@ -64,7 +64,9 @@ def test_ray_starts_a_fit(alone, tmp_path, monkeypatch):
     from ray.train import ScalingConfig
     from ray.train.torch import TorchTrainer
 
-    ray.init(num_cpus=2, runtime_env={"env_vars": {"PYTHONPATH": FOLDER}})
+    monkeypatch.setenv("PYTHONPATH", FOLDER, prepend=os.pathsep)
+    path = {"PYTHONPATH": os.environ["PYTHONPATH"]}
+    ray.init(num_cpus=3, runtime_env={"env_vars": path})
     trainer = TorchTrainer(
         launched.train,
         train_loop_config={"folder": str(tmp_path)},
