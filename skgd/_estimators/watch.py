@@ -187,11 +187,17 @@ class AgreedWatch:
         return self._ended
 
 
-@contextmanager
 def looking_on_together(
     watch: FitWatch, ranks: Ranks, models: Models, data: Data, shared: Shared
-) -> Iterator[Watch | None]:
+) -> AbstractContextManager[Watch | None]:
     """Give who looks on at the training of these models, by these ranks."""
     looking_on = ranks.agreed(partial(watch.looking_on, models, data, shared))
-    with looking_on as one:
-        yield one if ranks is ALONE else AgreedWatch(one, ranks)
+    return looking_on if ranks is ALONE else _agreed_watch(looking_on, ranks)
+
+
+@contextmanager
+def _agreed_watch(
+    looking_on: AbstractContextManager[Watch | None], ranks: Ranks
+) -> Iterator[AgreedWatch]:
+    with looking_on as watch:
+        yield AgreedWatch(watch, ranks)
