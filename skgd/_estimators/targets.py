@@ -9,6 +9,7 @@ from math import nan
 from typing import Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 from numpy.typing import ArrayLike
 from sklearn.base import RegressorMixin
 from sklearn.utils import column_or_1d
@@ -30,6 +31,7 @@ from skgd._estimators.checks import (
 )
 from skgd._machine.arrays import Array
 from skgd._machine.errors import in_the_words
+from skgd._machine.ranks import ALONE, Ranks
 from skgd._training.target_scale import TargetScale
 
 
@@ -114,7 +116,8 @@ def _learn_numbers(
     settings: Any, y: Array, dtype: Any, known: Numbers | None
 ) -> tuple[Numbers, Encoded]:
     check_domain(settings.loss, check_targets(y, dtype))
-    targets = np.ascontiguousarray(y.reshape(len(y), -1).T, dtype=np.float64)
+    columns = y[:, np.newaxis] if y.ndim == 1 else y  # there may be no rows
+    targets = np.ascontiguousarray(columns.T, dtype=np.float64)
     if known is None:
         known = Numbers(len(targets), y.ndim == 1)
     return known._replace(n_outputs=len(targets)), Encoded(y, targets)
@@ -174,36 +177,87 @@ def class_weights(
     settings: Any,
     targets: Targets,
     labels: Array,
-    counted: Array,
-    sample_weight: Array | None,
+    counts: Counts | None,
 ) -> Array | None:
     """Return what the classes of the rows count, (n,), if unlike each other.
 
-    Where the classes are to be balanced, it is in ``counted``, rows of those weights.
+    Where the classes are to be balanced, it is by the counts of rows in them.
     """
     if isinstance(targets, Numbers) or settings.class_weight is None:
         return None
     check_class_weight(settings.class_weight, targets.several_a_row)
     with in_the_words(f"class_weight={settings.class_weight!r}"):
         if not targets.several_a_row:
-            of_classes = compute_class_weight(
-                settings.class_weight,
-                classes=targets.labels,
-                y=counted,
-                sample_weight=sample_weight,
-            )
+            of_classes = _of_classes(settings.class_weight, targets.labels, counts)
             check_any_counts("class_weight", of_classes)
             weights = of_classes[np.searchsorted(targets.labels, labels)]
         elif settings.class_weight == "balanced":
-            both, indices = np.concatenate([counted, labels]), range(len(counted))
-            weights = compute_sample_weight("balanced", both, indices=indices)
-            weights = weights[len(counted) :]
+            assert counts is not None
+            weights = np.ones(len(labels))
+            for column, rows in zip(labels.T, counts.rows, strict=True):
+                weights *= _balanced_by_place(rows)[column.astype(np.intp)]
         else:
             weights = compute_sample_weight(settings.class_weight, labels)
             for one in settings.class_weight:  # a list, a dict for each label
                 of_label = np.array([one.get(label, 1) for label in (0, 1)])
                 check_any_counts("class_weight", of_label)
         return check_weights("class_weight", weights, len(labels))
+
+
+class Counts(NamedTuple):
+    """How many rows there are of each class, and what they count in all.
+
+    They are (k,), or (l, 2), the places of 0 and 1 for each of several labels a row.
+    """
+
+    rows: Array
+    weight: Array
+
+
+def counts_in_classes(targets: Targets, labels: Array, weight: Array | None) -> Counts:
+    """Return the counts of rows in their classes."""
+    assert isinstance(targets, Classes)
+    if targets.several_a_row:
+        ones = (labels == 1).sum(0, dtype=float)
+        rows = np.stack([len(labels) - ones, ones], axis=1)
+        return Counts(rows, rows)
+    numbers, n_classes = np.searchsorted(targets.labels, labels), len(targets.labels)
+    rows = np.bincount(numbers, minlength=n_classes).astype(float)
+    return Counts(rows, np.bincount(numbers, weight, n_classes).astype(float))
+
+
+def _of_classes(
+    class_weight: Any, classes: Array, counts: Counts | None
+) -> npt.NDArray[np.float64]:
+    """Return what each class counts, as scikit-learn has it, by the counts of rows."""
+    if counts is None:
+        of_classes = compute_class_weight(class_weight, classes=classes, y=classes)
+    else:
+        there = counts.rows > 0
+        of_classes = compute_class_weight(
+            class_weight,
+            classes=classes,
+            y=classes[there],
+            sample_weight=counts.weight[there],
+        )
+    return np.asarray(of_classes)
+
+
+def _balanced_by_place(rows: Array) -> Array:
+    """Return what 0 and 1 of a label count; one that no row has counts nothing."""
+    there = np.flatnonzero(rows)
+    balanced = np.zeros(2)
+    balanced[there] = _of_classes("balanced", there, Counts(rows[there], rows[there]))
+    return balanced
+
+
+def labels_of_all(settings: Any, y: Array, ranks: Ranks) -> Array | None:
+    """Return the labels that any rank has, None for one process or several a row."""
+    several = y.ndim == 2 and y.shape[1] > 1
+    if ranks is ALONE or isinstance(settings, RegressorMixin) or several:
+        return None
+    of_all = ranks.gathered(lambda: distinct_labels("y", np.ravel(y)))
+    return np.unique(np.concatenate(of_all))
 
 
 def numbers_of_loss(settings: Any) -> tuple[float, float]:
