@@ -36,10 +36,11 @@ class Epoch(NamedTuple):
     """What an epoch has to tell."""
 
     batch_loss: Floats  # (steps, m, r)
-    # Of each model: its loss, its objective, and the latter in the units of y.
-    loss: list[float]
-    objective: list[float]
-    in_units_of_y: list[float]
+    # Of each model, (m,): its loss, its objective, and the latter in the units of y. (So
+    # many lists of short epochs would have Python collect garbage, for 0.1 seconds.)
+    loss: Floats
+    objective: Floats
+    in_units_of_y: Floats
     units: Floats  # (m, r), what parts of a loss count in the units of y
     t: int  # steps taken at its end
     cut_short: bool  # whether not all of its steps were taken
@@ -115,11 +116,9 @@ def _told(taken: Taken, t: int, rows_in_steps: Indices, units: Floats) -> list[E
     ]
 
 
-def _in_all(parts: Floats) -> list[list[float]]:
-    """Return the sums over the parts (e, m, r) of losses."""
-    sums: list[list[float]] = (
-        parts[:, :, 0] if parts.shape[2] == 1 else parts.sum(2)
-    ).tolist()
+def _in_all(parts: Floats) -> Floats:
+    """Return the sums (e, m) over the parts (e, m, r) of losses."""
+    sums: Floats = parts[:, :, 0] if parts.shape[2] == 1 else parts.sum(2)
     return sums
 
 

@@ -264,9 +264,9 @@ def _record(
         of_model = epoch.batch_loss[:, slot] * epoch.units[slot]
         history.batch_loss.append(of_model.sum(1))
     history.cut_short = epoch.cut_short
-    history.loss.append(epoch.loss[slot])
-    history.objective.append(epoch.objective[slot])
-    history.loss_curve.append(epoch.in_units_of_y[slot])
+    history.loss.append(epoch.loss.item(slot))
+    history.objective.append(epoch.objective.item(slot))
+    history.loss_curve.append(epoch.in_units_of_y.item(slot))
     if held_out.loss is not None:
         history.validation_loss.append(float(held_out.loss[slot].sum()))
         in_units = float((held_out.loss[slot] * epoch.units[slot]).sum())
