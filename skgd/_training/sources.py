@@ -146,7 +146,7 @@ def bind_batch(
     they are gathered here, once. With ``n_batches``, the arrays hold so many batches;
     with ``share_of_row``, a row counts so much, whatever the number of rows.
     """
-    whole = n_rows == data.n_samples
+    whole = data.is_all(n_rows)
     n_folds = n_sets(data, n_rows, n_folds)
     gathering = _Gathering(data, whole, n_folds, n_rows * n_batches, [])
     x = gathering.inputs()
@@ -242,7 +242,7 @@ def one_hot(y: Tensor, *, out: Tensor) -> Call:
 
 def n_sets(data: Data, n_rows: int, n_folds: int) -> int:
     """Return how many folds have batches of their own: the whole set may be one."""
-    whole = n_rows == data.n_samples
+    whole = data.is_all(n_rows)
     return 1 if whole and (data.rows is None or data.rows.ndim == 1) else n_folds
 
 
@@ -257,7 +257,7 @@ def bind_batch_ahead(
     """
     size = n_rows * (data.x.shape[1] + n_outputs * (1 if data.weight is None else 2))
     n_ahead = min(n_batches, _NUMBERS_AHEAD // size)
-    if n_ahead < _SEVERAL or n_rows == data.n_samples:
+    if n_ahead < _SEVERAL or data.is_all(n_rows):
         return None
     several = bind_batch(data, n_outputs, n_rows, n_batches=n_ahead)
     if several.x is None:

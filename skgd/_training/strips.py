@@ -56,7 +56,7 @@ def bind_strips(
     array are viewed. A row counts what it does in the mean over the whole batch.
     """
     n_folds = n_sets(data, n_rows, n_folds)
-    whole = n_rows == data.n_samples
+    whole = data.is_all(n_rows)
     viewed = whole and data.rows is None and source_of(data.x).whole is not None
     shares = shares_in_mean(data.y, n_rows, counts)
     share_of_row = shares if counts is None else shares.new_ones(1)

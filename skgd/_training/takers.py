@@ -50,6 +50,7 @@ class Ahead(NamedTuple):
     penalties: PerModel  # likewise, those of the objective
     sizes: list[int]  # of the batches
     counts: list[tuple[int, ...] | None]  # the rows of each fold that count in them
+    epoch_steps: int  # in an epoch, of which these may be a part
     watch: Watch | None
 
 
@@ -69,3 +70,7 @@ class Taker(NamedTuple):
 
     take: Callable[[Sequence[Indices], Sequence[int]], Taken]
     at_once: int  # epochs that are taken before anyone is heard
+
+
+# Takes the steps of some epochs, of so many at the most, likewise.
+TakeEpochs = Callable[[int, Sequence[int]], Taken]
