@@ -20,6 +20,7 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
 from skgd._equations.schedules import LAID_OUT
+from skgd._estimators.blocks import Blocks, as_blocks
 from skgd._estimators.callbacks import (
     CallbackSupportMixin,
     with_callbacks,
@@ -39,7 +40,14 @@ from skgd._estimators.examples import (
     dtypes_of,
     sentence_on_memory,
 )
-from skgd._estimators.fits import Fold, fit_folds, hold_out, take_over_, with_scale
+from skgd._estimators.fits import (
+    Fold,
+    fit_folds,
+    hold_out,
+    hold_out_blocks,
+    take_over_,
+    with_scale,
+)
 from skgd._estimators.inputs import dtype_of, on_host, starts_on_host
 from skgd._estimators.parameters import check_parameters
 from skgd._estimators.peers import check_call, check_no_others, of_peers
@@ -53,6 +61,7 @@ from skgd._estimators.state import (
     renewed_,
     state_on_scale,
 )
+from skgd._estimators.surveys import BlockRows, some_rows, surveyed
 from skgd._estimators.targets import Targets, attributes_of_targets, known_targets
 from skgd._estimators.versions import of_this_version, with_version
 from skgd._estimators.watch import FitWatch, Given, with_clock
@@ -117,8 +126,8 @@ class MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
     @numpy_as_usual
     def fit(
         self,
-        X: ArrayLike,
-        y: ArrayLike,
+        X: ArrayLike | Blocks,
+        y: ArrayLike | None = None,
         sample_weight: ArrayLike | None = None,
         *,
         X_val: ArrayLike | None = None,
@@ -193,6 +202,7 @@ class MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
             before = known_state(trainee, known_targets(trainee))
         if before is None:
             forget_(trainee)
+        X, y, sample_weight = as_blocks(X, y, sample_weight)
         examples, targets = trainee._checked(X, y, sample_weight, before)
         check_held_out(X_val, y_val, sample_weight_val)
         validation = None
@@ -200,8 +210,8 @@ class MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
             with in_the_words("X_val, y_val and sample_weight_val"):
                 given = Given(X_val, y_val, sample_weight_val)
                 validation = trainee._checked_validation(given, examples, targets)
-            warn_of_unlike(examples.X, validation.X)
-        warn_of_batch_size(self, len(examples.labels))
+            warn_of_unlike(some_rows(examples.X), validation.X)
+        warn_of_batch_size(self, examples.X.shape[0])
         if before is not None and self.lr_schedule in LAID_OUT:  # over these epochs
             before = before._replace(schedule_begun=before.epochs)
         initial = {
@@ -262,8 +272,8 @@ class MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
 
     def _checked(
         self,
-        X: ArrayLike,
-        y: ArrayLike,
+        X: Any,
+        y: Any,
         sample_weight: ArrayLike | None,
         before: State | None,
         classes: ArrayLike | None = None,
@@ -272,6 +282,10 @@ class MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
     ) -> tuple[Examples, Targets]:
         """Return examples to train on and what is learnt of y, or raise ValueError."""
         dtype = None if before is None else before.layers[0][0].dtype
+        first = not hasattr(self, "n_features_in_")
+        if isinstance(X, Blocks) and not of_stream:
+            known, dtypes = known_targets(self), dtypes_of(self, dtype)
+            return surveyed(self, X, known=known, dtypes=dtypes, first=first)
         return checked_examples(
             self,
             X,
@@ -280,7 +294,7 @@ class MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
             classes,
             known=known_targets(self),
             dtypes=dtypes_of(self, dtype),
-            first=not hasattr(self, "n_features_in_"),
+            first=first,
             of_stream=of_stream,
         )
 
@@ -346,7 +360,14 @@ class MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
         else:
             generator, seed = copied(before.generator), before.split_seed
         if self.early_stopping and validation is None:
-            rows, held_out, seed = hold_out(self, examples, targets, generator, seed)
+            if isinstance(examples.X, BlockRows):
+                examples, seed = hold_out_blocks(
+                    self, examples, targets, generator, seed
+                )
+            else:
+                rows, held_out, seed = hold_out(
+                    self, examples, targets, generator, seed
+                )
         known = targets.scale
         targets = with_scale(self, targets, examples, rows, first=before is None)
         if before is not None and known is not None and targets.scale is not None:

@@ -30,8 +30,8 @@ from skgd._training.stopping import History
 class Given(NamedTuple):
     """What the caller of a fit handed in, as callbacks get to see it."""
 
-    X: ArrayLike
-    y: ArrayLike
+    X: Any
+    y: Any
     sample_weight: ArrayLike | None
 
 
