@@ -251,10 +251,8 @@ def hold_out_blocks(
         raise ValueError(msg)
     wanted = min(settings.validation_fraction * rows.shape[0], rows.blocks.chunk_rows)
     in_all = np.cumsum(rows.lengths[order])
-    n_blocks = max(
-        1, min(len(order) - 1, int(np.searchsorted(in_all, wanted, "right")))
-    )
-    chosen = order[:n_blocks]
+    n_blocks = int(np.searchsorted(in_all, wanted, "right"))
+    chosen = order[: min(max(1, n_blocks), len(order) - 1)]
     judged = rows_in_memory(settings, targets, rows, chosen.tolist())
     check_any_counts("sample_weight of the rows held out", judged.weight)
     left = without_blocks(examples, chosen)
