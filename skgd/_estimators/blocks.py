@@ -40,8 +40,8 @@ class Block(NamedTuple):
     """What is read by itself."""
 
     name: str  # in errors
-    # Gives its rows, some at a time; or targets and weights only, where X is not wanted
-    # and need not be read.
+    # Gives its rows, some at a time, one at the least; or targets and weights only,
+    # where X is not wanted and need not be read.
     parts: Callable[[bool], Iterator[BlockPart]]
 
 
@@ -329,7 +329,9 @@ def _part_of_function(
             f"sample_weight). Got {type(returned).__name__}."
         )
         raise TypeError(msg)
-    yield BlockPart(*returned)
+    part = BlockPart(*returned)
+    if np.shape(part.y)[:1] != (0,):
+        yield part
 
 
 def _transformed(
@@ -382,7 +384,7 @@ def _parts_of_row_group(
 
     The file is opened anew, and its schema read: it may have changed since.
     """
-    from pyarrow import ArrowException
+    from pyarrow import ArrowException, default_memory_pool
 
     of_group = f"Row group {number} of {fragment.path}"
     of_rows = wanted.of_rows if with_rows else []
@@ -404,11 +406,15 @@ def _parts_of_row_group(
             batch_readahead=1,
         )
         for batch in batches:
+            if not batch.num_rows:
+                continue
             yield BlockPart(
                 _table(batch.select(of_rows)) if with_rows else None,
                 _targets(batch, wanted.y),
                 _values(batch, wanted.weight) if wanted.weight else None,
             )
+        batch = None  # else what is kept for it grows from group to group
+        default_memory_pool().release_unused()
     except (OSError, ArrowException) as error:
         msg = (
             f"{of_group} must stay as it is until fit has ended, for every epoch reads "

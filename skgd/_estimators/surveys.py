@@ -99,7 +99,7 @@ def surveyed(
         _digest_of(estimator, blocks, number, dtype, known)
         for number in range(blocks.n_blocks)
     ]
-    labels = np.concatenate([digest.labels for digest in digests])
+    labels = np.concatenate([digest.labels for digest in digests if digest.n_rows])
     weight = np.concatenate([digest.weight for digest in digests])
     targets, encoded = _learnt(estimator, labels, dtype, known)
     is_given = any(digest.is_weighted for digest in digests)
@@ -132,8 +132,6 @@ def _checked_first(
     for number in range(blocks.n_blocks):
         block = blocks.block(number)
         for part in block.parts(True):
-            if not np.shape(part.y)[0]:
-                continue
             with in_the_words(block.name):
                 X, _ = checked_rows_and_targets(
                     estimator, part.X, part.y, dtypes, numeric=numeric, first=first
@@ -160,10 +158,9 @@ def _digest_of(
     n_groups = max(1, min(_GROUPS, _GROUPS_IN_ALL // blocks.n_blocks))
     parts = [(part.y, part.sample_weight) for part in block.parts(False)]
     with in_the_words(block.name):
-        ys = [checked_y(estimator, y) for y, _ in parts if np.shape(y)[0]]
+        ys = [checked_y(estimator, y) for y, _ in parts]
         if not ys:
-            one_column = known is None or getattr(known, "one_column", True)
-            return Digest(0, np.empty(0 if one_column else (0, 1)), np.empty(0), False)
+            return Digest(0, np.empty(0), np.empty(0), False)
         y = np.concatenate(ys)
         given = [weight for _, weight in parts if weight is not None]
         weight = None
@@ -343,10 +340,10 @@ def _some_of_blocks(estimator: Any, targets: Targets, rows: BlockRows) -> Exampl
     places = np.flatnonzero(rows.lengths)
     n = min(len(places), _SOME_BLOCKS)
     spread = places[np.linspace(0, len(places) - 1, n).astype(np.int64)]
-    firsts = [
-        next(parts_of_blocks(estimator, targets, rows, [place])) for place in spread
-    ]
-    few = [part.select(np.arange(min(len(part.labels), _SOME_ROWS))) for part in firsts]
+    few = []
+    for place in spread:
+        part = next(parts_of_blocks(estimator, targets, rows, [place]))
+        few.append(part.select(np.arange(min(len(part.labels), _SOME_ROWS))))
     return _joined(few)
 
 

@@ -12,7 +12,6 @@ Dimension key: n rows of a window, i features, o outputs.
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from functools import cache
 from itertools import cycle
 from threading import Event
 
@@ -48,19 +47,19 @@ def bind_windows(ahead: Ahead, bind: Callable[[Ahead], Taker]) -> TakeEpochs:
     [generator] = models.generators
     buffers = _buffers(data, n=1 if windows.n_samples <= length else 2)
     rooms = [_room(buffer) for buffer in buffers]
-    n_steps = -(-length // sizes[0])  # of a window
     shuffle = shared.shuffle and sizes != [windows.n_samples]
+    n_steps = -(-length // sizes[0])  # of a window
+    of_windows = [sizes[at : at + n_steps] for at in range(0, len(sizes), n_steps)]
 
-    @cache
-    def taker_of(buffer: int, n_batches: int, last: int) -> Taker:
-        of_window = [*sizes[: n_batches - 1], last]
-        return bind(
-            ahead._replace(
-                data=buffers[buffer] if _is_on_host(data) else data,
-                sizes=of_window,
-                counts=ahead.counts[:n_batches],
-            )
-        )
+    def bind_on(buffer: int, of_window: list[int]) -> Taker:
+        on_device = buffers[buffer] if _is_on_host(data) else data
+        counts = ahead.counts[: len(of_window)]
+        return bind(ahead._replace(data=on_device, sizes=of_window, counts=counts))
+
+    # Now, for schedules are laid out from where the models are: at an epoch's start.
+    in_turn = list(zip(cycle(range(len(buffers))), of_windows, strict=False))
+    kinds = {(buffer, sum(some)): (buffer, some) for buffer, some in in_turn}
+    takers = {kind: bind_on(*kinds[kind]) for kind in kinds}
 
     def take_epoch(at_most: int, going: Sequence[int]) -> Taken:
         blocks = np.arange(windows.n_blocks)
@@ -68,14 +67,12 @@ def bind_windows(ahead: Ahead, bind: Callable[[Ahead], Taker]) -> TakeEpochs:
             blocks = generator.permutation(windows.n_blocks)
         taken: list[Taken] = []
         with closing(_read_ahead(windows.read(blocks), rooms)) as filled:
-            for first in range(0, len(sizes), n_steps):
-                buffer, n_rows = next(filled)
-                some = sizes[first : first + n_steps]
+            for buffer, some in in_turn:
+                n_rows = next(filled)
                 rows = rows_of_epoch(generator, n_rows, sum(some), shuffle=shuffle)
                 if not _is_on_host(data):
                     _copy_(data, buffers[buffer])
-                taker = taker_of(buffer, len(some), some[-1])
-                taken.append(taker.take([rows], going))
+                taken.append(takers[buffer, sum(some)].take([rows], going))
                 if taken[-1].ended:
                     break
         losses = np.concatenate([of_window.losses for of_window in taken])
@@ -121,10 +118,8 @@ def _copy_(data: Data, window: Data) -> None:
             there.copy_(here)
 
 
-def _read_ahead(
-    parts: Iterator[Part], rooms: Sequence[Part]
-) -> Generator[tuple[int, int]]:
-    """Give which room has been filled, and with how many rows, window by window.
+def _read_ahead(parts: Iterator[Part], rooms: Sequence[Part]) -> Generator[int]:
+    """Give with how many rows the next of the rooms, by turns, has been filled.
 
     A thread fills the next one meanwhile. It has ended when this has, in any way.
     """
@@ -133,35 +128,33 @@ def _read_ahead(
     with ThreadPoolExecutor(1, "skgd-reads-blocks") as reader:
         try:
             coming = reader.submit(next, filling, None)
-            while (window := coming.result()) is not None:
+            while (n_rows := coming.result()) is not None:
                 coming = reader.submit(next, filling, None)
-                yield window
+                yield n_rows
         finally:
             over.set()
 
 
-def _filled(
-    parts: Iterator[Part], rooms: Sequence[Part], over: Event
-) -> Iterator[tuple[int, int]]:
-    """Fill the rooms by turns, and give which, with how many rows, until it is over.
+def _filled(parts: Iterator[Part], rooms: Sequence[Part], over: Event) -> Iterator[int]:
+    """Fill the rooms by turns, and give with how many rows, until it is over.
 
     A room is written again when the one after it has been filled, and more asked for.
     """
-    length, turns, at = len(rooms[0].x), cycle(range(len(rooms))), 0
+    turns, at = cycle(rooms), 0
     room = next(turns)
     for part in parts:
         start = 0
         while start < len(part.x) and not over.is_set():
-            n = min(len(part.x) - start, length - at)
-            _write_(rooms[room], at, part, start, n)
+            n = min(len(part.x) - start, len(room.x) - at)
+            _write_(room, at, part, start, n)
             start, at = start + n, at + n
-            if at == length:
-                yield room, at
+            if at == len(room.x):
+                yield at
                 room, at = next(turns), 0
         if over.is_set():
             return
     if at:
-        yield room, at
+        yield at
 
 
 def _write_(room: Part, at: int, part: Part, start: int, n: int) -> None:
