@@ -149,10 +149,13 @@ class MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
         ----------
         X : array-like, sparse matrix or tensor of shape (n_samples, n_features)
             Training data, finite numbers; standardise them first. A tensor is computed
-            with on its own device.
+            with on its own device. Or rows that do not fit into memory: ``Blocks``, or
+            a ``pyarrow.dataset.Dataset`` of Parquet files, whose columns y and
+            sample_weight then name; X is all others.
         y : array-like of shape (n_samples,) or (n_samples, n_outputs)
             Targets of a regressor. Labels of a classifier, of shape (n_samples,), or 0
-            and 1 for each of several labels, of shape (n_samples, n_labels).
+            and 1 for each of several labels, of shape (n_samples, n_labels). None where
+            X is ``Blocks``, which have their own.
         sample_weight : array-like of shape (n_samples,), default=None
             What each row counts, 0 or more. Only the proportions matter: the weights
             are divided by their mean. None counts all rows alike.

@@ -58,6 +58,14 @@ class Blocks:
     To iterate over blocks gives their rows in order, in parts ``(X, y,
     sample_weight)``: for ``partial_fit`` of a scaler, or to predict.
 
+    Parameters
+    ----------
+    blocks : sequence of Block
+        What is read by itself; ``from_parquet`` and ``from_iterables`` make them.
+    chunk_rows : int
+        The rows of a window, at the most. Two windows are in memory, in the dtype of
+        the computation.
+
     Attributes
     ----------
     n_blocks : int

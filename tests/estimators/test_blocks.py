@@ -288,6 +288,39 @@ def test_a_transformer_over_the_same_blocks(folder):
     assert_alike(model, MiniBatchRegressor(**SETTINGS).fit(rows, Y), rtol=1e-6)
 
 
+class Tasks:
+    """Callback that counts tasks, and stops the fit in one of them."""
+
+    def __init__(self, stop=()):
+        self.tasks, self.stop = [], stop
+
+    def setup(self, estimator, context): ...
+    def teardown(self, estimator, context): ...
+
+    def on_fit_task_begin(self, estimator, context):
+        self.tasks.append(("begin", context.task_name, context.task_id))
+
+    def on_fit_task_end(self, estimator, context):
+        task = context.task_name, context.task_id
+        self.tasks.append(("end", *task))
+        return task == self.stop
+
+
+@pytest.mark.parametrize("engine", ["torch", "numba"])
+def test_windows_are_tasks_of_an_epoch(engine):
+    """Callbacks see how far an epoch is, window by window, and may stop it there."""
+    model = MiniBatchRegressor(max_iter=2, tol=None, batch_size=10, engine=engine)
+    every, stops = Tasks(), Tasks(stop=("window", 1))
+    model.set_callbacks(every).fit(blocks_of(X, Y))
+    of_epoch = [(when, "window", n) for n in range(4) for when in ("begin", "end")]
+    windows = [task for task in every.tasks if task[1] == "window"]
+    assert windows == [*of_epoch, *of_epoch]
+    model.set_callbacks(stops).fit(blocks_of(X, Y))
+    assert model.t_ == 12  # two windows of six batches
+    assert stops.tasks.count(("end", "epoch", 0)) == 1
+    assert not readers()
+
+
 class AfterAnEpoch:
     """Callback that does something after the first epoch, and may stop the fit."""
 
