@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 import pytest
+from pretended_cuda import pretended_cuda
 from scipy.sparse import csr_array
 from sklearn.linear_model import SGDRegressor
 from sklearn.preprocessing import StandardScaler
@@ -161,6 +162,17 @@ def test_rows_are_mixed_over_blocks_and_windows(engine):
     assert sorted(order) == list(range(203))
     plain = MiniBatchRegressor(shuffle=False, **settings)
     assert_alike(model, plain.fit(X[order], Y[order], WEIGHT[order]))
+
+
+@pytest.mark.parametrize("make", [MiniBatchRegressor, MiniBatchClassifier])
+def test_windows_are_copied_to_a_device(make):
+    """On a device, steps are taken on a copy of each window: the model is the same."""
+    targets = Y if make is MiniBatchRegressor else LABELS
+    settings = {"max_iter": 2, "tol": None, "random_state": 0, "batch_size": 10}
+    with pretended_cuda():
+        model = make(device="cuda", **settings).fit(blocks_of(X, targets, WEIGHT))
+    plain = make(engine="torch", **settings).fit(blocks_of(X, targets, WEIGHT))
+    assert_alike(model, plain)
 
 
 @pytest.mark.parametrize("scoring", ["loss", None, "neg_mean_absolute_error"])
