@@ -156,6 +156,8 @@ def _digest_of(
     """Return the digest of a block, whose targets and weights are checked."""
     block, numeric = blocks.block(number), isinstance(estimator, RegressorMixin)
     n_groups = max(1, min(_GROUPS, _GROUPS_IN_ALL // blocks.n_blocks))
+    if estimator.loss == "squared_error":  # it asks for no more than two moments
+        n_groups = 1
     parts = [(part.y, part.sample_weight) for part in block.parts(False)]
     with in_the_words(block.name):
         ys = [checked_y(estimator, y) for y, _ in parts]
@@ -202,8 +204,8 @@ def _digest_of_numbers(
     """
     of_rows = np.ones(len(y)) if weight is None else weight
     counting = np.flatnonzero(of_rows)
-    if y.ndim == 1:  # rows of several outputs have no order in common
-        counting = counting[np.argsort(y[counting], kind="stable")]
+    if y.ndim == 1 and n_groups > 1:  # rows of several outputs have no order in common
+        counting = counting[np.argsort(y[counting])]
     labels: list[Array] = []
     weights: list[float] = []
     for group in np.array_split(counting, n_groups):

@@ -1,5 +1,6 @@
 """Rows that are read block by block: a fit of them is a fit of the same rows."""
 
+import signal
 import subprocess
 import sys
 import threading
@@ -401,6 +402,16 @@ def test_a_fit_that_is_ended_leaves_no_thread(folder):
         blocks
     )
     assert 0 < model.t_ < 203
+    assert not readers()
+
+
+def test_ctrl_c_ends_a_fit_of_blocks_at_a_step():
+    """Ctrl-C leaves a model that was stored after a whole step, and nobody reads on."""
+    model = MiniBatchRegressor(max_iter=50, tol=None, batch_size=1)
+    model.set_callbacks(AfterAnEpoch(lambda: signal.raise_signal(signal.SIGINT)))
+    with pytest.raises(KeyboardInterrupt, match="203 steps"):
+        model.fit(blocks_of(X, Y))
+    assert model.predict(X).shape == (203,)
     assert not readers()
 
 
