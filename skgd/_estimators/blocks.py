@@ -393,11 +393,14 @@ def _parts_of_row_group(
     The file is opened anew, and its schema read: it may have changed since.
     """
     from pyarrow import ArrowException, default_memory_pool
+    from pyarrow.dataset import ParquetFragmentScanOptions
+    from pyarrow.fs import LocalFileSystem
 
     of_group = f"Row group {number} of {fragment.path}"
     of_rows = wanted.of_rows if with_rows else []
     targets = [wanted.y] if isinstance(wanted.y, str) else list(wanted.y)
     weight = [] if wanted.weight is None else [wanted.weight]
+    is_near = isinstance(fragment.filesystem, LocalFileSystem)
     try:
         now = fragment.format.make_fragment(
             fragment.path,
@@ -412,6 +415,8 @@ def _parts_of_row_group(
             columns=list(dict.fromkeys([*of_rows, *targets, *weight])),
             batch_size=_ROWS_AT_ONCE,
             batch_readahead=1,
+            # Far away, what is wanted of a file is asked for in a few large pieces.
+            fragment_scan_options=ParquetFragmentScanOptions(pre_buffer=not is_near),
         )
         for batch in batches:
             if not batch.num_rows:

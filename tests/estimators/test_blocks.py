@@ -89,7 +89,8 @@ def test_blocks_in_order_are_the_rows_in_order(name, engine, weight):
     plain = MiniBatchRegressor(**settings)
     model.fit(blocks_of(X, Y, weight, chunk_rows=chunk_rows))
     plain.fit(X, Y, weight)
-    assert_alike(model, plain)
+    # Adam moves a bias whose gradient is nothing but rounding.
+    assert_alike(model, plain, rtol=1e-8)
     assert model.engine_ == engine
 
 
