@@ -2,6 +2,7 @@
 
 from skgd._displays.curves import LossCurveDisplay
 from skgd._displays.surface import LossSurfaceDisplay
+from skgd._estimators.blocks import Blocks
 from skgd._estimators.callbacks import Trajectory, WeightTrajectory
 from skgd._estimators.classifier import MiniBatchClassifier
 from skgd._estimators.parallel import data_parallel
@@ -19,6 +20,7 @@ from skgd._search.searches import (
 __version__ = _VERSION
 
 __all__ = [
+    "Blocks",
     "Group",
     "LossCurveDisplay",
     "LossSurfaceDisplay",

@@ -169,6 +169,15 @@ def test_a_stream_is_learned_chunk_by_chunk(run):
     assert 0 < before <= after
 
 
+def test_files_are_trained_on_as_arrays_are(run):
+    """The error of the next month is that of the noise, and the memory is printed."""
+    printed = run("parquet_files", "--rows", "60000")
+    error, noise = numbers(printed, "Error of the next month:")
+    assert noise < error < 1.3 * noise
+    before, after = numbers(printed, "Peak memory:")
+    assert 0 < before <= after
+
+
 def test_class_weights_find_more_of_the_rare_digit(run):
     """Both networks stop early and rank well; the weighted one finds more eights."""
     printed = run("class_imbalance")

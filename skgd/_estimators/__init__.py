@@ -7,10 +7,12 @@ In the order of reading:
 * ``peers``: what parameters of other estimators are called here
 * ``parameters``: what each parameter must be, and the sentence said when it is not
 * ``parallel``: several processes that train one model, and what they have alike
+* ``blocks``: rows that are read piece by piece, from files or by functions
 * ``checks``: what data must be, likewise
 * ``inputs``: rows and targets in, predictions out: arrays, frames, sparse, tensors
 * ``targets``: what is learnt of y: its classes, or its shape and scale
 * ``examples``: rows with their targets and weights, checked
+* ``surveys``: rows in blocks, and what one pass over their targets tells
 * ``settings``: the parameters of an estimator, as the engine takes them
 * ``weights``: weights in scikit-learn's shapes, into the network and out of it
 * ``state``: what training leaves of one model, and goes on from

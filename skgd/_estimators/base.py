@@ -21,6 +21,7 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
 from skgd._equations.schedules import LAID_OUT
+from skgd._estimators.blocks import Blocks, as_blocks
 from skgd._estimators.callbacks import (
     CallbackSupportMixin,
     has_callbacks,
@@ -46,6 +47,7 @@ from skgd._estimators.fits import (
     Fold,
     fit_folds,
     hold_out,
+    hold_out_blocks,
     hold_out_together,
     take_over_,
     with_scale,
@@ -70,6 +72,7 @@ from skgd._estimators.state import (
     renewed_,
     state_on_scale,
 )
+from skgd._estimators.surveys import BlockRows, some_rows, surveyed
 from skgd._estimators.targets import Targets, attributes_of_targets, known_targets
 from skgd._estimators.versions import of_this_version, with_version
 from skgd._estimators.watch import FitWatch, Given, looking_on_together, with_clock
@@ -98,6 +101,18 @@ def of_one_state(method: Method) -> Method:
         return method(copy_of(self), *args, **kwargs)
 
     return cast(Method, on_a_snapshot)
+
+
+def _rows_given(X: Any, y: Any, sample_weight: Any, ranks: Ranks) -> Given:
+    """Return what is trained on, or raise ValueError where that is not to be had."""
+    X, y, sample_weight = as_blocks(X, y, sample_weight)
+    if isinstance(X, Blocks) and ranks is not ALONE:
+        msg = (
+            "X must be rows in memory with data_parallel. Got Blocks; read the rows of "
+            "each rank, or fit in one process."
+        )
+        raise ValueError(msg)
+    return Given(X, y, sample_weight)
 
 
 class MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
@@ -136,8 +151,8 @@ class MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
     @numpy_as_usual
     def fit(
         self,
-        X: ArrayLike,
-        y: ArrayLike,
+        X: ArrayLike | Blocks,
+        y: ArrayLike | None = None,
         sample_weight: ArrayLike | None = None,
         *,
         X_val: ArrayLike | None = None,
@@ -159,10 +174,13 @@ class MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
         ----------
         X : array-like, sparse matrix or tensor of shape (n_samples, n_features)
             Training data, finite numbers; standardise them first. A tensor is computed
-            with on its own device.
+            with on its own device. Or rows that do not fit into memory: ``Blocks``, or
+            a ``pyarrow.dataset.Dataset`` of Parquet files, whose columns y and
+            sample_weight then name; X is all others.
         y : array-like of shape (n_samples,) or (n_samples, n_outputs)
             Targets of a regressor. Labels of a classifier, of shape (n_samples,), or 0
-            and 1 for each of several labels, of shape (n_samples, n_labels).
+            and 1 for each of several labels, of shape (n_samples, n_labels). None where
+            X is ``Blocks``, which have their own.
         sample_weight : array-like of shape (n_samples,), default=None
             What each row counts, 0 or more. Only the proportions matter: the weights
             are divided by their mean. None counts all rows alike.
@@ -215,6 +233,9 @@ class MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
         together = together_now()
         ranks = together.ranks
         with ranks.together():
+            X, y, sample_weight = ranks.agreed(
+                partial(_rows_given, X, y, sample_weight, ranks)
+            )
             trainee, before, initial = ranks.agreed(
                 partial(self._begin, held_out, initial, ranks)
             )
@@ -227,9 +248,9 @@ class MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
                         held_out, examples, targets, ranks
                     )
                 if ranks is ALONE:  # a part of the rows may well be unlike another
-                    warn_of_unlike(examples.X, validation.X)
+                    warn_of_unlike(some_rows(examples.X), validation.X)
             shard = together.shard(len(examples.labels))
-            warn_of_batch_size(self, shard.n_in_all if shard else len(examples.labels))
+            warn_of_batch_size(self, shard.n_in_all if shard else examples.X.shape[0])
             history = trainee._train(
                 examples,
                 targets,
@@ -415,8 +436,8 @@ class MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
 
     def _checked(
         self,
-        X: ArrayLike,
-        y: ArrayLike,
+        X: Any,
+        y: Any,
         sample_weight: ArrayLike | None,
         before: State | None,
         ranks: Ranks,
@@ -426,6 +447,10 @@ class MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
     ) -> tuple[Examples, Targets]:
         """Return examples to train on and what is learnt of y, or raise ValueError."""
         dtype = None if before is None else before.layers[0][0].dtype
+        first = not hasattr(self, "n_features_in_")
+        if isinstance(X, Blocks) and not of_stream:
+            known, dtypes = known_targets(self), dtypes_of(self, dtype)
+            return surveyed(self, X, known=known, dtypes=dtypes, first=first)
         return checked_examples(
             self,
             X,
@@ -434,7 +459,7 @@ class MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
             classes,
             known=known_targets(self),
             dtypes=dtypes_of(self, dtype),
-            first=not hasattr(self, "n_features_in_"),
+            first=first,
             of_stream=of_stream,
             ranks=ranks,
         )
@@ -511,6 +536,8 @@ class MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
             generator.bit_generator.state = first
         if validation is not None:
             shard_held_out = together.shard_held_out(len(validation.labels))
+        elif self.early_stopping and isinstance(examples.X, BlockRows):
+            examples, seed = hold_out_blocks(self, examples, targets, generator, seed)
         elif self.early_stopping and shard is None:
             rows, held_out, seed = hold_out(self, examples, targets, generator, seed)
         elif self.early_stopping and shard is not None:

@@ -170,6 +170,7 @@ class FitTasks:
         sample_weight: Any,
         n_epochs: int,
         n_batches: int,
+        n_windows: int = 0,
     ) -> None:
         self._told = {
             "estimator": estimator,
@@ -182,14 +183,26 @@ class FitTasks:
             "reconstruction_attributes": fitted,
         }
         self.wants_batches = wants_batches(estimator)
-        self._n_batches = n_batches if self.wants_batches else 0
+        self.wants_windows = n_windows > 0 and not self.wants_batches
+        self._n_parts = n_batches if self.wants_batches else n_windows
+        self._window: Any = None  # the task under way
         self._fit = estimator._init_callback_context(max_subtasks=n_epochs)
         self._fit.call_on_fit_task_begin(**self._told)
 
     def begin_epoch(self) -> None:
         """Begin the task of the next epoch."""
-        self._epoch = self._fit.subcontext("epoch", max_subtasks=self._n_batches)
+        self._epoch = self._fit.subcontext("epoch", max_subtasks=self._n_parts)
         self._epoch.call_on_fit_task_begin(**self._told)
+
+    def begin_window(self) -> None:
+        """Begin the task of the next window of this epoch, of rows in blocks."""
+        self._window = self._epoch.subcontext("window")
+        self._window.call_on_fit_task_begin(**self._told)
+
+    def end_window(self) -> bool:
+        """End the task of this window, if there is one, and return whether to stop."""
+        window, self._window = self._window, None
+        return window is not None and bool(window.call_on_fit_task_end(**self._told))
 
     def begin_batch(self) -> None:
         """Begin the task of the next batch of this epoch."""
@@ -202,6 +215,7 @@ class FitTasks:
 
     def end_epoch(self) -> bool:
         """End the task of this epoch, and return whether to stop."""
+        self.end_window()  # of an epoch that was cut short
         return bool(self._epoch.call_on_fit_task_end(**self._told))
 
     def end(self) -> None:

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from skgd._estimators.blocks import check_in_memory
 from skgd._estimators.parameters import (
     Rule,
     fits_a_float,
@@ -40,6 +41,7 @@ def check_numeric(name: str, values: Any) -> Any:
 
     Dates, records and masks are refused: they would turn into numbers in silence.
     """
+    check_in_memory(name, values)
     check_given(name, values)
     of_arrow = hasattr(values, "to_pylist") and not hasattr(values, "schema")
     if isinstance(values, list | tuple) or of_arrow:

@@ -129,7 +129,7 @@ def checked_examples(
     counted = (labels, given)
     if training is not None:
         counted = (training.labels, training.sample_weight)
-    counts = _counts_of_all(estimator, targets, *counted, ranks)
+    counts = counts_of_all(estimator, targets, *counted, ranks)
     weight = row_weights(
         estimator, targets, labels, given, counts, of_stream=of_stream, ranks=ranks
     )
@@ -155,7 +155,7 @@ def _columns_alike(
     }
 
 
-def _counts_of_all(
+def counts_of_all(
     settings: Any, targets: Targets, labels: Array, weight: Array | None, ranks: Ranks
 ) -> Counts | None:
     """Return what rows count in their classes, if these are to be balanced."""
@@ -175,7 +175,7 @@ def examples_within(
     given = examples.sample_weight
     if given is not None:
         given = check_weights("sample_weight", given[indices], len(indices))
-    counts = _counts_of_all(settings, targets, labels, given, ALONE)
+    counts = counts_of_all(settings, targets, labels, given, ALONE)
     weight = row_weights(settings, targets, labels, given, counts)
     return Examples(examples.X, labels, encoded, given, weight, indices), targets
 

@@ -7,7 +7,7 @@ here, and nowhere else: by the rule of ``engines``.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from math import ceil
@@ -24,7 +24,12 @@ from skgd._equations.initialisers import initialise_
 from skgd._equations.losses import loss_named
 from skgd._equations.network import Layout, new_by_layout, new_like
 from skgd._equations.optimizers import OPTIMIZERS, PerModel, variant
-from skgd._estimators.checks import check_cast, check_split, check_wide
+from skgd._estimators.checks import (
+    check_any_counts,
+    check_cast,
+    check_split,
+    check_wide,
+)
 from skgd._estimators.endings import check_ending
 from skgd._estimators.examples import Examples, device_for
 from skgd._estimators.inputs import Matrix, dtype_of, to_device
@@ -33,13 +38,19 @@ from skgd._estimators.record import record_end_, record_epochs_
 from skgd._estimators.scoring import bind_score, held_out_of, stops_by_score
 from skgd._estimators.settings import per_model_of, shared_of
 from skgd._estimators.state import State, attributes_of_state, model_of, read_state
+from skgd._estimators.surveys import (
+    BlockRows,
+    parts_of_blocks,
+    rows_in_memory,
+    without_blocks,
+)
 from skgd._estimators.targets import Classes, Numbers, Targets, attributes_of_targets
 from skgd._estimators.weights import write_initial_
 from skgd._machine.arrays import Array, Floats, Indices
 from skgd._machine.devices import to_tensor
 from skgd._machine.errors import errors_of_caller
 from skgd._machine.ranks import ALONE, Ranks
-from skgd._training.batches import Data, padded
+from skgd._training.batches import Data, Part, Windows, padded
 from skgd._training.csr import is_wide
 from skgd._training.engines import engine_of
 from skgd._training.hyperparameters import Shared
@@ -50,6 +61,7 @@ from skgd._training.stack import Validation
 from skgd._training.stopping import History, Stream
 from skgd._training.takers import Watch
 from skgd._training.target_scale import on_scale, scale_of
+from skgd._training.windows import rows_of_a_window
 
 # Gives who looks on, if anyone, at the training of these models.
 Watching = Callable[[Models, Data, Shared], AbstractContextManager[Watch | None]]
@@ -295,6 +307,39 @@ def _check_split_of_all(of_ranks: Floats, n_held_out: int) -> None:
     check_split(n_held_out, *(float(count.sum()) for count in counts))
 
 
+def hold_out_blocks(
+    settings: Any,
+    examples: Examples,
+    targets: Targets,
+    generator: np.random.Generator,
+    split_seed: int | None = None,
+) -> tuple[Examples, int]:
+    """Return the examples of the blocks to train on, and the seed of the split.
+
+    Whole blocks are held out, and stay in memory: no more of them than make a window,
+    if one does not. A warm start holds out the same ones by the same seed.
+    """
+    rows: BlockRows = examples.X
+    if split_seed is None:
+        split_seed = int(generator.integers(2**31))
+    order = np.random.default_rng(split_seed).permutation(np.flatnonzero(rows.lengths))
+    if len(order) < 2:
+        msg = (
+            "early_stopping=True must hold out one of several blocks. Got a single "
+            "block; make smaller ones, or give X_val and y_val."
+        )
+        raise ValueError(msg)
+    wanted = min(settings.validation_fraction * rows.shape[0], rows.blocks.chunk_rows)
+    in_all = np.cumsum(rows.lengths[order])
+    n_blocks = int(np.searchsorted(in_all, wanted, "right"))
+    chosen = order[: min(max(1, n_blocks), len(order) - 1)]
+    judged = rows_in_memory(settings, targets, rows, chosen.tolist())
+    check_any_counts("sample_weight of the rows held out", judged.weight)
+    left = without_blocks(examples, chosen)
+    check_any_counts("sample_weight of the rows trained on", left.weight)
+    return left._replace(X=left.X._replace(held_out=judged)), split_seed
+
+
 def with_scale(
     settings: Any,
     targets: Targets,
@@ -431,6 +476,8 @@ def data_of(
 def _data_of_one(fold: Fold, device: torch.device, *, as_given: bool) -> Data:
     """Return the rows of one fold, whose examples are all rows in order."""
     examples, scale = fold.examples, fold.targets.scale
+    if isinstance(examples.X, BlockRows):
+        return _data_of_blocks(fold, examples.X, device)
     dtype, weight = dtype_of(examples.X), examples.weight
     targets = on_scale(examples.targets, scale).astype(dtype, copy=False)
     if weight is not None:
@@ -444,6 +491,44 @@ def _data_of_one(fold: Fold, device: torch.device, *, as_given: bool) -> Data:
         scales=None if scale is None else scale.scale[np.newaxis],
         shard=fold.shard,
     )
+
+
+def _data_of_blocks(fold: Fold, rows: BlockRows, device: torch.device) -> Data:
+    """Return room for a window of rows in blocks, and what reads them."""
+    settings, examples, targets = fold.estimators[0], fold.examples, fold.targets
+    scale, (n_samples, n_features) = targets.scale, rows.shape
+    with errors_of_caller():
+        most = rows.blocks.chunk_rows
+        length = rows_of_a_window(n_samples, settings.batch_size, most)
+    assert examples.weight is not None
+    mean_weight = float(examples.weight.sum()) / n_samples
+
+    def part_of(some: Examples) -> Part:
+        y = on_scale(some.targets, scale).astype(rows.dtype, copy=False)
+        if not rows.is_weighted or some.weight is None:
+            return Part(some.X, y, None)
+        return Part(some.X, y, (some.weight / mean_weight).astype(rows.dtype))
+
+    def read(order: Indices) -> Iterator[Part]:
+        parts = parts_of_blocks(settings, targets, rows, order.tolist())
+        return map(part_of, parts)
+
+    def data(x: Array, y: Array, weight: Array | None) -> Data:
+        arrays = to_tensor(x, device), to_tensor(y, device)
+        of_rows = None if weight is None else weight[np.newaxis]
+        scales = None if scale is None else scale.scale[np.newaxis]
+        on_device = _weights_on(device, of_rows, rows.dtype)
+        return Data(*arrays, on_device, scales=scales)
+
+    of_digest = examples.weight / examples.weight.mean()
+    no_columns = np.empty((len(of_digest), 0), rows.dtype)
+    digest = part_of(examples._replace(X=no_columns))._replace(weight=of_digest)
+    some = part_of(rows.some)
+    windows = Windows(n_samples, len(rows.numbers), read, data(*digest), data(*some))
+    x = np.zeros((length, n_features), rows.dtype)
+    y = np.zeros((len(examples.targets), length), rows.dtype)
+    room = data(x, y, np.ones(length) if rows.is_weighted else None)
+    return room._replace(windows=windows)
 
 
 def _weights_on(
@@ -535,6 +620,8 @@ def _validation_of(
 ) -> Validation | None:
     """Return the rows that models are judged by: those held out, or others, if any."""
     settings, device = folds[0].estimators[0], data.y.device
+    if isinstance(folds[0].examples.X, BlockRows) and validation is None:
+        validation = folds[0].examples.X.held_out
     if validation is not None:
         judged = [
             folds[0]._replace(

@@ -73,6 +73,22 @@ def checked_rows_and_targets(
     return rows if isinstance(rows, Tensor) else _native(rows), _dense(targets)
 
 
+def rows_of_table(table: Any, dtype: Any) -> Array:
+    """Return a table of pyarrow's, whose columns are known, as rows of finite numbers.
+
+    Column by column: a whole table would become float64 on the way.
+    """
+    rows = np.empty((table.num_rows, table.num_columns), dtype)
+    with conversion_of("X", table), np.errstate(all="ignore"):
+        for place, column in enumerate(table.itercolumns()):
+            rows[:, place] = column.to_numpy()
+        if not isfinite(rows.sum()) and not np.isfinite(rows).all():
+            place = int(np.argmin(np.isfinite(rows).all(axis=0)))
+            name = table.column_names[place]
+            raise ValueError(f"X contains NaN or infinity, in column {name!r}.")
+    return rows
+
+
 def in_its_shape(name: str, values: Any) -> Any:
     """Return a sparse matrix whose entries lie in its shape, and all else as it is."""
     if not issparse(values):

@@ -32,8 +32,8 @@ from skgd._training.takers import Watch
 class Given(NamedTuple):
     """What the caller of a fit handed in, as callbacks get to see it."""
 
-    X: ArrayLike | None
-    y: ArrayLike | None
+    X: Any
+    y: Any
     sample_weight: ArrayLike | None
 
 
@@ -70,11 +70,15 @@ class FitWatch:
     ) -> AbstractContextManager[FitWatch | None]:
         """Give the watch, if there is anything to look on for."""
         estimator, self._data, self._shared = self._estimator, data, shared
+        self._models = models
         if self.wants_epochs:
             vars(estimator).update(attributes_of_targets(self._fold.targets))
             self._history = History()
             record_epochs_(estimator, models.t, self._history)
             sizes = batch_sizes(data.n_in_all, shared.batch_size, shared.last_batch)
+            self._n_steps = len(sizes)
+            self._of_window = max(1, data.y.shape[-1] // sizes[0])
+            n_windows = -(-len(sizes) // self._of_window)
             with modes_of_others():
                 self._tasks = FitTasks(
                     estimator,
@@ -82,6 +86,7 @@ class FitWatch:
                     **self._given._asdict(),
                     n_epochs=shared.max_iter,
                     n_batches=len(sizes),
+                    n_windows=0 if data.windows is None else n_windows,
                 )
         return nullcontext(self if self._tasks or self._over is not str else None)
 
@@ -93,9 +98,12 @@ class FitWatch:
         return {**deepcopy(attributes), "engine_": self._shared.engine}
 
     def before_epoch(self) -> None:
+        self._begun = self._models.t
         if self._tasks is not None:
             with modes_of_others():
                 self._tasks.begin_epoch()
+                if self._tasks.wants_windows:
+                    self._tasks.begin_window()
 
     def before_step(self) -> None:
         if self._tasks is not None and self.wants_steps:
@@ -112,7 +120,22 @@ class FitWatch:
                 stops = self._tasks.end_batch()
             if stops:
                 return "stopped by a callback"
+        if self._tasks is not None and self._tasks.wants_windows:
+            self._estimator.t_ = models.t
+            if self._after_window(self._tasks, models.t):
+                return "stopped by a callback"
         return self._over()
+
+    def _after_window(self, tasks: FitTasks, t: int) -> bool:
+        """End the task of a window if all its steps are taken; say whether to stop."""
+        taken = t - self._begun
+        if taken % self._of_window and taken < self._n_steps:
+            return False
+        with modes_of_others():
+            stops = tasks.end_window()
+            if taken < self._n_steps:
+                tasks.begin_window()
+        return stops
 
     def after_epoch(self, models: Models, histories: Sequence[History]) -> str:
         [history] = histories

@@ -25,6 +25,7 @@ from sklearn.model_selection import (
 )
 from sklearn.utils import indexable
 
+from skgd._estimators.blocks import check_in_memory
 from skgd._estimators.callbacks import (
     has_callbacks,
     propagated_of,
@@ -94,6 +95,7 @@ class _VectorizedSearch(BaseSearchCV):
         """
         check_max_bytes(self.max_bytes)
         check_alone(type(self).__name__)
+        check_in_memory("X", X)
         scorers, refit_metric = self._get_scorers()
         y = for_scikit_learn("y", in_its_shape("y", y))
         _check_given(self.estimator, X, y)

@@ -22,6 +22,7 @@ In the order of reading:
 * ``stepwise``: one step after the other, on torch
 * ``compiled``: all steps of a model, by loops that numba compiles
 * ``in_turn``: the models of a stack one after the other, by such loops
+* ``windows``: an epoch of rows that do not lie in memory, window by window
 * ``stack``: the models still in training
 * ``epochs``: an epoch of a stack, and held-out rows after it
 * ``loop``: epoch by epoch until all have stopped: the only loop over time

@@ -12,7 +12,7 @@ Dimension key: n all samples, m models, f folds, i features, o outputs, b sample
 batch.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -44,16 +44,52 @@ class Data(NamedTuple):
     # Where other ranks have other rows of the set: which of all those that count lie
     # here. There is one fold then.
     shard: Shard | None = None
+    # Where the rows do not lie in memory: x, y and weight have room for some of them.
+    windows: "Windows | None" = None
 
     @property
     def n_samples(self) -> int:
         """The number of rows that count, in the largest fold."""
+        if self.windows is not None:
+            return self.windows.n_samples
         return self.x.shape[0] if self.rows is None else self.rows.shape[-1]
 
     @property
     def n_in_all(self) -> int:
         """The same, of all ranks."""
         return self.n_samples if self.shard is None else self.shard.n_in_all
+
+    def is_all(self, n_rows: int, n_in_all: int | None = None) -> bool:
+        """Return whether so many rows are all that there are, and stay as they are.
+
+        Of all ranks it is so many.
+        """
+        whole = n_rows == self.n_samples and n_in_all in (None, self.n_in_all)
+        return whole and self.windows is None
+
+
+class Part(NamedTuple):
+    """Some rows as they are read."""
+
+    x: Floats  # (n, i)
+    y: Floats  # (o, n), or (1, n) class numbers
+    weight: Floats | None  # (n,)
+
+
+class Windows(NamedTuple):
+    """Rows that are read anew in every epoch, block by block, and mixed by windows.
+
+    Blocks are what can be read by itself: a row group of a file, or what a function
+    returns. See ``windows``.
+    """
+
+    n_samples: int  # rows of an epoch
+    n_blocks: int
+    # Gives the rows of all blocks, which come in this order, some at a time.
+    read: Callable[[Indices], Iterator[Part]]
+    # A few targets and weights that stand for those of all rows; and some of the rows.
+    digest: Data
+    some: Data
 
 
 def batch_sizes(n_samples: int, batch_size: int | None, last_batch: str) -> list[int]:

@@ -23,7 +23,8 @@ from skgd._training.objective import bind_mean_loss, penalty_on_scales, units_in
 from skgd._training.shards import bind_order, sizes_here
 from skgd._training.stack import Stack
 from skgd._training.stepwise import bind_stepwise
-from skgd._training.takers import Ahead, Taken, Taker, Watch
+from skgd._training.takers import Ahead, TakeEpochs, Taken, Taker, Watch
+from skgd._training.windows import bind_windows
 
 # Who takes the steps, by the engine.
 TAKERS: dict[str, Callable[[Ahead], Taker]] = {
@@ -36,8 +37,8 @@ class Epoch(NamedTuple):
     """What an epoch has to tell."""
 
     batch_loss: Floats  # (steps, m, r)
-    # Of each model, (m,): its loss, its objective, and the latter in the units of y. (So
-    # many lists of short epochs would have Python collect garbage, for 0.1 seconds.)
+    # Of each model, (m,): its loss, its objective, and the latter in the units of y.
+    # (So many lists of short epochs would have Python collect garbage, for 0.1 s.)
     loss: Floats
     objective: Floats
     in_units_of_y: Floats
@@ -74,19 +75,35 @@ def bind_epochs(
     on_scale = penalty_on_scales(data, models.parameters, shared, per_model)
     decays = shared.optimizer == "adamw"  # weights, by lr * alpha on any scale
     numbers = per_model if decays else on_scale
-    ahead = Ahead(data, models, shared, numbers, on_scale, sizes, in_all, counts, watch)
-    taker = TAKERS[shared.engine](ahead)
+    steps = sizes, in_all, counts, len(in_all)
+    ahead = Ahead(data, models, shared, numbers, on_scale, *steps, watch)
     rows_in_steps = _rows_in_steps(in_all, counts, len(models.generators))
-    draw_rows = _bind_rows(data, models, shared, in_all, rows_in_steps)
+    if data.windows is None:
+        take_epochs = _bind_in_memory(ahead, rows_in_steps)
+    else:
+        take_epochs = bind_windows(ahead, TAKERS[shared.engine])
 
     def run_epochs(at_most: int, going: Sequence[int]) -> list[Epoch]:
-        t, n_epochs = models.t, min(at_most, taker.at_once)
-        taken = taker.take([draw_rows() for _ in range(n_epochs)], going)
+        t, taken = models.t, take_epochs(at_most, going)
         epochs = _told(taken, t, rows_in_steps, units)
         models.epochs += len(epochs)
         return epochs
 
     return run_epochs
+
+
+def _bind_in_memory(ahead: Ahead, rows_in_steps: Indices) -> TakeEpochs:
+    """Return what takes the steps of some epochs, of rows that all lie in memory."""
+    taker = TAKERS[ahead.shared.engine](ahead)
+    draw_rows = _bind_rows(
+        ahead.data, ahead.models, ahead.shared, ahead.in_all, rows_in_steps
+    )
+
+    def take_epochs(at_most: int, going: Sequence[int]) -> Taken:
+        n_epochs = min(at_most, taker.at_once)
+        return taker.take([draw_rows() for _ in range(n_epochs)], going)
+
+    return take_epochs
 
 
 def _rows_in_steps(

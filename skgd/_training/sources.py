@@ -148,7 +148,7 @@ def bind_batch(
     with ``share_of_row``, a row counts so much, whatever the number of rows. With rows
     of other ranks, the batch has ``n_in_all``.
     """
-    whole = is_whole(data, n_rows, n_in_all)
+    whole = data.is_all(n_rows, n_in_all)
     n_folds = n_sets(data, whole, n_folds)
     gathering = _Gathering(data, whole, n_folds, n_rows * n_batches, [])
     x = gathering.inputs()
@@ -242,11 +242,6 @@ def one_hot(y: Tensor, *, out: Tensor) -> Call:
     return partial(torch.eq, y, classes, out=out)
 
 
-def is_whole(data: Data, n_rows: int, n_in_all: int | None = None) -> bool:
-    """Return whether a batch is the whole set, of all ranks."""
-    return n_rows == data.n_samples and n_in_all in (None, data.n_in_all)
-
-
 def n_sets(data: Data, whole: bool, n_folds: int) -> int:
     """Return how many folds have batches of their own: the whole set may be one."""
     return 1 if whole and (data.rows is None or data.rows.ndim == 1) else n_folds
@@ -267,7 +262,7 @@ def bind_batch_ahead(
     """
     size = n_rows * (data.x.shape[1] + n_outputs * (1 if data.weight is None else 2))
     n_ahead = min(n_batches, _NUMBERS_AHEAD // size)
-    if n_ahead < _SEVERAL or n_rows == data.n_samples:
+    if n_ahead < _SEVERAL or data.is_all(n_rows):
         return None
     several = bind_batch(data, n_outputs, n_rows, n_batches=n_ahead, n_in_all=n_in_all)
     if several.x is None:

@@ -18,7 +18,6 @@ from skgd._training.batches import Data, all_rows, batches_of
 from skgd._training.sources import (
     Batch,
     bind_batch,
-    is_whole,
     n_sets,
     one_hot,
     shares_in_mean,
@@ -58,7 +57,7 @@ def bind_strips(
     array are viewed. A row counts what it does in the mean over the whole batch, which
     has ``n_in_all`` with the rows of other ranks.
     """
-    whole = is_whole(data, n_rows, n_in_all)
+    whole = data.is_all(n_rows, n_in_all)
     n_folds = n_sets(data, whole, n_folds)
     viewed = whole and data.rows is None and source_of(data.x).whole is not None
     shares = shares_in_mean(data.y, n_rows, counts, n_in_all)

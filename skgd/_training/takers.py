@@ -51,6 +51,7 @@ class Ahead(NamedTuple):
     sizes: list[int]  # of the batches: their rows that lie here
     in_all: list[int]  # and those of all ranks
     counts: list[tuple[int, ...] | None]  # the rows of each fold that count in them
+    epoch_steps: int  # in an epoch, of which these may be a part
     watch: Watch | None
 
 
@@ -70,3 +71,7 @@ class Taker(NamedTuple):
 
     take: Callable[[Sequence[Indices], Sequence[int]], Taken]
     at_once: int  # epochs that are taken before anyone is heard
+
+
+# Takes the steps of some epochs, of so many at the most, likewise.
+TakeEpochs = Callable[[int, Sequence[int]], Taken]

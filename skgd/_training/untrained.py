@@ -39,7 +39,8 @@ def losses_of_constants_by_model(
     either, so they are held against what is larger.
     """
     n_models, n_outputs, _ = models.parameters.layers[-1].w.shape
-    losses = np.array(losses_of_constants(data, shared, n_outputs))
+    whole = data if data.windows is None else data.windows.digest
+    losses = np.array(losses_of_constants(whole, shared, n_outputs))
     if some is not None and some.n_in_all < data.n_in_all:
         losses = np.maximum(losses, losses_of_constants(some, shared, n_outputs))
     best, at_zero = (one.repeat(n_models // len(one)).tolist() for one in losses)
@@ -58,6 +59,7 @@ def judged_rows(data: Data, network: Network) -> Data:
     How far is the same for all folds, so those of unlike length may be judged by a few
     rows more than alone.
     """
+    data = data if data.windows is None else data.windows.some
     n_outputs = network.layers[-1].w.shape[1]
     n_rows = _NUMBERS_JUDGED // max(data.x.shape[1], n_outputs)
     n_rows = max(_FEWEST_JUDGED, min(n_rows, _MOST_JUDGED))
