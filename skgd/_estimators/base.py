@@ -40,6 +40,7 @@ from skgd._estimators.examples import (
     sentence_on_memory,
 )
 from skgd._estimators.fits import Fold, fit_folds, hold_out, take_over_, with_scale
+from skgd._estimators.growth import grown_state
 from skgd._estimators.inputs import dtype_of, on_host, starts_on_host
 from skgd._estimators.parameters import check_parameters
 from skgd._estimators.peers import check_call, check_no_others, of_peers
@@ -47,6 +48,7 @@ from skgd._estimators.predictions import known_prediction, raw_prediction_of
 from skgd._estimators.record import shorten_curves_
 from skgd._estimators.state import (
     State,
+    attributes_of_state,
     copy_of,
     forget_,
     known_state,
@@ -245,18 +247,24 @@ class MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
         sample_weight: ArrayLike | None,
     ) -> Self:
         trainee = copy_of(self)
-        before = known_state(trainee, known_targets(trainee))
+        known = known_targets(trainee)
+        before = known_state(trainee, known)
         examples, targets = trainee._checked(
             X, y, sample_weight, before, classes, of_stream=True
         )
+        state = before
+        if before is not None:
+            state = grown_state(before, self.loss, known, targets)
         if examples.weight is None or examples.weight.any():
-            if before is not None and before.slowed != 1.0:  # now at the full rate
-                before = before._replace(slowed=1.0)
+            if state is not None and state.slowed != 1.0:  # now at the full rate
+                state = state._replace(slowed=1.0)
             given = Given(X, y, sample_weight)
-            trainee._train(examples, targets, before, given, of_stream=True)
+            trainee._train(examples, targets, state, given, of_stream=True)
             shorten_curves_(trainee)
-        elif before is None:
+        elif before is None or state is not before:  # classes are known, maybe more
             trainee.__dict__.update(attributes_of_targets(targets))
+            if state is not None:
+                trainee.__dict__.update(attributes_of_state(state, targets))
         self.__dict__ = trainee.__dict__
         return self
 

@@ -451,14 +451,6 @@ class MiniBatchClassifier(ClassifierMixin, MiniBatchBase):
             the loss overflow or explode. The estimator is then as it was before.
         """
         self._check_stream()
-        if isinstance(self.class_weight, str) and self.class_weight == "balanced":
-            msg = (
-                "class_weight='balanced' is not supported by partial_fit, which does "
-                "not see how many rows each class will have; pass as class_weight a "
-                "dict of what sklearn.utils.class_weight.compute_class_weight("
-                "'balanced', classes=classes, y=y) returns for a sample of y."
-            )
-            raise ValueError(msg)
         shape = getattr(y, "shape", None) or np.shape(y)
         several_labels = len(shape) == 2 and shape[1] > 1
         if classes is None and not hasattr(self, "classes_") and not several_labels:

@@ -25,7 +25,7 @@ from skgd._estimators.inputs import (
     take_rows,
 )
 from skgd._estimators.parameters import hidden_units
-from skgd._estimators.targets import Targets, class_weights, learn_targets
+from skgd._estimators.targets import Targets, class_weights, learn_targets, with_seen
 from skgd._machine.arrays import Array, Indices
 from skgd._machine.errors import errors_of_caller
 from skgd._training.csr import is_wide
@@ -98,11 +98,12 @@ def checked_examples(
     targets, (labels, encoded) = learn_targets(
         estimator, y, dtype_of(rows), known, classes
     )
-    counted = (labels, given)
-    if training is not None:
-        counted = (training.labels, training.sample_weight)
+    if not of_stream:
+        check_any_counts("sample_weight", given)
+    if training is None:
+        targets = with_seen(estimator, targets, encoded, given, of_stream=of_stream)
     weight = row_weights(
-        estimator, targets, labels, given, counted, of_stream=of_stream
+        estimator, targets, labels, encoded, given, of_stream=of_stream
     )
     return Examples(rows, labels, encoded, given, weight), targets
 
@@ -117,7 +118,9 @@ def examples_within(
     given = examples.sample_weight
     if given is not None:
         given = check_weights("sample_weight", given[indices], len(indices))
-    weight = row_weights(settings, targets, labels, given, (labels, given))
+    check_any_counts("sample_weight", given)
+    targets = with_seen(settings, targets, encoded, given, of_stream=False)
+    weight = row_weights(settings, targets, labels, encoded, given)
     return Examples(examples.X, labels, encoded, given, weight, indices), targets
 
 
@@ -125,19 +128,13 @@ def row_weights(
     settings: Any,
     targets: Targets,
     labels: Array,
+    encoded: Array,
     given: Array | None,
-    counted: tuple[Array, Array | None],
     *,
     of_stream: bool = False,
 ) -> Array | None:
-    """Return what rows count in the loss, (n,), by their labels and given weights.
-
-    Where classes are balanced, it is in the labels of other rows, with their weights,
-    that are ``counted``.
-    """
-    if not of_stream:
-        check_any_counts("sample_weight", given)
-    weight, name = class_weights(settings, targets, labels, *counted), ""
+    """Return what rows count in the loss, (n,), by their labels and given weights."""
+    weight, name = class_weights(settings, targets, labels, encoded), ""
     if weight is None:
         return given
     if given is not None:

@@ -17,12 +17,15 @@ from sklearn.utils.multiclass import check_classification_targets, type_of_targe
 
 from skgd._equations.losses import LOSSES, Loss
 from skgd._estimators.checks import (
+    check_all_seen,
     check_any_counts,
+    check_as_many_labels,
     check_class_weight,
     check_classes,
     check_domain,
     check_indicators,
     check_labels,
+    check_more_classes,
     check_targets,
     check_weights,
     class_numbers_of,
@@ -58,6 +61,9 @@ class Classes(NamedTuple):
 
     labels: Array
     several_a_row: bool  # whether y is 0 and 1 for each of several labels
+    # Where classes are to be balanced, the rows of each that were seen, by what they
+    # count: (1, classes); or (labels, 2), without each label and with it.
+    seen: Array | None = None
 
     @property
     def scale(self) -> None:
@@ -137,7 +143,10 @@ def _learn_classes(
         raise ValueError(msg)
     if several:
         check_indicators(y, classes)
-        found = _same_or_first(settings, known, np.arange(y.shape[1]), several)
+        named = np.arange(y.shape[1])
+        if classes is None and known is not None:
+            check_as_many_labels(len(known.labels), len(named))
+        found = _first_or_more(settings, known, named, several)
         return found, Encoded(y, np.ascontiguousarray(y.T, dtype))
     labels = y if y.ndim == 1 else column_or_1d(y, warn=True)
     if known is not None and (classes is None or np.array_equal(classes, known.labels)):
@@ -149,61 +158,105 @@ def _learn_classes(
     check_classification_targets(labels)
     if known is None or classes is not None:
         named = seen if classes is None else distinct_labels("classes", classes)
-        known = _same_or_first(settings, known, named, several)
+        known = _first_or_more(settings, known, named, several)
     check_labels(seen, known.labels)
     class_numbers = np.searchsorted(known.labels, labels)[np.newaxis]
     return known, Encoded(labels, np.ascontiguousarray(class_numbers, dtype))
 
 
-def _same_or_first(
+def _first_or_more(
     settings: Any, known: Classes | None, named: Array, several: bool
 ) -> Classes:
-    """Return the classes that are named, the same as are known if any are."""
+    """Return the classes that are named, among which are those that are known."""
     if known is None:
         return Classes(check_classes(named, settings), several)
-    if not np.array_equal(known.labels, named):
-        msg = (
-            f"classes must be those of the first call, {known.labels.tolist()}. "
-            f"Got {named.tolist()}."
+    if np.array_equal(known.labels, named):
+        return known
+    check_more_classes(known.labels, named)
+    seen = known.seen
+    if seen is not None and several:
+        seen = np.concatenate([seen, np.zeros((len(named) - len(seen), 2))])
+    elif seen is not None:
+        of_all = np.zeros((1, len(named)))
+        of_all[:, np.searchsorted(named, known.labels)] = seen
+        seen = of_all
+    return Classes(named, several, seen)
+
+
+def with_seen(
+    settings: Any,
+    targets: Targets,
+    encoded: Array,
+    sample_weight: Array | None,
+    *,
+    of_stream: bool,
+) -> Targets:
+    """Return targets with the rows of each class, if the classes are to be balanced.
+
+    Those of a stream are more with every call; those of a fit are what it is given.
+    """
+    if isinstance(targets, Numbers):
+        return targets
+    if not _balances(settings):
+        return targets if targets.seen is None else targets._replace(seen=None)
+    n_values = 2 if targets.several_a_row else len(targets.labels)
+    with in_the_words("class_weight='balanced'"):
+        seen = np.array(
+            [
+                np.bincount(of_row, sample_weight, n_values)
+                for of_row in encoded.astype(np.intp)
+            ],
+            float,
         )
-        raise ValueError(msg)
-    return known
+        if not (of_stream or targets.several_a_row):
+            check_all_seen(targets.labels, seen[0])
+    if of_stream and targets.seen is not None:
+        seen += targets.seen
+    return targets._replace(seen=seen)
+
+
+def _balances(settings: Any) -> bool:
+    given = settings.class_weight
+    return isinstance(given, str) and given == "balanced"
 
 
 def class_weights(
-    settings: Any,
-    targets: Targets,
-    labels: Array,
-    counted: Array,
-    sample_weight: Array | None,
+    settings: Any, targets: Targets, labels: Array, encoded: Array
 ) -> Array | None:
-    """Return what the classes of the rows count, (n,), if unlike each other.
-
-    Where the classes are to be balanced, it is in ``counted``, rows of those weights.
-    """
+    """Return what the classes of the rows count, (n,), if unlike each other."""
     if isinstance(targets, Numbers) or settings.class_weight is None:
         return None
     check_class_weight(settings.class_weight, targets.several_a_row)
     with in_the_words(f"class_weight={settings.class_weight!r}"):
-        if not targets.several_a_row:
+        if targets.seen is not None:
+            weights = _balanced(targets.seen, encoded.astype(np.intp))
+        elif not targets.several_a_row:
             of_classes = compute_class_weight(
-                settings.class_weight,
-                classes=targets.labels,
-                y=counted,
-                sample_weight=sample_weight,
+                settings.class_weight, classes=targets.labels, y=labels
             )
             check_any_counts("class_weight", of_classes)
             weights = of_classes[np.searchsorted(targets.labels, labels)]
-        elif settings.class_weight == "balanced":
-            both, indices = np.concatenate([counted, labels]), range(len(counted))
-            weights = compute_sample_weight("balanced", both, indices=indices)
-            weights = weights[len(counted) :]
         else:
             weights = compute_sample_weight(settings.class_weight, labels)
             for one in settings.class_weight:  # a list, a dict for each label
                 of_label = np.array([one.get(label, 1) for label in (0, 1)])
                 check_any_counts("class_weight", of_label)
         return check_weights("class_weight", weights, len(labels))
+
+
+def _balanced(seen: Array, encoded: Array) -> Array:
+    """Return weights by which the classes seen so far count alike, (n,).
+
+    Each row of ``encoded`` has its classes, and its own numbers of rows ``seen``. The
+    mean of the weights over these is 1. A class without rows counts nothing.
+    """
+    product = np.ones(encoded.shape[1])
+    for of_class, numbers in zip(seen, encoded, strict=True):
+        there = of_class > 0
+        weights = np.zeros(len(of_class))
+        weights[there] = of_class.sum() / (there.sum() * of_class[there])
+        product *= weights[numbers]
+    return product
 
 
 def numbers_of_loss(settings: Any) -> tuple[float, float]:
