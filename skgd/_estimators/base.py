@@ -45,7 +45,7 @@ from skgd._estimators.inputs import dtype_of, on_host, starts_on_host
 from skgd._estimators.parameters import check_parameters
 from skgd._estimators.peers import check_call, check_no_others, of_peers
 from skgd._estimators.predictions import known_prediction, raw_prediction_of
-from skgd._estimators.record import shorten_curves_
+from skgd._estimators.record import record_running_, shorten_curves_
 from skgd._estimators.state import (
     State,
     attributes_of_state,
@@ -259,7 +259,8 @@ class MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
             if state is not None and state.slowed != 1.0:  # now at the full rate
                 state = state._replace(slowed=1.0)
             given = Given(X, y, sample_weight)
-            trainee._train(examples, targets, state, given, of_stream=True)
+            history = trainee._train(examples, targets, state, given, of_stream=True)
+            record_running_(trainee, history, examples.total_weight)
             shorten_curves_(trainee)
         elif before is None or state is not before:  # classes are known, maybe more
             trainee.__dict__.update(attributes_of_targets(targets))

@@ -62,6 +62,12 @@ class Examples(NamedTuple):
         """Return where some of them are in X."""
         return indices if self.within is None else self.within[indices]
 
+    @property
+    def total_weight(self) -> float:
+        """The number of rows, or the sum of the weights that the caller gave them."""
+        given = self.sample_weight
+        return float(len(self.labels) if given is None else given.sum())
+
     def mean_weight(self, indices: Indices | None = None) -> float:
         """Return the mean of the weights, over some of them or all."""
         if self.weight is None:

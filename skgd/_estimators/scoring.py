@@ -57,7 +57,17 @@ class HeldOutRows(NamedTuple):
 
 def stops_by_score(settings: Any) -> bool:
     """Return whether a score of held-out rows stops training, not their loss."""
-    return bool(settings.early_stopping) and settings.scoring != "loss"
+    return bool(settings.early_stopping) and has_score(settings)
+
+
+def is_watched(settings: Any) -> bool:
+    """Return whether the rows of a stream are judged before they are learned."""
+    return settings.scoring is not None
+
+
+def has_score(settings: Any) -> bool:
+    """Return whether rows that are judged have a score, beside their loss."""
+    return bool(settings.scoring != "loss")
 
 
 def held_out_of(
