@@ -6,6 +6,7 @@ from skgd._estimators.callbacks import Trajectory, WeightTrajectory
 from skgd._estimators.classifier import MiniBatchClassifier
 from skgd._estimators.regressor import MiniBatchRegressor
 from skgd._estimators.versions import VERSION as _VERSION
+from skgd._machine.files import write_atomically
 from skgd._search.grouping import Group
 from skgd._search.searches import (
     VectorizedGridSearchCV,
@@ -28,4 +29,5 @@ __all__ = [
     "VectorizedHalvingRandomSearchCV",
     "VectorizedRandomizedSearchCV",
     "WeightTrajectory",
+    "write_atomically",
 ]

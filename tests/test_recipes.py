@@ -6,7 +6,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import joblib
 import numpy as np
 import pytest
 import sklearn
@@ -64,10 +63,11 @@ def test_saving_and_going_on_in_another_process(tmp_path, monkeypatch):
     X, y = load_diabetes(return_X_y=True)
     alone = MiniBatchRegressor(random_state=0)
     alone.partial_fit(X[:200], y[:200]).partial_fit(X[200:], y[200:])
-    saved = joblib.load(tmp_path / "model.joblib")
+    saved = MiniBatchRegressor.load(tmp_path / "model.skgd")
     assert done.stdout == f"{alone.t_} steps\n"
     assert frozen(layers_of(saved)) == frozen(layers_of(alone))
     assert saved.loss_curve_ == alone.loss_curve_
+    assert saved.note_ == {"rows": len(X)}
 
 
 def test_a_callback_of_your_own(capsys):

@@ -20,8 +20,10 @@ In the order of reading:
 * ``endings``: how training ended, in words
 * ``record``: how training went, as an estimator tells it
 * ``fits``: the one way to fit, from folds of examples to trained models
+* ``attributes``: whether fitted attributes are such as training leaves
 * ``landscape``: the objective of an estimator at other weights than its own
 * ``callbacks``: a fit as scikit-learn's callbacks see it
+* ``saved``: what an estimator is as a tree, and an estimator of such a tree
 * ``watch``: who looks on at a fit: callbacks, the clock and Ctrl-C
 * ``base``: what the two estimators share
 * ``regressor``: MiniBatchRegressor

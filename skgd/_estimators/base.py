@@ -10,6 +10,7 @@ from __future__ import annotations  # help() then shows ArrayLike, not all it st
 from abc import ABC
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial, wraps
+from os import PathLike, fspath
 from typing import Any, Never, Self, TypeVar, cast
 
 from numpy.typing import ArrayLike
@@ -46,6 +47,7 @@ from skgd._estimators.parameters import check_parameters
 from skgd._estimators.peers import check_call, check_no_others, of_peers
 from skgd._estimators.predictions import known_prediction, raw_prediction_of
 from skgd._estimators.record import record_running_, shorten_curves_
+from skgd._estimators.saved import file_of, model_of
 from skgd._estimators.state import (
     State,
     attributes_of_state,
@@ -59,6 +61,7 @@ from skgd._estimators.targets import Targets, attributes_of_targets, known_targe
 from skgd._estimators.versions import of_this_version, with_version
 from skgd._estimators.watch import FitWatch, Given, with_clock
 from skgd._machine.errors import in_the_words
+from skgd._machine.files import read_whole, write_atomically
 from skgd._machine.generators import copied, new_generator, unmoved_on_error
 from skgd._machine.interrupts import INTERRUPTED, interruptible
 from skgd._machine.memory import memory_for
@@ -227,6 +230,107 @@ class MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
         warn_of_ending(self, targets, history)
         warn_of_penalty(self, targets)
         return self
+
+    def save(self, path: str | PathLike[str], note: Any = None) -> None:
+        """Write the model to a file that ``load`` reads: no pickle, and no code in it.
+
+        All that predicting and going on need is kept, and comes back to the bit:
+        parameters, weights, the state of the optimizer, the random stream, curves,
+        classes, names of columns. The file is whole at any moment, see
+        ``write_atomically``.
+
+        Callbacks are left out, with a warning. So are parameters that are functions,
+        which are to be given to ``load`` again.
+
+        Parameters
+        ----------
+        path : str or path-like
+            What the file is called.
+        note : object, default=None
+            What ``load`` gives back as ``note_``: None, bools, numbers, text and
+            arrays, in lists, tuples and dicts. Of a stream, say, the number of the last
+            chunk: the two are written together.
+
+        Returns
+        -------
+        None
+
+        Raises
+        ------
+        OSError
+            If the file cannot be written. The old one is then as it was.
+        ValueError
+            If a parameter is not what it must be, or an attribute not as training
+            leaves it: no file is written that could not be read.
+        TypeError
+            If ``note``, or an attribute that you have set, is of values that a file
+            cannot hold.
+
+        Examples
+        --------
+        >>> import os, tempfile
+        >>> from sklearn.datasets import load_diabetes
+        >>> from skgd import MiniBatchRegressor
+        >>> X, y = load_diabetes(return_X_y=True)
+        >>> model = MiniBatchRegressor(random_state=0).partial_fit(X[:200], y[:200])
+        >>> path = os.path.join(tempfile.mkdtemp(), "model.skgd")
+        >>> model.save(path, note={"chunk": 1})
+        >>> model = MiniBatchRegressor.load(path)
+        >>> model.note_
+        {'chunk': 1}
+        >>> model.partial_fit(X[200:], y[200:]).t_
+        15
+        """
+        write_atomically(path, file_of(self, note))
+
+    @classmethod
+    def load(cls, path: str | PathLike[str], **parameters: Any) -> Self:
+        """Return the model of a file that ``save`` has written. No code is run.
+
+        The file is checked before anything is made of it: that it is whole and
+        undamaged, that it is of this class, that its parameters and arrays are such as
+        a model has. So a file from anywhere can do no worse than be refused, or predict
+        badly.
+
+        Parameters
+        ----------
+        path : str or path-like
+            What the file is called.
+        **parameters : dict
+            Parameters that are to be others than those of the file, and those that were
+            functions: ``load(path, lr_schedule=f)``.
+
+        Returns
+        -------
+        model : object
+            The estimator. ``note_`` is what ``save`` was given to note. A parameter
+            that the version which wrote the file did not have has its default.
+
+        Raises
+        ------
+        OSError
+            If there is no such file, or it may not be read.
+        ValueError
+            If the file is damaged, was written by no ``save``, by that of another
+            class, or by a later version in a way that this one does not know; or if a
+            parameter was a function and is not given.
+
+        Examples
+        --------
+        >>> import os, tempfile
+        >>> from sklearn.datasets import load_diabetes
+        >>> from skgd import MiniBatchRegressor
+        >>> X, y = load_diabetes(return_X_y=True)
+        >>> model = MiniBatchRegressor(lr_schedule=lambda t: 1 / t).fit(X, y)
+        >>> path = os.path.join(tempfile.mkdtemp(), "model.skgd")
+        >>> model.save(path)
+        >>> loaded = MiniBatchRegressor.load(path, lr_schedule=lambda t: 1 / t)
+        >>> bool((loaded.predict(X) == model.predict(X)).all())
+        True
+        """
+        data = read_whole(path)
+        with in_the_words(f"the file {fspath(path)!r}"):
+            return model_of(data, cls, parameters)
 
     def _check_stream(self) -> None:
         """Raise ValueError for parameters that ``partial_fit`` does not take."""

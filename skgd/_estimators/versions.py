@@ -25,7 +25,7 @@ def of_this_version(cls: type, pickled: Mapping[str, Any]) -> dict[str, Any]:
 
     One that was unknown to the version that wrote it has its default.
     """
-    state = {**_defaults_of(cls), **pickled}
+    state = {**defaults_of(cls), **pickled}
     written_by = state.pop(_KEY, None)
     if written_by != VERSION:
         msg = (
@@ -39,7 +39,7 @@ def of_this_version(cls: type, pickled: Mapping[str, Any]) -> dict[str, Any]:
 
 
 @cache
-def _defaults_of(cls: type) -> dict[str, Any]:
+def defaults_of(cls: type) -> dict[str, Any]:
     """Return the parameters that a class has a default for."""
     parameters = signature(cls).parameters.values()
     return {

@@ -1,4 +1,4 @@
-"""The computer: devices, threads, memory, signals, random streams, errors.
+"""The computer: devices, threads, memory, signals, random streams, errors, files.
 
 Nothing here knows of models. In the order of reading:
 
@@ -7,6 +7,8 @@ Nothing here knows of models. In the order of reading:
 * ``errors``: whose fault an error is, and what it is about
 * ``devices``: device and dtype, NumPy and torch
 * ``generators``: random streams, made once from a ``random_state``
+* ``trees``: values become bytes, and come back: checked, and without code
+* ``files``: files that are whole at any moment
 * ``threads``: the threads of a computation, and of a forked child
 * ``memory``: memory that is not there, in words
 * ``interrupts``: Ctrl-C, put off until all is stored

@@ -67,3 +67,75 @@ def _unmoved_on_error(random_state: np.random.RandomState) -> Iterator[None]:
     except BaseException:
         random_state.set_state(before)
         raise
+
+
+# The streams that are written down, by the name that NumPy has for how they are drawn.
+_DRAWN_BY = {one.__name__: one for one in (np.random.PCG64, np.random.MT19937)}
+
+Stream = np.random.Generator | np.random.RandomState
+
+
+def written(stream: Stream) -> dict[str, Any]:
+    """Return where a stream is: ints, floats and arrays; TypeError if it is unusual."""
+    if isinstance(stream, np.random.Generator):
+        state: dict[str, Any] = dict(stream.bit_generator.state)
+    else:
+        state = dict(stream.get_state(legacy=False))
+    if state["bit_generator"] not in _DRAWN_BY:
+        msg = f"A stream drawn by {state['bit_generator']} cannot be written down."
+        raise TypeError(msg)
+    return state
+
+
+def stream_at(state: Any, *, old: bool) -> Stream:
+    """Return the stream, a Generator or an ``old`` RandomState, that is there.
+
+    NumPy believes what it is told: a place beyond the drawn numbers would be read. So
+    ValueError is raised for what no stream has written down.
+    """
+    if not _is_written(state, old):
+        raise ValueError("A random stream is nowhere where a stream can be.")
+    bit_generator = _DRAWN_BY[state["bit_generator"]](_NO_SEED)  # type: ignore[arg-type]
+    if not old:
+        bit_generator.state = state
+        return np.random.Generator(bit_generator)
+    stream = np.random.RandomState(bit_generator)
+    stream.set_state(state)
+    return stream
+
+
+def _is_written(state: Any, old: bool) -> bool:
+    """Return whether a stream may have written this down."""
+    if type(state) is not dict or type(state.get("bit_generator")) is not str:
+        return False
+    kind, inner = state["bit_generator"], state.get("state")
+    if kind == "PCG64":
+        ranges = {"has_uint32": 2, "uinteger": 2**32}
+        inner_ranges = {"state": 2**128, "inc": 2**128}
+    else:
+        ranges, inner_ranges = {}, {"pos": 625}
+    parts = {"bit_generator", "state", *ranges, *(("has_gauss", "gauss") * old)}
+    inner_parts = {*inner_ranges, *(["key"] if kind == "MT19937" else [])}
+    return (
+        kind in _DRAWN_BY
+        and isinstance(inner, dict)
+        and state.keys() == parts
+        and inner.keys() == inner_parts
+        and all(_is_below(state[name], end) for name, end in ranges.items())
+        and all(_is_below(inner[name], end) for name, end in inner_ranges.items())
+        and (kind == "PCG64" or _is_key(inner["key"]))
+        and (not old or _is_below(state["has_gauss"], 2))
+        and (not old or type(state["gauss"]) is float)
+    )
+
+
+def _is_below(value: object, end: int) -> bool:
+    return type(value) is int and 0 <= value < end
+
+
+def _is_key(value: object) -> bool:
+    return (
+        isinstance(value, np.ndarray)
+        and value.dtype == np.uint32
+        and value.shape == (624,)
+    )

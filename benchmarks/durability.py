@@ -1,0 +1,452 @@
+"""Whether model files are whole, undamaged and harmless, whatever becomes of them.
+
+    python -m benchmarks.durability [--mutants 100000]
+
+* A disk that is full, or a process that is killed, at every byte of a small file:
+  what was there before is there as it was.
+* Every flip of a single bit, and every truncation: refused.
+* Mutants whose digest is right, so that the reader behind it sees them: none runs code,
+  imports, or opens a file, none takes more than 50 ms or 10 MB; each is refused with a
+  ValueError, or is a model, and predicts without any other error.
+* How long a model of 10 MB takes to be saved and loaded, beside its bytes alone.
+"""
+
+import argparse
+import json
+import os
+import random
+import resource
+import signal
+import struct
+import subprocess
+import sys
+import tempfile
+import time
+import tracemalloc
+import warnings
+from collections import Counter
+from collections.abc import Callable, Iterator
+from copy import deepcopy
+from hashlib import sha256
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+
+import skgd
+from skgd import MiniBatchClassifier, MiniBatchRegressor, write_atomically
+from skgd._estimators.saved import file_of, model_of
+
+Model = MiniBatchClassifier | MiniBatchRegressor
+Reader = Callable[[bytes], Any]
+
+MOST_SECONDS, MOST_BYTES = 0.05, 10_000_000
+SAVED_WITHIN = 0.1  # seconds, for 10 MB, beside the disk
+
+# What no reader of a file of data does.
+FORBIDDEN = ("exec", "compile", "import", "open", "pickle.", "marshal.", "code.")
+FORBIDDEN += ("os.", "subprocess.", "socket.", "ctypes.", "shutil.", "winreg.")
+
+_rng = np.random.default_rng(0)
+X = _rng.normal(size=(40, 3))
+
+
+def small_models() -> list[Model]:
+    """Return models that have something of all that a file can hold."""
+    few = {"max_iter": 3, "tol": None, "batch_size": 16, "engine": "torch"}
+    names = np.array(["no", "yes", "maybe"], object)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return [
+            MiniBatchRegressor(
+                hidden_layer_sizes=(2,),
+                random_state=np.random.RandomState(0),
+                average=True,
+                early_stopping=True,
+                record_batch_loss=True,
+                **few,
+            ).fit(X, X @ [1.0, 2.0, 3.0]),
+            MiniBatchClassifier(
+                class_weight={"no": 1.0, "yes": 2.0, "maybe": np.float32(3)},
+                optimizer="sgd",
+                momentum=0.9,
+                random_state=0,
+                **few,
+            ).partial_fit(X, names[np.arange(40) % 3], names),
+        ]
+
+
+def smallest_file() -> bytes:
+    """Return the file of a model of few bytes."""
+    model = MiniBatchRegressor(random_state=0, optimizer="sgd", engine="torch")
+    return file_of(model.partial_fit(X, X[:, 0]))
+
+
+# A write that is cut short
+
+# In a process of its own: the writer alone, for a small process forks fast. It forks
+# for every byte, writes in the child, and tells what became of child and file.
+CHILD = """
+import os, resource, signal, sys
+from importlib.util import module_from_spec, spec_from_file_location
+path, ignored, step = sys.argv[2], sys.argv[3] == "ignored", int(sys.argv[4])
+spec = spec_from_file_location("files", sys.argv[1])
+files = module_from_spec(spec)
+spec.loader.exec_module(files)
+old, new = b"old" * 700, os.urandom(int(sys.argv[5]))
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN if ignored else signal.SIG_DFL)
+told = killed = whole = left = n = 0
+for most in range(0, len(new), step):
+    with open(path, "wb") as file:
+        file.write(old)
+    child = os.fork()
+    if not child:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (most, resource.RLIM_INFINITY))
+        try:
+            files.write_atomically(path, new)
+        except OSError as error:
+            os._exit(3 if "as it was" in str(error) else 4)
+        os._exit(0)
+    status = os.waitpid(child, 0)[1]
+    told += os.waitstatus_to_exitcode(status) == 3
+    killed += os.waitstatus_to_exitcode(status) == -signal.SIGXFSZ
+    whole += open(path, "rb").read() == old
+    for name in os.listdir(os.path.dirname(path)):
+        if name != os.path.basename(path):
+            left += 1
+            os.unlink(os.path.join(os.path.dirname(path), name))
+    n += 1
+files.write_atomically(path, new)
+whole += open(path, "rb").read() == new
+print(n, told, killed, whole - 1, left)
+"""
+
+
+def cut_short(
+    directory: str, *, ignored: bool, n_bytes: int, step: int = 1
+) -> list[int]:
+    """Write where no file may grow beyond so many bytes, for each number of bytes.
+
+    Return how many writes there were, how many told of an error, were killed, left the
+    old file whole, and left something beside it. SIGXFSZ kills, or is ignored as by
+    Python, so that the write fails.
+    """
+    command = [
+        *(sys.executable, "-S", "-c", CHILD),
+        str(Path(skgd.__file__).parent / "_machine" / "files.py"),
+        os.path.join(directory, "model.skgd"),
+        "ignored" if ignored else "not",
+        str(step),
+        str(n_bytes),
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    return list(map(int, done.stdout.split()))
+
+
+# Damage
+
+
+def damaged(data: bytes) -> Iterator[bytes]:
+    """Yield the bytes with each bit flipped, and cut off at each length."""
+    for n in range(len(data)):
+        for bit in range(8):
+            flipped = bytearray(data)
+            flipped[n] ^= 1 << bit
+            yield bytes(flipped)
+        yield data[:n]
+
+
+def n_refused(data: bytes, read: Reader) -> tuple[int, int]:
+    """Return how many damaged files there were, and how many were refused."""
+    n = refused = 0
+    for one in damaged(data):
+        n += 1
+        try:
+            read(one)
+        except ValueError:
+            refused += 1
+    return n, refused
+
+
+# Mutants
+
+NUMBERS = (0, 1, -1, 2**31 - 1, 2**31, 2**32, 2**53 + 1, 2**63 - 1, 2**63, 2**64 - 1)
+NASTY: tuple[Any, ...] = (
+    *NUMBERS,
+    *(None, True, False, 1.5, -0.0, 1e308, 10**400, "", "x" * 1000, "\ud800", [], {}),
+    *([[]], [0], {"a": 0}, "os.system", "__class__", "cuda:99", "auto"),
+    *({"$array": 0}, {"$array": -1}, {"$array": 10**9}, {"$array": True}),
+    *({"$list": 0}, {"$scalar": 0}, {"$texts": [0, 1]}, {"$float": "nan"}),
+    *({"$float": "1e999"}, {"$tuple": []}, {"$tuple": 0}, {"$dict": [[[], 0]]}),
+    *({"$generator": {"$array": 0}}, {"$dict": {"$array": 0}}, {"$array": [0]}),
+    *({"$dict": [[0, 1], [0, 2]]}, {"$generator": {}}, {"$old": {"state": {}}}),
+    *({"$array": 0, "$list": 0}, {"$nothing": 0}, {"$": 0}),
+    *({"__reduce__": ["os.system", ["true"]]}, {"$object": "os.system"}),
+)
+KINDS = ("<f8", "<f4", "<i8", "|b1", "<U3", "<U9999999", "|S1", "<M8[D]", "<M8[0D]")
+KINDS += ("|O", "|V8", "i4,i4", "<c16", "<f16", ">f8", "", "O", "<M8[9999999999s]")
+FRONT = struct.Struct("<8sII")
+
+
+def sealed(data: bytes) -> bytes:
+    """Return bytes with the digest that is right for them."""
+    return data + sha256(data).digest()
+
+
+def parts_of(data: bytes) -> tuple[bytes, bytes, bytes]:
+    """Return the front, the head and the arrays of a file."""
+    _, _, n_head = FRONT.unpack_from(data)
+    stop = FRONT.size + n_head
+    return data[: FRONT.size], data[FRONT.size : stop], data[stop:-32]
+
+
+def with_head(data: bytes, head: bytes) -> bytes:
+    """Return a file with another head, whose length it tells."""
+    front, _, arrays = parts_of(data)
+    magic, number, _ = FRONT.unpack(front)
+    return sealed(FRONT.pack(magic, number, len(head)) + head + arrays)
+
+
+def places_in(value: Any) -> Iterator[tuple[Any, Any]]:
+    """Yield every container in a value, with every key or index of it."""
+    items = value.items() if isinstance(value, dict) else enumerate(value)
+    for key, item in list(items):
+        yield value, key
+        if isinstance(item, dict | list):
+            yield from places_in(item)
+
+
+def other_bytes(data: bytes, chance: random.Random) -> bytes:
+    """Return a file of which some bytes are others, missing or twice there."""
+    body = bytearray(data[:-32])
+    for _ in range(chance.randint(1, 4)):
+        n = chance.randrange(len(body))
+        match chance.randrange(4):
+            case 0:
+                body[n] = chance.randrange(256)
+            case 1:
+                del body[n : n + chance.randint(1, 64)]
+            case 2:
+                body[n:n] = body[n : n + chance.randint(1, 64)]
+            case 3:
+                body[n] ^= 1 << chance.randrange(8)
+    return sealed(bytes(body))
+
+
+def other_text(data: bytes, chance: random.Random) -> bytes:
+    """Return a file of which some characters of the head are others."""
+    head = bytearray(parts_of(data)[1])
+    for _ in range(chance.randint(1, 3)):
+        n = chance.randrange(len(head))
+        head[n : n + chance.randint(0, 3)] = chance.choice(
+            (b'"', b"{", b"}", b"[", b"]", b",", b":", b"0", b"9" * 5000, b"NaN", b"-")
+            + (b"Infinity", b"1e999", b"\\ud800", b"[" * 5000, b'{"a":' * 5000, b"\xff")
+        )
+    return with_head(data, bytes(head))
+
+
+def other_values(data: bytes, chance: random.Random) -> bytes:
+    """Return a file of which some values of the head are others, or missing."""
+    head = json.loads(parts_of(data)[1])
+    for _ in range(chance.randint(1, 2)):
+        places = list(places_in(head))
+        where, key = chance.choice(places)
+        match chance.randrange(5):
+            case 0 | 1:
+                where[key] = deepcopy(chance.choice(NASTY))
+            case 2:
+                del where[key]
+            case 3:
+                other, other_key = chance.choice(places)
+                where[key] = deepcopy(other[other_key])
+            case 4 if isinstance(where, dict):
+                new = chance.choice(("fit", "__class__", "t_", "lr", "$array", "a b"))
+                where[new] = where.pop(key)
+    return with_head(data, json.dumps(head).encode())
+
+
+def other_table(data: bytes, chance: random.Random) -> bytes:
+    """Return a file whose table tells of other arrays."""
+    table, tree = json.loads(parts_of(data)[1])
+    entry = chance.choice(table)
+    match chance.randrange(5):
+        case 0:
+            entry[0] = chance.choice(KINDS)
+        case 1:
+            entry[1] = [chance.choice(NUMBERS) for _ in range(chance.randint(0, 9))]
+        case 2:
+            entry[2] = chance.choice(("C", "F", "A", "K", 0))
+        case 3:
+            table.insert(chance.randrange(len(table)), list(entry))
+        case 4:
+            entry[1] = [chance.choice((0, 1, *entry[1])) for _ in range(3)]
+    return with_head(data, json.dumps([table, tree]).encode())
+
+
+def other_front(data: bytes, chance: random.Random) -> bytes:
+    """Return a file that tells another format or length of its head."""
+    front, head, arrays = parts_of(data)
+    magic, number, n_head = FRONT.unpack(front)
+    if chance.randrange(4):
+        n_head = chance.choice((*NUMBERS, n_head - 1, n_head + 1)) % 2**32
+    else:
+        number = chance.choice(NUMBERS) % 2**32
+    return sealed(FRONT.pack(magic, number, n_head) + head + arrays)
+
+
+def other_arrays(data: bytes, chance: random.Random) -> bytes:
+    """Return a file whose arrays hold other numbers."""
+    front, head, arrays = parts_of(data)
+    content = bytearray(arrays)
+    for _ in range(chance.randint(1, 8)):
+        n = chance.randrange(len(content))
+        nasty = chance.choice(
+            (b"\xff" * 8, b"\x7f" * 8, bytes(8), b"\xf0\x7f", b"\x02")
+        )
+        content[n : n + len(nasty)] = nasty[: len(content) - n]
+    return sealed(front + head + bytes(content))
+
+
+MUTATIONS = (other_bytes, other_text, other_values, other_values, other_table)
+MUTATIONS += (other_front, other_arrays)
+
+_watching: list[Counter[str]] = []
+
+
+def _watch(event: str, arguments: tuple[Any, ...]) -> None:
+    if _watching and event.startswith(FORBIDDEN):
+        _watching[-1][event] += 1
+        raise RuntimeError(f"{event} while a file is read")
+
+
+def outcomes(
+    n: int, *, predicts: bool, measures: bool, seed: int = 0
+) -> tuple[Counter[str], float, int]:
+    """Read so many mutants; return what became of them, the most seconds, and bytes.
+
+    The hook that looks for forbidden events stays in the process for good.
+    """
+    sys.addaudithook(_watch)
+    chance, became = random.Random(seed), Counter[str]()
+    sources = [(type(model), file_of(model)) for model in small_models()]
+    most_seconds, most_bytes = 0.0, 0
+    for cls, data in sources:
+        model_of(data, cls, {}).predict(X)  # what is imported late is imported now
+    if measures:
+        tracemalloc.start()
+    for number in range(n):
+        cls, data = sources[number % len(sources)]
+        mutant = chance.choice(MUTATIONS)(data, chance)
+        if measures:
+            tracemalloc.reset_peak()
+        before = tracemalloc.get_traced_memory()[0]
+        _watching.append(Counter())
+        start, model = time.thread_time(), None
+        try:
+            with warnings.catch_warnings(action="error"):
+                model = model_of(mutant, cls, {})
+            what = "models"
+        except ValueError:
+            what = "refused"
+        except Exception as error:
+            what = f"{type(error).__name__}: {error}"[:100]
+        seconds = time.thread_time() - start
+        forbidden = _watching.pop()
+        if measures:
+            most_bytes = max(most_bytes, tracemalloc.get_traced_memory()[1] - before)
+        most_seconds = max(most_seconds, seconds)
+        became[what] += 1
+        became["forbidden"] += bool(forbidden)
+        became.update(f"forbidden: {event}" for event in forbidden)
+        if model is not None and predicts:
+            became[_prediction(model)] += 1
+    tracemalloc.stop()
+    return became, most_seconds, most_bytes
+
+
+def _prediction(model: Model) -> str:
+    """Return what comes of a prediction."""
+    try:
+        with warnings.catch_warnings(), np.errstate(all="ignore"):
+            warnings.simplefilter("ignore")
+            model.predict(X)
+    except ValueError:
+        return "models, predictions refused"
+    except Exception as error:
+        return f"prediction: {type(error).__name__}: {error}"[:100]
+    return "models that predict"
+
+
+# Time
+
+
+def seconds_of(call: Callable[[], object], repeats: int = 7) -> float:
+    """Return the median of the seconds that a call takes."""
+    spent = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        call()
+        spent.append(time.perf_counter() - start)
+    return median(spent)
+
+
+def times(directory: str) -> dict[str, float]:
+    """Return the seconds to save and load 10 MB, and to write its bytes alone."""
+    rows = _rng.normal(size=(64, 500)).astype(np.float32)
+    model = MiniBatchRegressor(hidden_layer_sizes=(1000, 320), batch_size=64)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        model.set_params(max_iter=1).fit(rows, rows[:, 0])
+    path = os.path.join(directory, "large.skgd")
+    data = file_of(model)
+    return {
+        "megabytes": len(data) / 1e6,
+        "save": seconds_of(lambda: model.save(path)),
+        "the bytes of it, without the disk": seconds_of(lambda: file_of(model)),
+        "write_atomically alone": seconds_of(lambda: write_atomically(path, data)),
+        "load": seconds_of(lambda: MiniBatchRegressor.load(path)),
+    }
+
+
+def main() -> None:
+    """Take the measurements and print them."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--mutants", type=int, default=100_000)
+    args = parser.parse_args()
+    data = smallest_file()
+    with tempfile.TemporaryDirectory() as directory:
+        for ignored in (True, False):
+            n, told, killed, whole, left = cut_short(
+                directory, ignored=ignored, n_bytes=len(data)
+            )
+            print(
+                f"SIGXFSZ {'ignored' if ignored else 'kills'}: of {n} writes {told} "
+                f"told of it, {killed} were killed; {whole} left the old file whole, "
+                f"{left} a temporary"
+            )
+    for cls, one in [(MiniBatchRegressor, data)]:
+        n, refused = n_refused(one, lambda damaged, cls=cls: model_of(damaged, cls, {}))
+        print(f"{len(one)} bytes: of {n} flips and truncations {refused} were refused")
+    start = time.perf_counter()
+    became, seconds, _ = outcomes(args.mutants, predicts=True, measures=False)
+    print(f"{args.mutants} mutants in {time.perf_counter() - start:.0f} s:")
+    for what, count in became.most_common():
+        print(f"  {count:7d} {what}")
+    print(f"  at most {1e3 * seconds:.1f} ms each (goal {1e3 * MOST_SECONDS:.0f})")
+    n = args.mutants // 10
+    _, _, most = outcomes(n, predicts=False, measures=True, seed=1)
+    print(f"  at most {most / 1e6:.2f} MB each, of {n} (goal {MOST_BYTES / 1e6:.0f})")
+    with tempfile.TemporaryDirectory() as directory:
+        for what, value in times(directory).items():
+            print(f"{what}: {value:.3f}")
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    print(f"memory at the peak: {peak:.0f} MB; signals as before: {_signals()}")
+
+
+def _signals() -> bool:
+    return signal.getsignal(signal.SIGXFSZ) == signal.SIG_IGN
+
+
+if __name__ == "__main__":
+    main()
