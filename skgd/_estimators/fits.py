@@ -28,7 +28,7 @@ from skgd._estimators.examples import Examples, device_for
 from skgd._estimators.inputs import Matrix, dtype_of, to_device
 from skgd._estimators.parameters import hidden_units
 from skgd._estimators.record import record_end_, record_epochs_
-from skgd._estimators.scoring import bind_score, has_score, held_out_of, is_watched
+from skgd._estimators.scoring import bind_score, has_score, held_out_of, tests_first
 from skgd._estimators.settings import per_model_of, shared_of
 from skgd._estimators.state import State, attributes_of_state, model_of, read_state
 from skgd._estimators.targets import Numbers, Targets, attributes_of_targets
@@ -123,10 +123,10 @@ def fit_folds(
             write_initial_(models.parameters, initial, targets.scale)
         if histories is not None:
             shared = shared._replace(max_iter=max_iter - models.epochs)
-        watched = stream is not None and bool(states) and is_watched(settings)
-        if watched:
-            validation = folds[0].examples  # judged before they are learned
-        held_out = _validation_of(folds, data, offsets, validation, watched=watched)
+        of_stream = stream is not None
+        if of_stream and states and tests_first(settings):
+            validation = folds[0].examples  # before they are trained on
+        held_out = _validation_of(folds, data, offsets, validation, of_stream=of_stream)
         engine = engine_of(data, layout, shared, wants_steps)
         shared = shared._replace(engine=engine)
         with watching(models, data, shared) as watch:
@@ -455,11 +455,11 @@ def _validation_of(
     offsets: Offsets,
     validation: Examples | None,
     *,
-    watched: bool,
+    of_stream: bool,
 ) -> Validation | None:
     """Return the rows that models are judged by: those held out, or others, if any.
 
-    If a stream is ``watched``, these are not to stop it.
+    Those that a stream is tested on have a score too, and do not end its training.
     """
     settings, device = folds[0].estimators[0], data.y.device
     if validation is not None:
@@ -473,7 +473,7 @@ def _validation_of(
     else:
         return None
     score = None
-    if (watched or settings.early_stopping) and has_score(settings):
+    if (of_stream or settings.early_stopping) and has_score(settings):
         scored = [held_out_of(settings, f.examples, f.held_out) for f in judged]
         members = [(one, fold.targets) for fold in folds for one in fold.estimators]
         score = bind_score(settings, members, scored, device)

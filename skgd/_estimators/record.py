@@ -79,7 +79,7 @@ def record_end_(estimator: Any, history: History) -> None:
 
 
 def record_running_(estimator: Any, history: History, n_rows: float) -> None:
-    """Write down how a stream that is watched does of late: the rows of its last calls.
+    """Write down how the rows of a stream did of late that it was tested on.
 
     A call counts by its rows, or the sum of their weights, and fades with every other.
     """

@@ -60,8 +60,8 @@ def stops_by_score(settings: Any) -> bool:
     return bool(settings.early_stopping) and has_score(settings)
 
 
-def is_watched(settings: Any) -> bool:
-    """Return whether the rows of a stream are judged before they are learned."""
+def tests_first(settings: Any) -> bool:
+    """Return whether the rows of a stream are tested on before they are trained on."""
     return settings.scoring is not None
 
 

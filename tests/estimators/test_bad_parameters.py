@@ -394,7 +394,7 @@ def test_held_out_classes_count_as_in_training():
     [
         (SEVERAL, None, labels, "y must hold several labels a row.* Got one label"),
         (labels, [-1, 0, 1], SEVERAL, "y must hold one label a row.* Got several"),
-        (SEVERAL, None, SEVERAL[:, [0, 1, 1]], "classes must be those of the first"),
+        (SEVERAL, None, SEVERAL[:, [0, 1, 1]], "2 labels a row known before"),
     ],
     ids=["several, then one", "one, then several", "more labels"],
 )

@@ -109,7 +109,7 @@ def test_a_stream_goes_on_from_a_file(path, cls, y, hidden, params):
 
 
 @pytest.mark.parametrize("target", [labels, (Y > 3).astype(int)], ids=["one", "two"])
-def test_a_stream_that_is_watched_and_balanced_goes_on_from_a_file(path, target):
+def test_a_stream_that_tests_and_balances_goes_on_from_a_file(path, target):
     """What it has seen of each class, and how it did, are as they were; it may grow."""
     model = small(MiniBatchClassifier, scoring="accuracy", class_weight="balanced")
     known = np.unique(target) if target is labels else range(2)

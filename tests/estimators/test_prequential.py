@@ -1,4 +1,4 @@
-"""Streams that are watched: their chunks are judged before they are learned."""
+"""Test, then train: the rows of a stream are judged before they are learned."""
 
 import pickle
 
@@ -26,7 +26,7 @@ pytestmark = on_both_engines
 
 CHUNKS = [slice(0, 20), slice(20, 27), slice(27, 50), slice(50, 60)]
 three_classes = TASKS["three classes"][1]
-WATCH = (
+TOLD = (
     "validation_loss_curve_",
     "validation_scores_",
     "running_loss_",
@@ -100,20 +100,20 @@ def test_of_a_single_batch_it_is_the_loss_before_the_step(cls, y, hidden):
 
 @pytest.mark.parametrize("params", SETTINGS.values(), ids=SETTINGS)
 @every_task
-def test_to_watch_changes_nothing(cls, y, params):
+def test_to_test_first_changes_nothing(cls, y, params):
     """All but what is told of it is as without, to the bit, through a pickle too."""
     scoring = "r2" if cls is MiniBatchRegressor else "accuracy"
-    plain, watched = small(cls, **params), small(cls, scoring=scoring, **params)
-    resumed = pickle.loads(pickle.dumps(watched))
+    plain, tested = small(cls, **params), small(cls, scoring=scoring, **params)
+    resumed = pickle.loads(pickle.dumps(tested))
     for chunk in CHUNKS:
         given = X[chunk], y[chunk], *first_of(y).values()
         plain.partial_fit(*given)
-        watched.partial_fit(*given)
+        tested.partial_fit(*given)
         resumed = pickle.loads(pickle.dumps(resumed)).partial_fit(*given)
-    for name in WATCH:  # NaN is not itself
-        told = vars(watched).pop(name), vars(resumed).pop(name)
+    for name in TOLD:  # NaN is not itself
+        told = vars(tested).pop(name), vars(resumed).pop(name)
         np.testing.assert_array_equal(*told)
-    assert fitted_state(watched) == fitted_state(plain) == fitted_state(resumed)
+    assert fitted_state(tested) == fitted_state(plain) == fitted_state(resumed)
 
 
 def test_the_running_figures_fade():
