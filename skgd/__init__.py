@@ -4,6 +4,7 @@ from skgd._displays.curves import LossCurveDisplay
 from skgd._displays.surface import LossSurfaceDisplay
 from skgd._estimators.callbacks import Trajectory, WeightTrajectory
 from skgd._estimators.classifier import MiniBatchClassifier
+from skgd._estimators.parallel import data_parallel
 from skgd._estimators.regressor import MiniBatchRegressor
 from skgd._estimators.versions import VERSION as _VERSION
 from skgd._machine.files import write_atomically
@@ -29,5 +30,6 @@ __all__ = [
     "VectorizedHalvingRandomSearchCV",
     "VectorizedRandomizedSearchCV",
     "WeightTrajectory",
+    "data_parallel",
     "write_atomically",
 ]

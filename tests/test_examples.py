@@ -105,6 +105,15 @@ def test_descent_path_ends_where_the_loss_is_zero(run):
     assert weight == 2
 
 
+def test_data_parallel_is_one_process_without_torchrun(run):
+    """The only rank reads all files, and the network is nearly as good as can be."""
+    printed = run(
+        *("data_parallel", "--rows", "64000", "--epochs", "4", "--batch-size", "512")
+    )
+    assert numbers(printed, "Rank 0 of 1 has trained on") == [64_000]
+    assert numbers(printed, "Accuracy on 10,000 other rows:")[0] > 0.9
+
+
 def test_xor_is_learned_by_every_kind_of_batch(run):
     """All four rows are right, whole-batch, in mini-batches and one by one."""
     printed = run("xor_network", "--epochs", "3")

@@ -55,6 +55,15 @@ def without_penalty(c: Scalars) -> Scalars:
     )
 
 
+@fast
+def with_lr(c: Scalars, lr: float) -> Scalars:
+    """Return the scalars of a weight with another learning rate."""
+    return Scalars(
+        *(lr, c.momentum, c.epsilon, c.new_1, c.new_2, c.shrink, c.threshold),
+        *(c.lr_ridge, c.half_ridge, c.lr_lasso, c.half_lasso, c.decay, c.share),
+    )
+
+
 @exact
 def _soft_threshold(w: float, threshold: float) -> float:
     """Return a weight nearer to zero by the threshold, zero itself at the most."""
@@ -64,7 +73,10 @@ def _soft_threshold(w: float, threshold: float) -> float:
 @exact
 def _descend(w: float, move: float, c: Scalars) -> float:
     """w <- shrink soft(w - lr move, threshold)."""
-    return _soft_threshold(w - c.lr * move, c.threshold) * c.shrink
+    w = w - c.lr * move
+    if c.threshold > 0:
+        w = _soft_threshold(w, c.threshold)
+    return w * c.shrink
 
 
 @exact

@@ -23,7 +23,7 @@ from skgd._compiled.jit import (
     pointer,
 )
 from skgd._compiled.network import gather
-from skgd._compiled.optimizers import scalars_at, sgd, without_penalty
+from skgd._compiled.optimizers import scalars_at, sgd, with_lr, without_penalty
 from skgd._compiled.steps import (
     Layer,
     Plan,
@@ -199,11 +199,12 @@ def _step_of_one(
     for q in range(layer.u):
         c = scalars_at(scalars[q if scalars.shape[0] > 1 else 0])
         w, d = flat[layer.w_at + q * layer.i :], space.dz[q]
+        by_d = with_lr(c, c.lr * d)
         for j in range(Place(layer.i)):
-            w[j] = sgd(w[j], d * x[start + j], c)
+            w[j] = sgd(w[j], x[start + j], by_d)
         if layer.bias_at >= 0:
             at = layer.bias_at + q
-            flat[at] = sgd(flat[at], d, without_penalty(c))
+            flat[at] = sgd(flat[at], num(d, 1), without_penalty(by_d))
 
 
 def _take(

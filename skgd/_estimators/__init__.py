@@ -6,6 +6,7 @@ In the order of reading:
 * ``versions``: what a pickle says of the version that wrote it
 * ``peers``: what parameters of other estimators are called here
 * ``parameters``: what each parameter must be, and the sentence said when it is not
+* ``parallel``: several processes that train one model, and what they have alike
 * ``checks``: what data must be, likewise
 * ``inputs``: rows and targets in, predictions out: arrays, frames, sparse, tensors
 * ``targets``: what is learnt of y: its classes, or its shape and scale

@@ -23,6 +23,8 @@ from torch import Tensor
 from skgd._equations.schedules import LAID_OUT
 from skgd._estimators.callbacks import (
     CallbackSupportMixin,
+    has_callbacks,
+    wants_batches,
     with_callbacks,
     without_contexts_,
 )
@@ -40,9 +42,22 @@ from skgd._estimators.examples import (
     dtypes_of,
     sentence_on_memory,
 )
-from skgd._estimators.fits import Fold, fit_folds, hold_out, take_over_, with_scale
+from skgd._estimators.fits import (
+    Fold,
+    fit_folds,
+    hold_out,
+    hold_out_together,
+    take_over_,
+    with_scale,
+)
 from skgd._estimators.growth import grown_state
 from skgd._estimators.inputs import dtype_of, on_host, starts_on_host
+from skgd._estimators.parallel import (
+    Together,
+    begins_alike,
+    check_can_be_shared,
+    together_now,
+)
 from skgd._estimators.parameters import check_parameters
 from skgd._estimators.peers import check_call, check_no_others, of_peers
 from skgd._estimators.predictions import known_prediction, raw_prediction_of
@@ -59,13 +74,14 @@ from skgd._estimators.state import (
 )
 from skgd._estimators.targets import Targets, attributes_of_targets, known_targets
 from skgd._estimators.versions import of_this_version, with_version
-from skgd._estimators.watch import FitWatch, Given, with_clock
+from skgd._estimators.watch import FitWatch, Given, looking_on_together, with_clock
 from skgd._machine.errors import in_the_words
 from skgd._machine.files import read_whole, write_atomically
 from skgd._machine.generators import copied, new_generator, unmoved_on_error
 from skgd._machine.interrupts import INTERRUPTED, interruptible
 from skgd._machine.memory import memory_for
 from skgd._machine.modes import numpy_as_usual
+from skgd._machine.ranks import ALONE, Ranks
 from skgd._training.stopping import History, Stream
 
 Method = TypeVar("Method", bound=Callable[..., Any])
@@ -191,38 +207,40 @@ class MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
             After Ctrl-C, when the model is stored.
         """
         check_no_others(f"{type(self).__name__}.fit", others)
-        check_parameters(self)
-        trainee = copy_of(self)
-        before = None
-        if self.warm_start:
-            before = known_state(trainee, known_targets(trainee))
-        if before is None:
-            forget_(trainee)
-        examples, targets = trainee._checked(X, y, sample_weight, before)
-        check_held_out(X_val, y_val, sample_weight_val)
-        validation = None
-        if X_val is not None and y_val is not None:
-            with in_the_words("X_val, y_val and sample_weight_val"):
-                given = Given(X_val, y_val, sample_weight_val)
-                validation = trainee._checked_validation(given, examples, targets)
-            warn_of_unlike(examples.X, validation.X)
-        warn_of_batch_size(self, len(examples.labels))
-        if before is not None and self.lr_schedule in LAID_OUT:  # over these epochs
-            before = before._replace(schedule_begun=before.epochs)
         initial = {
             "coef_init": coef_init,
             "intercept_init": intercept_init,
             "coefs_init": coefs_init,
             "intercepts_init": intercepts_init,
         }
-        history = trainee._train(
-            examples,
-            targets,
-            before,
-            Given(X, y, sample_weight),
-            validation=validation,
-            initial=starts_on_host(initial),
-        )
+        held_out = Given(X_val, y_val, sample_weight_val)
+        together = together_now()
+        ranks = together.ranks
+        with ranks.together():
+            trainee, before, initial = ranks.agreed(
+                partial(self._begin, held_out, initial, ranks)
+            )
+            ranks.check_alike(partial(begins_alike, self, before, initial))
+            examples, targets = trainee._checked(X, y, sample_weight, before, ranks)
+            validation = None
+            if ranks.any(X_val is not None):
+                with in_the_words("X_val, y_val and sample_weight_val"):
+                    validation = trainee._checked_validation(
+                        held_out, examples, targets, ranks
+                    )
+                if ranks is ALONE:  # a part of the rows may well be unlike another
+                    warn_of_unlike(examples.X, validation.X)
+            shard = together.shard(len(examples.labels))
+            warn_of_batch_size(self, shard.n_in_all if shard else len(examples.labels))
+            history = trainee._train(
+                examples,
+                targets,
+                before,
+                Given(X, y, sample_weight),
+                together,
+                validation=validation,
+                initial=initial,
+            )
         self.__dict__ = trainee.__dict__
         if history.ended == INTERRUPTED:
             raise KeyboardInterrupt(interruption(self.n_iter_, self.t_))
@@ -332,9 +350,33 @@ class MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
         with in_the_words(f"the file {fspath(path)!r}"):
             return model_of(data, cls, parameters)
 
-    def _check_stream(self) -> None:
-        """Raise ValueError for parameters that ``partial_fit`` does not take."""
+    def _check_parameters(self, ranks: Ranks) -> None:
+        """Raise ValueError for parameters that nobody can train by, or not together."""
         check_parameters(self)
+        if ranks is not ALONE:
+            check_can_be_shared(self, has_callbacks(self) and wants_batches(self))
+
+    def _begin(
+        self, held_out: Given, initial: Mapping[str, Any], ranks: Ranks
+    ) -> tuple[Self, State | None, dict[str, Any]]:
+        """Return the copy to be trained by ``fit``, from which state, and weights."""
+        self._check_parameters(ranks)
+        check_held_out(*held_out)
+        trainee = copy_of(self)
+        before = None
+        if self.warm_start:
+            before = known_state(trainee, known_targets(trainee))
+        if before is None:
+            forget_(trainee)
+        elif self.lr_schedule in LAID_OUT:  # over the epochs of this fit
+            before = before._replace(schedule_begun=before.epochs)
+        return trainee, before, starts_on_host(initial)
+
+    def _check_stream(
+        self, y: ArrayLike, classes: ArrayLike | None, ranks: Ranks
+    ) -> ArrayLike | None:
+        """Return the classes, or raise ValueError for what no ``partial_fit`` takes."""
+        self._check_parameters(ranks)
         if self.early_stopping:
             msg = (
                 "partial_fit does not support early_stopping=True, for it sees the "
@@ -342,6 +384,7 @@ class MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
                 "partial_fit."
             )
             raise ValueError(msg)
+        return classes
 
     def _partial_fit(
         self,
@@ -350,26 +393,31 @@ class MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
         classes: ArrayLike | None,
         sample_weight: ArrayLike | None,
     ) -> Self:
-        trainee = copy_of(self)
-        known = known_targets(trainee)
-        before = known_state(trainee, known)
-        examples, targets = trainee._checked(
-            X, y, sample_weight, before, classes, of_stream=True
-        )
-        state = before
-        if before is not None:
-            state = grown_state(before, self.loss, known, targets)
-        if examples.weight is None or examples.weight.any():
-            if state is not None and state.slowed != 1.0:  # now at the full rate
-                state = state._replace(slowed=1.0)
-            given = Given(X, y, sample_weight)
-            history = trainee._train(examples, targets, state, given, of_stream=True)
-            record_running_(trainee, history, examples.total_weight)
-            shorten_curves_(trainee)
-        elif before is None or state is not before:  # classes are known, maybe more
-            trainee.__dict__.update(attributes_of_targets(targets))
-            if state is not None:
-                trainee.__dict__.update(attributes_of_state(state, targets))
+        trainee, together = copy_of(self), together_now()
+        ranks, known = together.ranks, known_targets(trainee)
+        with ranks.together():
+            classes = ranks.agreed(partial(self._check_stream, y, classes, ranks))
+            before = known_state(trainee, known)
+            ranks.check_alike(partial(begins_alike, self, before, {}))
+            examples, targets = trainee._checked(
+                X, y, sample_weight, before, ranks, classes, of_stream=True
+            )
+            state = before
+            if before is not None:
+                state = grown_state(before, self.loss, known, targets)
+            if ranks.any(examples.weight is None or bool(examples.weight.any())):
+                if state is not None and state.slowed != 1.0:  # now at the full rate
+                    state = state._replace(slowed=1.0)
+                given = Given(X, y, sample_weight)
+                history = trainee._train(
+                    examples, targets, state, given, together, of_stream=True
+                )
+                record_running_(trainee, history, examples.total_weight(ranks))
+                shorten_curves_(trainee)
+            elif before is None or state is not before:  # classes, maybe more
+                trainee.__dict__.update(attributes_of_targets(targets))
+                if state is not None:
+                    trainee.__dict__.update(attributes_of_state(state, targets))
         self.__dict__ = trainee.__dict__
         return self
 
@@ -379,6 +427,7 @@ class MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
         y: ArrayLike,
         sample_weight: ArrayLike | None,
         before: State | None,
+        ranks: Ranks,
         classes: ArrayLike | None = None,
         *,
         of_stream: bool = False,
@@ -395,10 +444,11 @@ class MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
             dtypes=dtypes_of(self, dtype),
             first=not hasattr(self, "n_features_in_"),
             of_stream=of_stream,
+            ranks=ranks,
         )
 
     def _checked_validation(
-        self, given: Given, training: Examples, targets: Targets
+        self, given: Given, training: Examples, targets: Targets, ranks: Ranks
     ) -> Examples:
         """Return examples to judge by, of targets that are those of the training."""
         examples, _ = checked_examples(
@@ -408,8 +458,11 @@ class MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
             dtypes=[dtype_of(training.X)],
             first=False,
             training=training,
+            ranks=ranks,
         )
-        check_outputs(len(training.targets), len(examples.targets))
+        ranks.agreed(
+            partial(check_outputs, len(training.targets), len(examples.targets))
+        )
         return examples
 
     def _train(
@@ -418,6 +471,7 @@ class MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
         targets: Targets,
         before: State | None,
         given: Given,
+        together: Together,
         *,
         validation: Examples | None = None,
         initial: Mapping[str, Any] | None = None,
@@ -430,7 +484,7 @@ class MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
         """
         sentence = partial(sentence_on_memory, self, examples.X, targets.n_outputs)
         with memory_for(sentence), unmoved_on_error(self.random_state):
-            fold = self._fold(examples, targets, before, validation)
+            fold = self._fold(examples, targets, before, validation, together)
             if of_stream:
                 return self._fit_fold(fold, FitWatch(self, given, fold), of_stream=True)
             with interruptible() as interrupted:
@@ -448,6 +502,7 @@ class MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
         targets: Targets,
         before: State | None,
         validation: Examples | None,
+        together: Together,
     ) -> Fold:
         """Return the one fold that is trained on, and the model that it goes on from.
 
@@ -458,14 +513,44 @@ class MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
             generator = new_generator(self.random_state)
         else:
             generator, seed = copied(before.generator), before.split_seed
-        if self.early_stopping and validation is None:
+        shard, shard_held_out = together.shard(len(examples.labels)), None
+        if shard is not None:
+            [first, *_] = shard.ranks.gather(generator.bit_generator.state)
+            generator.bit_generator.state = first
+        if validation is not None:
+            shard_held_out = together.shard_held_out(len(validation.labels))
+        elif self.early_stopping and shard is None:
             rows, held_out, seed = hold_out(self, examples, targets, generator, seed)
-        known = targets.scale
-        targets = with_scale(self, targets, examples, rows, first=before is None)
+        elif self.early_stopping and shard is not None:
+            seed = int(generator.integers(2**31)) if seed is None else seed
+            rows, held_out, shard, shard_held_out = hold_out_together(
+                self, examples, targets, shard, seed
+            )
+        known, ranks = targets.scale, together.ranks
+        targets = with_scale(
+            self, targets, examples, rows, first=before is None, ranks=ranks
+        )
         if before is not None and known is not None and targets.scale is not None:
             before = state_on_scale(before, known, targets.scale)
         states = () if before is None else (before,)
-        return Fold(examples, targets, generator, [self], rows, held_out, seed, states)
+        if shard is not None:
+            shard = shard._replace(mean_weight=examples.mean_weight(rows, ranks))
+        if shard_held_out is not None and validation is not None:
+            shard_held_out = shard_held_out._replace(
+                mean_weight=validation.mean_weight(None, ranks)
+            )
+        return Fold(
+            examples,
+            targets,
+            generator,
+            [self],
+            rows,
+            held_out,
+            seed,
+            states,
+            shard,
+            shard_held_out,
+        )
 
     @with_callbacks
     def _fit_fold(
@@ -486,12 +571,16 @@ class MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
             validation=validation,
             initial=initial,
             stream=Stream(*(before.stream if before else ())) if of_stream else None,
-            watching=watch.looking_on,
+            watching=partial(looking_on_together, watch, fold.ranks),
             wants_steps=watch.wants_steps,
             verbose=bool(self.verbose),
         )
-        take_over_(self, trained, 0, fold, before, watch.recorded)
-        watch.end()
+
+        def keep() -> None:
+            take_over_(self, trained, 0, fold, before, watch.recorded)
+            watch.end()
+
+        fold.ranks.agreed(keep)
         return trained.histories[0]
 
     def __sklearn_tags__(self) -> Tags:

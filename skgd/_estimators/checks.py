@@ -287,8 +287,18 @@ def stack_too_large(max_bytes: int | None, n_models: int) -> str:
     )
 
 
-def check_wide(estimator: Any, n_features: int) -> None:
-    """Refuse what steps on wide sparse rows do not have: the norm of all gradients."""
+def check_wide(estimator: Any, n_features: int, of_ranks: bool) -> None:
+    """Refuse what steps on wide sparse rows do not have: the norm of all gradients.
+
+    And their sum over ranks.
+    """
+    if of_ranks:
+        msg = (
+            "X must have so few features, or be so dense, that its batches are arrays "
+            f"with data_parallel. Got sparse rows of {n_features} features; hash or "
+            "select fewer of them."
+        )
+        raise ValueError(msg)
     if estimator.max_grad_norm is not None:
         msg = (
             f"max_grad_norm must be None where X is sparse and as wide as {n_features} "
@@ -305,16 +315,19 @@ def check_outputs(n_outputs: int, held_out: int) -> None:
         raise ValueError(msg)
 
 
-def check_split(weight: Array | None, rows: Array, held_out: Array) -> None:
-    """Refuse to train on, or to judge by, too few rows or rows that do not count."""
-    if len(held_out) < 2:
+def check_split(n_held_out: int, trained_on: float, held_out: float) -> None:
+    """Refuse to train on, or to judge by, too few rows or rows that do not count.
+
+    Rows that are trained on count so much in all, and so do those held out.
+    """
+    if n_held_out < 2:
         msg = (
-            f"The validation set must have at least 2 rows. Got {len(held_out)}; "
+            f"The validation set must have at least 2 rows. Got {n_held_out}; "
             "raise validation_fraction, or give X_val and y_val."
         )
         raise ValueError(msg)
-    for indices, what in ((rows, "trained on"), (held_out, "held out")):
-        if weight is not None and not weight[indices].any():
+    for in_all, what in ((trained_on, "trained on"), (held_out, "held out")):
+        if not in_all:
             msg = (
                 f"sample_weight must be above 0 for some of the rows {what} by "
                 "early_stopping. Got only zeros; give X_val and y_val instead."
@@ -410,8 +423,9 @@ def check_all_seen(classes: Array, seen: Array) -> None:
     """Refuse classes without a row that counts, where they are to be balanced."""
     if not seen.all():
         msg = (
-            "y must hold rows of every class, for these say what each counts. Got none "
-            f"of {_listed(classes[seen == 0])}; pass a dict, or fit anew."
+            "With class_weight='balanced', y must hold rows of every class, for these "
+            f"say what each counts. Got none of {_listed(classes[seen == 0])}; pass a "
+            "dict, or fit anew."
         )
         raise ValueError(msg)
 

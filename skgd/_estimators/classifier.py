@@ -23,6 +23,7 @@ from skgd._estimators.targets import Classes, known_targets, loss_of
 from skgd._machine.arrays import Array
 from skgd._machine.devices import to_numpy
 from skgd._machine.modes import numpy_as_usual
+from skgd._machine.ranks import Ranks
 
 
 class _OfProbabilities:
@@ -473,13 +474,19 @@ class MiniBatchClassifier(ClassifierMixin, MiniBatchBase):
             If the rows are refused, a label is not among the classes, or the weights or
             the loss overflow or explode. The estimator is then as it was before.
         """
-        self._check_stream()
+        return self._partial_fit(X, y, classes, sample_weight)
+
+    def _check_stream(
+        self, y: ArrayLike, classes: ArrayLike | None, ranks: Ranks
+    ) -> ArrayLike | None:
+        """Return the classes on the host, or raise ValueError likewise."""
+        classes = super()._check_stream(y, classes, ranks)
         shape = getattr(y, "shape", None) or np.shape(y)
         several_labels = len(shape) == 2 and shape[1] > 1
         if classes is None and not hasattr(self, "classes_") and not several_labels:
             raise ValueError("classes must be passed on the first call to partial_fit.")
-        classes = on_host("classes", classes)
-        return self._partial_fit(X, y, classes, sample_weight)
+        on_the_host: ArrayLike | None = on_host("classes", classes)
+        return on_the_host
 
     @of_one_state
     def decision_function(self, X: ArrayLike) -> Array:

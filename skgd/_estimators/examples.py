@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -25,9 +26,17 @@ from skgd._estimators.inputs import (
     take_rows,
 )
 from skgd._estimators.parameters import hidden_units
-from skgd._estimators.targets import Targets, class_weights, learn_targets, with_seen
+from skgd._estimators.targets import (
+    Classes,
+    Targets,
+    class_weights,
+    labels_of_all,
+    learn_targets,
+    with_seen,
+)
 from skgd._machine.arrays import Array, Indices
 from skgd._machine.errors import errors_of_caller
+from skgd._machine.ranks import ALONE, Ranks
 from skgd._training.csr import is_wide
 from skgd._training.strips import rows_of_a_strip
 
@@ -62,23 +71,30 @@ class Examples(NamedTuple):
         """Return where some of them are in X."""
         return indices if self.within is None else self.within[indices]
 
-    @property
-    def total_weight(self) -> float:
-        """The number of rows, or the sum of the weights that the caller gave them."""
+    def total_weight(self, ranks: Ranks) -> float:
+        """Return the number of rows, or the sum of weights given, of all ranks."""
         given = self.sample_weight
-        return float(len(self.labels) if given is None else given.sum())
+        total = len(self.labels) if given is None else given.sum()
+        return float(ranks.sum(np.array([total], float))[0])
 
-    def mean_weight(self, indices: Indices | None = None) -> float:
-        """Return the mean of the weights, over some of them or all."""
-        if self.weight is None:
-            return 1.0
-        return float(np.mean(self.weight if indices is None else self.weight[indices]))
+    def mean_weight(
+        self, indices: Indices | None = None, ranks: Ranks = ALONE
+    ) -> float:
+        """Return the mean of the weights, over some of them or all, of all ranks."""
+        weight, n_rows = self.weight, len(self.labels)
+        if indices is not None:
+            weight, n_rows = None if weight is None else weight[indices], len(indices)
+        if ranks is ALONE:
+            return 1.0 if weight is None else float(np.mean(weight))
+        total = n_rows if weight is None else weight.sum()
+        total, n_rows = ranks.sum(np.array([total, n_rows], float))
+        return float(total / n_rows)
 
 
 def checked_examples(
     estimator: Any,
-    X: ArrayLike,
-    y: ArrayLike,
+    X: ArrayLike | None,
+    y: ArrayLike | None,
     sample_weight: ArrayLike | None,
     classes: ArrayLike | None = None,
     *,
@@ -87,31 +103,75 @@ def checked_examples(
     first: bool,
     training: Examples | None = None,
     of_stream: bool = False,
+    ranks: Ranks = ALONE,
 ) -> tuple[Examples, Targets]:
     """Return examples, and what is learnt of their targets, or raise ValueError.
 
     The first call notes the columns of X on the estimator. The examples are to train
     on, unless there are others for ``training``. Those of a stream may all have weight
-    0, for there are others to come.
+    0, for there are others to come. What is learnt and counted is that of all ranks, of
+    which each has some of the rows; or, of others than for training, X may be None.
     """
-    numeric = isinstance(estimator, RegressorMixin)
-    rows, y = checked_rows_and_targets(
-        estimator, X, y, list(dtypes), numeric=numeric, first=first
+
+    def read() -> tuple[Matrix, Array, Array | None]:
+        """Return the rows that lie here, with their targets and weights."""
+        if X is None and training is not None:
+            none = np.zeros(0, np.int64)
+            return training.rows(none), training.labels[:0], np.zeros(0)
+        numeric = isinstance(estimator, RegressorMixin)
+        rows, labels = checked_rows_and_targets(
+            estimator, X, y, list(dtypes), numeric=numeric, first=first
+        )
+        weights = on_host("sample_weight", sample_weight)
+        return rows, labels, check_weights("sample_weight", weights, len(labels))
+
+    rows, labels, given = ranks.agreed(read)
+    ranks.check_alike(partial(_columns_alike, estimator, rows, labels, given))
+    if known is None and classes is None:
+        classes = labels_of_all(estimator, labels, ranks)
+    targets, (labels, encoded) = ranks.agreed(
+        partial(learn_targets, estimator, labels, dtype_of(rows), known, classes)
     )
-    given = check_weights(
-        "sample_weight", on_host("sample_weight", sample_weight), len(y)
-    )
-    targets, (labels, encoded) = learn_targets(
-        estimator, y, dtype_of(rows), known, classes
-    )
+    ranks.check_alike(partial(_classes_alike, targets))
     if not of_stream:
-        check_any_counts("sample_weight", given)
+        _check_any_counts("sample_weight", given, ranks)
     if training is None:
-        targets = with_seen(estimator, targets, encoded, given, of_stream=of_stream)
+        targets = with_seen(
+            estimator, targets, encoded, given, of_stream=of_stream, ranks=ranks
+        )
     weight = row_weights(
-        estimator, targets, labels, encoded, given, of_stream=of_stream
+        estimator, targets, labels, encoded, given, of_stream=of_stream, ranks=ranks
     )
     return Examples(rows, labels, encoded, given, weight), targets
+
+
+def _columns_alike(
+    estimator: Any, rows: Matrix, y: Array, given: Array | None
+) -> dict[str, object]:
+    """Return what rows must have in common on all ranks."""
+    if not len(y):
+        return {}
+    kind = "numbers" if y.dtype.kind in "biuf" else y.dtype.str[1]
+    return {
+        "The number of features of X": rows.shape[1],
+        "The names of the features of X": [
+            *getattr(estimator, "feature_names_in_", [])
+        ],
+        "The dtype of X": np.dtype(dtype_of(rows)).name,
+        "The columns of y": y.shape[1:],
+        "The kind of y": kind,
+        "Whether sample_weight is given": given is not None,
+    }
+
+
+def _classes_alike(targets: Targets) -> dict[str, object]:
+    """Return what is learnt of classes, which must be the same on all ranks."""
+    if not isinstance(targets, Classes):
+        return {}
+    return {
+        "The number of classes": len(targets.labels),
+        "The classes": targets.labels.tolist(),
+    }
 
 
 def examples_within(
@@ -124,7 +184,7 @@ def examples_within(
     given = examples.sample_weight
     if given is not None:
         given = check_weights("sample_weight", given[indices], len(indices))
-    check_any_counts("sample_weight", given)
+    _check_any_counts("sample_weight", given, ALONE)
     targets = with_seen(settings, targets, encoded, given, of_stream=False)
     weight = row_weights(settings, targets, labels, encoded, given)
     return Examples(examples.X, labels, encoded, given, weight, indices), targets
@@ -138,17 +198,30 @@ def row_weights(
     given: Array | None,
     *,
     of_stream: bool = False,
+    ranks: Ranks = ALONE,
 ) -> Array | None:
     """Return what rows count in the loss, (n,), by their labels and given weights."""
-    weight, name = class_weights(settings, targets, labels, encoded), ""
+    name = "class_weight" if given is None else "class_weight * sample_weight"
+
+    def with_classes() -> Array | None:
+        """Return what the rows count by their classes as well, if these do."""
+        weight = class_weights(settings, targets, labels, encoded)
+        if weight is not None and given is not None:
+            weight = weight * given
+        return check_weights(name, weight, len(labels))
+
+    weight = ranks.agreed(with_classes)
     if weight is None:
         return given
-    if given is not None:
-        weight, name = weight * given, " * sample_weight"
-    weight = check_weights(f"class_weight{name}", weight, len(labels))
     if not of_stream:
-        check_any_counts(f"class_weight{name}", weight)
+        _check_any_counts(name, weight, ranks)
     return weight
+
+
+def _check_any_counts(name: str, weight: Array | None, ranks: Ranks) -> None:
+    """Refuse weights by which nothing counts on any rank."""
+    total = ranks.sum(np.array([np.inf if weight is None else weight.sum()]))
+    ranks.agreed(partial(check_any_counts, name, total))
 
 
 def device_for(settings: Any, X: Matrix) -> torch.device:

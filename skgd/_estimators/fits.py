@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
+from math import ceil
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -31,17 +33,19 @@ from skgd._estimators.record import record_end_, record_epochs_
 from skgd._estimators.scoring import bind_score, has_score, held_out_of, tests_first
 from skgd._estimators.settings import per_model_of, shared_of
 from skgd._estimators.state import State, attributes_of_state, model_of, read_state
-from skgd._estimators.targets import Numbers, Targets, attributes_of_targets
+from skgd._estimators.targets import Classes, Numbers, Targets, attributes_of_targets
 from skgd._estimators.weights import write_initial_
-from skgd._machine.arrays import Array, Indices
+from skgd._machine.arrays import Array, Floats, Indices
 from skgd._machine.devices import to_tensor
 from skgd._machine.errors import errors_of_caller
+from skgd._machine.ranks import ALONE, Ranks
 from skgd._training.batches import Data, padded
 from skgd._training.csr import is_wide
 from skgd._training.engines import engine_of
 from skgd._training.hyperparameters import Shared
 from skgd._training.loop import train, train_on_chunk
 from skgd._training.models import Models, joined_models
+from skgd._training.shards import Shard, Split, split_shard
 from skgd._training.stack import Validation
 from skgd._training.stopping import History, Stream
 from skgd._training.takers import Watch
@@ -62,6 +66,21 @@ class Fold(NamedTuple):
     held_out: Indices | None = None  # the examples held out, if any
     split_seed: int | None = None  # that held them out
     states: Sequence[State] = ()  # to go on from, one for each model if any
+    # Where other ranks have other rows: those of all that are trained on, and held out.
+    shard: Shard | None = None
+    shard_held_out: Shard | None = None
+
+    @property
+    def ranks(self) -> Ranks:
+        """Who trains: this process alone, or several."""
+        return ALONE if self.shard is None else self.shard.ranks
+
+    @property
+    def mean_weight(self) -> float:
+        """What the rows count that are trained on, on average."""
+        if self.shard is None:
+            return self.examples.mean_weight(self.rows)
+        return self.shard.mean_weight
 
     @property
     def before(self) -> State | None:
@@ -95,7 +114,7 @@ def fit_folds(
     wants_steps: bool = False,
     verbose: bool = False,
 ) -> Trained:
-    """Train the models of some folds as one stack.
+    """Train the models of some folds as one stack; of ranks, one fold of one model.
 
     All that is no number of a model's own, the parameters of the first estimator say.
     ``validation`` are examples of their own to judge by, ``initial`` starting weights
@@ -105,38 +124,61 @@ def fit_folds(
     ``wants_steps`` says whether who looks on looks at each of them.
     """
     settings, targets = folds[0].estimators[0], folds[0].targets
-    device = device_for(settings, folds[0].examples.X)
-    estimators = [one for fold in folds for one in fold.estimators]
-    states = [state for fold in folds for state in fold.states]
+    shared = shared_of(settings, targets, max_iter=max_iter, tol=tol, verbose=verbose)
+    begin = partial(
+        _begin, folds, shared, initial, wants_steps, as_given=stream is not None
+    )
     with torch.inference_mode():
-        data, offsets = data_of(folds, device, as_given=stream is not None)
-        shared = shared_of(
-            settings, targets, max_iter=max_iter, tol=tol, verbose=verbose
-        )
-        per_model = per_model_of(estimators)
-        layout = _layout(settings, targets, data, len(estimators))
-        if states:
-            models = _known_models(folds, layout, shared, per_model, device)
-        else:
-            models = _new_models(folds, layout, shared, per_model, data.y)
-        if initial is not None:
-            write_initial_(models.parameters, initial, targets.scale)
+        data, offsets, models, shared, per_model = folds[0].ranks.agreed(begin)
         if histories is not None:
             shared = shared._replace(max_iter=max_iter - models.epochs)
         of_stream = stream is not None
-        if of_stream and states and tests_first(settings):
+        if of_stream and folds[0].states and tests_first(settings):
             validation = folds[0].examples  # before they are trained on
         held_out = _validation_of(folds, data, offsets, validation, of_stream=of_stream)
-        engine = engine_of(data, layout, shared, wants_steps)
-        shared = shared._replace(engine=engine)
         with watching(models, data, shared) as watch:
             if stream is not None:
                 history = train_on_chunk(
                     data, models, shared, per_model, stream, held_out, watch
                 )
-                return Trained(models, [history], engine)
+                return Trained(models, [history], shared.engine)
             trained = train(data, models, shared, per_model, held_out, watch, histories)
-            return Trained(models, trained, engine)
+            return Trained(models, trained, shared.engine)
+
+
+class _Begun(NamedTuple):
+    """What training begins with."""
+
+    data: Data
+    offsets: Offsets
+    models: Models
+    shared: Shared
+    per_model: PerModel
+
+
+def _begin(
+    folds: Sequence[Fold],
+    shared: Shared,
+    initial: Mapping[str, Any] | None,
+    wants_steps: bool,
+    *,
+    as_given: bool,
+) -> _Begun:
+    """Return the rows of some folds, their models, and by which engine they train."""
+    settings, targets = folds[0].estimators[0], folds[0].targets
+    device = device_for(settings, folds[0].examples.X)
+    estimators = [one for fold in folds for one in fold.estimators]
+    data, offsets = data_of(folds, device, as_given=as_given)
+    per_model = per_model_of(estimators)
+    layout = _layout(settings, targets, data, len(estimators))
+    if any(fold.states for fold in folds):
+        models = _known_models(folds, layout, shared, per_model, device)
+    else:
+        models = _new_models(folds, layout, shared, per_model, data.y)
+    if initial is not None:
+        write_initial_(models.parameters, initial, targets.scale)
+    engine = engine_of(data, layout, shared, wants_steps)
+    return _Begun(data, offsets, models, shared._replace(engine=engine), per_model)
 
 
 def state_of(
@@ -216,8 +258,46 @@ def hold_out(
             "more rows, another fraction, or X_val and y_val."
         )
         raise ValueError(msg) from error
-    check_split(examples.weight, rows, held_out)
+    check_split(len(held_out), *_count_in_all(examples, rows, held_out))
     return np.sort(rows), np.sort(held_out), split_seed
+
+
+def hold_out_together(
+    settings: Any, examples: Examples, targets: Targets, shard: Shard, split_seed: int
+) -> Split:
+    """Return which rows are held out where they lie on several ranks.
+
+    They are as many as of one process, in the shares of the classes too.
+    """
+    strata, n_kinds = targets.strata(examples.targets), 1
+    if isinstance(targets, Classes) and strata is not None:
+        n_kinds = len(targets.labels)
+    kinds = np.zeros(len(examples.labels)) if strata is None else strata
+    n_held_out = ceil(settings.validation_fraction * shard.n_in_all)
+    split = split_shard(shard, kinds.astype(np.int64), n_kinds, n_held_out, split_seed)
+    told = len(split.rows), *_count_in_all(examples, split.rows, split.held_out)
+    of_ranks = np.array(shard.ranks.gather(told))
+    shard.ranks.agreed(partial(_check_split_of_all, of_ranks, n_held_out))
+    return split
+
+
+def _count_in_all(examples: Examples, *several: Indices) -> list[float]:
+    """Return what some rows of the examples count, and some others."""
+    if examples.weight is None:
+        return [float(len(rows)) for rows in several]
+    return [float(examples.weight[rows].sum()) for rows in several]
+
+
+def _check_split_of_all(of_ranks: Floats, n_held_out: int) -> None:
+    """Refuse a split of all rows, given rows and weights of each rank's parts."""
+    n_rows, *counts = of_ranks.T
+    if not n_rows.all():
+        msg = (
+            "early_stopping=True must leave every rank rows to train on. Got none on "
+            f"rank {int(np.argmin(n_rows))}; give it more rows, or X_val and y_val."
+        )
+        raise ValueError(msg)
+    check_split(n_held_out, *(float(count.sum()) for count in counts))
 
 
 def with_scale(
@@ -227,6 +307,7 @@ def with_scale(
     rows: Indices | None,
     *,
     first: bool,
+    ranks: Ranks = ALONE,
 ) -> Targets:
     """Return the targets with the scale of those trained on, or all, if they have one.
 
@@ -253,6 +334,7 @@ def with_scale(
         log_link=log_link,
         fit_intercept=settings.fit_intercept,
         before=before,
+        ranks=ranks,
     )
     return targets._replace(scale=scale)
 
@@ -262,7 +344,7 @@ def _layout(settings: Any, targets: Targets, data: Data, n_models: int) -> Layou
     n_features, wide = data.x.shape[1], is_wide(data.x)
     if wide:
         with errors_of_caller():
-            check_wide(settings, n_features)
+            check_wide(settings, n_features, data.shard is not None)
     sizes = (n_features, *hidden_units(settings), targets.n_outputs)
     return Layout(n_models, sizes, bool(settings.fit_intercept), wide)
 
@@ -357,7 +439,7 @@ def _data_of_one(fold: Fold, device: torch.device, *, as_given: bool) -> Data:
     dtype, weight = dtype_of(examples.X), examples.weight
     targets = on_scale(examples.targets, scale).astype(dtype, copy=False)
     if weight is not None:
-        unit = 1.0 if as_given else examples.mean_weight(fold.rows)
+        unit = 1.0 if as_given else fold.mean_weight
         weight = (weight / unit)[np.newaxis]
     return Data(
         to_device(examples.X, device),
@@ -365,6 +447,7 @@ def _data_of_one(fold: Fold, device: torch.device, *, as_given: bool) -> Data:
         _weights_on(device, weight, dtype),
         fold.rows,
         scales=None if scale is None else scale.scale[np.newaxis],
+        shard=fold.shard,
     )
 
 
@@ -400,7 +483,7 @@ def _weights_of(
     of_folds = []
     for fold in folds:
         assert fold.examples.weight is not None
-        unit = 1.0 if as_given else fold.examples.mean_weight(fold.rows)
+        unit = 1.0 if as_given else fold.mean_weight
         of_folds.append(fold.examples.weight / unit)
     weights = np.zeros((len(folds), n_rows))
     for fold, row, values in zip(folds, weights, of_folds, strict=True):
@@ -463,18 +546,26 @@ def _validation_of(
     """
     settings, device = folds[0].estimators[0], data.y.device
     if validation is not None:
-        judged = [folds[0]._replace(examples=validation, rows=None, held_out=None)]
+        [fold] = folds
+        shard = fold.shard if of_stream else fold.shard_held_out
+        judged = [
+            fold._replace(examples=validation, rows=None, held_out=None, shard=shard)
+        ]
         rows, _ = data_of(judged, device)
     elif folds[0].held_out is not None:
         judged = list(folds)
         of_folds = [fold.held_out for fold in folds]
         indices, counts = _rows_of(folds, of_folds, offsets)
-        rows = data._replace(rows=indices, counts=counts)
+        shard = folds[0].shard_held_out
+        rows = data._replace(rows=indices, counts=counts, shard=shard)
     else:
         return None
     score = None
     if (of_stream or settings.early_stopping) and has_score(settings):
-        scored = [held_out_of(settings, f.examples, f.held_out) for f in judged]
+        scored = [
+            held_out_of(settings, fold.examples, fold.held_out, rows.shard)
+            for fold in judged
+        ]
         members = [(one, fold.targets) for fold in folds for one in fold.estimators]
         score = bind_score(settings, members, scored, device)
     return Validation(rows, score, settings.early_stopping)

@@ -437,7 +437,6 @@ class MiniBatchRegressor(RegressorMixin, MiniBatchBase):
             If the rows are refused, or the weights or the loss overflow or explode. The
             estimator is then as it was before the call.
         """
-        self._check_stream()
         return self._partial_fit(X, y, None, sample_weight)
 
     @of_one_state

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from math import nan
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from scipy.sparse import issparse, vstack
 from sklearn import config_context
 from sklearn.metrics import check_scoring
 from torch import Tensor
 
-from skgd._equations.network import Network
+from skgd._equations.network import Layer, Network
 from skgd._estimators.checks import check_score, takes_weights
 from skgd._estimators.examples import Examples
-from skgd._estimators.inputs import Matrix
+from skgd._estimators.inputs import Matrix, on_host
 from skgd._estimators.metrics import plain_score
 from skgd._estimators.predictions import (
     layers_at,
@@ -27,9 +29,11 @@ from skgd._estimators.state import copy_of
 from skgd._estimators.targets import Targets, attributes_of_targets
 from skgd._estimators.weights import Layers, coefficients, layers_of
 from skgd._machine.arrays import Array, Indices
+from skgd._machine.devices import to_numpy
 from skgd._machine.errors import errors_of_caller, in_the_words
 from skgd._machine.memory import pieces
 from skgd._machine.modes import modes_of_others
+from skgd._training.shards import Shard, in_order_of_partitions
 from skgd._training.stack import Score
 from skgd._training.target_scale import prediction_of_y
 
@@ -45,6 +49,7 @@ class HeldOutRows(NamedTuple):
     sample_weight: Array | None
     examples: Examples
     parts: Sequence[Indices] | None  # of the examples, predicted in turn; None is X
+    shard: Shard | None = None  # where other ranks have the other rows
 
     def matrices(self) -> Iterator[Matrix]:
         """Give the rows to predict, some at a time."""
@@ -71,7 +76,10 @@ def has_score(settings: Any) -> bool:
 
 
 def held_out_of(
-    settings: Any, examples: Examples, indices: Indices | None = None
+    settings: Any,
+    examples: Examples,
+    indices: Indices | None = None,
+    shard: Shard | None = None,
 ) -> HeldOutRows:
     """Return rows to score by: all of the examples, or some.
 
@@ -80,13 +88,51 @@ def held_out_of(
     """
     _, labels, _, weight, *_ = examples
     if indices is None:
-        return HeldOutRows(examples.X, labels, weight, examples, None)
+        return HeldOutRows(examples.X, labels, weight, examples, None, shard)
     labels, weight = labels[indices], None if weight is None else weight[indices]
     if callable(settings.scoring):
-        return HeldOutRows(examples.rows(indices), labels, weight, examples, None)
+        X = examples.rows(indices)
+        return HeldOutRows(X, labels, weight, examples, None, shard)
     n_at_once = max(_FEWEST_AT_ONCE, _NUMBERS_AT_ONCE // examples.X.shape[1])
     parts = np.split(indices, range(n_at_once, len(indices), n_at_once))
-    return HeldOutRows(np.zeros((len(indices), 1)), labels, weight, examples, parts)
+    X = np.zeros((len(indices), 1))
+    return HeldOutRows(X, labels, weight, examples, parts, shard)
+
+
+def _of_all_ranks(settings: Any, held_out: HeldOutRows) -> HeldOutRows:
+    """Return the rows of all ranks, as a scorer gets to see them.
+
+    Their X is there for a scorer of the caller's only.
+    """
+    shard = held_out.shard
+    if shard is None:
+        return held_out
+    labels = in_order_of_partitions(shard, held_out.labels)
+    weight = held_out.sample_weight
+    weighted = weight is not None and len(weight) > 0
+    if not shard.ranks.any(weighted):
+        weight = None
+    elif weight is not None:
+        weight = in_order_of_partitions(shard, weight)
+    X: Matrix = np.zeros((len(labels), 1))
+    if callable(settings.scoring):
+        X = _joined_rows(shard, held_out.X)
+    return held_out._replace(X=X, labels=labels, sample_weight=weight)
+
+
+def _joined_rows(shard: Shard, X: Matrix) -> Matrix:
+    """Return the rows of all ranks, partition after partition, on the host."""
+    if not issparse(X):
+        return in_order_of_partitions(shard, on_host("X_val", X))
+    ends = np.cumsum(shard.lengths_here)
+    starts = ends - shard.lengths_here
+    here = [
+        (number, X[start:end])
+        for number, start, end in zip(shard.mine, starts, ends, strict=True)
+    ]
+    of_all = [pair for some in shard.ranks.gather(here) for pair in some]
+    of_all.sort(key=lambda pair: pair[0])
+    return vstack([rows for _, rows in of_all], format="csr")
 
 
 def bind_score(
@@ -100,8 +146,9 @@ def bind_score(
     ``members`` are the estimators of all models, with their targets, fold after fold.
     """
     n_in_fold = len(members) // len(folds)
+    seen = [_of_all_ranks(settings, held_out) for held_out in folds]
     score_of = [
-        _bind_score_of_one(*member, folds[model // n_in_fold])
+        _bind_score_of_one(*member, seen[model // n_in_fold])
         for model, member in enumerate(members)
     ]
 
@@ -116,20 +163,44 @@ def bind_score(
                 for slot, model in zip(slots, models, strict=True)
                 if model // n_in_fold == fold
             ]
-            at_once = models_at_once(network, len(held_out.labels))
+            at_once = models_at_once(network, max(1, len(held_out.labels)))
             for some in pieces(pairs, at_once):
                 layers = layers_at(network, [slot for slot, _ in some])
-                parts = [
-                    raw_predictions(settings, layers, rows, device)
-                    for rows in held_out.matrices()
-                ]
-                predicted = prediction_of_y(torch.cat(parts, dim=2), scale)
+                z_of_models = _predicted(settings, layers, held_out, device)
+                predicted = prediction_of_y(z_of_models, scale)
                 for (slot, model), z in zip(some, predicted, strict=True):
                     layers_of_model = partial(layers_of, network, slot)
-                    scores[slot] = score_of[model](layers_of_model, z[None])
+                    score_it = partial(score_of[model], layers_of_model, z[None])
+                    scores[slot] = _by_first_rank(score_it, held_out.shard)
         return [scores[slot] for slot in slots]
 
     return score
+
+
+def _predicted(
+    settings: Any, layers: Sequence[Layer], held_out: HeldOutRows, device: torch.device
+) -> Tensor:
+    """Return the predictions (m, o, n) of held-out rows, those of all ranks."""
+    parts = [layers[-1].w.new_empty(*layers[-1].w.shape[:2], 0)]
+    if len(held_out.labels):
+        parts = [
+            raw_predictions(settings, layers, rows, device)
+            for rows in held_out.matrices()
+        ]
+    z = torch.cat(parts, dim=2)
+    if held_out.shard is None:
+        return z
+    by_row = to_numpy(z.permute(2, 0, 1))
+    of_all = in_order_of_partitions(held_out.shard, by_row)
+    return torch.from_numpy(of_all).permute(1, 2, 0).to(device)
+
+
+def _by_first_rank(score: Callable[[], float], shard: Shard | None) -> float:
+    """Return a score, computed by one rank: a function of the caller's may draw."""
+    if shard is None:
+        return score()
+    ranks = shard.ranks
+    return ranks.gathered(lambda: score() if ranks.rank == 0 else nan)[0]
 
 
 def _bind_score_of_one(

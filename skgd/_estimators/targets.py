@@ -5,6 +5,7 @@ Kept on an estimator as ``classes_``, which is the caller's to read, and ``_targ
 
 from __future__ import annotations
 
+from functools import partial
 from math import nan
 from typing import Any, NamedTuple
 
@@ -33,6 +34,7 @@ from skgd._estimators.checks import (
 )
 from skgd._machine.arrays import Array
 from skgd._machine.errors import in_the_words
+from skgd._machine.ranks import ALONE, Ranks
 from skgd._training.target_scale import TargetScale
 
 
@@ -120,7 +122,8 @@ def _learn_numbers(
     settings: Any, y: Array, dtype: Any, known: Numbers | None
 ) -> tuple[Numbers, Encoded]:
     check_domain(settings.loss, check_targets(y, dtype))
-    targets = np.ascontiguousarray(y.reshape(len(y), -1).T, dtype=np.float64)
+    columns = y[:, np.newaxis] if y.ndim == 1 else y  # there may be no rows
+    targets = np.ascontiguousarray(columns.T, dtype=np.float64)
     if known is None:
         known = Numbers(len(targets), y.ndim == 1)
     return known._replace(n_outputs=len(targets)), Encoded(y, targets)
@@ -190,28 +193,25 @@ def with_seen(
     sample_weight: Array | None,
     *,
     of_stream: bool,
+    ranks: Ranks = ALONE,
 ) -> Targets:
     """Return targets with the rows of each class, if the classes are to be balanced.
 
-    Those of a stream are more with every call; those of a fit are what it is given.
+    Those of a stream are more with every call; those of a fit are what it is given. In
+    both they are those of all ranks.
     """
     if isinstance(targets, Numbers):
         return targets
     if not _balances(settings):
         return targets if targets.seen is None else targets._replace(seen=None)
     n_values = 2 if targets.several_a_row else len(targets.labels)
-    with in_the_words("class_weight='balanced'"):
-        seen = np.array(
-            [
-                np.bincount(of_row, sample_weight, n_values)
-                for of_row in encoded.astype(np.intp)
-            ],
-            float,
-        )
-        if not (of_stream or targets.several_a_row):
-            check_all_seen(targets.labels, seen[0])
+    numbers = encoded.astype(np.intp)
+    here = [np.bincount(of_row, sample_weight, n_values) for of_row in numbers]
+    seen = ranks.sum(np.array(here, float))
+    if not (of_stream or targets.several_a_row):
+        ranks.agreed(partial(check_all_seen, targets.labels, seen[0]))
     if of_stream and targets.seen is not None:
-        seen += targets.seen
+        seen = seen + targets.seen
     return targets._replace(seen=seen)
 
 
@@ -231,11 +231,12 @@ def class_weights(
         if targets.seen is not None:
             weights = _balanced(targets.seen, encoded.astype(np.intp))
         elif not targets.several_a_row:
+            classes = targets.labels
             of_classes = compute_class_weight(
-                settings.class_weight, classes=targets.labels, y=labels
+                settings.class_weight, classes=classes, y=classes
             )
             check_any_counts("class_weight", of_classes)
-            weights = of_classes[np.searchsorted(targets.labels, labels)]
+            weights = of_classes[np.searchsorted(classes, labels)]
         else:
             weights = compute_sample_weight(settings.class_weight, labels)
             for one in settings.class_weight:  # a list, a dict for each label
@@ -257,6 +258,15 @@ def _balanced(seen: Array, encoded: Array) -> Array:
         weights[there] = of_class.sum() / (there.sum() * of_class[there])
         product *= weights[numbers]
     return product
+
+
+def labels_of_all(settings: Any, y: Array, ranks: Ranks) -> Array | None:
+    """Return the labels that any rank has, None for one process or several a row."""
+    several = y.ndim == 2 and y.shape[1] > 1
+    if ranks is ALONE or isinstance(settings, RegressorMixin) or several:
+        return None
+    of_all = ranks.gathered(lambda: distinct_labels("y", np.ravel(y)))
+    return np.unique(np.concatenate(of_all))
 
 
 def numbers_of_loss(settings: Any) -> tuple[float, float]:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from copy import deepcopy
 from functools import partial
 from time import monotonic
@@ -20,18 +20,20 @@ from skgd._estimators.state import attributes_of_state
 from skgd._estimators.targets import attributes_of_targets
 from skgd._machine.devices import to_numpy
 from skgd._machine.modes import modes_of_others
+from skgd._machine.ranks import ALONE, Ranks
 from skgd._training.batches import Data, batch_sizes
 from skgd._training.hyperparameters import Shared
 from skgd._training.models import Models
 from skgd._training.objective import in_units_of_y
 from skgd._training.stopping import History
+from skgd._training.takers import Watch
 
 
 class Given(NamedTuple):
     """What the caller of a fit handed in, as callbacks get to see it."""
 
-    X: ArrayLike
-    y: ArrayLike
+    X: ArrayLike | None
+    y: ArrayLike | None
     sample_weight: ArrayLike | None
 
 
@@ -72,7 +74,7 @@ class FitWatch:
             vars(estimator).update(attributes_of_targets(self._fold.targets))
             self._history = History()
             record_epochs_(estimator, models.t, self._history)
-            sizes = batch_sizes(data.n_samples, shared.batch_size, shared.last_batch)
+            sizes = batch_sizes(data.n_in_all, shared.batch_size, shared.last_batch)
             with modes_of_others():
                 self._tasks = FitTasks(
                     estimator,
@@ -133,3 +135,69 @@ class FitWatch:
             vars(self._estimator).pop("batch_loss_", None)
             with modes_of_others():
                 self._tasks.end()
+
+
+class AgreedWatch:
+    """Looks on at the training of one model by several ranks, as each of them does.
+
+    Whoever ends it on one rank ends it for all, after the same step; so does an error
+    of whoever looks on, which all raise then. Nobody is told of batches.
+    """
+
+    wants_steps, wants_epochs = False, True
+
+    def __init__(self, watch: Watch | None, ranks: Ranks) -> None:
+        self._watch, self._ranks = watch, ranks
+        self._ended = ""  # who ended it here
+        self._error: Exception | None = None
+
+    def before_epoch(self) -> None:
+        if self._watch is not None:
+            self._hear(self._watch.before_epoch)
+
+    def before_step(self) -> None:
+        pass
+
+    def after_step(self, models: Models, loss: Tensor) -> str:
+        if self._watch is not None and not self._ended:
+            try:  # as _hear does, but sooner: it is on the way of every step
+                self._ended = self._watch.after_step(models, loss)
+            except Exception as error:
+                self._error, self._ended = error, "ended by an error"
+        return self._ended
+
+    def after_epoch(self, models: Models, histories: Sequence[History]) -> str:
+        if self._watch is not None and self._error is None:
+            self._hear(partial(self._watch.after_epoch, models, histories))
+        if not self._ranks.any(bool(self._ended)):
+            return ""
+        return next(filter(None, self._ranks.gathered(self._tell)))
+
+    def _hear(self, act: Callable[[], str | None]) -> None:
+        """Take note of what someone who looks on says, or of an error of theirs."""
+        try:
+            self._ended = act() or self._ended
+        except Exception as error:  # the other ranks are in the middle of an epoch
+            self._error, self._ended = error, "ended by an error"
+
+    def _tell(self) -> str:
+        """Return who ended it here, if anyone, or raise the error."""
+        if self._error is not None:
+            raise self._error
+        return self._ended
+
+
+def looking_on_together(
+    watch: FitWatch, ranks: Ranks, models: Models, data: Data, shared: Shared
+) -> AbstractContextManager[Watch | None]:
+    """Give who looks on at the training of these models, by these ranks."""
+    looking_on = ranks.agreed(partial(watch.looking_on, models, data, shared))
+    return looking_on if ranks is ALONE else _agreed_watch(looking_on, ranks)
+
+
+@contextmanager
+def _agreed_watch(
+    looking_on: AbstractContextManager[Watch | None], ranks: Ranks
+) -> Iterator[AgreedWatch]:
+    with looking_on as watch:
+        yield AgreedWatch(watch, ranks)

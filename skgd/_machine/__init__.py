@@ -6,6 +6,7 @@ Nothing here knows of models. In the order of reading:
 * ``modes``: the modes of NumPy and torch while we compute, and while others do
 * ``errors``: whose fault an error is, and what it is about
 * ``devices``: device and dtype, NumPy and torch
+* ``ranks``: several processes that work on one thing together
 * ``generators``: random streams, made once from a ``random_state``
 * ``trees``: values become bytes, and come back: checked, and without code
 * ``files``: files that are whole at any moment

@@ -34,6 +34,7 @@ from skgd._estimators.callbacks import (
 from skgd._estimators.checks import check_given, checked_targets
 from skgd._estimators.classifier import MiniBatchClassifier
 from skgd._estimators.inputs import for_scikit_learn, in_its_shape
+from skgd._estimators.parallel import check_alone
 from skgd._estimators.parameters import check_max_bytes
 from skgd._estimators.regressor import MiniBatchRegressor
 from skgd._estimators.sklearn_private import (
@@ -92,6 +93,7 @@ class _VectorizedSearch(BaseSearchCV):
             fail get ``error_score``, and a FitFailedWarning counts them.
         """
         check_max_bytes(self.max_bytes)
+        check_alone(type(self).__name__)
         scorers, refit_metric = self._get_scorers()
         y = for_scikit_learn("y", in_its_shape("y", y))
         _check_given(self.estimator, X, y)

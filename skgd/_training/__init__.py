@@ -7,6 +7,7 @@ In the order of reading:
 * ``models``: the models in training
 * ``stopping``: when a model has settled, diverged, or was ended
 * ``csr``: the rows of a sparse matrix
+* ``shards``: rows that lie on several ranks, and which of them each batch sees
 * ``batches``: which rows each step sees; folds
 * ``sources``: rows become batches
 * ``strips``: a batch that is larger than the cache, in strips of its rows

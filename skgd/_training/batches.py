@@ -21,6 +21,7 @@ from torch import Tensor
 
 from skgd._machine.arrays import Floats, Indices
 from skgd._training.csr import Csr
+from skgd._training.shards import Shard, far_apart
 
 
 class Data(NamedTuple):
@@ -40,11 +41,19 @@ class Data(NamedTuple):
     counts: Sequence[int] | None = None
     # (f, o), of the targets, if they have any: see target_scale.
     scales: Floats | None = None
+    # Where other ranks have other rows of the set: which of all those that count lie
+    # here. There is one fold then.
+    shard: Shard | None = None
 
     @property
     def n_samples(self) -> int:
         """The number of rows that count, in the largest fold."""
         return self.x.shape[0] if self.rows is None else self.rows.shape[-1]
+
+    @property
+    def n_in_all(self) -> int:
+        """The same, of all ranks."""
+        return self.n_samples if self.shard is None else self.shard.n_in_all
 
 
 def batch_sizes(n_samples: int, batch_size: int | None, last_batch: str) -> list[int]:
@@ -54,6 +63,8 @@ def batch_sizes(n_samples: int, batch_size: int | None, last_batch: str) -> list
     make a short batch ("keep"), are left out ("drop"), or are topped up ("fill"). None,
     or more than there are samples, is the whole set.
     """
+    if not n_samples:
+        return []
     size = int(min(batch_size or n_samples, n_samples))  # torch takes no NumPy int
     full, remainder = divmod(n_samples, size)
     last = {"keep": [remainder], "drop": [], "fill": [size]}[last_batch]
@@ -65,6 +76,17 @@ def all_rows(data: Data) -> Indices:
     return np.arange(data.x.shape[0]) if data.rows is None else data.rows
 
 
+def some_rows(data: Data, stride: int) -> Data:
+    """Return every so-manieth of the rows that count."""
+    if data.shard is not None:
+        indices, shard = far_apart(data.shard, stride)
+        return data._replace(rows=all_rows(data)[indices], shard=shard)
+    rows, counts = all_rows(data)[..., ::stride].copy(), data.counts
+    if counts is not None:
+        counts = [-(-count // stride) for count in counts]
+    return data._replace(rows=rows, counts=counts)
+
+
 def padded(rows_of_folds: Sequence[Indices], length: int) -> Indices:
     """Return the rows of several folds as (f, length), the last of each repeated."""
     return np.stack(
@@ -74,12 +96,18 @@ def padded(rows_of_folds: Sequence[Indices], length: int) -> Indices:
 
 def batches_of(rows: Tensor, size: int) -> Sequence[Tensor]:
     """Return rows (n,) batch by batch, (b,), or rows (f, n), (f * b,)."""
-    batches = torch.split(rows, size, dim=-1)
+    batches = torch.split(rows, size, dim=-1) if size else [rows]
     return batches if rows.ndim == 1 else [batch.flatten() for batch in batches]
 
 
 def weights_in_all(data: Data) -> list[float]:
     """Return what the rows of each fold count in all, 1 where they count nothing."""
+    if data.shard is not None:
+        here = 1.0 * data.n_samples
+        if data.weight is not None:
+            here = float(data.weight[0, all_rows(data)].sum())
+        [in_all] = data.shard.ranks.sum(np.array([here])).tolist()
+        return [in_all or 1.0]
     if data.rows is None and data.weight is None:
         return [float(data.n_samples)]
     rows = np.atleast_2d(all_rows(data))

@@ -47,7 +47,7 @@ def bind_compiled(ahead: Ahead) -> Taker:
     from skgd._compiled.loops import bind
     from skgd._compiled.scalars import Steps, scalars_loop, table
 
-    data, models, shared, per_model, on_scale, sizes, _, watch = ahead
+    data, models, shared, per_model, on_scale, sizes, *_, watch = ahead
     rule = rule_of_scalars(models, shared, per_model, len(sizes))
     parts = n_parts(data.scales)
     penalties = bind_penalties(on_scale, parts)

@@ -29,8 +29,10 @@ from skgd._equations.losses import LOSSES, loss_named
 from skgd._equations.tape import Tape
 from skgd._machine.arrays import Floats, Indices
 from skgd._machine.devices import numbers_like
+from skgd._machine.ranks import ALONE, Ranks
 from skgd._training.batches import Data
 from skgd._training.hyperparameters import Shared
+from skgd._training.shards import Shard, far_apart, in_order_of_partitions
 from skgd._training.target_scale import delta_on_scales
 
 # Rows by which a constant is found, and numbers of a loss that are computed at once:
@@ -67,7 +69,7 @@ def losses_of_constants(
     They are what counts in the objective: means over all rows, times their weights.
     """
     targets = _targets_of_folds(data)
-    of_folds = [_losses(shared, n_outputs, *of_fold) for of_fold in targets]
+    of_folds = [_losses(shared, n_outputs, data.shard, *of_fold) for of_fold in targets]
     best, at_zero = np.array(of_folds).T
     return best, at_zero
 
@@ -97,16 +99,19 @@ def _targets_of_folds(data: Data) -> Iterator[_Targets]:
 def _losses(
     shared: Shared,
     n_outputs: int,
+    shard: Shard | None,
     y: Tensor,
     weight: Tensor | None,
     scales: Floats | None,
 ) -> tuple[float, float]:
     """Return both losses of a fold."""
+    ranks = ALONE if shard is None else shard.ranks
     if shared.loss in _OF_SHARES:
-        in_all, shares = _shares(y, weight, n_outputs)
+        in_all, shares = _shares(y, weight, n_outputs, ranks)
         best = float(_OF_SHARES[shared.loss](shares).sum())
         return in_all * best, in_all * _AT_ZERO[shared.loss](n_outputs)
-    centre, n_rows = _centre(shared, y, weight), y.shape[1]
+    n_rows = y.shape[1] if shard is None else shard.n_in_all
+    centre = _centre(shared, *_some(y, weight, shard))
     constants = numbers_like(np.array([centre, np.zeros_like(centre)]), y)
     delta = delta_on_scales(shared.delta, scales, y)
     at_once = max(1, _NUMBERS_AT_ONCE // constants.numel())
@@ -118,9 +123,9 @@ def _losses(
             constants.unsqueeze(2),
             delta,
         )
-        for start in range(0, n_rows, at_once)
+        for start in range(0, y.shape[1], at_once)
     ]
-    best, at_zero = np.sum(summed, axis=0) / n_rows
+    best, at_zero = ranks.sum(np.sum(summed, axis=0)) / n_rows
     return best, at_zero
 
 
@@ -130,27 +135,43 @@ def _on_host(array: Tensor) -> Floats:
     return values
 
 
-def _shares(y: Tensor, weight: Tensor | None, n_outputs: int) -> tuple[float, Floats]:
+def _shares(
+    y: Tensor, weight: Tensor | None, n_outputs: int, ranks: Ranks
+) -> tuple[float, Floats]:
     """Return the mean weight of the rows, and the share of the outputs in it, (o,)."""
     classes = _on_host(y)
     weights = np.ones(y.shape[1]) if weight is None else _on_host(weight)
-    total = float(weights.sum()) or 1.0
     if len(classes) < n_outputs:
         [numbers] = classes.astype(np.int64)
         in_classes: Floats = np.bincount(numbers, weights, n_outputs).astype(float)
     else:
         in_classes = classes @ weights
-    return float(weights.mean()), np.clip(in_classes / total, 0, 1)
+    sums = np.append([len(weights), weights.sum()], in_classes)
+    n_rows, total, *of_classes = ranks.sum(sums)
+    return total / n_rows, np.clip(np.array(of_classes) / (total or 1.0), 0, 1)
 
 
-def _centre(shared: Shared, y: Tensor, weight: Tensor | None) -> Floats:
-    """Return the best constant for some rows, before the inverse link, (o,).
+def _some(
+    y: Tensor, weight: Tensor | None, shard: Shard | None
+) -> tuple[Floats, Floats | None]:
+    """Return a part of very many rows, which is enough to find the best constant.
 
-    A part of very many rows is enough to find it.
+    Of rows that lie on several ranks, some of each partition.
     """
-    stride = max(1, y.shape[1] // _ROWS_OF_A_CENTRE)
-    targets = _on_host(y[:, ::stride])
-    weights = None if weight is None else _on_host(weight[::stride])
+    if shard is None:
+        stride = max(1, y.shape[1] // _ROWS_OF_A_CENTRE)
+        targets = _on_host(y[:, ::stride])
+        return targets, None if weight is None else _on_host(weight[::stride])
+    rows, some = far_apart(shard, max(1, shard.n_in_all // _ROWS_OF_A_CENTRE))
+    index = torch.from_numpy(rows).to(y.device)
+    targets = in_order_of_partitions(some, _on_host(y[:, index]).T).T
+    if weight is None:
+        return targets, None
+    return targets, in_order_of_partitions(some, _on_host(weight[index]))
+
+
+def _centre(shared: Shared, targets: Floats, weights: Floats | None) -> Floats:
+    """Return the best constant for some rows, before the inverse link, (o,)."""
     if weights is not None and not weights.any():
         return np.zeros(len(targets))
     if shared.loss in _MEDIAN:

@@ -58,6 +58,11 @@ def _lacks(
 ) -> Iterator[str]:
     """Give what the loops must have and do not, what there is, and what to do."""
     hidden = len(layout.sizes) > 2
+    if data.shard is not None:
+        yield (
+            "a process of its own, for its steps are not added up over ranks. Got "
+            "data_parallel; leave it"
+        )
     if not data.y.is_cpu:
         yield f"a CPU to compute on. Got {data.y.device}; pass device='cpu'"
     if shared.dropout > 0 and hidden:
@@ -125,8 +130,9 @@ def _warn(why: str) -> None:
 
 def multiply_adds_of_step(data: Data, layout: Layout, shared: Shared) -> int:
     """Return the multiply-adds of a forward pass of the largest batch, about."""
-    sizes = batch_sizes(data.n_samples, shared.batch_size, shared.last_batch)
-    return max(sizes) * layout.n_models * multiply_adds_of_row(data, layout)
+    sizes = batch_sizes(data.n_in_all, shared.batch_size, shared.last_batch)
+    largest = max(sizes) * data.n_samples // data.n_in_all  # what lies here of it
+    return largest * layout.n_models * multiply_adds_of_row(data, layout)
 
 
 def multiply_adds_of_row(data: Data, layout: Layout) -> int:

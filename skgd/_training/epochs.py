@@ -20,6 +20,7 @@ from skgd._training.hyperparameters import Shared
 from skgd._training.in_turn import bind_in_turn
 from skgd._training.models import Models
 from skgd._training.objective import bind_mean_loss, penalty_on_scales, units_in_y
+from skgd._training.shards import bind_order, sizes_here
 from skgd._training.stack import Stack
 from skgd._training.stepwise import bind_stepwise
 from skgd._training.takers import Ahead, Taken, Taker, Watch
@@ -35,10 +36,11 @@ class Epoch(NamedTuple):
     """What an epoch has to tell."""
 
     batch_loss: Floats  # (steps, m, r)
-    # Of each model: its loss, its objective, and the latter in the units of y.
-    loss: list[float]
-    objective: list[float]
-    in_units_of_y: list[float]
+    # Of each model, (m,): its loss, its objective, and the latter in the units of y. (So
+    # many lists of short epochs would have Python collect garbage, for 0.1 seconds.)
+    loss: Floats
+    objective: Floats
+    in_units_of_y: Floats
     units: Floats  # (m, r), what parts of a loss count in the units of y
     t: int  # steps taken at its end
     cut_short: bool  # whether not all of its steps were taken
@@ -63,7 +65,8 @@ def bind_epochs(
     taken before its step, plus the penalty at the start of the epoch.
     """
     data, models, per_model = stack.data, stack.models, stack.per_model
-    sizes = batch_sizes(data.n_samples, shared.batch_size, shared.last_batch)
+    in_all = batch_sizes(data.n_in_all, shared.batch_size, shared.last_batch)
+    sizes = in_all if data.shard is None else sizes_here(data.shard, in_all)
     counts = counts_in_batches(data, sizes)
     if shared.last_batch == "fill" and sizes != [data.n_samples]:
         counts = [None] * len(sizes)  # all batches of all folds are full
@@ -71,10 +74,10 @@ def bind_epochs(
     on_scale = penalty_on_scales(data, models.parameters, shared, per_model)
     decays = shared.optimizer == "adamw"  # weights, by lr * alpha on any scale
     numbers = per_model if decays else on_scale
-    ahead = Ahead(data, models, shared, numbers, on_scale, sizes, counts, watch)
+    ahead = Ahead(data, models, shared, numbers, on_scale, sizes, in_all, counts, watch)
     taker = TAKERS[shared.engine](ahead)
-    rows_in_steps = _rows_in_steps(sizes, counts, len(models.generators))
-    draw_rows = _bind_rows(data, models, shared, sizes, rows_in_steps)
+    rows_in_steps = _rows_in_steps(in_all, counts, len(models.generators))
+    draw_rows = _bind_rows(data, models, shared, in_all, rows_in_steps)
 
     def run_epochs(at_most: int, going: Sequence[int]) -> list[Epoch]:
         t, n_epochs = models.t, min(at_most, taker.at_once)
@@ -113,11 +116,9 @@ def _told(taken: Taken, t: int, rows_in_steps: Indices, units: Floats) -> list[E
     ]
 
 
-def _in_all(parts: Floats) -> list[list[float]]:
-    """Return the sums over the parts (e, m, r) of losses."""
-    sums: list[list[float]] = (
-        parts[:, :, 0] if parts.shape[2] == 1 else parts.sum(2)
-    ).tolist()
+def _in_all(parts: Floats) -> Floats:
+    """Return the sums (e, m) over the parts (e, m, r) of losses."""
+    sums: Floats = parts[:, :, 0] if parts.shape[2] == 1 else parts.sum(2)
     return sums
 
 
@@ -139,8 +140,15 @@ def _bind_rows(
 
     They come in order: (n,), or (f, n), each fold's own.
     """
-    if sizes == [data.n_samples]:  # the whole set is not gathered
+    if sizes == [data.n_in_all]:  # the whole set is not gathered
         return partial(all_rows, data)
+    if data.shard is not None:
+        [generator] = models.generators
+        draw = bind_order(data.shard, sum(sizes), shuffle=shared.shuffle)
+        if data.rows is None:
+            return partial(draw, generator)
+        rows = data.rows
+        return lambda: rows[draw(generator)]
     n_rows = in_steps.sum(0).tolist()
 
     def draw_rows() -> Indices:

@@ -272,9 +272,9 @@ def _record(
         of_model = epoch.batch_loss[:, slot] * epoch.units[slot]
         history.batch_loss.append(of_model.sum(1))
     history.cut_short = epoch.cut_short
-    history.loss.append(epoch.loss[slot])
-    history.objective.append(epoch.objective[slot])
-    history.loss_curve.append(epoch.in_units_of_y[slot])
+    history.loss.append(epoch.loss.item(slot))
+    history.objective.append(epoch.objective.item(slot))
+    history.loss_curve.append(epoch.in_units_of_y.item(slot))
     _record_held_out(history, slot, held_out, epoch.units)
 
 

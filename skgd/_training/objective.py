@@ -82,7 +82,7 @@ def bind_mean_loss(
     at_once = max(1, min(at_once, _NUMBERS_AT_ONCE // n_outputs))
     sizes = batch_sizes(data.n_samples, at_once, "keep")
     rows = torch.from_numpy(all_rows(data)).to(data.y.device)
-    batches = batches_of(rows, sizes[0])
+    batches = batches_of(rows, sizes[0]) if sizes else []
     of_batches = counts_in_batches(data, sizes)
     total = data.y.new_tensor(weights_in_all(data))
 
@@ -110,6 +110,8 @@ def bind_mean_loss(
                 call()
             n_rows = total.new_tensor(counts or [size]).view(-1, 1, 1)
             of_fold += by_fold(loss, len(total)) * n_rows
+        if data.shard is not None:
+            data.shard.ranks.sum_(summed)
         losses: Floats = (of_fold / total.view(-1, 1, 1)).cpu().numpy()
         return losses.reshape(n_models, -1).astype(float)
 

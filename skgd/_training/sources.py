@@ -137,6 +137,7 @@ def bind_batch(
     counts: tuple[int, ...] | None = None,
     n_batches: int = 1,
     share_of_row: Tensor | None = None,
+    n_in_all: int | None = None,
 ) -> Batch:
     """Return the arrays of a batch of ``n_rows``, and the calls that fill them.
 
@@ -144,10 +145,11 @@ def bind_batch(
     many rows of each fold count, the first ones; None is all. The whole set is not
     gathered: its arrays are views of the data, or where only some of the rows count,
     they are gathered here, once. With ``n_batches``, the arrays hold so many batches;
-    with ``share_of_row``, a row counts so much, whatever the number of rows.
+    with ``share_of_row``, a row counts so much, whatever the number of rows. With rows
+    of other ranks, the batch has ``n_in_all``.
     """
-    whole = n_rows == data.n_samples
-    n_folds = n_sets(data, n_rows, n_folds)
+    whole = is_whole(data, n_rows, n_in_all)
+    n_folds = n_sets(data, whole, n_folds)
     gathering = _Gathering(data, whole, n_folds, n_rows * n_batches, [])
     x = gathering.inputs()
     finishes: list[Call] = []
@@ -156,7 +158,7 @@ def bind_batch(
         classes, y = y, y.new_empty(len(y), n_outputs, y.shape[2])
         finishes.append(one_hot(classes, out=y))
     if share_of_row is None:
-        share_of_row = shares_in_mean(data.y, n_rows, counts)
+        share_of_row = shares_in_mean(data.y, n_rows, counts, n_in_all)
     share = y.new_empty(y.shape).copy_(share_of_row)
     if data.weight is not None:
         weight = gathering.weights(data.weight)
@@ -240,14 +242,22 @@ def one_hot(y: Tensor, *, out: Tensor) -> Call:
     return partial(torch.eq, y, classes, out=out)
 
 
-def n_sets(data: Data, n_rows: int, n_folds: int) -> int:
+def is_whole(data: Data, n_rows: int, n_in_all: int | None = None) -> bool:
+    """Return whether a batch is the whole set, of all ranks."""
+    return n_rows == data.n_samples and n_in_all in (None, data.n_in_all)
+
+
+def n_sets(data: Data, whole: bool, n_folds: int) -> int:
     """Return how many folds have batches of their own: the whole set may be one."""
-    whole = n_rows == data.n_samples
     return 1 if whole and (data.rows is None or data.rows.ndim == 1) else n_folds
 
 
 def bind_batch_ahead(
-    data: Data, n_outputs: int, n_rows: int, n_batches: int
+    data: Data,
+    n_outputs: int,
+    n_rows: int,
+    n_batches: int,
+    n_in_all: int | None = None,
 ) -> Batch | None:
     """Return the arrays of a batch whose rows are fetched together with the next ones'.
 
@@ -259,7 +269,7 @@ def bind_batch_ahead(
     n_ahead = min(n_batches, _NUMBERS_AHEAD // size)
     if n_ahead < _SEVERAL or n_rows == data.n_samples:
         return None
-    several = bind_batch(data, n_outputs, n_rows, n_batches=n_ahead)
+    several = bind_batch(data, n_outputs, n_rows, n_batches=n_ahead, n_in_all=n_in_all)
     if several.x is None:
         return None
     of_outputs = [several.y]
@@ -295,10 +305,15 @@ def bind_batch_ahead(
     return Batch(x.mT, y, share_of_row, n_ahead, fetch, [piece.copy_], [])
 
 
-def shares_in_mean(like: Tensor, n_rows: int, counts: tuple[int, ...] | None) -> Tensor:
+def shares_in_mean(
+    like: Tensor,
+    n_rows: int,
+    counts: tuple[int, ...] | None,
+    n_in_all: int | None = None,
+) -> Tensor:
     """Return what a row counts in the mean over its batch, (1,) or (f, 1, b)."""
     if counts is None:
-        return like.new_full((1,), 1 / n_rows)
+        return like.new_full((1,), 1 / (n_in_all or n_rows))
     shares = like.new_zeros(len(counts), 1, n_rows)
     for share, count in zip(shares, counts, strict=True):
         share[:, :count] = 1 / max(1, count)

@@ -28,7 +28,7 @@ from skgd._equations.network import (
 from skgd._equations.optimizers import PerModel, Vectors
 from skgd._equations.tape import Tape
 from skgd._machine.arrays import Floats
-from skgd._training.batches import Data
+from skgd._training.batches import Data, batches_of
 from skgd._training.first_layer import FirstLayer, bind_first_layer, updated_apart
 from skgd._training.hyperparameters import Shared
 from skgd._training.models import Models
@@ -123,6 +123,10 @@ class Bound(NamedTuple):
     first: FirstLayer
     gradients: Network  # what the backward pass fills
     update: Tape  # the optimizer's part of a step, and that of the average
+    # With other ranks: the gradient, and one number that is 0 as long as none of them
+    # wishes to end the training after the next step.
+    added_up: Tensor | None
+    wish: Tensor | None
 
 
 def bind_models(
@@ -134,10 +138,25 @@ def bind_models(
     """
     start = updated_apart(data.x, models)
     scalars = bind_scalars(models, shared, per_model, epoch_steps, start)
-    gradients = new_like(models.parameters)
+    gradients, added_up, wish = _gradients(data, models)
     first = bind_first_layer(data.x, models, gradients, scalars)
     update = _update(models, gradients, first, scalars)
-    return Bound(data, models, shared, scalars, first, gradients, update)
+    return Bound(
+        data, models, shared, scalars, first, gradients, update, added_up, wish
+    )
+
+
+def _gradients(
+    data: Data, models: Models
+) -> tuple[Network, Tensor | None, Tensor | None]:
+    """Return what the backward pass fills; with other ranks, what is added up, too."""
+    gradients = new_like(models.parameters)
+    if data.shard is None or data.shard.ranks.size == 1:
+        return gradients, None, None
+    length = len(gradients.flat)
+    added_up = gradients.flat.new_zeros(length + 1)
+    gradients = Network(added_up[:length], gradients.layout)
+    return gradients, added_up, added_up[length:]
 
 
 def _update(
@@ -176,16 +195,23 @@ class Step(NamedTuple):
 
 
 def bind_step(
-    bound: Bound, n_rows: int, counts: tuple[int, ...] | None = None, n_batches: int = 1
+    bound: Bound,
+    n_rows: int,
+    counts: tuple[int, ...] | None = None,
+    n_in_all: int | None = None,
+    n_batches: int = 1,
 ) -> Step:
     """Return the step for batches of ``n_rows``: forward, loss, backward, update.
 
     ``counts`` says how many of the rows count in each fold, None that all do, and
     ``n_batches`` how many such batches an epoch has. A batch that is larger than a
-    cache is taken in strips of its rows, on a CPU.
+    cache is taken in strips of its rows, on a CPU. With rows of other ranks, it has
+    ``n_in_all``, and perhaps none here.
     """
     models, shared, first = bound.models, bound.shared, bound.first
-    strips = _strips(bound, n_rows, counts, n_batches)
+    if n_rows == 0:
+        return _step_without_rows(bound)
+    strips = _strips(bound, n_rows, counts, n_in_all, n_batches)
     width = strips[0].y.shape[-1]
     size = min(n_rows, _rows_of_a_strip(bound))
     masks, draws = _dropout(models, shared.dropout, n_rows, counts, size, width)
@@ -202,25 +228,48 @@ def bind_step(
         first.record_gradient(tape, strip, layers.dz)
         recorded.append((tape, layers.loss))
     tape, loss = _added_up(recorded, bound.gradients.flat)
-    tape += _clip(bound.gradients, shared.max_grad_norm)
-    tape += bound.update
+    tape += _descent(bound)
     gathers = [gather for strip in strips for gather in strip.gathers]
     return Step(strips[0].fetch, strips[0].n_ahead, gathers, tape, loss)
 
 
+def _step_without_rows(bound: Bound) -> Step:
+    """Return the step for a batch whose rows are all on other ranks."""
+    flat, n_models = bound.gradients.flat, len(bound.gradients.layers[0].w)
+    tape = Tape([flat.zero_, *_descent(bound)])
+    loss = flat.new_zeros(n_models, n_parts(bound.data.scales))
+    return Step(partial(batches_of, size=0), 1, [], tape, loss)
+
+
+def _descent(bound: Bound) -> list[Call]:
+    """Return the calls that make a step of the gradient, or the ranks' sum of it."""
+    shard, added_up = bound.data.shard, bound.added_up
+    calls: list[Call] = []
+    if shard is not None and added_up is not None:
+        calls.append(partial(shard.ranks.sum_, added_up))
+    calls += _clip(bound.gradients, bound.shared.max_grad_norm)
+    return [*calls, *bound.update]
+
+
 def _strips(
-    bound: Bound, n_rows: int, counts: tuple[int, ...] | None, n_batches: int
+    bound: Bound,
+    n_rows: int,
+    counts: tuple[int, ...] | None,
+    n_in_all: int | None,
+    n_batches: int,
 ) -> list[Batch]:
     """Return the strips of a batch, or the batch itself, if it is not cut."""
     data, n_folds = bound.data, len(bound.models.generators)
     n_outputs = bound.models.parameters.layers[-1].w.shape[1]
     size = _rows_of_a_strip(bound)
     if n_rows > size and _strips_pay(data.y.device):
-        return bind_strips(data, n_outputs, n_rows, size, n_folds, counts)
+        return bind_strips(data, n_outputs, n_rows, size, n_folds, counts, n_in_all)
     batch = None
     if n_folds == 1:
-        batch = bind_batch_ahead(data, n_outputs, n_rows, n_batches)
-    return [batch or bind_batch(data, n_outputs, n_rows, n_folds, counts)]
+        batch = bind_batch_ahead(data, n_outputs, n_rows, n_batches, n_in_all)
+    if batch is None:
+        batch = bind_batch(data, n_outputs, n_rows, n_folds, counts, n_in_all=n_in_all)
+    return [batch]
 
 
 class _Pass(NamedTuple):

@@ -55,7 +55,10 @@ def bind_stepwise(ahead: Ahead) -> Taker:
             if ended:
                 break
         bound.first.settle()
-        told = losses[: models.t - t].cpu().numpy()
+        taken = losses[: models.t - t]
+        if data.shard is not None:
+            data.shard.ranks.sum_(taken)
+        told = taken.cpu().numpy()
         return Taken(told, of_start.cpu().numpy().astype(float)[np.newaxis], ended)
 
     return Taker(take, at_once=1)
@@ -63,7 +66,7 @@ def bind_stepwise(ahead: Ahead) -> Taker:
 
 def _runs(bound: Bound, ahead: Ahead) -> list[_Run]:
     """Return what takes the steps of an epoch, a few thousand at a time."""
-    keys = list(zip(ahead.sizes, ahead.counts, strict=True))
+    keys = list(zip(ahead.sizes, ahead.counts, ahead.in_all, strict=True))
     step_of = {
         key: bind_step(bound, *key, n_batches)
         for key, n_batches in Counter(keys).items()
@@ -95,7 +98,7 @@ def _run(
     after_step = watch.after_step if watch else None
     batches = bound.first.see(_fetched(fetches, rows))
     bound.first.owe(models.t, len(steps))
-    rows_of_scalars = scalars.rows(models.t, len(steps))
+    rows_of_scalars, ended = scalars.rows(models.t, len(steps)), ""
     for step, batch, row, loss in zip(
         steps, batches, rows_of_scalars, losses.unbind(), strict=True
     ):
@@ -110,9 +113,14 @@ def _run(
         loss.copy_(step.loss)
         models.t += 1
         if after_step is not None:
-            ended = after_step(models, loss)
-            if ended:
+            ended = after_step(models, loss) or ended
+            if ended and bound.wish is None:
                 return ended
+        if bound.wish is not None:
+            if bound.wish.item():  # of any rank
+                return ended or "ended by another rank"
+            if ended:
+                bound.wish.fill_(1)  # all see it after the next step
     return ""
 
 

@@ -18,6 +18,7 @@ from skgd._training.batches import Data, all_rows, batches_of
 from skgd._training.sources import (
     Batch,
     bind_batch,
+    is_whole,
     n_sets,
     one_hot,
     shares_in_mean,
@@ -48,17 +49,19 @@ def bind_strips(
     size: int,
     n_folds: int = 1,
     counts: tuple[int, ...] | None = None,
+    n_in_all: int | None = None,
 ) -> list[Batch]:
     """Return a batch of ``n_rows`` as strips: batches of ``size`` of its rows.
 
     They have their arrays in common, so a strip only notes its rows when the batch is
     gathered, and is filled when it is finished. Of the whole set, inputs that are an
-    array are viewed. A row counts what it does in the mean over the whole batch.
+    array are viewed. A row counts what it does in the mean over the whole batch, which
+    has ``n_in_all`` with the rows of other ranks.
     """
-    n_folds = n_sets(data, n_rows, n_folds)
-    whole = n_rows == data.n_samples
+    whole = is_whole(data, n_rows, n_in_all)
+    n_folds = n_sets(data, whole, n_folds)
     viewed = whole and data.rows is None and source_of(data.x).whole is not None
-    shares = shares_in_mean(data.y, n_rows, counts)
+    shares = shares_in_mean(data.y, n_rows, counts, n_in_all)
     share_of_row = shares if counts is None else shares.new_ones(1)
     alike = {
         n: bind_batch(data, n_outputs, n, n_folds, share_of_row=share_of_row)

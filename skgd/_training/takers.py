@@ -48,7 +48,8 @@ class Ahead(NamedTuple):
     shared: Shared
     per_model: PerModel  # on the scales of the targets
     penalties: PerModel  # likewise, those of the objective
-    sizes: list[int]  # of the batches
+    sizes: list[int]  # of the batches: their rows that lie here
+    in_all: list[int]  # and those of all ranks
     counts: list[tuple[int, ...] | None]  # the rows of each fold that count in them
     watch: Watch | None
 

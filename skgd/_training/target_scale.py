@@ -46,6 +46,7 @@ from skgd._equations.losses import loss_named
 from skgd._equations.optimizers import PerModel
 from skgd._machine.arrays import Array, Floats
 from skgd._machine.devices import numbers_like
+from skgd._machine.ranks import ALONE, Ranks
 
 LastLayer = tuple[Array, Array]  # w (o, i) and bias (o,)
 
@@ -72,39 +73,43 @@ def scale_of(
     log_link: bool,
     fit_intercept: bool,
     before: TargetScale | None = None,
+    ranks: Ranks = ALONE,
 ) -> TargetScale:
     """Return the scale of targets (o, n), of rows of some weights (n,).
 
     What was known ``before`` stays. Targets that are all alike have no scale of their
     own: it is 1, and unknown, until some differ from each other, or ten of several
     calls have differed. Without an intercept nothing can be shifted, and nothing scaled
-    by a log link.
+    by a log link. With ranks, the rows are those of all of them.
     """
     if weight is not None:
         targets, weight = targets[:, weight > 0], weight[weight > 0]
-        if weight.size and weight.min() == weight.max():
+        lowest, highest = _range(weight, ranks)
+        if lowest == highest:
             weight = None  # as alike as without any, to the last bit
     if before is None:
         before = _unknown(len(targets), log_link)
-    if not targets.size or before.known.all():
+    n_rows = int(ranks.sum(np.array([targets.shape[1]])).item())
+    if not n_rows or before.known.all():
         return before
     shift, scale, rest = before.shift.copy(), before.scale.copy(), before.rest.copy()
     known, seen = before.known.copy(), before.seen.copy()
     for o in np.flatnonzero(~known):
         y = targets[o]
+        lowest, highest = _range(y, ranks)
         if log_link:
-            mean = _mean(y, weight)
+            mean = _mean(y, weight, ranks)
             known[o] = fit_intercept and mean > 0
             scale[o] = mean if known[o] else 1.0
-        elif y.min() < y.max():
-            shift[o] = _mean(y, weight) if fit_intercept else 0.0
+        elif lowest < highest:
+            shift[o] = _mean(y, weight, ranks) if fit_intercept else 0.0
             deviations = y - shift[o]
-            scale[o], known[o] = _deviation(deviations, weight), True
-            rest[o] = _mean(deviations, weight) if fit_intercept else 0.0
+            scale[o], known[o] = _deviation(deviations, weight, ranks), True
+            rest[o] = _mean(deviations, weight, ranks) if fit_intercept else 0.0
         else:
             if fit_intercept and not seen[o, 0]:
-                shift[o] = y[0]
-            seen[o] += len(y) * (y[0] - shift[o]) ** np.arange(3)
+                shift[o] = lowest
+            seen[o] += n_rows * (lowest - shift[o]) ** np.arange(3)
             n, total, squares = seen[o]
             mean = total / n if fit_intercept else 0.0
             variance = squares / n - mean**2
@@ -127,20 +132,39 @@ def is_same(scale: TargetScale, other: TargetScale) -> bool:
     return alike and scale.log_link == other.log_link
 
 
-def _mean(y: Floats, weight: Floats | None) -> float:
+def _range(values: Floats, ranks: Ranks) -> tuple[float, float]:
+    """Return the lowest and the highest of some values, of all ranks."""
+    lowest, highest = values.min(initial=np.inf), values.max(initial=-np.inf)
+    below, above = ranks.highest(np.array([-lowest, highest])).tolist()
+    return -below, above
+
+
+def _average(values: Floats, weight: Floats | None, ranks: Ranks) -> float:
+    """Return the mean over the rows of all ranks."""
+    if ranks is ALONE:
+        return float(np.average(values, weights=weight))
+    if weight is None:
+        total, count = ranks.sum(np.array([values.sum(), len(values)]))
+    else:
+        total, count = ranks.sum(np.array([values @ weight, weight.sum()]))
+    return float(total / count)
+
+
+def _mean(y: Floats, weight: Floats | None, ranks: Ranks) -> float:
     """Return the mean, by way of shares of the largest: the sum might overflow."""
-    lowest, highest = float(y.min()), float(y.max())
+    lowest, highest = _range(y, ranks)
     if lowest == highest:
-        return float(y[0])
+        return lowest
     largest = max(-lowest, highest)
-    return float(np.average(y / largest, weights=weight)) * largest
+    return _average(y / largest, weight, ranks) * largest
 
 
-def _deviation(deviations: Floats, weight: Floats | None) -> float:
+def _deviation(deviations: Floats, weight: Floats | None, ranks: Ranks) -> float:
     """Return the root of their mean square, likewise."""
-    largest = max(-float(deviations.min()), float(deviations.max()))
+    lowest, highest = _range(deviations, ranks)
+    largest = max(-lowest, highest)
     squares = np.square(deviations / largest)
-    return float(np.sqrt(np.average(squares, weights=weight))) * largest
+    return float(np.sqrt(_average(squares, weight, ranks))) * largest
 
 
 def on_scale(targets: Floats, scale: TargetScale | None) -> Floats:

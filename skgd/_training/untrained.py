@@ -6,7 +6,7 @@ A model is judged by some rows, before training and after.
 import numpy as np
 
 from skgd._equations.network import Network
-from skgd._training.batches import Data, all_rows, weights_in_all
+from skgd._training.batches import Data, some_rows, weights_in_all
 from skgd._training.constants import losses_of_constants
 from skgd._training.hyperparameters import Shared
 from skgd._training.models import Models
@@ -40,7 +40,7 @@ def losses_of_constants_by_model(
     """
     n_models, n_outputs, _ = models.parameters.layers[-1].w.shape
     losses = np.array(losses_of_constants(data, shared, n_outputs))
-    if some is not None and some.n_samples < data.n_samples:
+    if some is not None and some.n_in_all < data.n_in_all:
         losses = np.maximum(losses, losses_of_constants(some, shared, n_outputs))
     best, at_zero = (one.repeat(n_models // len(one)).tolist() for one in losses)
     return [Untrained(*pair) for pair in zip(best, at_zero, strict=True)]
@@ -61,11 +61,8 @@ def judged_rows(data: Data, network: Network) -> Data:
     n_outputs = network.layers[-1].w.shape[1]
     n_rows = _NUMBERS_JUDGED // max(data.x.shape[1], n_outputs)
     n_rows = max(_FEWEST_JUDGED, min(n_rows, _MOST_JUDGED))
-    stride = max(1, data.n_samples // n_rows)
-    some, counts = all_rows(data)[..., ::stride].copy(), data.counts
-    if counts is not None:
-        counts = [-(-count // stride) for count in counts]
-    return data._replace(rows=some, counts=counts)
+    stride = max(1, data.n_in_all // n_rows)
+    return some_rows(data, stride)
 
 
 def losses_over(data: Data, network: Network, shared: Shared) -> list[float]:

@@ -137,7 +137,9 @@ def trained_by_torch(case, start, orders):
     """Train the models, and return the losses of all steps, (steps, r)."""
     data, models, shared, per_model, sizes = start
     counts = [None] * len(sizes)
-    ahead = Ahead(data, models, shared, per_model, per_model, sizes, counts, None)
+    ahead = Ahead(
+        data, models, shared, per_model, per_model, sizes, sizes, counts, None
+    )
     taker = bind_stepwise(ahead)
     return np.concatenate([taker.take([rows], [0]).losses[:, 0] for rows in orders])
 
