@@ -342,6 +342,13 @@ def fitted_state(estimator):
     return frozen(written)
 
 
+def state_but_for_seen(classifier):
+    """Return its fitted state but for the rows of each class, by which it balances."""
+    state = fitted_state(classifier)
+    state["_targets_"].pop("seen")
+    return state
+
+
 def layers_of(estimator):
     """Return the fitted weights, (units in, units out), and biases of all layers."""
     if hasattr(estimator, "coef_"):

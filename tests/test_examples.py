@@ -178,6 +178,16 @@ def test_files_are_trained_on_as_arrays_are(run):
     assert 0 < before <= after
 
 
+def test_a_stream_that_drifts_is_seen_to(run):
+    """The score falls with each change and comes back, of three classes too."""
+    printed = run("drift")
+    score = {first: numbers(printed, f"{first}-")[1] for first in (140, 150, 290, 300)}
+    assert score[140] > 0.9
+    assert score[150] < 0.3
+    assert score[290] > 0.9
+    assert 0.6 < score[300] < numbers(printed, "440-")[1]
+
+
 def test_class_weights_find_more_of_the_rare_digit(run):
     """Both networks stop early and rank well; the weighted one finds more eights."""
     printed = run("class_imbalance")

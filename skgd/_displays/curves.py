@@ -41,7 +41,7 @@ _DECADE = 10.0
 _FAR_UP = 30.0
 
 # What the curves are: the objective is of the batches before their steps.
-_TRAINING, _HELD_OUT = "training, with penalty", "held out, without"
+_TRAINING, _HELD_OUT = "training, with penalty", "unseen rows, without"
 
 # Of the scores of many candidates, this share is as bad as the worst colour says.
 _WORST_SHARE = 0.1
@@ -153,9 +153,10 @@ class LossCurveDisplay:
         """Draw the loss curves of fitted estimators.
 
         That of training is ``loss_curve_``, the objective, penalty included, of the
-        batches before their steps; that of the held-out rows ``validation_loss_curve_``
-        after the epoch, without penalty. A dot marks ``best_iter_``, the epoch whose
-        weights early stopping kept.
+        batches before their steps; that of unseen rows ``validation_loss_curve_``,
+        without penalty: of the held-out rows after the epoch, or of the next rows of a
+        stream with ``scoring``, a call of which counts as an epoch. A dot marks
+        ``best_iter_``, the epoch whose weights early stopping kept.
 
         Parameters
         ----------
@@ -372,7 +373,7 @@ class LossCurveDisplay:
         if losses is not None:
             names = self.names or [_TRAINING] * len(self.losses)
             alone = len(self.losses) == 1
-            label = _HELD_OUT if alone else f"{names[n]}, held out"
+            label = _HELD_OUT if alone else f"{names[n]}, unseen rows"
             dashed = {"color": line.get_color(), "linestyle": "--", "label": label}
             [drawn] = self.ax_.plot(self.x[n], losses, **style | dashed | dict(own))
         self.validation_lines_.append(drawn)

@@ -322,6 +322,10 @@ OPTIMIZERS = {
     "adamw": Optimizer(_ADAM, _MOMENTS, _adamw_scalars, _adamw),
 }
 
+# Of what they carry, the sums or means of squares: gradients of the other sign make the
+# same ones.
+OF_SQUARES = ("sum_of_squares", "moment_2")
+
 # What "sgd" is with momentum: entries that an estimator asks for by its parameters.
 VARIANTS_OF_SGD = ("momentum", "nesterov")
 

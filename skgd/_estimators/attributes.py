@@ -133,6 +133,9 @@ _ATTRIBUTES: Mapping[str, Holds] = {
     "loss_curve_": _list_of(_is_float),
     "n_features_in_": _is_count,
     "n_iter_": _is_count,
+    "running_loss_": _is_float,
+    "running_rows_": _is_float,
+    "running_score_": _is_float,
     "step_curve_": _list_of(_is_count),
     "t_": _is_count,
     "time_curve_": _list_of(_is_float),
@@ -154,7 +157,10 @@ def _check_targets(estimator: Any) -> None:
             _refuse("classes_")
         return
     rules: dict[str, Holds] = {"several_a_row": _is_bool}
-    if of_numbers:
+    if not of_numbers and type(kept) is dict and "seen" in kept:
+        n, several = len(has["classes_"]), kept.get("several_a_row")
+        rules["seen"] = _seen_of((n, 2) if several else (1, n))
+    elif of_numbers:
         rules = {
             "n_outputs": lambda value: _is_count(value) and value > 0,
             "one_column": _is_bool,
@@ -164,6 +170,18 @@ def _check_targets(estimator: Any) -> None:
         }
     if not _are(kept, rules):
         _refuse("_targets_")
+
+
+def _seen_of(shape: tuple[int, ...]) -> Holds:
+    """Return the rule of how many rows of each class were seen, if it is known."""
+    of_shape = _array(np.float64, shape)
+
+    def seen(value: Any) -> bool:
+        if value is None:
+            return True
+        return of_shape(value) and bool((np.isfinite(value) & (value >= 0)).all())
+
+    return seen
 
 
 def _rules_of_scale(o: int) -> dict[str, Holds]:

@@ -52,6 +52,7 @@ from skgd._estimators.fits import (
     take_over_,
     with_scale,
 )
+from skgd._estimators.growth import grown_state
 from skgd._estimators.inputs import dtype_of, on_host, starts_on_host
 from skgd._estimators.parallel import (
     Together,
@@ -62,10 +63,11 @@ from skgd._estimators.parallel import (
 from skgd._estimators.parameters import check_parameters
 from skgd._estimators.peers import check_call, check_no_others, of_peers
 from skgd._estimators.predictions import known_prediction, raw_prediction_of
-from skgd._estimators.record import shorten_curves_
+from skgd._estimators.record import record_running_, shorten_curves_
 from skgd._estimators.saved import file_of, model_of
 from skgd._estimators.state import (
     State,
+    attributes_of_state,
     copy_of,
     forget_,
     known_state,
@@ -413,24 +415,30 @@ class MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
         sample_weight: ArrayLike | None,
     ) -> Self:
         trainee, together = copy_of(self), together_now()
-        ranks = together.ranks
+        ranks, known = together.ranks, known_targets(trainee)
         with ranks.together():
             classes = ranks.agreed(partial(self._check_stream, y, classes, ranks))
-            before = known_state(trainee, known_targets(trainee))
+            before = known_state(trainee, known)
             ranks.check_alike(partial(begins_alike, self, before, {}))
             examples, targets = trainee._checked(
                 X, y, sample_weight, before, ranks, classes, of_stream=True
             )
+            state = before
+            if before is not None:
+                state = grown_state(before, self.loss, known, targets)
             if ranks.any(examples.weight is None or bool(examples.weight.any())):
-                if before is not None and before.slowed != 1.0:  # now at the full rate
-                    before = before._replace(slowed=1.0)
+                if state is not None and state.slowed != 1.0:  # now at the full rate
+                    state = state._replace(slowed=1.0)
                 given = Given(X, y, sample_weight)
-                trainee._train(
-                    examples, targets, before, given, together, of_stream=True
+                history = trainee._train(
+                    examples, targets, state, given, together, of_stream=True
                 )
+                record_running_(trainee, history, examples.total_weight(ranks))
                 shorten_curves_(trainee)
-            elif before is None:
+            elif before is None or state is not before:  # classes, maybe more
                 trainee.__dict__.update(attributes_of_targets(targets))
+                if state is not None:
+                    trainee.__dict__.update(attributes_of_state(state, targets))
         self.__dict__ = trainee.__dict__
         return self
 

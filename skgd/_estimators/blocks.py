@@ -88,7 +88,7 @@ class Blocks:
     >>> model = MiniBatchRegressor(random_state=0).fit(blocks)
     >>> model.coef_.round(2).tolist()
     [1.0, -2.0, 0.5]
-    >>> round(np.mean([model.score(X, y) for X, y, _ in blocks]), 2)
+    >>> print(round(np.mean([model.score(X, y) for X, y, _ in blocks]), 2))
     1.0
     """
 

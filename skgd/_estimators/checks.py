@@ -421,6 +421,17 @@ def check_class_weight(given: Any, multilabel: bool) -> None:
                 raise ValueError(msg)
 
 
+def check_all_seen(classes: Array, seen: Array) -> None:
+    """Refuse classes without a row that counts, where they are to be balanced."""
+    if not seen.all():
+        msg = (
+            "With class_weight='balanced', y must hold rows of every class, for these "
+            f"say what each counts. Got none of {_listed(classes[seen == 0])}; pass a "
+            "dict, or fit anew."
+        )
+        raise ValueError(msg)
+
+
 def takes_weights(scorer: Any) -> bool:
     """Return whether a scorer takes the weights of the rows: what it says of itself.
 
@@ -479,9 +490,38 @@ def check_labels(labels: Array, classes: Array) -> None:
     if len(unseen):
         msg = (
             f"y holds {_listed(unseen)}, not among the classes {_listed(classes)} that "
-            "training began with; name all of them in the first partial_fit, or fit "
-            "anew on rows of every class."
+            "are known; name all of them as classes of partial_fit, or fit anew on "
+            "rows of every class."
         )
+        raise ValueError(msg)
+
+
+def check_more_classes(known: Array, named: Array) -> None:
+    """Refuse classes among which are not all that are known, distinct ones."""
+    alike = _kind_of_labels(known) == _kind_of_labels(named)
+    lacking = set(known.tolist()) - set(named.tolist()) if alike else known.tolist()
+    if lacking:
+        missing = np.array([label in lacking for label in known.tolist()])
+        msg = (
+            f"classes must be those known before, {_listed(known)}, and may be more. "
+            f"Got {_listed(named) or 'none'}, without {_listed(known[missing])}"
+            f"{'' if alike else ', for they are of another kind'}; name the known ones "
+            "too, or fit anew."
+        )
+        raise ValueError(msg)
+
+
+def _kind_of_labels(labels: Array) -> str:
+    """Return what labels are: ints and text have two kinds of arrays each."""
+    kind = labels.dtype.kind
+    return {"u": "i", "O": "U"}.get(kind, kind)
+
+
+def check_as_many_labels(known: int, named: int) -> None:
+    """Refuse rows of more or fewer labels than are known."""
+    if named != known:
+        more = f"; classes=range({named}) adds new ones" if named > known else ""
+        msg = f"y must have the {known} labels a row known before. Got {named}{more}."
         raise ValueError(msg)
 
 

@@ -165,8 +165,10 @@ class MiniBatchClassifier(ClassifierMixin, MiniBatchBase):
     class_weight : dict or "balanced", default=None
         What the rows of every class count, by label, times their sample weight. A
         larger one makes the class be predicted more. "balanced" makes all classes count
-        alike. None counts all rows alike. For several labels, a list of dicts, one for
-        each.
+        alike: a row of class k counts n / (c n_k), where n_k of n rows, or of their
+        sample weights, are of this class and there are c classes; in a stream these are
+        the rows so far, see ``partial_fit``. None counts all rows alike. For several
+        labels, a list of dicts, one for each; "balanced" multiplies what each says.
     batch_size : int >= 1 or None, default=32
         Rows of a mini-batch. None is the whole training set (batch gradient descent), 1
         is stochastic gradient descent. A larger one makes fewer, less noisy steps an
@@ -202,7 +204,8 @@ class MiniBatchClassifier(ClassifierMixin, MiniBatchBase):
         the estimator (None), or the loss ("loss"), which tells more on a few rows.
         Equal scores are told apart by the loss. A callable gets the estimator, rows and
         targets, and their ``sample_weight`` if it has an argument of this name; what
-        takes no weights counts all rows alike.
+        takes no weights counts all rows alike. If given, the rows of each call of
+        ``partial_fit`` but the first are judged by it before they are learned.
     warm_start : bool, default=False
         Whether ``fit`` goes on from the last one: weights, optimizer state, step count,
         random stream, and the split of the rows. Otherwise it starts anew. Another
@@ -259,9 +262,19 @@ class MiniBatchClassifier(ClassifierMixin, MiniBatchBase):
     best_loss_ : float
         The lowest of all epochs.
     validation_loss_curve_ : list of float
-        Mean loss of the held-out rows after every epoch, without the penalty.
+        Mean loss of the held-out rows after every epoch, without the penalty; of a
+        stream with ``scoring``, that of the rows of a call by the model before it. NaN
+        where there are none.
     validation_scores_ : list of float
-        Their score after every epoch. Only with ``early_stopping`` by a score.
+        Their score after every epoch, or before every call. Only with
+        ``early_stopping`` by a score, or in a stream with one.
+    running_loss_ : float
+        Of a stream with ``scoring``, the mean of ``validation_loss_curve_`` over the
+        rows so far, by weight, where a row counts 1% less with every call that follows.
+    running_score_ : float
+        Likewise of ``validation_scores_``; a score that is NaN is left out.
+    running_rows_ : float
+        How many rows these are means of, each as it still counts.
     best_validation_score_ : float
         The highest of the last such fit, that of the weights it kept.
     best_iter_ : int
@@ -426,6 +439,9 @@ class MiniBatchClassifier(ClassifierMixin, MiniBatchBase):
         call or of after it. But only one at a time may learn: of several that do, the
         last one to end leaves what it has learned, and the others leave nothing.
 
+        With ``scoring``, the rows are judged before they are learned, which takes a
+        prediction of them: see ``validation_scores_`` and ``running_score_``.
+
         Parameters
         ----------
         X : array-like, sparse matrix or tensor of shape (n_samples, n_features)
@@ -433,12 +449,19 @@ class MiniBatchClassifier(ClassifierMixin, MiniBatchBase):
         y : array-like of shape (n_samples,)
             Their labels.
         classes : array-like of shape (n_classes,), default=None
-            All labels that the stream will hold. Needed in the first call, and the same
-            in later ones if given again.
+            All labels that the stream will hold. Needed in the first call. If given
+            again, it must hold all known ones, of the same kind, and others are added:
+            their outputs start at zero, the known ones are told apart as before, and
+            ``average`` begins anew. For several labels a row, ``range`` of their number
+            adds labels at the end.
         sample_weight : array-like of shape (n_samples,), default=None
             What each row counts, 0 or more, used as given: the mean over the whole
             stream is unknown. Where no row counts, no step is taken; before the first
             step, that notes no more than the classes and the columns of X.
+            class_weight="balanced" multiplies them by n / (c n_k), for n rows seen so
+            far, these among them, and after ``fit`` its own; n_k are of the row's
+            class, and c is the number of classes seen, for others are as if they had
+            not been named. Rows seen before "balanced" was asked for are not counted.
 
         Returns
         -------
@@ -458,14 +481,6 @@ class MiniBatchClassifier(ClassifierMixin, MiniBatchBase):
     ) -> ArrayLike | None:
         """Return the classes on the host, or raise ValueError likewise."""
         classes = super()._check_stream(y, classes, ranks)
-        if isinstance(self.class_weight, str) and self.class_weight == "balanced":
-            msg = (
-                "class_weight='balanced' is not supported by partial_fit, which does "
-                "not see how many rows each class will have; pass as class_weight a "
-                "dict of what sklearn.utils.class_weight.compute_class_weight("
-                "'balanced', classes=classes, y=y) returns for a sample of y."
-            )
-            raise ValueError(msg)
         shape = getattr(y, "shape", None) or np.shape(y)
         several_labels = len(shape) == 2 and shape[1] > 1
         if classes is None and not hasattr(self, "classes_") and not several_labels:

@@ -27,12 +27,12 @@ from skgd._estimators.inputs import (
 )
 from skgd._estimators.parameters import hidden_units
 from skgd._estimators.targets import (
-    Counts,
+    Classes,
     Targets,
     class_weights,
-    counts_in_classes,
     labels_of_all,
     learn_targets,
+    with_seen,
 )
 from skgd._machine.arrays import Array, Indices
 from skgd._machine.errors import errors_of_caller
@@ -70,6 +70,12 @@ class Examples(NamedTuple):
     def indices_in_X(self, indices: Indices) -> Indices:
         """Return where some of them are in X."""
         return indices if self.within is None else self.within[indices]
+
+    def total_weight(self, ranks: Ranks) -> float:
+        """Return the number of rows, or the sum of weights given, of all ranks."""
+        given = self.sample_weight
+        total = len(self.labels) if given is None else given.sum()
+        return float(ranks.sum(np.array([total], float))[0])
 
     def mean_weight(
         self, indices: Indices | None = None, ranks: Ranks = ALONE
@@ -126,12 +132,15 @@ def checked_examples(
     targets, (labels, encoded) = ranks.agreed(
         partial(learn_targets, estimator, labels, dtype_of(rows), known, classes)
     )
-    counted = (labels, given)
-    if training is not None:
-        counted = (training.labels, training.sample_weight)
-    counts = counts_of_all(estimator, targets, *counted, ranks)
+    ranks.check_alike(partial(_classes_alike, targets))
+    if not of_stream:
+        _check_any_counts("sample_weight", given, ranks)
+    if training is None:
+        targets = with_seen(
+            estimator, targets, encoded, given, of_stream=of_stream, ranks=ranks
+        )
     weight = row_weights(
-        estimator, targets, labels, given, counts, of_stream=of_stream, ranks=ranks
+        estimator, targets, labels, encoded, given, of_stream=of_stream, ranks=ranks
     )
     return Examples(rows, labels, encoded, given, weight), targets
 
@@ -155,14 +164,14 @@ def _columns_alike(
     }
 
 
-def counts_of_all(
-    settings: Any, targets: Targets, labels: Array, weight: Array | None, ranks: Ranks
-) -> Counts | None:
-    """Return what rows count in their classes, if these are to be balanced."""
-    if getattr(settings, "class_weight", None) != "balanced":
-        return None
-    counts = counts_in_classes(targets, labels, weight)
-    return Counts(*ranks.sum(np.array(counts)))
+def _classes_alike(targets: Targets) -> dict[str, object]:
+    """Return what is learnt of classes, which must be the same on all ranks."""
+    if not isinstance(targets, Classes):
+        return {}
+    return {
+        "The number of classes": len(targets.labels),
+        "The classes": targets.labels.tolist(),
+    }
 
 
 def examples_within(
@@ -175,8 +184,9 @@ def examples_within(
     given = examples.sample_weight
     if given is not None:
         given = check_weights("sample_weight", given[indices], len(indices))
-    counts = counts_of_all(settings, targets, labels, given, ALONE)
-    weight = row_weights(settings, targets, labels, given, counts)
+    _check_any_counts("sample_weight", given, ALONE)
+    targets = with_seen(settings, targets, encoded, given, of_stream=False)
+    weight = row_weights(settings, targets, labels, encoded, given)
     return Examples(examples.X, labels, encoded, given, weight, indices), targets
 
 
@@ -184,27 +194,22 @@ def row_weights(
     settings: Any,
     targets: Targets,
     labels: Array,
+    encoded: Array,
     given: Array | None,
-    counts: Counts | None,
     *,
     of_stream: bool = False,
     ranks: Ranks = ALONE,
 ) -> Array | None:
-    """Return what rows count in the loss, (n,), by their labels and given weights.
-
-    Where classes are balanced, it is by the ``counts`` of rows in them, perhaps others.
-    """
+    """Return what rows count in the loss, (n,), by their labels and given weights."""
     name = "class_weight" if given is None else "class_weight * sample_weight"
 
     def with_classes() -> Array | None:
         """Return what the rows count by their classes as well, if these do."""
-        weight = class_weights(settings, targets, labels, counts)
+        weight = class_weights(settings, targets, labels, encoded)
         if weight is not None and given is not None:
             weight = weight * given
         return check_weights(name, weight, len(labels))
 
-    if not of_stream:
-        _check_any_counts("sample_weight", given, ranks)
     weight = ranks.agreed(with_classes)
     if weight is None:
         return given

@@ -35,7 +35,7 @@ from skgd._estimators.examples import Examples, device_for
 from skgd._estimators.inputs import Matrix, dtype_of, to_device
 from skgd._estimators.parameters import hidden_units
 from skgd._estimators.record import record_end_, record_epochs_
-from skgd._estimators.scoring import bind_score, held_out_of, stops_by_score
+from skgd._estimators.scoring import bind_score, has_score, held_out_of, tests_first
 from skgd._estimators.settings import per_model_of, shared_of
 from skgd._estimators.state import State, attributes_of_state, model_of, read_state
 from skgd._estimators.surveys import (
@@ -144,10 +144,15 @@ def fit_folds(
         data, offsets, models, shared, per_model = folds[0].ranks.agreed(begin)
         if histories is not None:
             shared = shared._replace(max_iter=max_iter - models.epochs)
-        held_out = _validation_of(folds, data, offsets, validation)
+        of_stream = stream is not None
+        if of_stream and folds[0].states and tests_first(settings):
+            validation = folds[0].examples  # before they are trained on
+        held_out = _validation_of(folds, data, offsets, validation, of_stream=of_stream)
         with watching(models, data, shared) as watch:
             if stream is not None:
-                history = train_on_chunk(data, models, shared, per_model, stream, watch)
+                history = train_on_chunk(
+                    data, models, shared, per_model, stream, held_out, watch
+                )
                 return Trained(models, [history], shared.engine)
             trained = train(data, models, shared, per_model, held_out, watch, histories)
             return Trained(models, trained, shared.engine)
@@ -617,19 +622,21 @@ def _validation_of(
     data: Data,
     offsets: Offsets,
     validation: Examples | None,
+    *,
+    of_stream: bool,
 ) -> Validation | None:
-    """Return the rows that models are judged by: those held out, or others, if any."""
+    """Return the rows that models are judged by: those held out, or others, if any.
+
+    Those that a stream is tested on have a score too, and do not end its training.
+    """
     settings, device = folds[0].estimators[0], data.y.device
     if isinstance(folds[0].examples.X, BlockRows) and validation is None:
         validation = folds[0].examples.X.held_out
     if validation is not None:
+        [fold] = folds
+        shard = fold.shard if of_stream else fold.shard_held_out
         judged = [
-            folds[0]._replace(
-                examples=validation,
-                rows=None,
-                held_out=None,
-                shard=folds[0].shard_held_out,
-            )
+            fold._replace(examples=validation, rows=None, held_out=None, shard=shard)
         ]
         rows, _ = data_of(judged, device)
     elif folds[0].held_out is not None:
@@ -641,7 +648,7 @@ def _validation_of(
     else:
         return None
     score = None
-    if stops_by_score(settings):
+    if (of_stream or settings.early_stopping) and has_score(settings):
         scored = [
             held_out_of(settings, fold.examples, fold.held_out, rows.shard)
             for fold in judged

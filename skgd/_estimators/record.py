@@ -5,7 +5,7 @@ interrupt ends yet, and those that there are belong to the estimator as well.
 """
 
 from collections.abc import Sequence
-from math import nan
+from math import isnan, nan
 from typing import Any
 
 import numpy as np
@@ -23,6 +23,9 @@ _CURVES = (
     "batch_loss_curve_",
 )
 _KEPT_OF_A_STREAM = 1000
+
+# With every call of a stream, those before count so much of what they did.
+_FADES = 0.99
 
 
 def record_epochs_(estimator: Any, t: int, history: History, recorded: int = 0) -> None:
@@ -47,7 +50,7 @@ def record_epochs_(estimator: Any, t: int, history: History, recorded: int = 0) 
     held_out = history.validation_loss_curve[recorded:]
     _record_held_out_(estimator, "validation_loss_curve_", held_out)
     _record_held_out_(estimator, "validation_scores_", history.score[recorded:])
-    if history.score:
+    if history.score and estimator.early_stopping:
         estimator.best_validation_score_ = -history.best
 
 
@@ -73,6 +76,31 @@ def record_end_(estimator: Any, history: History) -> None:
         earlier = getattr(estimator, "batch_loss_curve_", np.empty(0))
         curve = np.concatenate([earlier, *history.batch_loss])
         estimator.batch_loss_curve_ = curve
+
+
+def record_running_(estimator: Any, history: History, n_rows: float) -> None:
+    """Write down how the rows of a stream did of late that it was tested on.
+
+    A call counts by its rows, or the sum of their weights, and fades with every other.
+    """
+    if not history.validation_loss_curve:
+        return
+    before = _FADES * getattr(estimator, "running_rows_", 0.0)
+    estimator.running_rows_ = before + n_rows
+    share = n_rows / estimator.running_rows_
+    _let_run_(estimator, "running_loss_", history.validation_loss_curve[0], share)
+    if history.score:
+        _let_run_(estimator, "running_score_", history.score[0], share)
+
+
+def _let_run_(estimator: Any, name: str, value: float, share: float) -> None:
+    """Move a running mean towards a value; one that is not a number leaves it."""
+    mean = getattr(estimator, name, nan)
+    if isnan(mean):
+        mean = value
+    elif not isnan(value):
+        mean += share * (value - mean)
+    setattr(estimator, name, mean)
 
 
 def shorten_curves_(estimator: Any) -> None:

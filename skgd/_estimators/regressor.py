@@ -176,7 +176,8 @@ class MiniBatchRegressor(RegressorMixin, MiniBatchBase):
         the estimator (None), or the loss ("loss"), which tells more on a few rows.
         Equal scores are told apart by the loss. A callable gets the estimator, rows and
         targets, and their ``sample_weight`` if it has an argument of this name; what
-        takes no weights counts all rows alike.
+        takes no weights counts all rows alike. If given, the rows of each call of
+        ``partial_fit`` but the first are judged by it before they are learned.
     warm_start : bool, default=False
         Whether ``fit`` goes on from the last one: weights, optimizer state, step count,
         random stream, and the split of the rows. Otherwise it starts anew. Another
@@ -230,9 +231,19 @@ class MiniBatchRegressor(RegressorMixin, MiniBatchBase):
     best_loss_ : float
         The lowest of all epochs.
     validation_loss_curve_ : list of float
-        Mean loss of the held-out rows after every epoch, without the penalty.
+        Mean loss of the held-out rows after every epoch, without the penalty; of a
+        stream with ``scoring``, that of the rows of a call by the model before it. NaN
+        where there are none.
     validation_scores_ : list of float
-        Their score after every epoch. Only with ``early_stopping`` by a score.
+        Their score after every epoch, or before every call. Only with
+        ``early_stopping`` by a score, or in a stream with one.
+    running_loss_ : float
+        Of a stream with ``scoring``, the mean of ``validation_loss_curve_`` over the
+        rows so far, by weight, where a row counts 1% less with every call that follows.
+    running_score_ : float
+        Likewise of ``validation_scores_``; a score that is NaN is left out.
+    running_rows_ : float
+        How many rows these are means of, each as it still counts.
     best_validation_score_ : float
         The highest of the last such fit, that of the weights it kept.
     best_iter_ : int
@@ -400,6 +411,9 @@ class MiniBatchRegressor(RegressorMixin, MiniBatchBase):
         Any number of threads may predict meanwhile, each by the model of before the
         call or of after it. But only one at a time may learn: of several that do, the
         last one to end leaves what it has learned, and the others leave nothing.
+
+        With ``scoring``, the rows are judged before they are learned, which takes a
+        prediction of them: see ``validation_scores_`` and ``running_score_``.
 
         Parameters
         ----------

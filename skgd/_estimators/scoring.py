@@ -62,7 +62,17 @@ class HeldOutRows(NamedTuple):
 
 def stops_by_score(settings: Any) -> bool:
     """Return whether a score of held-out rows stops training, not their loss."""
-    return bool(settings.early_stopping) and settings.scoring != "loss"
+    return bool(settings.early_stopping) and has_score(settings)
+
+
+def tests_first(settings: Any) -> bool:
+    """Return whether the rows of a stream are tested on before they are trained on."""
+    return settings.scoring is not None
+
+
+def has_score(settings: Any) -> bool:
+    """Return whether rows that are judged have a score, beside their loss."""
+    return bool(settings.scoring != "loss")
 
 
 def held_out_of(

@@ -34,18 +34,17 @@ from skgd._estimators.checks import (
     checked_targets,
     distinct_labels,
 )
-from skgd._estimators.examples import Examples, counts_of_all, row_weights
+from skgd._estimators.examples import Examples, row_weights
 from skgd._estimators.inputs import (
     checked_rows_and_targets,
     dtype_of,
     on_host,
     rows_of_table,
 )
-from skgd._estimators.targets import Classes, Counts, Numbers, Targets, learn_targets
+from skgd._estimators.targets import Classes, Numbers, Targets, learn_targets, with_seen
 from skgd._machine.arrays import Array, Floats, Indices
 from skgd._machine.devices import to_numpy
 from skgd._machine.errors import errors_of_caller, in_the_words, of_caller
-from skgd._machine.ranks import ALONE
 
 # Groups of a block, and of all blocks together.
 _GROUPS, _GROUPS_IN_ALL = 32, 2**15
@@ -73,7 +72,6 @@ class BlockRows(NamedTuple):
     n_features: int
     dtype: np.dtype[Any]
     is_weighted: bool  # whether rows count differently
-    of_classes: Counts | None  # in all blocks, where classes are balanced
     some: Examples  # rows from all over the blocks
     held_out: Examples | None = None  # those of other blocks, to judge by
 
@@ -106,8 +104,8 @@ def surveyed(
     is_given = any(digest.is_weighted for digest in digests)
     if is_given:
         check_any_counts("sample_weight", weight)
-    of_classes = counts_of_all(estimator, targets, labels, weight, ALONE)
-    counts = row_weights(estimator, targets, labels, weight, of_classes)
+    targets = with_seen(estimator, targets, encoded, weight, of_stream=False)
+    counts = row_weights(estimator, targets, labels, encoded, weight)
     lengths = np.array([digest.n_rows for digest in digests])
     ks = [len(digest.labels) for digest in digests]
     is_weighted = is_given or getattr(estimator, "class_weight", None) is not None
@@ -119,7 +117,6 @@ def surveyed(
         n_features=n_features,
         dtype=dtype,
         is_weighted=is_weighted,
-        of_classes=of_classes,
         some=Examples(None, labels, encoded, None, None),
     )
     rows = rows._replace(some=_some_of_blocks(estimator, targets, rows))
@@ -331,9 +328,7 @@ def _checked_part(
     given = check_weights(
         "sample_weight", on_host("sample_weight", part.sample_weight), len(labels)
     )
-    weight = row_weights(
-        estimator, targets, labels, given, rows.of_classes, of_stream=True
-    )
+    weight = row_weights(estimator, targets, labels, encoded, given, of_stream=True)
     if weight is None and rows.is_weighted:  # of a block without weights of its own
         weight = np.ones(len(labels))
     return Examples(X, labels, encoded, given, weight)

@@ -5,11 +5,11 @@ Kept on an estimator as ``classes_``, which is the caller's to read, and ``_targ
 
 from __future__ import annotations
 
+from functools import partial
 from math import nan
 from typing import Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 from numpy.typing import ArrayLike
 from sklearn.base import RegressorMixin
 from sklearn.utils import column_or_1d
@@ -18,12 +18,15 @@ from sklearn.utils.multiclass import check_classification_targets, type_of_targe
 
 from skgd._equations.losses import LOSSES, Loss
 from skgd._estimators.checks import (
+    check_all_seen,
     check_any_counts,
+    check_as_many_labels,
     check_class_weight,
     check_classes,
     check_domain,
     check_indicators,
     check_labels,
+    check_more_classes,
     check_targets,
     check_weights,
     class_numbers_of,
@@ -60,6 +63,9 @@ class Classes(NamedTuple):
 
     labels: Array
     several_a_row: bool  # whether y is 0 and 1 for each of several labels
+    # Where classes are to be balanced, the rows of each that were seen, by what they
+    # count: (1, classes); or (labels, 2), without each label and with it.
+    seen: Array | None = None
 
     @property
     def scale(self) -> None:
@@ -140,7 +146,10 @@ def _learn_classes(
         raise ValueError(msg)
     if several:
         check_indicators(y, classes)
-        found = _same_or_first(settings, known, np.arange(y.shape[1]), several)
+        named = np.arange(y.shape[1])
+        if classes is None and known is not None:
+            check_as_many_labels(len(known.labels), len(named))
+        found = _first_or_more(settings, known, named, several)
         return found, Encoded(y, np.ascontiguousarray(y.T, dtype))
     labels = y if y.ndim == 1 else column_or_1d(y, warn=True)
     if known is not None and (classes is None or np.array_equal(classes, known.labels)):
@@ -152,50 +161,82 @@ def _learn_classes(
     check_classification_targets(labels)
     if known is None or classes is not None:
         named = seen if classes is None else distinct_labels("classes", classes)
-        known = _same_or_first(settings, known, named, several)
+        known = _first_or_more(settings, known, named, several)
     check_labels(seen, known.labels)
     class_numbers = np.searchsorted(known.labels, labels)[np.newaxis]
     return known, Encoded(labels, np.ascontiguousarray(class_numbers, dtype))
 
 
-def _same_or_first(
+def _first_or_more(
     settings: Any, known: Classes | None, named: Array, several: bool
 ) -> Classes:
-    """Return the classes that are named, the same as are known if any are."""
+    """Return the classes that are named, among which are those that are known."""
     if known is None:
         return Classes(check_classes(named, settings), several)
-    if not np.array_equal(known.labels, named):
-        msg = (
-            f"classes must be those of the first call, {known.labels.tolist()}. "
-            f"Got {named.tolist()}."
-        )
-        raise ValueError(msg)
-    return known
+    if np.array_equal(known.labels, named):
+        return known
+    check_more_classes(known.labels, named)
+    seen = known.seen
+    if seen is not None and several:
+        seen = np.concatenate([seen, np.zeros((len(named) - len(seen), 2))])
+    elif seen is not None:
+        of_all = np.zeros((1, len(named)))
+        of_all[:, np.searchsorted(named, known.labels)] = seen
+        seen = of_all
+    return Classes(named, several, seen)
+
+
+def with_seen(
+    settings: Any,
+    targets: Targets,
+    encoded: Array,
+    sample_weight: Array | None,
+    *,
+    of_stream: bool,
+    ranks: Ranks = ALONE,
+) -> Targets:
+    """Return targets with the rows of each class, if the classes are to be balanced.
+
+    Those of a stream are more with every call; those of a fit are what it is given. In
+    both they are those of all ranks.
+    """
+    if isinstance(targets, Numbers):
+        return targets
+    if not _balances(settings):
+        return targets if targets.seen is None else targets._replace(seen=None)
+    n_values = 2 if targets.several_a_row else len(targets.labels)
+    numbers = encoded.astype(np.intp)
+    here = [np.bincount(of_row, sample_weight, n_values) for of_row in numbers]
+    seen = ranks.sum(np.array(here, float))
+    if not (of_stream or targets.several_a_row):
+        ranks.agreed(partial(check_all_seen, targets.labels, seen[0]))
+    if of_stream and targets.seen is not None:
+        seen = seen + targets.seen
+    return targets._replace(seen=seen)
+
+
+def _balances(settings: Any) -> bool:
+    given = settings.class_weight
+    return isinstance(given, str) and given == "balanced"
 
 
 def class_weights(
-    settings: Any,
-    targets: Targets,
-    labels: Array,
-    counts: Counts | None,
+    settings: Any, targets: Targets, labels: Array, encoded: Array
 ) -> Array | None:
-    """Return what the classes of the rows count, (n,), if unlike each other.
-
-    Where the classes are to be balanced, it is by the counts of rows in them.
-    """
+    """Return what the classes of the rows count, (n,), if unlike each other."""
     if isinstance(targets, Numbers) or settings.class_weight is None:
         return None
     check_class_weight(settings.class_weight, targets.several_a_row)
     with in_the_words(f"class_weight={settings.class_weight!r}"):
-        if not targets.several_a_row:
-            of_classes = _of_classes(settings.class_weight, targets.labels, counts)
+        if targets.seen is not None:
+            weights = _balanced(targets.seen, encoded.astype(np.intp))
+        elif not targets.several_a_row:
+            classes = targets.labels
+            of_classes = compute_class_weight(
+                settings.class_weight, classes=classes, y=classes
+            )
             check_any_counts("class_weight", of_classes)
-            weights = of_classes[np.searchsorted(targets.labels, labels)]
-        elif settings.class_weight == "balanced":
-            assert counts is not None
-            weights = np.ones(len(labels))
-            for column, rows in zip(labels.T, counts.rows, strict=True):
-                weights *= _balanced_by_place(rows)[column.astype(np.intp)]
+            weights = of_classes[np.searchsorted(classes, labels)]
         else:
             weights = compute_sample_weight(settings.class_weight, labels)
             for one in settings.class_weight:  # a list, a dict for each label
@@ -204,51 +245,19 @@ def class_weights(
         return check_weights("class_weight", weights, len(labels))
 
 
-class Counts(NamedTuple):
-    """How many rows there are of each class, and what they count in all.
+def _balanced(seen: Array, encoded: Array) -> Array:
+    """Return weights by which the classes seen so far count alike, (n,).
 
-    They are (k,), or (l, 2), the places of 0 and 1 for each of several labels a row.
+    Each row of ``encoded`` has its classes, and its own numbers of rows ``seen``. The
+    mean of the weights over these is 1. A class without rows counts nothing.
     """
-
-    rows: Array
-    weight: Array
-
-
-def counts_in_classes(targets: Targets, labels: Array, weight: Array | None) -> Counts:
-    """Return the counts of rows in their classes."""
-    assert isinstance(targets, Classes)
-    if targets.several_a_row:
-        ones = (labels == 1).sum(0, dtype=float)
-        rows = np.stack([len(labels) - ones, ones], axis=1)
-        return Counts(rows, rows)
-    numbers, n_classes = np.searchsorted(targets.labels, labels), len(targets.labels)
-    rows = np.bincount(numbers, minlength=n_classes).astype(float)
-    return Counts(rows, np.bincount(numbers, weight, n_classes).astype(float))
-
-
-def _of_classes(
-    class_weight: Any, classes: Array, counts: Counts | None
-) -> npt.NDArray[np.float64]:
-    """Return what each class counts, as scikit-learn has it, by the counts of rows."""
-    if counts is None:
-        of_classes = compute_class_weight(class_weight, classes=classes, y=classes)
-    else:
-        there = counts.rows > 0
-        of_classes = compute_class_weight(
-            class_weight,
-            classes=classes,
-            y=classes[there],
-            sample_weight=counts.weight[there],
-        )
-    return np.asarray(of_classes)
-
-
-def _balanced_by_place(rows: Array) -> Array:
-    """Return what 0 and 1 of a label count; one that no row has counts nothing."""
-    there = np.flatnonzero(rows)
-    balanced = np.zeros(2)
-    balanced[there] = _of_classes("balanced", there, Counts(rows[there], rows[there]))
-    return balanced
+    product = np.ones(encoded.shape[1])
+    for of_class, numbers in zip(seen, encoded, strict=True):
+        there = of_class > 0
+        weights = np.zeros(len(of_class))
+        weights[there] = of_class.sum() / (there.sum() * of_class[there])
+        product *= weights[numbers]
+    return product
 
 
 def labels_of_all(settings: Any, y: Array, ranks: Ranks) -> Array | None:

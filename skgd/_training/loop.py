@@ -11,12 +11,14 @@ from time import monotonic
 
 from skgd._equations.network import finite
 from skgd._equations.optimizers import PerModel
+from skgd._machine.arrays import Floats
 from skgd._machine.threads import threads_for, threads_of_torch
 from skgd._training.batches import Data
 from skgd._training.engines import multiply_adds_of_step
 from skgd._training.epochs import Epoch, HeldOutLosses, bind_epochs, bind_validation
 from skgd._training.hyperparameters import Shared
 from skgd._training.models import Models, select_models, write_models_
+from skgd._training.objective import units_in_y
 from skgd._training.stack import Stack, Validation, new_stack, without_stopped
 from skgd._training.stopping import (
     ADAPTIVE_DIVISOR,
@@ -73,9 +75,10 @@ def train_on_chunk(
     shared: Shared,
     per_model: PerModel,
     stream: Stream,
+    validation: Validation | None = None,
     watch: Watch | None = None,
 ) -> History:
-    """Train one model in place on the next rows of a stream.
+    """Train one model in place on the next rows of a stream, once it is judged by some.
 
     Of a stream nothing is known but what has come. Its loss may jump when its targets
     do, and that of a single row says little, so a model has diverged only if its loss
@@ -84,6 +87,11 @@ def train_on_chunk(
     """
     with _threads(data, models, shared):
         history = History()
+        if validation is not None:
+            judged = new_stack(models, [history], per_model, data, validation)
+            units = units_in_y(validation.data, shared, 1)
+            held_out = bind_validation(judged, shared)(judged)
+            _record_held_out(history, 0, held_out, units)
         stack = new_stack(models, [history], per_model, data, None)
         epoch = _run_epochs(stack, models, shared, [history], watch)
         assert epoch is not None
@@ -189,7 +197,8 @@ def _is_over(
     running, ended = [histories[number] for number in stack.running], epoch.ended
     if watch is not None:
         ended = watch.after_epoch(stack.models, running) or ended
-    if not ended and any(history.goes_on for history in running):
+    # No generators here: an interrupt that meets one when it closes would be lost.
+    if not ended and [history for history in running if history.goes_on]:
         return False
     for history in running:
         history.ended = ended if history.goes_on else ""
@@ -232,7 +241,7 @@ def _judge_epochs(
                 _judge_epoch(stack, shared, slot, history, epoch, held_out)
         if shared.verbose:
             print(_line(running[0][1], shared.max_iter))
-        if not any(history.goes_on for _, history in running):
+        if not [history for _, history in running if history.goes_on]:
             break
 
 
@@ -267,9 +276,16 @@ def _record(
     history.loss.append(epoch.loss.item(slot))
     history.objective.append(epoch.objective.item(slot))
     history.loss_curve.append(epoch.in_units_of_y.item(slot))
+    _record_held_out(history, slot, held_out, epoch.units)
+
+
+def _record_held_out(
+    history: History, slot: int, held_out: HeldOutLosses, units: Floats
+) -> None:
+    """Add to the record how held-out rows do, if there are any."""
     if held_out.loss is not None:
         history.validation_loss.append(float(held_out.loss[slot].sum()))
-        in_units = float((held_out.loss[slot] * epoch.units[slot]).sum())
+        in_units = float((held_out.loss[slot] * units[slot]).sum())
         history.validation_loss_curve.append(in_units)
     if held_out.score is not None:
         history.score.append(held_out.score[slot])

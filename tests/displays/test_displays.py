@@ -110,7 +110,7 @@ def test_validation_is_dashed_in_the_same_colour():
     assert dashed.get_ydata().tolist() == models[1].validation_loss_curve_
     assert dashed.get_color() == display.lines_[1].get_color()
     assert (display.lines_[1].get_linestyle(), dashed.get_linestyle()) == ("-", "--")
-    legend = ["lr=0.01", "lr=0.1", "training, with penalty", "held out, without"]
+    legend = ["lr=0.01", "lr=0.1", "training, with penalty", "unseen rows, without"]
     assert texts(display.ax_.get_legend()) == legend
 
 
@@ -208,7 +208,7 @@ def test_the_legend_says_which_curve_has_the_penalty():
     assert alone.ax_.get_legend() is None
     assert alone.ax_.get_ylabel() == "training objective"
     assert both.ax_.get_ylabel() == "loss"
-    legend = ["training, with penalty", "held out, without"]
+    legend = ["training, with penalty", "unseen rows, without"]
     assert texts(both.ax_.get_legend()) == legend
 
 

@@ -153,6 +153,13 @@ CASES = {
     ),
     "sparse": Case("labels", {"hidden_layer_sizes": (8,)}, kind="csr"),
     "chunks": Case("y", {"hidden_layer_sizes": (8,)}, True, calls=3),
+    "chunks of more classes": Case(
+        "labels",
+        {"class_weight": "balanced", "scoring": "accuracy", "average": True},
+        weighted=True,
+        calls=3,
+    ),
+    "chunks scored by a function": Case("y", {"scoring": looked_at}, calls=3),
     "warm": Case("labels", {"warm_start": True, "max_iter": 2}, again=True),
 }
 
@@ -164,7 +171,10 @@ def numbers_of(model):
         "loss_curve": np.array(model.loss_curve_),
         "t": np.array(model.t_),
     }
-    for name in ("validation_loss_curve_", "validation_scores_", "batch_loss_curve_"):
+    for name in (
+        *("validation_loss_curve_", "validation_scores_", "batch_loss_curve_"),
+        *("running_loss_", "running_score_", "running_rows_"),
+    ):
         if hasattr(model, name):
             told[name] = np.array(getattr(model, name))
     if hasattr(model, "classes_"):
@@ -181,7 +191,10 @@ def fit(case, model, of, select, select_val):
         y_val = of.y_val if case.targets == "y" else of.labels_val
         given = {"X_val": of.X_val[select_val], "y_val": y_val[select_val]}
     if case.calls:
-        model.partial_fit(X[select], y[select], sample_weight=weight)
+        if case.targets == "labels":  # with every call but the first, one class more
+            more = ["other"] if hasattr(model, "t_") else []
+            given = {"classes": [*np.unique(y), *more]}
+        model.partial_fit(X[select], y[select], sample_weight=weight, **given)
     else:
         model.fit(X[select], y[select], weight, **given)
 
@@ -309,6 +322,12 @@ def endings(rank):
         ).fit(X, labels, X_val=X if rank else None, y_val=labels if rank else None),
     )
     yield "stream", lambda: regressor().partial_fit(broken if rank == 1 else X, y)
+    yield (
+        "classes",
+        lambda: MiniBatchClassifier().partial_fit(
+            X, labels, ["high", "low", "middle", "other"][: 4 - (rank == 1)]
+        ),
+    )
     yield "random", lambda: regressor(random_state=None, **few).fit(X, y)
     yield "names", lambda: regressor(**few).fit(named(X, "abcdef"[rank:] + "xyz"), y)
     yield "states", lambda: goes_on(regressor(warm_start=True, **few), rank, X, y)

@@ -261,15 +261,52 @@ def test_an_unseen_class_is_refused(unseen):
 
 
 @pytest.mark.parametrize(
-    "other", [[0, 1], [-1, 0, 1, 2], [-1, 0, 2], ["-1", "0", "1"], ["a", None]], ids=str
+    ("other", "match"),
+    [
+        ([0, 1], "without -1;"),
+        ([-1, 0, 2, 3], "without 1;"),
+        ([2, 3], "without -1, 0, 1;"),
+        (["-1", "0", "1", "2"], "without -1, 0, 1, for they are of another kind;"),
+        ([-1.0, 0.0, 1.0, 0.5], "of another kind;"),
+        ([False, True], "of another kind;"),
+        ([], "Got none, without -1"),
+        (["a", None], "classes must hold labels of one kind"),
+        ([-1, 0, 1, np.nan], "Got NaN"),
+        ([[-1, 0, 1, 2]], "1d array"),
+    ],
+    ids=str,
 )
-def test_other_classes_later_are_refused(other):
-    """Later calls name the classes of the first one or none."""
-    model, match = (
-        stream(MiniBatchClassifier),
-        "classes must be those of the first call|classes must hold labels of one kind",
-    )
-    assert_refused(model.partial_fit, X, labels, classes=other, match=match)
+def test_other_classes_later_are_refused(other, match):
+    """Later calls name the known classes, and may name more, or name none."""
+    for model in (stream(MiniBatchClassifier), small(MiniBatchClassifier)):
+        if not hasattr(model, "t_"):  # known, and no step has been taken
+            model.partial_fit(X, labels, [-1, 0, 1], sample_weight=0)
+        assert_refused(model.partial_fit, X, labels, classes=other, match=match)
+
+
+def test_unseen_labels_beside_new_classes_are_refused():
+    """A label that is not among more classes either is told, and none is added."""
+    model, match = stream(MiniBatchClassifier), "y holds 3, not among the classes"
+    y = np.where(labels == 0, 3, labels)
+    assert_refused(model.partial_fit, X, y, classes=[-1, 0, 1, 2], match=match)
+
+
+@pytest.mark.parametrize(
+    ("n_labels", "classes", "match"),
+    [
+        (1, None, "one label a row"),
+        (3, None, r"2 labels a row known before. Got 3; classes=range\(3\)"),
+        (3, [0, 1], "classes must be the places"),
+        (3, [0, 1, 2, 3], "classes must be the places"),
+    ],
+    ids=str,
+)
+def test_other_numbers_of_labels_are_refused(n_labels, classes, match):
+    """More labels a row than known are new ones only where classes says so."""
+    several = (np.column_stack([Y, Y[:, 0]]) > 3).astype(int)
+    model = small(MiniBatchClassifier).partial_fit(X, several[:, :2])
+    y = several[:, :n_labels]
+    assert_refused(model.partial_fit, X, y, classes=classes, match=match)
 
 
 def test_a_column_of_labels_does_not_name_the_classes():

@@ -140,10 +140,14 @@ def test_every_rule_has_a_parameter():
 @every_task
 @every_depth
 def test_fitted_attributes_are_the_documented_ones(cls, y, hidden):
-    """A fit on named columns leaves what the docstring lists and no more."""
+    """A fit on named columns, and a stream after it, leave what is listed, no more."""
     rows = pd.DataFrame(X, columns=list("abcd"))
     settings = {"record_batch_loss": True, "early_stopping": True}
     model = small(cls, hidden_layer_sizes=hidden, **settings).fit(rows, y)
+    best = {"best_iter_": model.best_iter_}  # which a stream no longer has
+    scoring = "r2" if cls is MiniBatchRegressor else "accuracy"
+    model.set_params(early_stopping=False, scoring=scoring).partial_fit(rows, y)
+    vars(model).update(best)
     others = {"coef_", "intercept_"} if hidden else {"coefs_", "intercepts_"}
     public = {k for k in vars(model) if k.endswith("_") and not k.startswith("_")}
     assert public == documented(cls, "Attributes").keys() - others

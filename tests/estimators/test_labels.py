@@ -1,5 +1,8 @@
 """What labels and weights mean: several labels a row, class weights, single rows."""
 
+import pickle
+from copy import deepcopy
+
 import numpy as np
 import pytest
 from conftest import (
@@ -14,6 +17,7 @@ from conftest import (
     every_optimizer,
     fitted_state,
     small,
+    state_but_for_seen,
 )
 from scipy.sparse import csr_array
 from sklearn import metrics
@@ -122,7 +126,7 @@ def test_several_labels_are_zero_or_one(two, method):
     [
         (LABELS, two_classes, "several labels a row.*Got one label a row"),
         (two_classes, LABELS, "one label a row.*Got several labels a row"),
-        (LABELS, LABELS[:, :2], "those of the first call"),
+        (LABELS, LABELS[:, :2], "the 3 labels a row known before. Got 2"),
     ],
 )
 def test_a_stream_keeps_the_kind_of_its_labels(first, then, match):
@@ -158,7 +162,7 @@ def test_class_weights_are_sample_weights_to_the_bit(
         one = clone(model).set_params(class_weight=given).fit(X, labels, weight)
         weights = rows if weight is None else rows * weight
         other = clone(model).fit(X, labels, weights)
-        assert fitted_state(one) == fitted_state(other)
+        assert state_but_for_seen(one) == state_but_for_seen(other)
 
 
 def test_classes_without_a_weight_count_once():
@@ -171,7 +175,7 @@ def test_classes_without_a_weight_count_once():
 
 
 def test_class_weights_of_a_stream_are_used_as_given():
-    """partial_fit multiplies them with those of the rows; "balanced" it refuses."""
+    """partial_fit multiplies them with those of the rows."""
     given = {"no": 0.5, "yes": 3.0}
     weight = WEIGHT * [given[label] for label in two_classes]
     one = small(MiniBatchClassifier, class_weight=given)
@@ -180,9 +184,6 @@ def test_class_weights_of_a_stream_are_used_as_given():
         one.partial_fit(X, two_classes, ["no", "yes"], WEIGHT)
         other.partial_fit(X, two_classes, ["no", "yes"], weight)
     assert fitted_state(one) == fitted_state(other)
-    one.set_params(class_weight="balanced")
-    with pytest.raises(ValueError, match="'balanced' is not supported by partial_fit"):
-        one.partial_fit(X, two_classes)
 
 
 @pytest.mark.parametrize(
@@ -193,6 +194,88 @@ def test_class_weights_of_several_labels_multiply(given):
     one = small(MiniBatchClassifier, class_weight=given).fit(X, LABELS)
     weight = compute_sample_weight(given, LABELS)
     other = small(MiniBatchClassifier).fit(X, LABELS, weight)
+    assert state_but_for_seen(one) == state_but_for_seen(other)
+
+
+def test_rows_of_no_weight_balance_no_labels():
+    """Balanced, rows of weight 0 are as those that are not there, of labels too."""
+    counts = np.arange(N_ROWS) % 3 > 0
+    params = {"class_weight": "balanced", "batch_size": None}
+    one = small(MiniBatchClassifier, **params).fit(X, LABELS, counts * 1.0)
+    other = small(MiniBatchClassifier, **params).fit(X[counts], LABELS[counts])
+    assert_same_layers(one, other, rtol=1e-9)
+
+
+# Classes that a stream balances
+
+
+def pieces(*arrays, sizes=(7, 1, 20, 12, 20)):
+    """Yield chunks of the arrays, of unlike sizes."""
+    for start, size in zip(np.cumsum([0, *sizes]), sizes, strict=False):
+        yield tuple(array[start : start + size] for array in arrays)
+
+
+@pytest.mark.parametrize("weight", [np.ones(N_ROWS), WEIGHT], ids=["alike", "weighted"])
+@pytest.mark.parametrize("labels", [two_classes, three_classes], ids=["two", "three"])
+@every_depth
+def test_a_stream_is_balanced_by_what_it_has_seen(hidden, labels, weight):
+    """Each chunk has scikit-learn's weights of all rows up to it, to the bit."""
+    balanced = small(
+        MiniBatchClassifier, hidden_layer_sizes=hidden, class_weight="balanced"
+    )
+    plain = clone(balanced).set_params(class_weight=None)
+    n_seen, classes = 0, [*np.unique(labels), type(labels[0])(9)]
+    for rows, y, w in pieces(X, labels, weight):
+        n_seen += len(y)
+        seen = labels[:n_seen]
+        of_class = compute_class_weight(
+            "balanced", classes=np.unique(seen), y=seen, sample_weight=weight[:n_seen]
+        )
+        of_rows = of_class[np.searchsorted(np.unique(seen), y)]
+        balanced.partial_fit(rows, y, classes, w)
+        plain.partial_fit(rows, y, classes, of_rows * w)
+        assert state_but_for_seen(balanced) == state_but_for_seen(plain)
+        balanced = pickle.loads(pickle.dumps(balanced))
+
+
+def test_a_stream_balances_several_labels():
+    """A row counts the product over its labels, of all rows up to it."""
+    balanced = small(MiniBatchClassifier, class_weight="balanced")
+    plain, n_seen = small(MiniBatchClassifier), 0
+    for rows, y in pieces(X, LABELS):
+        n_seen += len(y)
+        of_rows = compute_sample_weight("balanced", LABELS[:n_seen])[-len(y) :]
+        balanced.partial_fit(rows, y)
+        plain.partial_fit(rows, y, sample_weight=of_rows)
+        assert state_but_for_seen(balanced) == state_but_for_seen(plain)
+
+
+def test_a_stream_goes_on_balancing_what_a_fit_has_seen():
+    """Its rows count in the weights of the calls that follow, while they balance."""
+    fitted = small(MiniBatchClassifier, class_weight="balanced").fit(X, two_classes)
+    names = np.unique(two_classes)
+    of_class = compute_class_weight(
+        "balanced", classes=names, y=np.r_[two_classes, two_classes[:7]]
+    )
+    given = dict(zip(names, of_class, strict=True))
+    other = deepcopy(fitted).set_params(class_weight=given)
+    one = fitted.partial_fit(X[:7], two_classes[:7])
+    other.partial_fit(X[:7], two_classes[:7])
+    assert state_but_for_seen(one) == state_but_for_seen(other)
+    other.set_params(class_weight="balanced").partial_fit(X[7:], two_classes[7:])
+    [seen] = other._targets_["seen"]  # from here on again
+    assert seen.tolist() == [(two_classes[7:] == c).sum() for c in names]
+
+
+def test_a_chunk_that_does_not_count_balances_nothing():
+    """Rows of weight 0 are no rows of their class, anywhere in a stream."""
+    one, classes = small(MiniBatchClassifier, class_weight="balanced"), ["no", "yes"]
+    other = clone(one)
+    one.partial_fit(X[:9], two_classes[:9], classes, 0 * WEIGHT[:9])
+    for model in (one, other):
+        model.partial_fit(X, two_classes, classes)
+    assert fitted_state(one) == fitted_state(other)
+    one.partial_fit(X[:9], two_classes[:9], sample_weight=0 * WEIGHT[:9])
     assert fitted_state(one) == fitted_state(other)
 
 

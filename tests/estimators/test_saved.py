@@ -108,6 +108,33 @@ def test_a_stream_goes_on_from_a_file(path, cls, y, hidden, params):
     assert of(loaded.partial_fit(X, y)) == of(model.partial_fit(X, y))
 
 
+@pytest.mark.parametrize("target", [labels, (Y > 3).astype(int)], ids=["one", "two"])
+def test_a_stream_that_tests_and_balances_goes_on_from_a_file(path, target):
+    """What it has seen of each class, and how it did, are as they were; it may grow."""
+    model = small(MiniBatchClassifier, scoring="accuracy", class_weight="balanced")
+    known = np.unique(target) if target is labels else range(2)
+    model.partial_fit(X, target, known).partial_fit(X, target)
+    loaded = saved(model, path)
+    more = [*known, 2]
+    grown = target if target is labels else np.column_stack([target, target[:, 0]])
+    for one in (loaded, model):
+        one.partial_fit(X, grown, more)
+    assert repr(of(loaded)) == repr(of(model))  # but for NaN, which is not itself
+
+
+@pytest.mark.parametrize(
+    "seen",
+    [np.ones(3), np.ones((1, 2)), np.full((1, 3), -1.0), np.full((1, 3), np.nan), 1.0],
+    ids=str,
+)
+def test_rows_of_classes_that_no_stream_has_seen_are_refused(seen):
+    """A file must hold a number of rows for each class, or none."""
+    model = small(MiniBatchClassifier, class_weight="balanced").fit(X, labels)
+    forge = _to(ATTRIBUTES, "_targets_", {"several_a_row": False, "seen": seen})
+    with pytest.raises(ValueError, match="'_targets_'"):
+        model_of(changed(model, forge), MiniBatchClassifier, {})
+
+
 @pytest.mark.parametrize(
     "params",
     [
