@@ -141,7 +141,8 @@ def conversion_of(name: str, values: Any = None) -> Iterator[None]:
         sentence = _sentence_about(name, values, str(error))
         if sentence:
             raise ValueError(sentence) from error
-        if isinstance(error, TypeError):
+        said_by_us = str(error).startswith(f"{name} must ")
+        if isinstance(error, TypeError) and not said_by_us:
             raise TypeError(f"{name} must hold numbers. Got: {error}") from error
         if name != "X" and name not in str(error):
             raise ValueError(f"In {name}: {error}") from error

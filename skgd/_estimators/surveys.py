@@ -41,7 +41,7 @@ from skgd._estimators.inputs import (
     on_host,
     rows_of_table,
 )
-from skgd._estimators.targets import Classes, Numbers, Targets, learn_targets, with_seen
+from skgd._estimators.targets import Numbers, Targets, learn_targets, with_seen
 from skgd._machine.arrays import Array, Floats, Indices
 from skgd._machine.devices import to_numpy
 from skgd._machine.errors import errors_of_caller, in_the_words, of_caller
@@ -243,13 +243,6 @@ def _learnt(
         numbers = before or Numbers(len(encoded), one_column)
         return numbers._replace(n_outputs=len(encoded)), encoded
     classes, (_, encoded) = learn_targets(estimator, labels, dtype, known)
-    balanced = getattr(estimator, "class_weight", None) == "balanced"
-    if balanced and isinstance(classes, Classes) and classes.several_a_row:
-        msg = (
-            "class_weight must be a list of dicts, or None, for several labels a row "
-            "in blocks. Got 'balanced'; pass the weights that you mean."
-        )
-        raise ValueError(msg)
     return classes, encoded
 
 

@@ -96,7 +96,7 @@ BAD_ROWS = {
     "a dict": ({"a": X[:, 0]}, "must hold numbers"),
     "a set": ({1, 2}, "must hold numbers"),
     "a function": (len, "must hold numbers"),
-    "an iterator": (iter(X), "must hold numbers"),
+    "an iterator": (iter(X), "X must be rows.* runs once"),
     "a word": ("X", text("'X'")),
     "a table of vectors": ([[[1, 2]] * 4] * len(X), "dim 3"),
     "nan of fractions": (
