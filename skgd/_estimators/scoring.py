@@ -33,7 +33,7 @@ from skgd._machine.devices import to_numpy
 from skgd._machine.errors import errors_of_caller, in_the_words
 from skgd._machine.memory import pieces
 from skgd._machine.modes import modes_of_others
-from skgd._training.shards import Shard, in_order_of_partitions
+from skgd._training.shards import Shard, in_order_of_partitions, parts_of_all
 from skgd._training.stack import Score
 from skgd._training.target_scale import prediction_of_y
 
@@ -126,13 +126,8 @@ def _joined_rows(shard: Shard, X: Matrix) -> Matrix:
         return in_order_of_partitions(shard, on_host("X_val", X))
     ends = np.cumsum(shard.lengths_here)
     starts = ends - shard.lengths_here
-    here = [
-        (number, X[start:end])
-        for number, start, end in zip(shard.mine, starts, ends, strict=True)
-    ]
-    of_all = [pair for some in shard.ranks.gather(here) for pair in some]
-    of_all.sort(key=lambda pair: pair[0])
-    return vstack([rows for _, rows in of_all], format="csr")
+    here = [X[start:end] for start, end in zip(starts, ends, strict=True)]
+    return vstack(parts_of_all(shard, here), format="csr")
 
 
 def bind_score(

@@ -20,7 +20,7 @@ Dimension key: p partitions of a shard, l distinct lengths, s steps.
 
 from collections.abc import Callable, Sequence
 from itertools import pairwise
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -32,6 +32,7 @@ from skgd._machine.ranks import Ranks
 _NUMBERS_AT_ONCE = 2**18
 
 _Integers = npt.NDArray[np.int64]
+T = TypeVar("T")
 
 
 class Shard(NamedTuple):
@@ -193,12 +194,8 @@ def split_shard(
     """
     cuts = np.cumsum(shard.lengths_here)[:-1]
     kinds_of = np.split(kinds, cuts)
-    pairs = [
-        (number, np.bincount(some, minlength=n_kinds))
-        for number, some in zip(shard.mine, kinds_of, strict=True)
-    ]
-    of_all = dict(pair for some in shard.ranks.gather(pairs) for pair in some)
-    counts = np.stack([of_all[number] for number in sorted(of_all)])  # (p, kinds)
+    here = [np.bincount(some, minlength=n_kinds) for some in kinds_of]
+    counts = np.stack(parts_of_all(shard, here))  # (p, kinds)
     of_kinds = rows_among_first(counts.sum(0), range(n_kinds), [n_held_out])
     everywhere = range(len(counts))
     taken = np.concatenate(
@@ -234,11 +231,19 @@ def _first_of_kinds(
     return are_first
 
 
+def parts_of_all(shard: Shard, parts: Sequence[T]) -> list[T]:
+    """Return what belongs to each partition, of all ranks, in the order of numbers.
+
+    ``parts`` belong to those that lie here.
+    """
+    here = list(zip(shard.mine, parts, strict=True))
+    of_all = [pair for some in shard.ranks.gather(here) for pair in some]
+    of_all.sort(key=lambda pair: pair[0])
+    return [part for _, part in of_all]
+
+
 def in_order_of_partitions(shard: Shard, values: Array) -> Array:
     """Return values of the rows of all ranks, (n, ...), partition after partition."""
     cuts = np.cumsum(shard.lengths_here)[:-1]
     parts = np.split(values, cuts) if shard.mine else []
-    here = list(zip(shard.mine, parts, strict=True))
-    of_all = [pair for some in shard.ranks.gather(here) for pair in some]
-    of_all.sort(key=lambda pair: pair[0])
-    return np.concatenate([part for _, part in of_all])
+    return np.concatenate(parts_of_all(shard, parts))
