@@ -49,6 +49,7 @@ from skgd._estimators.fits import (
     hold_out,
     hold_out_blocks,
     hold_out_together,
+    seed_of_split,
     take_over_,
     with_scale,
 )
@@ -544,15 +545,16 @@ class MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
             generator.bit_generator.state = first
         if validation is not None:
             shard_held_out = together.shard_held_out(len(validation.labels))
-        elif self.early_stopping and isinstance(examples.X, BlockRows):
-            examples, seed = hold_out_blocks(self, examples, targets, generator, seed)
-        elif self.early_stopping and shard is None:
-            rows, held_out, seed = hold_out(self, examples, targets, generator, seed)
-        elif self.early_stopping and shard is not None:
-            seed = int(generator.integers(2**31)) if seed is None else seed
-            rows, held_out, shard, shard_held_out = hold_out_together(
-                self, examples, targets, shard, seed
-            )
+        elif self.early_stopping:
+            seed = seed_of_split(generator, seed)
+            if shard is not None:
+                rows, held_out, shard, shard_held_out = hold_out_together(
+                    self, examples, targets, shard, seed
+                )
+            elif isinstance(examples.X, BlockRows):
+                examples = hold_out_blocks(self, examples, targets, seed)
+            else:
+                rows, held_out = hold_out(self, examples, targets, seed)
         known, ranks = targets.scale, together.ranks
         targets = with_scale(
             self, targets, examples, rows, first=before is None, ranks=ranks

@@ -242,20 +242,19 @@ def take_over_(
     return state
 
 
-def hold_out(
-    settings: Any,
-    examples: Examples,
-    targets: Targets,
-    generator: np.random.Generator,
-    split_seed: int | None = None,
-) -> tuple[Indices, Indices, int]:
-    """Return the examples to train on, those to hold out, and the seed of the split.
+def seed_of_split(generator: np.random.Generator, known: int | None = None) -> int:
+    """Return the seed by which rows are held out: that of before, or one that is drawn.
 
-    A warm start holds out the same ones by the same seed.
+    So a warm start holds out the same ones.
     """
+    return int(generator.integers(2**31)) if known is None else known
+
+
+def hold_out(
+    settings: Any, examples: Examples, targets: Targets, split_seed: int
+) -> tuple[Indices, Indices]:
+    """Return the examples to train on, and those to hold out."""
     n_rows = len(examples.labels)
-    if split_seed is None:
-        split_seed = int(generator.integers(2**31))
     try:
         rows, held_out = train_test_split(
             np.arange(n_rows),
@@ -271,7 +270,7 @@ def hold_out(
         )
         raise ValueError(msg) from error
     check_split(len(held_out), *_count_in_all(examples, rows, held_out))
-    return np.sort(rows), np.sort(held_out), split_seed
+    return np.sort(rows), np.sort(held_out)
 
 
 def hold_out_together(
@@ -313,20 +312,14 @@ def _check_split_of_all(of_ranks: Floats, n_held_out: int) -> None:
 
 
 def hold_out_blocks(
-    settings: Any,
-    examples: Examples,
-    targets: Targets,
-    generator: np.random.Generator,
-    split_seed: int | None = None,
-) -> tuple[Examples, int]:
-    """Return the examples of the blocks to train on, and the seed of the split.
+    settings: Any, examples: Examples, targets: Targets, split_seed: int
+) -> Examples:
+    """Return the examples of the blocks to train on, which know those held out.
 
     Whole blocks are held out, and stay in memory: no more of them than make a window,
-    if one does not. A warm start holds out the same ones by the same seed.
+    if one does not.
     """
     rows: BlockRows = examples.X
-    if split_seed is None:
-        split_seed = int(generator.integers(2**31))
     order = np.random.default_rng(split_seed).permutation(np.flatnonzero(rows.lengths))
     if len(order) < 2:
         msg = (
@@ -342,7 +335,7 @@ def hold_out_blocks(
     check_any_counts("sample_weight of the rows held out", judged.weight)
     left = without_blocks(examples, chosen)
     check_any_counts("sample_weight of the rows trained on", left.weight)
-    return left._replace(X=left.X._replace(held_out=judged)), split_seed
+    return left._replace(X=left.X._replace(held_out=judged))
 
 
 def with_scale(

@@ -46,6 +46,7 @@ from skgd._estimators.fits import (
     Watching,
     fit_folds,
     hold_out,
+    seed_of_split,
     take_over_,
     with_scale,
 )
@@ -241,10 +242,9 @@ def _new_fold(checked: _Checked, estimators: Sequence[Any], seed: int | None) ->
     generator = new_generator(seed)
     rows = held_out = split_seed = None
     if settings.early_stopping:
+        split_seed = seed_of_split(generator)
         with errors_of_caller():
-            rows, held_out, split_seed = hold_out(
-                settings, examples, targets, generator
-            )
+            rows, held_out = hold_out(settings, examples, targets, split_seed)
     targets = with_scale(settings, targets, examples, rows, first=True)
     return Fold(examples, targets, generator, estimators, rows, held_out, split_seed)
 
