@@ -97,9 +97,9 @@ def rows_in_order(lengths):
     return draw
 
 
-def held_out_by_hand(settings, examples, targets, generator, seed):
+def held_out_by_hand(settings, examples, targets, seed):
     """Return which rows are held out, a class at a time, by the rule."""
-    seed, n = int(generator.integers(2**31)), len(examples.labels)
+    n = len(examples.labels)
     kinds = examples.targets[0].astype(int)
     n_held = int(np.ceil(settings.validation_fraction * n))
     quotas = np.bincount([kind for kind, _ in places_of(np.bincount(kinds))[:n_held]])
@@ -114,7 +114,7 @@ def held_out_by_hand(settings, examples, targets, generator, seed):
         held_out += [rows[p][j] for p, j in places[:quota]]
     rows = np.setdiff1d(np.arange(n), held_out)
     LEFT[:] = np.histogram(rows, starts)[0]
-    return rows, np.sort(held_out), seed
+    return rows, np.sort(held_out)
 
 
 LEFT = list(LENGTHS)  # rows that are trained on, of each partition
