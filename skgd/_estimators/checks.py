@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from skgd._estimators.blocks import check_in_memory
 from skgd._estimators.parameters import (
     Rule,
     fits_a_float,
@@ -41,7 +40,6 @@ def check_numeric(name: str, values: Any) -> Any:
 
     Dates, records and masks are refused: they would turn into numbers in silence.
     """
-    check_in_memory(name, values)
     check_given(name, values)
     of_arrow = hasattr(values, "to_pylist") and not hasattr(values, "schema")
     if isinstance(values, list | tuple) or of_arrow:
@@ -141,8 +139,7 @@ def conversion_of(name: str, values: Any = None) -> Iterator[None]:
         sentence = _sentence_about(name, values, str(error))
         if sentence:
             raise ValueError(sentence) from error
-        said_by_us = str(error).startswith(f"{name} must ")
-        if isinstance(error, TypeError) and not said_by_us:
+        if isinstance(error, TypeError):
             raise TypeError(f"{name} must hold numbers. Got: {error}") from error
         if name != "X" and name not in str(error):
             raise ValueError(f"In {name}: {error}") from error

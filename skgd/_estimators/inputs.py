@@ -17,6 +17,7 @@ from sklearn import get_config
 from sklearn.utils.validation import validate_data
 from torch import Tensor
 
+from skgd._estimators.blocks import check_in_memory
 from skgd._estimators.checks import (
     check_numeric,
     check_places,
@@ -38,6 +39,7 @@ def checked_rows(estimator: Any, X: Any, dtypes: list[Any]) -> Matrix:
         return _checked_tensor(estimator, X, dtypes, first=False)
     if _are_columns(X, dtypes) and _is_like_first(estimator, X) and _are_plain(X):
         return X
+    check_in_memory("X", X)
     with conversion_of("X", X):
         X = check_numeric("X", in_its_shape("X", X))
         rows = validate_data(
@@ -63,6 +65,7 @@ def checked_rows_and_targets(
     if isinstance(X, Tensor):
         rows = _checked_tensor(estimator, X, dtypes, first=first)
     else:
+        check_in_memory("X", X)
         with conversion_of("X", X):
             X = check_numeric("X", in_its_shape("X", X))
             dtypes = _dtypes_of_frame(X, dtypes)
