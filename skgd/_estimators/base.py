@@ -434,7 +434,8 @@ class MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
                 history = trainee._train(
                     examples, targets, state, given, together, of_stream=True
                 )
-                record_running_(trainee, history, examples.total_weight(ranks))
+                if history.validation_loss_curve:  # they were tested on
+                    record_running_(trainee, history, examples.total_weight(ranks))
                 shorten_curves_(trainee)
             elif before is None or state is not before:  # classes, maybe more
                 trainee.__dict__.update(attributes_of_targets(targets))

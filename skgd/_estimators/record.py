@@ -83,8 +83,6 @@ def record_running_(estimator: Any, history: History, n_rows: float) -> None:
 
     A call counts by its rows, or the sum of their weights, and fades with every other.
     """
-    if not history.validation_loss_curve:
-        return
     before = _FADES * getattr(estimator, "running_rows_", 0.0)
     estimator.running_rows_ = before + n_rows
     share = n_rows / estimator.running_rows_
