@@ -35,6 +35,21 @@ def axes_and_figure(display: str, ax: Any) -> tuple[Any, Any]:
     return ax, ax.figure
 
 
+def legend_above(ax: Any) -> None:
+    """Name what has a label above the axes, where it hides nothing."""
+    if ax.get_legend_handles_labels()[1]:
+        ax.legend(
+            loc="lower left",
+            bbox_to_anchor=(0, 1),
+            borderpad=0.1,
+            borderaxespad=0.6,
+            handletextpad=0.4,
+            labelspacing=0.4,
+            frameon=False,
+            fontsize="small",
+        )
+
+
 def thin_ticks(ax: Any) -> None:
     """Label few places of a log scale, by plain numbers where it is a short one."""
     from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter

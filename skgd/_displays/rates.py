@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike
 from sklearn.base import clone
 from sklearn.pipeline import Pipeline
 
-from skgd._displays.axes import DECADE, axes_and_figure, thin_ticks
+from skgd._displays.axes import DECADE, axes_and_figure, legend_above, thin_ticks
 from skgd._estimators.blocks import check_in_memory
 from skgd._estimators.checks import check_given
 from skgd._estimators.classifier import MiniBatchClassifier
@@ -212,10 +212,10 @@ class LearningRateDisplay:
             self._mark_the_diverged(self.lrs[~trained])
         if self.ax_.get_yscale() == "log":
             thin_ticks(self.ax_)
-        epochs = "" if self.max_iter is None else f" after {self.max_iter} epochs"
+        epochs = "" if self.max_iter is None else f"\nafter {self.max_iter} epochs"
         self.ax_.set(xlabel="learning rate, lr", ylabel=f"training objective{epochs}")
         self.ax_.grid(alpha=0.3)
-        self.ax_.legend(fontsize="small")
+        legend_above(self.ax_)
         return self
 
     def _mark_the_best(self, n: int) -> None:

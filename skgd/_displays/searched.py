@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
-from skgd._displays.axes import DECADE, axes_and_figure, check_choice
+from skgd._displays.axes import DECADE, axes_and_figure, check_choice, legend_above
 from skgd._displays.labels import differing, is_number, short_keys, short_value
 from skgd._machine.arrays import Array, Floats
 from skgd._machine.modes import numpy_as_usual
@@ -44,6 +44,8 @@ class SearchDisplay:
         What the two parameters, and the score, are called.
     connected : bool, default=True
         Whether the points of a single parameter of numbers are joined by a line.
+    best : int, default=None
+        The point that is marked as the best. None marks that of the highest score.
 
     Attributes
     ----------
@@ -54,7 +56,7 @@ class SearchDisplay:
     artist_ : matplotlib artist
         What is drawn: a QuadMesh, a PathCollection, or an ErrorbarContainer.
     best_ : matplotlib Line2D or None
-        The mark of the highest score, None if there is no score.
+        The mark of the best point, None if there is no score.
     failed_ : matplotlib Line2D or None
         The marks of points without a score; in a heat map such a cell is grey.
     colorbar_ : matplotlib Colorbar or None
@@ -91,6 +93,7 @@ class SearchDisplay:
         y_label: str = "",
         score_label: str = "",
         connected: bool = True,
+        best: int | None = None,
     ) -> None:
         self.x = x
         self.scores = scores
@@ -100,6 +103,7 @@ class SearchDisplay:
         self.y_label = y_label
         self.score_label = score_label
         self.connected = connected
+        self.best = best
 
     @classmethod
     @numpy_as_usual
@@ -118,7 +122,8 @@ class SearchDisplay:
         Where candidates differ in other parameters as well, the best of them counts,
         and the label of the score says so: a point is ``max`` over all candidates that
         share its values. Candidates that do not set a parameter are left out. Of a
-        search that halves, each candidate counts with its last round.
+        search that halves, each candidate counts with its last round. A star marks what
+        the search has chosen, or the highest score where it has chosen by another one.
 
         Parameters
         ----------
@@ -158,7 +163,10 @@ class SearchDisplay:
         if others:
             label += f",\nbest over {', '.join(short[key] for key in others)}"
         scores = np.asarray(results[score], dtype=float)[rows]
-        best = _best_of_each_point(params, axes, scores)
+        points = _points(params, axes)
+        ranked = np.where(np.isfinite(scores), scores, -np.inf)
+        best = [max(few, key=lambda n: ranked[n]) for few in points]
+        winner = _winner(search, score)
         errors = np.asarray(results[score.replace("mean", "std", 1)], dtype=float)[rows]
         of_axes = [[params[n][key] for n in best] for key in axes]
         labels = [short[key] for key in axes]
@@ -170,7 +178,8 @@ class SearchDisplay:
             x_label=labels[0],
             y_label=labels[-1] if len(axes) == 2 else "",
             score_label=label,
-            connected=not others or len(best) < len(params),
+            connected=not others or 2 * len(best) <= len(params),
+            best=next((n for n, few in enumerate(points) if winner in rows[few]), None),
         )
         return display.plot(ax, kw=kw)
 
@@ -196,9 +205,7 @@ class SearchDisplay:
             self._draw_points(kw or {})
         else:
             self._draw_colours(self.y, kw or {})
-        if self.ax_.get_legend_handles_labels()[1]:
-            above = {"loc": "lower left", "bbox_to_anchor": (0, 1), "ncols": 2}
-            self.ax_.legend(frameon=False, fontsize="small", **above)
+        legend_above(self.ax_)
         return self
 
     def _draw_points(self, kw: Mapping[str, Any]) -> None:
@@ -267,12 +274,12 @@ class SearchDisplay:
         """Mark the point of the highest score."""
         if not np.isfinite(self.scores).any():
             return
-        n = int(np.nanargmax(self.scores))
+        n = int(np.nanargmax(self.scores)) if self.best is None else self.best
         star = {"marker": "*", "markersize": 14, "color": "gold", "linestyle": "none"}
         [self.best_] = self.ax_.plot(
             x[n],
             y[n],
-            label=f"highest, {self.scores[n]:.4g}",
+            label=f"best, {self.scores[n]:.4g}",
             markeredgecolor="black",
             zorder=3,
             **star,
@@ -344,7 +351,7 @@ def _room_of(ax: Any) -> tuple[float, float]:
     box = ax.get_window_extent()
     label = ax.xaxis.get_majorticklabels()[0]
     points = label.get_fontsize() * ax.figure.dpi / 72
-    return box.width / (_OF_A_LETTER * points), box.height / (1.5 * points)
+    return box.width / (_OF_A_LETTER * points), box.height / (1.8 * points)
 
 
 def _are_a_grid(x: _Axis, y: _Axis) -> bool:
@@ -410,13 +417,20 @@ def _axes_and_others(
     return axes, [key for key in told if key not in axes]
 
 
-def _best_of_each_point(
-    params: Sequence[Mapping[str, Any]], axes: Sequence[str], scores: Floats
-) -> list[int]:
-    """Return the best of all candidates that share the values of the axes, for each."""
+def _points(
+    params: Sequence[Mapping[str, Any]], axes: Sequence[str]
+) -> list[list[int]]:
+    """Return which candidates share the values of the axes, if they set them."""
     alike: dict[tuple[str, ...], list[int]] = {}
     for n, some in enumerate(params):
         if all(key in some for key in axes):
             alike.setdefault(tuple(repr(some[key]) for key in axes), []).append(n)
-    ranked = np.where(np.isfinite(scores), scores, -np.inf)
-    return [max(few, key=lambda n: ranked[n]) for few in alike.values()]
+    return list(alike.values())
+
+
+def _winner(search: Any, score: str) -> int | None:
+    """Return the row that the search has chosen, unless it was by another score."""
+    refit = getattr(search, "refit", None)
+    by = refit if isinstance(refit, str) else "score"
+    chosen_by_it = callable(refit) or score == f"mean_test_{by}"
+    return getattr(search, "best_index_", None) if chosen_by_it else None
