@@ -1,6 +1,8 @@
 """Mini-batch gradient descent for scikit-learn: linear models and neural networks."""
 
 from skgd._displays.curves import LossCurveDisplay
+from skgd._displays.rates import LearningRateDisplay
+from skgd._displays.searched import SearchDisplay
 from skgd._displays.surface import LossSurfaceDisplay
 from skgd._estimators.blocks import Blocks
 from skgd._estimators.callbacks import Trajectory, WeightTrajectory
@@ -22,10 +24,12 @@ __version__ = _VERSION
 __all__ = [
     "Blocks",
     "Group",
+    "LearningRateDisplay",
     "LossCurveDisplay",
     "LossSurfaceDisplay",
     "MiniBatchClassifier",
     "MiniBatchRegressor",
+    "SearchDisplay",
     "Trajectory",
     "VectorizedGridSearchCV",
     "VectorizedHalvingGridSearchCV",

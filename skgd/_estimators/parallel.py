@@ -165,7 +165,7 @@ def data_parallel(group: Any = None, *, timeout: float | None = None) -> Iterato
         raise ValueError(msg)
     ranks = Ranks(
         dist.new_group(
-            dist.get_process_group_ranks(group),
+            dist.get_process_group_ranks(dist.group.WORLD if group is None else group),
             timeout=None if timeout is None else timedelta(seconds=timeout),
             backend=dist.get_backend(group),
             use_local_synchronization=group is not None,
