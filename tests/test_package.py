@@ -23,9 +23,10 @@ PACKAGES = [
     "_training",
     "_estimators",
     "_search",
+    "_onnx",
     "_displays",
 ]
-KNOW_SCIKIT_LEARN = {"_estimators", "_search", "_displays"}
+KNOW_SCIKIT_LEARN = {"_estimators", "_search", "_onnx", "_displays"}
 PRIVATE_NAMES_OF_OTHERS = {
     # of scikit-learn's searches, scorers and callbacks
     *("_checked_cv_orig", "_format_results", "_kwargs", "_score_func", "_scorers"),
