@@ -135,10 +135,9 @@ def _shapes_of_classifier(operator: Any) -> None:
     _check(model, operator.inputs)
     n_rows = operator.inputs[0].get_first_dimension()
     labels = _labels(operator.scope_inst, model)
-    text = labels.dtype.kind in "OU"
     several = _classes(model).several_a_row
     shape = [n_rows, len(labels)]
-    of_labels = StringTensorType if text else Int64TensorType
+    of_labels = Int64TensorType if labels.dtype == np.int64 else StringTensorType
     operator.outputs[0].set_type(of_labels(shape if several else [n_rows]))
     operator.outputs[1].set_type(_numbers_of(operator.inputs)(shape))
 
@@ -205,13 +204,13 @@ def _classes(model: Any) -> Classes:
 def _labels(scope: Any, model: Any) -> Array:
     """Return the labels as a graph can give them, ints or text, or raise ValueError."""
     labels = np.asarray(get_label_classes(scope, model))
-    if labels.dtype.kind in "OU":
+    if labels.dtype.kind not in "biuf":
         return labels
     numbers = labels.astype(np.int64)
     if not np.array_equal(numbers, labels):
         msg = (
-            "classes_ must be text, bools or whole numbers, for ONNX has no other "
-            f"labels. Got {labels[numbers != labels][0]!r}; fit with others."
+            "classes_ must be text, bools or ints of 64 bits, for ONNX has no other "
+            f"labels. Got {labels[numbers != labels][0]}; fit with others."
         )
         raise ValueError(msg)
     return numbers

@@ -9,7 +9,6 @@ from scipy.sparse import issparse
 from sklearn.base import is_classifier
 from sklearn.utils.validation import check_is_fitted
 
-from skgd._estimators.parameters import shown
 
 
 def register_onnx() -> None:
@@ -91,6 +90,15 @@ def to_onnx(model: Any, X: Any, *, target_opset: int | None = None) -> Any:
     ----------
     ONNX operators, https://onnx.ai/onnx/operators/; sklearn-onnx,
     https://onnx.ai/sklearn-onnx/.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_diabetes
+    >>> from skgd import MiniBatchRegressor, to_onnx
+    >>> X, y = load_diabetes(return_X_y=True)
+    >>> graph = to_onnx(MiniBatchRegressor(random_state=0).fit(X, y), X)
+    >>> [output.name for output in graph.graph.output]
+    ['variable']
     """
     register_onnx()
     from skl2onnx import to_onnx as converted
@@ -112,15 +120,27 @@ def _best_of(model: Any) -> Any:
     raise ValueError(msg)
 
 
+# Of what numbers the inputs of a graph may be, by skl2onnx.
+_NUMBERS = ["float32", "float64", "int64", "int32", "int8", "uint8", "bool"]
+
+
 def _rows(X: Any) -> Any:
-    """Return X as skl2onnx takes it: an array, or a frame of pandas."""
+    """Return X as skl2onnx takes it, an array or a frame of pandas, or raise."""
     if issparse(X):
         msg = (
             "X must be an array or a pandas DataFrame. Got a sparse matrix, of which "
             "ONNX has none; give X[:1].toarray()."
         )
         raise TypeError(msg)
-    if isinstance(X, np.ndarray) or hasattr(X, "iloc"):
-        return X
-    msg = f"X must be an array or a pandas DataFrame. Got {shown(X)[:60]}."
-    raise TypeError(msg)
+    if not (isinstance(X, np.ndarray) or hasattr(X, "iloc")):
+        package, name = type(X).__module__.partition(".")[0], type(X).__name__
+        msg = f"X must be an array or a pandas DataFrame. Got {package}.{name}."
+        raise TypeError(msg)
+    for dtype in [X.dtype] if isinstance(X, np.ndarray) else X.dtypes:
+        if getattr(dtype, "kind", "O") in "fiu" and str(dtype) not in _NUMBERS:
+            msg = (
+                f"Numbers in X must be {', '.join(_NUMBERS[:-1])} or {_NUMBERS[-1]}. "
+                f"Got {dtype}; convert X, and what the graph will be given."
+            )
+            raise TypeError(msg)
+    return X

@@ -30,7 +30,7 @@ def nodes_in(scope: Any, container: Any, dtype: Any) -> Node:
             return value
         array = np.asarray(value)
         name: str = scope.get_unique_variable_name("constant")
-        if array.dtype.kind in "OU":
+        if array.dtype.kind not in "biuf":
             text = [word.encode() for word in array]
             container.add_initializer(name, TensorProto.STRING, array.shape, text)
             return name
