@@ -59,10 +59,11 @@ def file_of(room):
     return PACKAGE / f"{room.replace('.', '/')}.py"
 
 
-def imports_of(room):
-    """Return the modules that a room imports."""
+def imports_of(room, *, at_once=False):
+    """Return the modules that a room imports, whenever that is or with itself."""
     names = set()
-    for node in ast.walk(ast.parse(file_of(room).read_text())):
+    tree = ast.parse(file_of(room).read_text())
+    for node in tree.body if at_once else ast.walk(tree):
         if isinstance(node, ast.ImportFrom):
             whole = node.module.removeprefix("skgd.") in PACKAGES  # rooms by name
             rooms = [f"{node.module}.{alias.name}" for alias in node.names]
@@ -98,6 +99,18 @@ def test_the_engine_does_not_know_scikit_learn(room):
     assert not [name for name in imports_of(room) if name.startswith("sklearn")]
 
 
+# What these import is imported when something is exported.
+MAKE_GRAPHS = {"_onnx.nodes", "_onnx.equations", "_onnx.converters"}
+
+
+@pytest.mark.parametrize("room", [room for room in ROOMS if room not in MAKE_GRAPHS])
+def test_skgd_is_imported_without_onnx(room):
+    """Neither onnx and skl2onnx, nor what needs them, until they are asked for."""
+    late = {"onnx", "skl2onnx", *(f"skgd.{other}" for other in MAKE_GRAPHS)}
+    names = imports_of(room, at_once=True)
+    assert not late & {*names, *(name.partition(".")[0] for name in names)}
+
+
 @pytest.mark.parametrize("room", ROOMS)
 def test_gradients_are_written_by_hand(room):
     """No autograd, module or optimizer of torch's is in the package."""
@@ -109,13 +122,15 @@ def test_gradients_are_written_by_hand(room):
 
 @pytest.mark.parametrize("room", ROOMS)
 def test_private_names_are_not_imported(room):
-    """None of another room, and of scikit-learn in one room only."""
+    """None of another room, and of scikit-learn and skl2onnx in one room only."""
     for node in ast.walk(ast.parse(file_of(room).read_text())):
         if not isinstance(node, ast.ImportFrom):
             continue
         package, *modules = node.module.split(".")
         names = [alias.name for alias in node.names]
         if package == "sklearn" and room != "_estimators.sklearn_private":
+            names += modules
+        elif package == "skl2onnx" and room != "_onnx.converters":
             names += modules
         elif package != "skgd":
             continue

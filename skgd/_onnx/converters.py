@@ -78,7 +78,7 @@ _OPTIONS = {
 }
 
 
-def register_() -> None:
+def register() -> None:
     """Let skl2onnx know the estimators and searches."""
     update_registered_converter(
         MiniBatchRegressor, "SkgdRegressor", _shapes_of_regressor, _convert_regressor
@@ -242,8 +242,11 @@ def _check(model: Any, inputs: Sequence[Any]) -> None:
     names = [variable.raw_name for variable in inputs]
     known = list(getattr(model, "feature_names_in_", names))
     if len(names) > 1 and names != known:
+        got, wanted = next(
+            pair for pair in zip(names, known, strict=True) if len({*pair}) > 1
+        )
         msg = (
             f"The columns of X must be those that {name} was fitted on, in their "
-            f"order, {known}. Got {names}; use X[model.feature_names_in_]."
+            f"order. Got {got!r} in place of {wanted!r}; use X[feature_names_in_]."
         )
         raise ValueError(msg)

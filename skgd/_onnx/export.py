@@ -10,7 +10,6 @@ from sklearn.base import is_classifier
 from sklearn.utils.validation import check_is_fitted
 
 
-
 def register_onnx() -> None:
     """Let skl2onnx convert this package's estimators and searches.
 
@@ -34,11 +33,11 @@ def register_onnx() -> None:
         If skl2onnx is not installed.
     """
     try:
-        from skgd._onnx.converters import register_
+        from skgd._onnx.converters import register
     except ImportError as error:
         msg = 'ONNX graphs are made with skl2onnx: pip install "skgd[onnx]".'
         raise ImportError(msg) from error
-    register_()
+    register()
 
 
 def to_onnx(model: Any, X: Any, *, target_opset: int | None = None) -> Any:
@@ -111,7 +110,7 @@ def to_onnx(model: Any, X: Any, *, target_opset: int | None = None) -> Any:
 
 def _best_of(model: Any) -> Any:
     """Return the best estimator of a search, and any other model as it is."""
-    if not hasattr(model, "best_score_") or hasattr(model, "best_estimator_"):
+    if hasattr(model, "best_estimator_") or not hasattr(model, "cv_results_"):
         return getattr(model, "best_estimator_", model)
     msg = (
         "A search must have a best estimator to be exported. Got "

@@ -296,7 +296,7 @@ FITTED = small(MiniBatchRegressor).fit(X, Y)
         (
             small(MiniBatchRegressor).fit(FRAME, Y),
             FRAME[list("bacd")],
-            "in their order",
+            "Got 'b' in place of 'a'; use X",
         ),
         (
             small(MiniBatchClassifier).fit(X, LABELS["bools"].astype("u8") + 2**63),
