@@ -38,6 +38,12 @@ PRIVATE_NAMES_OF_OTHERS = {
     *("_asdict", "_fields", "_replace"),
 }
 
+# The one room that imports private names of a package.
+PRIVATE_IMPORTS = {
+    "sklearn": "_estimators.sklearn_private",
+    "skl2onnx": "_onnx.converters",
+}
+
 
 def order_of_reading(package):
     """Return the rooms that the docstring of a package lists."""
@@ -128,9 +134,7 @@ def test_private_names_are_not_imported(room):
             continue
         package, *modules = node.module.split(".")
         names = [alias.name for alias in node.names]
-        if package == "sklearn" and room != "_estimators.sklearn_private":
-            names += modules
-        elif package == "skl2onnx" and room != "_onnx.converters":
+        if room != PRIVATE_IMPORTS.get(package, room):
             names += modules
         elif package != "skgd":
             continue
