@@ -646,7 +646,9 @@ class VectorizedRandomizedSearchCV(_VectorizedSearch, RandomizedSearchCV):
 
 
 class _Halving(BaseSearchCV):
-    """``fit`` of a search that halves, which scikit-learn's begins."""
+    """``fit`` of a search that halves: scikit-learn's, and in it that of the base."""
+
+    __metadata_request__fit: ClassVar = {"checkpoint": UNUSED}
 
     def fit(
         self,
