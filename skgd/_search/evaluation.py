@@ -139,43 +139,18 @@ class Evaluation:
         context: Any,
     ) -> list[list[Result]]:
         """Return the results of all fits, for every candidate split by split."""
-        search, request = self._search, self._request
+        request = self._request
         plans = plans_of(
             self._base, candidates, request.y, request.fit_params, self._has_begun
         )
         if request.verbose > 0 and (note := note_on_groups(plans)):
             print(note)
-        n_jobs = search.n_jobs
-        together = [plan for plan in plans if plan.group.together]
-        if any(on_accelerator(request.X, plan.estimator) for plan in together):
-            n_jobs = 1  # one process holds the device
-        shown = None  # to callbacks
+        of_round, found = self._found_before(candidates, splits)
         with (
             catch_warnings(),  # threads may leave the filters as others had them
-            workers_of(n_jobs, search.pre_dispatch) as workers,
             _told(request.given_up, self._kept),
         ):
-            of_round, found = self._found_before(candidates, splits)
-            all_jobs = self._jobs(candidates, splits, together, workers.n)
-            left = [
-                [job for job in some if not _cells_of(job) <= found.keys()]
-                for some in all_jobs
-            ]
-            jobs = [some for some in left if some]
-            if request.caller is not None and context is not None:
-                in_jobs = {cell for job in chain(*all_jobs) for cell in _cells_of(job)}
-                n_fits = len(set(_cells(candidates, splits)) - in_jobs - found.keys())
-                shown = task_of_search(context, search, sum(map(len, jobs)) + n_fits)
-            trained, reasons = self._train_together(
-                jobs, workers, shown, of_round, (len(candidates), len(splits))
-            )
-            found |= trained
-            apart = [cell for cell in _cells(candidates, splits) if cell not in found]
-            found |= self._fit_apart(
-                candidates, splits, apart, workers, shown, of_round, reasons
-            )
-        if shown is not None and shown is not context:
-            shown.call_on_fit_task_end(estimator=search)
+            found |= self._do(candidates, splits, plans, found, of_round, context)
         self._states = self._to_go_on_from(candidates, found)
         for plan in plans:
             self.groups += _as_evaluated(
@@ -186,6 +161,40 @@ class Evaluation:
             [found[number, split].result for split in range(len(splits))]
             for number in range(len(candidates))
         ]
+
+    def _do(
+        self,
+        candidates: Sequence[Parameters],
+        splits: Sequence[tuple[Array, Array]],
+        plans: Sequence[GroupPlan],
+        before: Mapping[Cell, Found],
+        of_round: Round | None,
+        context: Any,
+    ) -> dict[Cell, Found]:
+        """Return what comes of all that is to be done yet."""
+        search, request = self._search, self._request
+        n_jobs, shown = search.n_jobs, None
+        together = [plan for plan in plans if plan.group.together]
+        if any(on_accelerator(request.X, plan.estimator) for plan in together):
+            n_jobs = 1  # one process holds the device
+        cells = list(product(range(len(candidates)), range(len(splits))))
+        with workers_of(n_jobs, search.pre_dispatch) as workers:
+            all_jobs = self._jobs(candidates, splits, together, workers.n)
+            jobs = list(_left(all_jobs, before))
+            if request.caller is not None and context is not None:
+                of_jobs = {cell for job in chain(*all_jobs) for cell in _cells_of(job)}
+                n_fits = len(set(cells) - of_jobs - before.keys())
+                shown = task_of_search(context, search, sum(map(len, jobs)) + n_fits)
+            found, reasons = self._train_together(
+                jobs, workers, shown, of_round, (len(candidates), len(splits))
+            )
+            apart = [c for c in cells if c not in before and c not in found]
+            found |= self._fit_apart(
+                candidates, splits, apart, workers, shown, of_round, reasons
+            )
+        if shown is not None and shown is not context:
+            shown.call_on_fit_task_end(estimator=search)
+        return found
 
     def _found_before(
         self, candidates: Sequence[Parameters], splits: Sequence[tuple[Array, Array]]
@@ -491,8 +500,14 @@ def _told(given_up: GivenUp, kept: tuple[str, str] | None) -> Iterator[None]:
         raise
 
 
-def _cells(candidates: Sequence[Any], splits: Sequence[Any]) -> Iterator[Cell]:
-    return product(range(len(candidates)), range(len(splits)))
+def _left(
+    jobs: Sequence[Sequence[Job]], found: Mapping[Cell, Found]
+) -> Iterator[list[Job]]:
+    """Give the jobs of which anything is to be done yet, in lists as before."""
+    for some in jobs:
+        left = [job for job in some if not _cells_of(job) <= found.keys()]
+        if left:
+            yield left
 
 
 def _cells_of(job: Job) -> set[Cell]:

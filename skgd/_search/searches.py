@@ -166,20 +166,8 @@ class _VectorizedSearch(BaseSearchCV):
         base = clone(self.estimator)
         without_callbacks_(base, propagated)
         _, last = last_step(base)
-        looked_at = has_callbacks(self) or propagated or has_callbacks(last)
-        request = Request(
-            X,
-            y,
-            scorers,
-            routed.estimator.fit,
-            routed.scorer.score,
-            self.return_train_score,
-            self.error_score,
-            self.max_bytes,
-            self.verbose,
-            caller=self if looked_at else None,
-            given_up=GivenUp(),
-        )
+        looked_at = bool(has_callbacks(self) or propagated or has_callbacks(last))
+        request = self._request(X, y, scorers, routed, looked_at)
         kept = None
         if checkpoint is not None:
             kept = directory_at(checkpoint), digest_of_request(request, base)
@@ -222,6 +210,24 @@ class _VectorizedSearch(BaseSearchCV):
 
     def __setstate__(self, pickled: Mapping[str, Any]) -> None:
         super().__setstate__(of_this_version(type(self), pickled))
+
+    def _request(
+        self, X: Any, y: Any, scorers: Any, routed: Any, looked_at: bool
+    ) -> Request:
+        """Return what all evaluations have in common."""
+        return Request(
+            X,
+            y,
+            scorers,
+            routed.estimator.fit,
+            routed.scorer.score,
+            self.return_train_score,
+            self.error_score,
+            self.max_bytes,
+            self.verbose,
+            caller=self if looked_at else None,
+            given_up=GivenUp(),
+        )
 
     def _keep(self, evaluation: Evaluation, scorers: Any, refit_metric: Any) -> None:
         """Keep what has come of all candidates, and which of them is the best."""
