@@ -178,7 +178,8 @@ class Evaluation:
         if any(on_accelerator(request.X, plan.estimator) for plan in together):
             n_jobs = 1  # one process holds the device
         cells = list(product(range(len(candidates)), range(len(splits))))
-        with workers_of(n_jobs, search.pre_dispatch) as workers:
+        one_by_one = self._kept is not None
+        with workers_of(n_jobs, search.pre_dispatch, one_by_one=one_by_one) as workers:
             all_jobs = self._jobs(candidates, splits, together, workers.n)
             jobs = list(_left(all_jobs, before))
             if request.caller is not None and context is not None:
