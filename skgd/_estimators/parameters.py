@@ -166,6 +166,7 @@ RULES: Mapping[str, Rule] = {
     "max_time": _or_none(_real(0, inf, "()")),
     "momentum": _real(0, 1, "[)"),
     "n_iter_no_change": _count(1),
+    "n_models": _count(1),
     "negative_slope": _real(0, 1, "[]"),
     "nesterov": _BOOL,
     "normalize_y": _BOOL,
