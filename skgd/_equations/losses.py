@@ -284,9 +284,7 @@ MULTINOMIAL_LOG_LOSS = Loss(
 HINGE = Loss(hinge(1.0), None)
 SQUARED_HINGE = Loss(squared_hinge, None)
 PERCEPTRON = Loss(hinge(0.0), None)
-MODIFIED_HUBER = Loss(
-    modified_huber, clipped, log_clipped, joint=middle_of_clipped
-)
+MODIFIED_HUBER = Loss(modified_huber, clipped, log_clipped, joint=middle_of_clipped)
 
 LOSSES: dict[str, Callable[[float | Tensor, float], Loss]] = {
     "absolute_error": lambda delta, quantile: ABSOLUTE_ERROR,

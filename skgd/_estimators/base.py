@@ -479,7 +479,7 @@ class MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
     ) -> None:
         """Keep what is learnt of rows of which none counts: classes, maybe more."""
         if not before:
-            vars(self).update(attributes_of_targets(targets))
+            self.__dict__.update(attributes_of_targets(targets))
         elif states[0] is not before[0]:
             members = members_of(self)
             for member, state in zip(members, states, strict=True):
@@ -490,7 +490,7 @@ class MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
     def _keep(self, members: Sequence[Self]) -> None:
         """Keep what was written on the members, if they are others than this one."""
         if members[0] is not self:
-            vars(self).update(attributes_of_members(members))
+            self.__dict__.update(attributes_of_members(members))
 
     def _checked(
         self,
@@ -580,14 +580,12 @@ class MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
     ) -> list[Fold]:
         """Return what is trained on: a fold for each model, with its own stream."""
         members, folds = members_to_train(self), []
-        states = before or [None] * len(members)
+        states: list[State | None] = [*before] if before else [None] * len(members)
         for member, state in zip(members, states, strict=True):
             known, of_member = known_targets(member), targets
             if isinstance(known, Numbers) and isinstance(targets, Numbers):
                 of_member = targets._replace(scale=known.scale)
-            folds.append(
-                member._fold(examples, of_member, state, validation, together)
-            )
+            folds.append(member._fold(examples, of_member, state, validation, together))
         return folds
 
     def _fold(

@@ -111,7 +111,7 @@ class Fold(NamedTuple):
 BYTES_OF_ROWS = 2**30
 
 
-def stacks_of(folds: Sequence[Fold]) -> list[list[Fold]]:
+def stacks_of(folds: Sequence[Fold]) -> list[Sequence[Fold]]:
     """Return the folds of the models of an ensemble, those of each stack together.
 
     They are one stack, unless some have taken fewer steps than others by now. Rows in
@@ -143,7 +143,7 @@ def _folds_at_once(fold: Fold, n_folds: int) -> int:
     size = fold.estimators[0].batch_size
     if size is not None and size < fold.n_rows:
         return n_folds
-    n_bytes = X.shape[0] * X.shape[1] * dtype_of(X).itemsize
+    n_bytes = int(X.shape[0] * X.shape[1] * dtype_of(X).itemsize)
     return max(1, BYTES_OF_ROWS // n_bytes)
 
 
