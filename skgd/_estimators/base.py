@@ -47,7 +47,6 @@ from skgd._estimators.examples import (
 )
 from skgd._estimators.fits import (
     Fold,
-    Trained,
     fit_folds,
     hold_out,
     hold_out_blocks,
@@ -107,12 +106,11 @@ from skgd._training.stopping import History, Stream
 Method = TypeVar("Method", bound=Callable[..., Any])
 
 
-def _of_model(ensemble: Any, member: Any) -> AbstractContextManager[None]:
-    """Say in errors of the block which of several models it is about."""
-    if member is ensemble:
+def _of_models(n_models: int) -> AbstractContextManager[None]:
+    """Say in errors of the block that one of several models is the reason."""
+    if n_models == 1:
         return nullcontext()
-    seed, n = member.random_state, ensemble.n_models
-    return in_the_words(f"the model of random_state={seed}, one of n_models={n}")
+    return in_the_words(f"one of n_models={n_models}")
 
 
 def _stream_of(fold: Fold) -> Stream:
@@ -404,12 +402,6 @@ class MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
     def _check_parameters(self, ranks: Ranks) -> None:
         """Raise ValueError for parameters that nobody can train by, or not together."""
         check_parameters(self)
-        if self.n_models > 1 and has_callbacks(self):
-            msg = (
-                "n_models must be 1 with callbacks, which look at one model. Got "
-                f"{self.n_models}; call set_callbacks() without any."
-            )
-            raise ValueError(msg)
         if ranks is not ALONE:
             check_can_be_shared(self, has_callbacks(self) and wants_batches(self))
 
@@ -647,7 +639,6 @@ class MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
             shard_held_out,
         )
 
-    @with_callbacks
     def _fit_folds(
         self,
         folds: Sequence[Fold],
@@ -661,36 +652,50 @@ class MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
         """Train on folds of one model each and keep their state, or raise ValueError.
 
         Those that cannot be one stack are trained one after the other, and share the
-        time that there is. (Of a stream there is no clock: str says nothing.)
+        time that there is. So are those that callbacks look at: each is a fit to them.
+        (Of a stream there is no clock: str says nothing.)
         """
-        stacks = stacks_of(folds)
+        stacks = stacks_of(folds, apart=has_callbacks(self))
         histories: list[History] = []
         for stack in stacks:
             over = interrupted
             if not of_stream and self.max_time is not None:
                 over = with_clock(interrupted, self.max_time / len(stacks))
-            watch = FitWatch(self, given, stack[0], over)
-            trained = fit_folds(
-                stack,
-                max_iter=1 if of_stream else self.max_iter,
-                tol=None if of_stream else self.tol,
-                validation=validation,
-                initial=initial,
-                streams=[_stream_of(fold) for fold in stack] if of_stream else None,
-                watching=partial(looking_on_together, watch, stack[0].ranks),
-                wants_steps=watch.wants_steps,
-                verbose=bool(self.verbose),
-                threads=torch.get_num_threads(),
-            )
-            self._take_over(stack, trained, watch, of_stream=of_stream)
-            histories += trained.histories
+            [member] = stack[0].estimators
+            with _of_models(len(folds)):
+                histories += member._fit_stack(
+                    stack,
+                    FitWatch(member, given, stack[0], over),
+                    validation=validation,
+                    initial=initial,
+                    of_stream=of_stream,
+                )
         self._keep([fold.estimators[0] for fold in folds])
         return histories
 
-    def _take_over(
-        self, stack: Sequence[Fold], trained: Trained, watch: FitWatch, of_stream: bool
-    ) -> None:
-        """Write what was trained on the estimators of a stack, or raise ValueError."""
+    @with_callbacks
+    def _fit_stack(
+        self,
+        stack: Sequence[Fold],
+        watch: FitWatch,
+        *,
+        validation: Examples | None,
+        initial: Mapping[str, Any] | None,
+        of_stream: bool,
+    ) -> Sequence[History]:
+        """Train a stack, of which this is the first model, or raise ValueError."""
+        trained = fit_folds(
+            stack,
+            max_iter=1 if of_stream else self.max_iter,
+            tol=None if of_stream else self.tol,
+            validation=validation,
+            initial=initial,
+            streams=[_stream_of(fold) for fold in stack] if of_stream else None,
+            watching=partial(looking_on_together, watch, stack[0].ranks),
+            wants_steps=watch.wants_steps,
+            verbose=bool(self.verbose),
+            threads=torch.get_num_threads(),
+        )
         fold, ranks = stack[0], stack[0].ranks
         tested = of_stream and bool(trained.histories[0].validation_loss_curve)
         n_rows = fold.examples.total_weight(ranks) if tested else 0.0
@@ -698,8 +703,7 @@ class MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
         def keep() -> None:
             for slot, fold in enumerate(stack):
                 [member] = fold.estimators
-                with _of_model(self, member):
-                    take_over_(member, trained, slot, fold, fold.before, watch.recorded)
+                take_over_(member, trained, slot, fold, fold.before, watch.recorded)
                 if tested:
                     record_running_(member, trained.histories[slot], n_rows)
                 if of_stream:
@@ -707,6 +711,7 @@ class MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
             watch.end()
 
         ranks.agreed(keep)
+        return trained.histories
 
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()

@@ -215,9 +215,9 @@ class MiniBatchClassifier(ClassifierMixin, MiniBatchBase):
     n_models : int >= 1, default=1
         How many models are trained, which differ in their seeds: in the weights they
         begin with, in the order of the rows, and in those held out. What is predicted
-        is the mean of their probabilities, or of their scores with a loss that has
-        none, which errs less than one of them does, the more of them the less. Each is
-        the model that a fit with its seed alone gives, see ``estimators_``.
+        is the mean over them, of numbers, of probabilities, or of the scores of a loss
+        that has none. More of them err less, up to a point, and cost more. Each is the
+        model that a fit with its seed alone gives, see ``estimators_``.
     random_state : int, RandomState instance or None, default=None
         Seed of the initial weights, the order of the rows, what is topped up, dropped
         out and held out. An int gives the same result at every call, None a new one;

@@ -111,19 +111,20 @@ class Fold(NamedTuple):
 BYTES_OF_ROWS = 2**30
 
 
-def stacks_of(folds: Sequence[Fold]) -> list[Sequence[Fold]]:
+def stacks_of(folds: Sequence[Fold], *, apart: bool = False) -> list[Sequence[Fold]]:
     """Return the folds of the models of an ensemble, those of each stack together.
 
-    They are one stack, unless some have taken fewer steps than others by now. Rows in
-    blocks, those of several ranks, and wide sparse ones are seen by a model at a time;
-    and whole sets, which are copied for each, by so many as there may be bytes.
+    They are one stack, unless some have taken fewer steps than others by now, or are to
+    be ``apart``. Rows in blocks, those of several ranks, and wide sparse ones are seen
+    by a model at a time; and whole sets, which are copied for each, by so many as there
+    may be bytes.
     """
     alike: dict[Any, list[Fold]] = {}
     for fold in folds:
         state = fold.before
         begun = () if state is None else _how_far(state)
         alike.setdefault(begun, []).append(fold)
-    at_once = _folds_at_once(folds[0], len(folds))
+    at_once = 1 if apart else _folds_at_once(folds[0], len(folds))
     return [few for some in alike.values() for few in pieces(some, at_once)]
 
 
