@@ -224,11 +224,11 @@ class MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
         coef_init, intercept_init : array-like, default=None
             Starting weights of a linear model, of the shapes of ``coef_`` and
             ``intercept_``. None starts at zero; the intercept of numbers that are
-            normalised, at their mean.
+            normalised, at their mean. All of ``n_models`` start there.
         coefs_init, intercepts_init : list of array-like, default=None
             Starting weights of a network, of the shapes of ``coefs_`` and
-            ``intercepts_``. None draws the former, and starts the latter as those of a
-            linear model.
+            ``intercepts_``, likewise. None draws the former, and starts the latter as
+            those of a linear model.
         **others : Never
             There must be none; the error says what another library's names are here.
 

@@ -156,8 +156,8 @@ class MiniBatchRegressor(RegressorMixin, MiniBatchBase):
         Passes over the training data (epochs), at the most; more of them come nearer to
         the minimum.
     max_time : float > 0 or None, default=None
-        Seconds after which ``fit`` ends, at a whole step; with more of them it trains
-        for longer. None sets no limit.
+        Seconds after which ``fit`` ends, at a whole step, or with several models at
+        a whole epoch; with more of them it trains for longer. None sets no limit.
     tol : float >= 0 or None, default=1e-3
         Training stops when the objective has not fallen by more than this, on the scale
         that training sees, for ``n_iter_no_change`` epochs in a row; with
@@ -177,7 +177,8 @@ class MiniBatchRegressor(RegressorMixin, MiniBatchBase):
         the estimator (None), or the loss ("loss"), which tells more on a few rows.
         Equal scores are told apart by the loss. A callable gets the estimator, rows and
         targets, and their ``sample_weight`` if it has an argument of this name; what
-        takes no weights counts all rows alike. If given, the rows of each call of
+        takes no weights counts all rows alike. Of several models, each is judged by
+        itself. If given, the rows of each call of
         ``partial_fit`` but the first are judged by it before they are learned.
     warm_start : bool, default=False
         Whether ``fit`` goes on from the last one: weights, optimizer state, step count,

@@ -19,6 +19,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 from skgd import (
     Blocks,
     LossCurveDisplay,
+    LossSurfaceDisplay,
     MiniBatchClassifier,
     MiniBatchRegressor,
     VectorizedGridSearchCV,
@@ -349,6 +350,8 @@ def test_weights_are_those_of_the_models():
     assert len(model.estimators_[0].coefs_) == 2
     with pytest.raises(AttributeError, match="coefs_"):
         _ = model.coefs_
+    with pytest.raises(ValueError, match="Got an ensemble of 3"):
+        LossSurfaceDisplay.from_estimator(model, X, y)
     with pytest.raises(AttributeError, match="is no fitted ensemble"):
         _ = clone(model).estimators_
 
