@@ -30,6 +30,8 @@ from skgd._estimators.callbacks import (
     without_contexts_,
 )
 from skgd._estimators.checks import check_held_out, check_outputs
+from skgd._estimators.cluster import where_rows_lie
+from skgd._estimators.collections import is_collection, lazily
 from skgd._estimators.endings import (
     interruption,
     warn_of_batch_size,
@@ -95,13 +97,17 @@ def of_one_state(method: Method) -> Method:
     """Return a method that predicts, which reads the state of its estimator once.
 
     Another thread may be learning: at the end of its call all of the state is swapped
-    for another one. Weights, intercepts and classes are then all old, or all new.
+    for another one. Weights, intercepts and classes are then all old, or all new. Of a
+    collection of Dask's it predicts lazily, partition by partition, by that state.
     """
 
     @numpy_as_usual
     @wraps(method)
-    def on_a_snapshot(self: MiniBatchBase, *args: Any, **kwargs: Any) -> Any:
-        return method(copy_of(self), *args, **kwargs)
+    def on_a_snapshot(self: MiniBatchBase, X: Any) -> Any:
+        snapshot = copy_of(self)
+        if is_collection(X):
+            return lazily(snapshot, method.__name__, X)
+        return method(snapshot, X)
 
     return cast(Method, on_a_snapshot)
 
@@ -152,6 +158,7 @@ class MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
         return self
 
     @numpy_as_usual
+    @where_rows_lie
     def fit(
         self,
         X: ArrayLike | Blocks,
@@ -514,7 +521,11 @@ class MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
             fold = self._fold(examples, targets, before, validation, together)
             if of_stream:
                 return self._fit_fold(fold, FitWatch(self, given, fold), of_stream=True)
-            with interruptible() as interrupted:
+            with interruptible() as pressed:
+
+                def interrupted() -> str:
+                    return pressed() or together.interrupted()
+
                 over = with_clock(interrupted, self.max_time)
                 watch = FitWatch(self, given, fold, over)
                 history = self._fit_fold(

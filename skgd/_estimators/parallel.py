@@ -7,7 +7,7 @@ process group, there may well be fits that are each process's own.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from datetime import timedelta
@@ -35,6 +35,7 @@ class Together(NamedTuple):
     ranks: Ranks
     partitions: Partitions | None = None
     held_out: Partitions | None = None
+    interrupted: Callable[[], str] = str  # says why a fit is to end; str says nothing
 
     def shard(self, n_rows: int) -> Shard | None:
         """Return the shard of rows that are trained on; None if they are all."""
