@@ -34,8 +34,8 @@ def fit(
     Parameters
     ----------
     model : MiniBatchRegressor or MiniBatchClassifier
-        What is trained. Or a Pipeline that ends in one, whose other steps take
-        collections, as those of dask-ml do.
+        What is trained. A Pipeline trains by its own ``fit`` and the default client, if
+        its other steps take collections, as those of dask-ml do.
     X : dask.array.Array of shape (n_samples, n_features) or dask.dataframe.DataFrame
         Training data. Partitions without rows are left out.
     y : dask.array.Array, dask.dataframe.Series or DataFrame

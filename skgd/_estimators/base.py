@@ -7,7 +7,7 @@ input that is refused, or training that diverges, leaves the estimator as it was
 
 from __future__ import annotations  # help() then shows ArrayLike, not all it stands for
 
-from abc import ABC
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial, wraps
 from os import PathLike, fspath
@@ -16,6 +16,7 @@ from typing import Any, Never, Self, TypeVar, cast
 from numpy.typing import ArrayLike
 from sklearn import config_context
 from sklearn.base import BaseEstimator, RegressorMixin
+from sklearn.metrics import accuracy_score, r2_score
 from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
@@ -31,7 +32,7 @@ from skgd._estimators.callbacks import (
 )
 from skgd._estimators.checks import check_held_out, check_outputs
 from skgd._estimators.cluster import where_rows_lie
-from skgd._estimators.collections import is_collection, lazily
+from skgd._estimators.collections import computed, is_collection, lazily
 from skgd._estimators.endings import (
     interruption,
     warn_of_batch_size,
@@ -654,9 +655,17 @@ class MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
         sample_weight: ArrayLike | None,
     ) -> float:
         """Return a score of scikit-learn's, of targets that may lie on a device."""
+        if is_collection(X):  # its predictions fit into memory where X may not
+            predicted, y, sample_weight = computed(self.predict(X), y, sample_weight)
+            metric = r2_score if isinstance(self, RegressorMixin) else accuracy_score
+            return float(metric(y, predicted, sample_weight=sample_weight))
         weight = on_host("sample_weight", sample_weight)
         with config_context(array_api_dispatch=False):  # y lies on the host
             return float(score(X, on_host("y", y), weight))
+
+    @abstractmethod
+    def predict(self, X: ArrayLike) -> Any:
+        """Predict the targets."""
 
     def _raw_prediction(self, X: ArrayLike) -> Tensor:
         """Return the prediction before the inverse link, of shape (1, o, n)."""

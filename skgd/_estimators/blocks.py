@@ -18,6 +18,7 @@ import numpy as np
 from skgd._estimators.collections import (
     Piece,
     check_computed,
+    computed,
     is_collection,
     pieces_of,
 )
@@ -364,9 +365,7 @@ def _part_of_function(
 
 def _part_of_partition(piece: Piece, with_rows: bool) -> Iterator[BlockPart]:
     """Give a partition of a collection, computed now, as one part."""
-    from dask import compute
-
-    part = BlockPart(*compute(*piece._replace(X=piece.X if with_rows else None)))
+    part = BlockPart(*computed(*piece._replace(X=piece.X if with_rows else None)))
     if np.shape(part.y)[0]:
         yield part
 

@@ -17,7 +17,6 @@ from inspect import signature
 from math import inf
 from time import monotonic
 from typing import Any, NamedTuple, TypeVar, cast
-from uuid import uuid4
 
 import numpy as np
 import torch.distributed as dist
@@ -31,6 +30,7 @@ from skgd._estimators.parallel import check_can_be_shared, together_now
 from skgd._estimators.parameters import check_parameters
 from skgd._estimators.peers import check_no_others
 from skgd._estimators.remote import (
+    Among,
     Trained,
     Work,
     meeting_at,
@@ -50,6 +50,12 @@ TIMEOUT = 300.0
 # Seconds between two looks at the ranks; and at the most, until all ranks have ended
 # when one has failed.
 _BETWEEN, _FOR_OTHERS = 0.2, 5.0
+
+# Seconds until rank 0 has taken notice of the end, at the most.
+_TO_END = 2.0
+
+# Seconds after which the lock is asked for anew, which another fit may hold for long.
+_ASKED_ANEW = 5.0
 
 # Frames from a warning here to the caller of ``fit``: those of a function of this
 # room, of two decorators.
@@ -150,17 +156,13 @@ def _train_(
     with _stored(client, rows, held_out) as (partitions, others):
         shares = _shares(client, partitions, others)
         first, *_ = shares
-        with _locked(client, list(shares)), _meeting(client, first) as (kept, meeting):
-            work = Work(
-                estimator,
-                method,
-                arguments,
-                get_config(),
-                meeting,
-                len(shares),
-                access.timeout,
-            )
-            trained = _trained(client, work, shares, kept)
+        with (
+            _locked(client, list(shares)) as lock,
+            _meeting(client, first, lock) as (kept, meeting),
+        ):
+            work = Work(estimator, method, arguments, get_config())
+            among = Among(meeting, lock, len(shares), access.timeout)
+            trained = _trained(client, work, among, shares, kept)
     parameters = estimator.get_params(deep=False)  # functions stay the caller's own
     _move_like_(parameters.get("random_state"), trained.attributes["random_state"])
     estimator.__dict__ = {**trained.attributes, **parameters}
@@ -265,28 +267,29 @@ def _shares(
 
 
 @contextmanager
-def _locked(client: Any, addresses: Sequence[str]) -> Iterator[None]:
-    """Keep other fits from these workers.
+def _locked(client: Any, addresses: Sequence[str]) -> Iterator[str]:
+    """Keep other fits from these workers; give the name of the lock, to let it go by.
 
     Else two fits might have a task each on one of them, and wait for their others.
     """
     from distributed import MultiLock
 
     lock = MultiLock(sorted(addresses), client=client)
-    try:
-        lock.acquire()
-        yield
+    try:  # a request of a client that has gone is forgotten in time
+        while not lock.acquire(timeout=_ASKED_ANEW):
+            pass
+        yield lock.id
     finally:  # also where Ctrl-C came while it waited, for the scheduler goes on
-        client.sync(client.scheduler.multi_lock_release, id=lock.id)
+        with suppress(KeyError, OSError):  # it was not asked yet, or has gone
+            client.sync(client.scheduler.multi_lock_release, id=lock.id)
 
 
 @contextmanager
-def _meeting(client: Any, address: str) -> Iterator[tuple[Any, Meeting]]:
+def _meeting(client: Any, address: str, name: str) -> Iterator[tuple[Any, Meeting]]:
     """Give a meeting at a worker, with the future that keeps it."""
-    name = f"skgd-fit-{uuid4().hex}"
     there = {"workers": [address], "allow_other_workers": False, "pure": False}
-    kept = client.submit(open_meeting, key=name, **there)
-    told = client.submit(meeting_at, kept, name, **there)
+    kept = client.submit(open_meeting, key=f"skgd-fit-{name}", **there)
+    told = client.submit(meeting_at, kept, kept.key, **there)
     try:
         _wait_for(client, [told], [address])
         yield kept, told.result()
@@ -295,18 +298,20 @@ def _meeting(client: Any, address: str) -> Iterator[tuple[Any, Meeting]]:
 
 
 def _trained(
-    client: Any, work: Work, shares: Mapping[str, Share], kept: Any
+    client: Any, work: Work, among: Among, shares: Mapping[str, Share], kept: Any
 ) -> Trained:
     """Return what comes of the training, or raise the error of the rank it is of."""
+    from distributed import wait
+
     tasks = [
         client.submit(
             train,
-            *(work, rank, *share),
+            *(work, among, rank, *share),
             workers=[address],
             allow_other_workers=False,  # where there are none of its rows
             retries=0,
             pure=False,
-            key=f"{work.meeting.name}-rank-{rank}",
+            key=f"{kept.key}-rank-{rank}",
         )
         for rank, (address, share) in enumerate(shares.items())
     ]
@@ -322,6 +327,11 @@ def _trained(
             return trained._replace(
                 is_interrupted=trained.is_interrupted or bool(interrupted())
             )
+    except KeyboardInterrupt:  # pressed twice, and the model is not stored
+        client.cancel([kept], force=True)
+        with suppress(TimeoutError):
+            wait(tasks[:1], timeout=_TO_END)
+        raise
     finally:
         client.cancel(tasks, force=True)
 

@@ -93,6 +93,13 @@ def _partitions_of(name: str, collection: Any, X: Any) -> list[Any]:
     return partitions
 
 
+def computed(*values: Any) -> tuple[Any, ...]:
+    """Return what collections hold, and all else as it is."""
+    from dask import compute
+
+    return tuple(compute(*values))
+
+
 def lazily(model: Any, method: str, X: Any) -> Any:
     """Return what a method predicts for a collection, as a collection like X.
 

@@ -181,8 +181,8 @@ def check_can_be_shared(settings: Any, wants_batches: bool) -> None:
     """Refuse, in training together, what would depend on the number of ranks."""
     if settings.dropout > 0 and hidden_units(settings):
         msg = (
-            "dropout must be 0 with data_parallel, for each rank would drop units of "
-            f"its own. Got {settings.dropout}; leave it out."
+            "dropout must be 0 where several processes train one model, for each would "
+            f"drop units of its own. Got {settings.dropout}; leave it out."
         )
         raise ValueError(msg)
     if wants_batches:

@@ -8,8 +8,8 @@ for all, as by Ctrl-C.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from threading import Lock
 from typing import Any, NamedTuple
 
@@ -37,7 +37,13 @@ class Work(NamedTuple):
     method: str  # fit or partial_fit
     arguments: Mapping[str, Any]
     configuration: Mapping[str, Any]  # of scikit-learn
+
+
+class Among(NamedTuple):
+    """What all ranks are told of each other."""
+
     meeting: Meeting
+    lock: str  # by which other fits are kept from the workers
     size: int  # how many ranks
     timeout: float
 
@@ -73,29 +79,28 @@ def n_rows_of(rows: Sequence[Any], number: int) -> int:
 
 
 def train(
-    work: Work, rank: int, partitions: Numbered, held_out: Numbered
+    work: Work, among: Among, rank: int, partitions: Numbered, held_out: Numbered
 ) -> Trained | None:
     """Train on partitions that lie here, as one of the ranks; rank 0 tells of it."""
     from distributed import get_worker
 
-    worker = get_worker()
+    worker, meeting = get_worker(), among.meeting
     X, y, sample_weight = _stacked(partitions)
     arguments = {"sample_weight": sample_weight, **work.arguments}
     if held_out:
         names = ("X_val", "y_val", "sample_weight_val")
         arguments.update(zip(names, _stacked(held_out), strict=True))
     model = copy_of(work.estimator)
-    meets = ranks_that_meet(work.meeting, rank, work.size, _host(), work.timeout)
+
+    def interrupted() -> str:
+        return "" if rank or meeting.name in worker.data else INTERRUPTED
+
     is_interrupted = False
     with (
-        meets as ranks,
+        _lock_let_go(worker, among if rank == 0 else None),
+        ranks_that_meet(meeting, rank, among.size, _host(), among.timeout) as ranks,
         training_together(
-            Together(
-                ranks,
-                _lengths(partitions),
-                _lengths(held_out),
-                _let_go(worker, work.meeting) if rank == 0 else str,
-            )
+            Together(ranks, _lengths(partitions), _lengths(held_out), interrupted)
         ),
         products_on_threads(worker.state.nthreads),
         config_context(**work.configuration),
@@ -105,9 +110,7 @@ def train(
             getattr(model, work.method)(X, y, **arguments)
         except KeyboardInterrupt:  # when the model is stored
             is_interrupted = True
-    if rank > 0:
-        return None
-    return Trained(vars(model), warned, is_interrupted)
+    return None if rank else Trained(vars(model), warned, is_interrupted)
 
 
 def _host() -> str:
@@ -119,9 +122,19 @@ def _host() -> str:
     return host
 
 
-def _let_go(worker: Any, meeting: Meeting) -> Callable[[], str]:
-    """Return the function that says when nobody holds the meeting any longer."""
-    return lambda: "" if meeting.name in worker.data else INTERRUPTED
+@contextmanager
+def _lock_let_go(worker: Any, among: Among | None) -> Iterator[None]:
+    """Let the lock of a fit go whose client is gone, which can no longer do so."""
+    task = worker.state.tasks[worker.get_current_task()]
+    try:
+        yield
+    finally:
+        if among is not None and task.state == "cancelled":
+            from distributed.utils import sync
+
+            with suppress(KeyError, OSError):  # the client was sooner, or all is gone
+                release = worker.scheduler.multi_lock_release
+                sync(worker.loop, release, id=among.lock)
 
 
 def _lengths(partitions: Numbered) -> list[tuple[int, int]]:

@@ -217,7 +217,7 @@ class Meeting(NamedTuple):
 
     host: str  # of a store of torch's, see ``store_of_meeting``
     port: int
-    name: str  # of this meeting
+    name: str  # of this meeting, which others at the store do not have
 
 
 def store_of_meeting() -> Any:
