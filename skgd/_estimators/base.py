@@ -187,7 +187,10 @@ class MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
             Training data, finite numbers; standardise them first. A tensor is computed
             with on its own device. Or rows that do not fit into memory: ``Blocks``, or
             a ``pyarrow.dataset.Dataset`` of Parquet files, whose columns y and
-            sample_weight then name; X is all others.
+            sample_weight then name; X is all others. Or an array or a data frame of
+            Dask's, with y and sample_weight cut alike: where there is a client, the
+            workers that hold the partitions train together, see ``skgd.dask.fit``, and
+            otherwise they are read as ``Blocks``.
         y : array-like of shape (n_samples,) or (n_samples, n_outputs)
             Targets of a regressor. Labels of a classifier, of shape (n_samples,), or 0
             and 1 for each of several labels, of shape (n_samples, n_labels). None where
