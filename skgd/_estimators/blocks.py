@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from skgd._estimators.collections import (
-    Piece,
     check_computed,
     computed,
     is_collection,
@@ -363,9 +362,10 @@ def _part_of_function(
         yield part
 
 
-def _part_of_partition(piece: Piece, with_rows: bool) -> Iterator[BlockPart]:
+def _part_of_partition(piece: tuple[Any, ...], with_rows: bool) -> Iterator[BlockPart]:
     """Give a partition of a collection, computed now, as one part."""
-    part = BlockPart(*computed(*piece._replace(X=piece.X if with_rows else None)))
+    X, *others = piece
+    part = BlockPart(*computed(X if with_rows else None, *others))
     if np.shape(part.y)[0]:
         yield part
 

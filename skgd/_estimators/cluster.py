@@ -99,10 +99,11 @@ def access_for(X: Any) -> Access | None:
 
 
 class Stored(NamedTuple):
-    """A partition that a worker holds."""
+    """A partition that workers hold."""
 
-    future: Any
+    futures: Any  # of X, y, and weights if there are any; or one of all of them
     n_rows: int
+    where: Sequence[str]  # the workers that hold its X
 
 
 class Share(NamedTuple):
@@ -217,9 +218,10 @@ def _stored(
                 if any(map(is_collection, held_out)):
                     others = _computed(client, held_out, futures)
                 else:
-                    n_rows = n_rows_of(held_out, 0)
-                    futures += client.scatter([tuple(held_out)], hash=False)
-                    others = [Stored(futures[-1], n_rows)]
+                    given = tuple(one for one in held_out if one is not None)
+                    n_rows = n_rows_of(0, given)
+                    futures += client.scatter([given], hash=False)
+                    others = [Stored(futures[-1], n_rows, ())]
         yield partitions, others
     finally:
         for future in futures:
@@ -228,14 +230,19 @@ def _stored(
 
 def _computed(client: Any, rows: Sequence[Any], futures: list[Any]) -> list[Stored]:
     """Return the partitions of collections, computed by the workers, in their order."""
-    from dask import delayed
-
-    parts = [delayed(tuple)(list(piece)) for piece in pieces_of(*rows)]
-    counts = [delayed(n_rows_of)(part, number) for number, part in enumerate(parts)]
-    some = client.compute([*parts, *counts])
-    futures += some
-    numbers_of_rows = client.gather(some[len(parts) :])
-    return list(map(Stored, some, numbers_of_rows))
+    pieces = pieces_of(*rows)
+    flat = client.compute([part for piece in pieces for part in piece])
+    futures += flat
+    width = len(pieces[0])
+    several = [tuple(flat[n : n + width]) for n in range(0, len(flat), width)]
+    counts = client.map(n_rows_of, range(len(several)), several, pure=False)
+    futures += counts
+    numbers_of_rows = client.gather(counts)
+    where = client.who_has([X for X, *_ in several])
+    return [
+        Stored(some, n_rows, where[some[0].key])
+        for some, n_rows in zip(several, numbers_of_rows, strict=True)
+    ]
 
 
 def _shares(
@@ -246,23 +253,21 @@ def _shares(
     Held-out rows that lie elsewhere go to a rank.
     """
     everywhere = list(client.nthreads())
-    where = client.who_has([one.future for one in [*partitions, *others]])
     shares: dict[str, Share] = {}
-    for number, (future, n_rows) in enumerate(partitions):
+
+    def has(address: str) -> int:
+        return len(shares[address].partitions) if address in shares else 0
+
+    for number, (futures, n_rows, where) in enumerate(partitions):
         if n_rows:
-            among = {
-                one: len(shares[one].partitions) if one in shares else 0
-                for one in where[future.key] or everywhere
-            }
-            address = min(among, key=lambda one: (among[one], one))
-            shares.setdefault(address, Share([], [])).partitions.append(
-                (number, future)
-            )
-    for number, (future, n_rows) in enumerate(others):
+            address = min(sorted(where or everywhere), key=has)
+            share = shares.setdefault(address, Share([], []))
+            share.partitions.append((number, futures))
+    for number, (futures, n_rows, where) in enumerate(others):
         if n_rows:
-            here = [one for one in where[future.key] if one in shares] or list(shares)
+            here = [one for one in where if one in shares] or list(shares)
             address = min(here, key=lambda one: len(shares[one].held_out))
-            shares[address].held_out.append((number, future))
+            shares[address].held_out.append((number, futures))
     return shares
 
 

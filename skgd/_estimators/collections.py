@@ -6,7 +6,7 @@ Nothing here imports dask unless a collection has come in: who made it has done 
 from __future__ import annotations
 
 import sys
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -18,14 +18,6 @@ _KINDS = (
     ("dask.dataframe", "DataFrame"),
     ("dask.dataframe", "Series"),
 )
-
-
-class Piece(NamedTuple):
-    """A partition of X, with those of y and the weights, not computed yet."""
-
-    X: Any
-    y: Any
-    sample_weight: Any = None
 
 
 def is_collection(X: Any) -> bool:
@@ -51,20 +43,25 @@ def _is_array(collection: Any) -> bool:
     return hasattr(collection, "chunks")
 
 
-def pieces_of(X: Any, y: Any, sample_weight: Any = None) -> list[Piece]:
-    """Return the partitions of X, y and weights, which must be cut alike."""
-    rows = _partitions_of("X", X, X)
-    pieces = [rows, _partitions_of("y", y, X)]
+def pieces_of(X: Any, y: Any, sample_weight: Any = None) -> list[tuple[Any, ...]]:
+    """Return the partitions of X, y and weights if there are any, not computed yet.
+
+    They must be cut into the same ones. Arrays whose chunks are known are cut as X.
+    """
+    given = {"X": X, "y": y}
     if sample_weight is not None:
-        pieces.append(_partitions_of("sample_weight", sample_weight, X))
-    for name, others in zip(("y", "sample_weight"), pieces[1:], strict=False):
-        if len(others) != len(rows):
+        given["sample_weight"] = sample_weight
+    pieces = {name: _partitions_of(name, one, X) for name, one in given.items()}
+    n_partitions = len(pieces["X"])
+    for name, others in pieces.items():
+        if len(others) != n_partitions:
             msg = (
-                f"X and {name} must be cut into the same partitions. Got {len(rows)} "
-                f"and {len(others)}; cut them alike, by rechunk or repartition."
+                f"X and {name} must be cut into the same partitions. Got "
+                f"{n_partitions} and {len(others)}; cut them alike, by rechunk or "
+                "repartition."
             )
             raise ValueError(msg)
-    return [Piece(*some) for some in zip(*pieces, strict=True)]
+    return list(zip(*pieces.values(), strict=True))
 
 
 def _partitions_of(name: str, collection: Any, X: Any) -> list[Any]:
@@ -77,20 +74,18 @@ def _partitions_of(name: str, collection: Any, X: Any) -> list[Any]:
         raise TypeError(msg)
     if not _is_array(collection):
         return list(collection.to_delayed())
-    rows = collection.chunks[:1]
-    if _is_array(X) and not np.isnan([*X.chunks[0], *rows[0]]).any():
+    rows = collection.chunks[0]
+    if _is_array(X) and not np.isnan([*X.chunks[0], *rows]).any():
         if len(X) != len(collection):
             msg = (
                 f"Found input variables with inconsistent numbers of samples: X has "
                 f"{len(X)} and {name} {len(collection)}."
             )
             raise ValueError(msg)
-        rows = X.chunks[:1]
-    whole = collection.rechunk(
-        {0: rows[0], **dict.fromkeys(range(1, collection.ndim), -1)}
-    )
-    partitions: list[Any] = whole.to_delayed().ravel().tolist()
-    return partitions
+        rows = X.chunks[0]
+    whole = dict.fromkeys(range(1, collection.ndim), -1)
+    cut = collection.rechunk({0: rows, **whole})
+    return list(cut.to_delayed().ravel())
 
 
 def computed(*values: Any) -> tuple[Any, ...]:

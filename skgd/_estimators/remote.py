@@ -23,8 +23,10 @@ from skgd._machine.interrupts import INTERRUPTED
 from skgd._machine.ranks import Meeting, ranks_that_meet, store_of_meeting
 from skgd._machine.threads import products_on_threads
 
-# What a partition has: X, y, sample_weight.
-Rows = tuple[Any, Any, Any]
+# What a partition has: X, y, and if there are any weights.
+Rows = tuple[Any, ...]
+
+_NAMES = "X", "y", "sample_weight"
 
 # Partitions by their numbers in the whole.
 Numbered = Sequence[tuple[int, Rows]]
@@ -66,9 +68,9 @@ def meeting_at(store: Any, name: str) -> Meeting:
     return Meeting(_host(), store.port, name)
 
 
-def n_rows_of(rows: Sequence[Any], number: int) -> int:
+def n_rows_of(number: int, rows: Rows) -> int:
     """Return the number of rows of a partition, or raise ValueError."""
-    lengths = [np.shape(part)[0] for part in rows if part is not None]
+    lengths = [np.shape(part)[0] for part in rows]
     if len(set(lengths)) > 1:
         msg = (
             "Found input variables with inconsistent numbers of samples in partition "
@@ -85,11 +87,10 @@ def train(
     from distributed import get_worker
 
     worker, meeting = get_worker(), among.meeting
-    X, y, sample_weight = _stacked(partitions)
-    arguments = {"sample_weight": sample_weight, **work.arguments}
+    rows = dict(zip(_NAMES, _stacked(partitions), strict=False))
     if held_out:
-        names = ("X_val", "y_val", "sample_weight_val")
-        arguments.update(zip(names, _stacked(held_out), strict=True))
+        names = [f"{name}_val" for name in _NAMES]
+        rows.update(zip(names, _stacked(held_out), strict=False))
     model = copy_of(work.estimator)
 
     def interrupted() -> str:
@@ -107,7 +108,7 @@ def train(
         _warnings_heard() as warned,
     ):
         try:
-            getattr(model, work.method)(X, y, **arguments)
+            getattr(model, work.method)(**rows, **work.arguments)
         except KeyboardInterrupt:  # when the model is stored
             is_interrupted = True
     return None if rank else Trained(vars(model), warned, is_interrupted)
@@ -142,15 +143,15 @@ def _lengths(partitions: Numbered) -> list[tuple[int, int]]:
 
 
 def _stacked(partitions: Numbered) -> list[Any]:
-    """Return the rows of all partitions: X, y, sample_weight."""
+    """Return the rows of all partitions: X, y, and weights."""
     columns = zip(*(rows for _, rows in partitions), strict=True)
     return [_joined(parts) for parts in columns]
 
 
 def _joined(parts: Sequence[Any]) -> Any:
-    """Return the parts of one kind of thing as one; None if there are none."""
+    """Return the parts of one kind of thing as one."""
     first = parts[0]
-    if first is None or len(parts) == 1:
+    if len(parts) == 1:
         return first
     if hasattr(first, "iloc"):
         from pandas import concat

@@ -403,13 +403,17 @@ def left(workers):
     """Return how much of what fits take there is, when the workers have let go."""
     gc.collect()
     scheduler = workers.scheduler
-    end = time.monotonic() + 5
-    while scheduler.tasks and time.monotonic() < end:
+
+    def values():
+        return sum(len(worker.data) for worker in workers.workers.values())
+
+    end = time.monotonic() + 10
+    while (scheduler.tasks or values()) and time.monotonic() < end:
         time.sleep(0.02)
     locks = scheduler.extensions["multi_locks"]
     return {
         "tasks": len(scheduler.tasks),
-        "values": sum(len(worker.data) for worker in workers.workers.values()),
+        "values": values(),
         "locks": sum(map(len, locks.locks.values())) + len(locks.requests),
         "events": len(locks.events),
         "threads": len(os.listdir("/proc/self/task")),
