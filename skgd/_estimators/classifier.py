@@ -291,7 +291,7 @@ class MiniBatchClassifier(ClassifierMixin, MiniBatchBase):
         What trained in the last call.
     n_features_in_ : int
         Features seen in ``fit``.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (``n_features_in_``,)
         Their names. Only if X had names, all of them strings.
 
     See Also

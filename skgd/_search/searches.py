@@ -329,7 +329,7 @@ class VectorizedGridSearchCV(_VectorizedSearch, GridSearchCV):
         Labels of the classes. Only with ``refit``, of a classifier.
     n_features_in_ : int
         Features seen in ``fit``. Only with ``refit``.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (``n_features_in_``,)
         Their names. Only with ``refit``, if X had names, all of them strings.
 
     See Also
@@ -504,7 +504,7 @@ class VectorizedRandomizedSearchCV(_VectorizedSearch, RandomizedSearchCV):
         Labels of the classes. Only with ``refit``, of a classifier.
     n_features_in_ : int
         Features seen in ``fit``. Only with ``refit``.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (``n_features_in_``,)
         Their names. Only with ``refit``, if X had names, all of them strings.
 
     See Also
@@ -695,7 +695,7 @@ class VectorizedHalvingGridSearchCV(HalvingGridSearchCV, _VectorizedSearch):
         Labels of the classes. Only with ``refit``, of a classifier.
     n_features_in_ : int
         Features seen in ``fit``. Only with ``refit``.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (``n_features_in_``,)
         Their names. Only with ``refit``, if X had names, all of them strings.
     n_resources_, n_candidates_ : list of int
         Resources of a candidate, and candidates, of every iteration.
@@ -881,7 +881,7 @@ class VectorizedHalvingRandomSearchCV(HalvingRandomSearchCV, _VectorizedSearch):
         Labels of the classes. Only with ``refit``, of a classifier.
     n_features_in_ : int
         Features seen in ``fit``. Only with ``refit``.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (``n_features_in_``,)
         Their names. Only with ``refit``, if X had names, all of them strings.
     n_resources_, n_candidates_ : list of int
         Resources of a candidate, and candidates, of every iteration.
