@@ -50,6 +50,8 @@ myst_enable_extensions = ["dollarmath"]
 copybutton_prompt_text = r">>> |\.\.\. |\$ "
 copybutton_prompt_is_regexp = True
 
+smartquotes = False  # "adam" is code
+
 # The reference
 autosummary_context = {
     "methods_of_ours": {name: own_methods(name) for name in skgd.__all__}
@@ -57,6 +59,8 @@ autosummary_context = {
 autodoc_typehints = "none"  # the docstrings tell the types
 numpydoc_show_class_members = False  # the template lists them
 numpydoc_class_members_toctree = False
+python_maximum_signature_line_length = 88
+toc_object_entries_show_parents = "hide"
 html_math_renderer = "mathml"
 
 # The gallery
@@ -66,7 +70,7 @@ sphinx_gallery_conf = {
     "filename_pattern": r"\.py$",
     "image_scrapers": ("examples.saved_picture",),
     "reset_argv": "examples.arguments",
-    "within_subsection_order": "FileNameSortKey",
+    "within_subsection_order": "examples.AsInTheGuide",
     "backreferences_dir": "gallery/used",
     "doc_module": ("skgd",),
     "reset_modules": (),
@@ -93,7 +97,7 @@ html_theme_options = {
     "navigation_with_keys": False,
     "show_toc_level": 2,
 }
-html_sidebars = {"changelog": [], "api": []}
+html_sidebars = {"faq": []}  # which has no pages below it
 
 # What may be out of reach is not looked for: `-b linkcheck` checks the rest.
 linkcheck_timeout = 10

@@ -299,7 +299,7 @@ def test_the_code_of_a_page_runs(page, code, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "page", ["README.md", "docs/guide/streams.md", "docs/search.md"]
+    "page", ["README.md", "docs/guide/streams.md", "docs/guide/search.md"]
 )
 def test_a_page_has_code(page):
     """The test above has something to run."""
