@@ -1,4 +1,4 @@
-"""Pages of the repository outside ``docs/``, and links to them.
+"""Pages of the repository outside ``docs/``, links to them, and links to elsewhere.
 
 In the repository a link leads from file to file, as a forge shows them. On the site
 some of these files are pages of their own: they are copied to ``docs/project/``, and
@@ -7,10 +7,14 @@ every link to them leads there, as links to ``examples/`` lead to the gallery.
 
 import os
 import re
+import socket
 from pathlib import Path
+
+from sphinx.util import logging
 
 DOCS = Path(__file__).parents[1]
 ROOT = DOCS.parent
+LOGGER = logging.getLogger(__name__)
 PAGES = {
     "README.md": "index.md",
     "CONTRIBUTING.md": "project/contributing.md",
@@ -19,6 +23,7 @@ PAGES = {
     "benchmarks/README.md": "project/benchmarks.md",
     "benchmarks/results.md": "project/results.md",
 }
+OF_OTHERS = "arxiv.org"  # which tells whether there is a network
 LINK = re.compile(r"(?<=\]\()(?!\w+:|#)([^)#\s]+)")
 
 
@@ -58,7 +63,19 @@ def on_site(file):
     return PAGES.get(str(file), os.path.relpath(file, "docs"))
 
 
+def links_of_others(app):
+    """Leave links to other sites out of ``-b linkcheck`` where there is no network."""
+    if app.builder.name != "linkcheck":
+        return
+    try:
+        socket.getaddrinfo(OF_OTHERS, 443)
+    except OSError:
+        LOGGER.info("no network: links to other sites are not checked")
+        app.config.linkcheck_ignore.append("https?://")
+
+
 def setup(app):
     app.connect("builder-inited", copied, priority=400)
     app.connect("source-read", links_led)
+    app.connect("builder-inited", links_of_others)
     return {"parallel_read_safe": True}
