@@ -90,7 +90,7 @@ html_show_sourcelink = False
 html_theme_options = {
     "logo": {"text": "skgd"},
     "navbar_end": ["theme-switcher"],
-    "secondary_sidebar_items": ["page-toc"],
+    "secondary_sidebar_items": {"**": ["page-toc"], "porting": []},  # a wide table
     "footer_start": ["copyright"],
     "footer_end": [],
     "show_prev_next": True,
