@@ -15,14 +15,14 @@ import examples  # noqa: E402
 import skgd  # noqa: E402
 
 
-def own_methods(name):
-    """Return the public methods of a class that skgd itself defines, by their names."""
+def methods(name, package):
+    """Return the public methods of a class that a package defines, by their names."""
     cls = getattr(skgd, name)
     return [
         method
         for method in dir(cls)
         if not method.startswith("_")
-        and getattr(getattr(cls, method, None), "__module__", "").startswith("skgd.")
+        and getattr(getattr(cls, method, None), "__module__", "").startswith(package)
     ]
 
 
@@ -54,7 +54,8 @@ smartquotes = False  # "adam" is code
 
 # The reference
 autosummary_context = {
-    "methods_of_ours": {name: own_methods(name) for name in skgd.__all__}
+    "methods_of_ours": {name: methods(name, "skgd.") for name in skgd.__all__},
+    "methods_of_sklearn": {name: methods(name, "sklearn.") for name in skgd.__all__},
 }
 autodoc_typehints = "none"  # the docstrings tell the types
 numpydoc_show_class_members = False  # the template lists them
