@@ -133,11 +133,17 @@ def of_one_state(method: Method) -> Method:
 
     @numpy_as_usual
     @wraps(method)
-    def on_a_snapshot(self: MiniBatchBase, X: Any) -> Any:
+    def on_a_snapshot(self: MiniBatchBase, X: Any, *args: Any, **options: Any) -> Any:
         snapshot = copy_of(self)
-        if is_collection(X):
-            return lazily(snapshot, method.__name__, X)
-        return method(snapshot, X)
+        if not is_collection(X):
+            return method(snapshot, X, *args, **options)
+        if any(args) or any(options.values()):
+            msg = (
+                "return_std must be False for a collection of Dask. Got True; predict "
+                "by estimators_, and take the deviation."
+            )
+            raise ValueError(msg)
+        return lazily(snapshot, method.__name__, X)
 
     return cast(Method, on_a_snapshot)
 

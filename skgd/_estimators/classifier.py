@@ -305,7 +305,7 @@ class MiniBatchClassifier(ClassifierMixin, MiniBatchBase):
         means over all, where one that has stopped counts with its last.
     n_features_in_ : int
         Features seen in ``fit``.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (``n_features_in_``,)
         Their names. Only if X had names, all of them strings.
 
     See Also
