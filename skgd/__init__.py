@@ -11,6 +11,7 @@ from skgd._estimators.parallel import data_parallel
 from skgd._estimators.regressor import MiniBatchRegressor
 from skgd._estimators.versions import VERSION as _VERSION
 from skgd._machine.files import write_atomically
+from skgd._onnx.export import register_onnx, to_onnx
 from skgd._search.grouping import Group
 from skgd._search.searches import (
     VectorizedGridSearchCV,
@@ -37,5 +38,7 @@ __all__ = [
     "VectorizedRandomizedSearchCV",
     "WeightTrajectory",
     "data_parallel",
+    "register_onnx",
+    "to_onnx",
     "write_atomically",
 ]
