@@ -170,6 +170,7 @@ RULES: Mapping[str, Rule] = {
     "nesterov": _BOOL,
     "normalize_y": _BOOL,
     "optimizer": _one_of(*sorted(OPTIMIZERS.keys() - VARIANTS_OF_SGD)),
+    "power": _real(1, 2, "()"),
     "power_t": _real(0, inf, "[)"),
     "quantile": _real(0, 1, "()"),
     "random_state": Rule(
@@ -203,6 +204,7 @@ LOSSES_OF_NUMBERS = (
     "quantile",
     "poisson",
     "gamma",
+    "tweedie",
 )
 LOSSES_OF_CLASSES = (
     "log_loss",
@@ -275,7 +277,7 @@ def _hold_as_before(losses: tuple[str, ...], given: Mapping[str, Any]) -> bool:
 
 # The parameters that one of the two estimators has alone, those of both, and how these
 # are read. ``hidden_layer_sizes`` is no constant.
-_OF_ONE = ("class_weight", "delta", "normalize_y", "quantile")
+_OF_ONE = ("class_weight", "delta", "normalize_y", "power", "quantile")
 _OF_BOTH = ("loss", *sorted(RULES.keys() - {*_OF_ONE, "hidden_layer_sizes"}))
 _of_both = itemgetter(*_OF_BOTH)
 

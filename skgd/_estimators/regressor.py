@@ -40,16 +40,21 @@ class MiniBatchRegressor(RegressorMixin, MiniBatchBase):
         "squared_epsilon_insensitive" its square. "absolute_error" is the error, with
         the median as its minimum. "quantile" is the pinball loss, with ``quantile`` as
         its minimum. "poisson" and "gamma" are half the deviance of counts, 0 or more,
-        and of amounts above 0; the model is then linear, or a network, in the logarithm
-        of the mean.
+        and of amounts above 0, and "tweedie", with ``power``, that of amounts many of
+        which are exactly 0; the model is then linear, or a network, in the logarithm of
+        the mean.
     delta : float > 0, default=0.1
         Error up to which "huber" is quadratic, and up to which
         "epsilon_insensitive" and its square are zero (SGDRegressor's ``epsilon``).
     quantile : float in (0, 1), default=0.5
         The quantile that loss="quantile" predicts; a larger one predicts more.
+    power : float in (1, 2), default=1.5
+        Power p of loss="tweedie", for a variance that grows as the p-th power of the
+        mean; a larger one lets large amounts deviate more. Counts, p = 1, are what
+        loss="poisson" is for, and amounts without zeros, p = 2, loss="gamma".
     normalize_y : bool, default=True
-        Whether training sees targets of mean 0 and standard deviation 1 (of "poisson"
-        and "gamma", of mean 1), each target by itself, so that ``lr``, ``tol`` and
+        Whether training sees targets of mean 0 and standard deviation 1 (of "poisson",
+        "gamma" and "tweedie", of mean 1), each by itself, so that ``lr``, ``tol`` and
         ``max_grad_norm`` mean the same in whatever units y is. All that is told is in
         the units of y, and the objective of a linear model is the one above, but the
         penalty of a network counts for its weights as they are trained. ("huber",
@@ -272,8 +277,9 @@ class MiniBatchRegressor(RegressorMixin, MiniBatchBase):
     In the terms of scikit-learn, with n rows, or weights that sum to n, the same
     objective is minimised by
 
-    - ``Ridge(alpha=a)`` at ``alpha = a / n``, and ``ElasticNet``, ``PoissonRegressor``
-      and ``GammaRegressor`` at the same ``alpha``;
+    - ``Ridge(alpha=a)`` at ``alpha = a / n``, and ``ElasticNet``,
+      ``PoissonRegressor``, ``GammaRegressor`` and ``TweedieRegressor`` at the same
+      ``alpha``;
     - ``QuantileRegressor`` at the same ``alpha`` and ``l1_ratio=1``;
     - ``SVR(kernel="linear")`` and ``LinearSVR`` with ``C=c`` and ``epsilon=e`` at
       ``alpha = 1 / (c n)`` and ``delta = e``; the latter penalises its intercept;
@@ -310,6 +316,7 @@ class MiniBatchRegressor(RegressorMixin, MiniBatchBase):
         loss: str = "squared_error",
         delta: float = 0.1,
         quantile: float = 0.5,
+        power: float = 1.5,
         normalize_y: bool = True,
         hidden_layer_sizes: Sequence[int] = (),
         activation: str = "relu",
@@ -354,6 +361,7 @@ class MiniBatchRegressor(RegressorMixin, MiniBatchBase):
         self.loss = loss
         self.delta = delta
         self.quantile = quantile
+        self.power = power
         self.normalize_y = normalize_y
         self.hidden_layer_sizes = hidden_layer_sizes
         self.activation = activation

@@ -269,11 +269,11 @@ def labels_of_all(settings: Any, y: Array, ranks: Ranks) -> Array | None:
     return np.unique(np.concatenate(of_all))
 
 
-def numbers_of_loss(settings: Any) -> tuple[float, float]:
-    """Return ``delta`` and ``quantile``, which no loss of classes has."""
+def numbers_of_loss(settings: Any) -> tuple[float, float, float]:
+    """Return ``delta``, ``quantile`` and ``power``, which no loss of classes has."""
     if isinstance(settings, RegressorMixin):
-        return settings.delta, settings.quantile
-    return nan, nan
+        return settings.delta, settings.quantile, settings.power
+    return nan, nan, nan
 
 
 def loss_of(settings: Any, targets: Targets) -> Loss:

@@ -125,6 +125,8 @@ def _problem(ahead: Ahead, optimizer: str) -> Problem:
     numbers: Sequence[float] | Floats = [shared.delta] * sizes[-1]
     if shared.loss == "quantile":
         numbers = [shared.quantile] * sizes[-1]
+    elif shared.loss == "tweedie":
+        numbers = [shared.power] * sizes[-1]
     elif data.scales is not None:
         [numbers] = shared.delta / data.scales
     return Problem(

@@ -202,7 +202,7 @@ def _summed(
     """Return the loss of constants (k, o, 1), summed over rows and outputs, (k,)."""
     z = constants.expand(-1, -1, y.shape[1]).contiguous()
     value, tape = torch.empty_like(z), Tape()
-    LOSSES[shared.loss](delta, shared.quantile).record(
+    LOSSES[shared.loss](delta, shared.quantile, shared.power).record(
         tape, z, y, value, torch.empty_like(z)
     )
     tape.replay()

@@ -23,6 +23,7 @@ class Shared(NamedTuple):
     dropout: float = 0.0
     delta: float = 0.1
     quantile: float = 0.5
+    power: float = 1.5
     max_grad_norm: float | None = None
     average: int = 0  # the step from which weights are averaged; 0 is never
     lr_schedule: str | Callable[[int], float] = "constant"

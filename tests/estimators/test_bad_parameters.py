@@ -97,6 +97,7 @@ BAD_OF_ONE_CLASS = {
     MiniBatchRegressor: {
         "delta": [0, -0.1, *NOT_A_NUMBER, *NOT_FINITE, *BEYOND_FLOAT],
         "quantile": [0, 1, 1.0, -0.1, *NOT_A_NUMBER, *NOT_FINITE],
+        "power": [1, 2, 0, 3.0, *NOT_A_NUMBER, *NOT_FINITE],
         "normalize_y": NOT_A_BOOL,
     },
     MiniBatchClassifier: {
@@ -283,6 +284,7 @@ BAD_FOR_A_LOSS = {
     "one negative count": ("poisson", with_one(-1e-9, abs(y)), "must be 0 or more"),
     "negative amounts": ("gamma", y, "loss='gamma', y must be above 0"),
     "no amount": ("gamma", with_one(0, abs(y)), "loss='gamma', y must be above 0"),
+    "an amount below 0": ("tweedie", y, "loss='tweedie', y must be 0 or more"),
     "too small an amount for float32": ("gamma", abs(y) * 1e-50, "must be above 0"),
 }
 

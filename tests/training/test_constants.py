@@ -22,6 +22,7 @@ OF_NUMBERS = [
     "quantile",
     "poisson",
     "gamma",
+    "tweedie",
     "huber",
     "epsilon_insensitive",
     "squared_epsilon_insensitive",
@@ -31,7 +32,7 @@ N = 41
 
 def lowest(loss, shared, y, weight):
     """Return the lowest mean loss of a constant z (o,), found by a search, and at 0."""
-    record = LOSSES[loss](shared.delta, shared.quantile).record
+    record = LOSSES[loss](shared.delta, shared.quantile, shared.power).record
 
     def mean(constant):
         z = torch.tensor(constant, dtype=torch.float64)[:, None].expand_as(y)
