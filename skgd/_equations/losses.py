@@ -15,7 +15,8 @@ At a kink the gradient is that of scikit-learn's SGD estimators: 0 in regression
 slope of the losing side in classification, since a linear model starts at z = 0 and
 must leave it. Numbers enter the calls as tensors of one element, as in
 ``activations``, except where torch takes a plain one as quickly. ``delta`` may be a
-tensor that broadcasts to z, a number for each target (see ``target_scale``).
+tensor that broadcasts to z, a number for each target (see ``target_scale``), and the
+quantile a tuple, one for each output.
 """
 
 from collections.abc import Callable
@@ -36,6 +37,7 @@ _COUNT_IS_ZERO = 40.0
 _NEAREST_POWER = 1e-6
 
 RecordLoss = Callable[[Tape, Tensor, Tensor, Tensor, Tensor], None]
+Quantile = float | tuple[float, ...]
 
 
 class Loss(NamedTuple):
@@ -108,13 +110,18 @@ def _beyond(
     return tape(r.sub_, c)
 
 
-def pinball(quantile: float) -> RecordLoss:
+def pinball(quantile: Quantile) -> RecordLoss:
     """``quantile`` (y - z) below the target, (1 - ``quantile``) (z - y) above it."""
 
     def loss(tape: Tape, z: Tensor, y: Tensor, value: Tensor, dz: Tensor) -> None:
+        share: float | Tensor = 0.0
+        if isinstance(quantile, tuple):
+            share = z.new_tensor(quantile).unsqueeze(-1)  # (o1)
+        else:
+            share = quantile
         r = tape(torch.sub, z, y, out=value)
         sign = tape(torch.sign, r, out=dz)  # -1, 0 or 1
-        slope = tape(torch.clamp, sign, -quantile, 1 - quantile, out=dz)
+        slope = tape(torch.clamp, sign, -share, 1 - share, out=dz)
         tape(r.mul_, slope)
 
     return loss
@@ -274,6 +281,20 @@ def _identity(z: Tensor) -> Tensor:
     return z
 
 
+def without_crossings(quantile: Quantile) -> Callable[[Tensor], Tensor]:
+    """Return the link that gives larger quantiles of a sample larger predictions.
+
+    The raw ones are sorted, the rearrangement of Chernozhukov, Fernandez-Val and
+    Galichon (2010). Never is the sum of their pinball losses larger after it: but for
+    terms that no new order changes, it is minus the sum of quantile times prediction.
+    """
+    if not isinstance(quantile, tuple):
+        return _identity
+    ranks = sorted(range(len(quantile)), key=quantile.__getitem__)
+    places = sorted(range(len(quantile)), key=ranks.__getitem__)
+    return lambda z: z.sort(-2).values[..., places, :]
+
+
 SQUARED_ERROR = Loss(squared_error, _identity, degree=2)
 ABSOLUTE_ERROR = Loss(absolute_error, _identity, degree=1)
 POISSON = Loss(poisson, torch.exp, degree=1, log_link=True)
@@ -289,7 +310,7 @@ SQUARED_HINGE = Loss(squared_hinge, None)
 PERCEPTRON = Loss(hinge(0.0), None)
 MODIFIED_HUBER = Loss(modified_huber, clipped, log_clipped)
 
-LOSSES: dict[str, Callable[[float | Tensor, float, float], Loss]] = {
+LOSSES: dict[str, Callable[[float | Tensor, Quantile, float], Loss]] = {
     "absolute_error": lambda delta, quantile, power: ABSOLUTE_ERROR,
     "binary_log_loss": lambda delta, quantile, power: BINARY_LOG_LOSS,
     "epsilon_insensitive": lambda delta, quantile, power: Loss(
@@ -302,7 +323,9 @@ LOSSES: dict[str, Callable[[float | Tensor, float, float], Loss]] = {
     "multinomial_log_loss": lambda delta, quantile, power: MULTINOMIAL_LOG_LOSS,
     "perceptron": lambda delta, quantile, power: PERCEPTRON,
     "poisson": lambda delta, quantile, power: POISSON,
-    "quantile": lambda delta, quantile, power: Loss(pinball(quantile), _identity, degree=1),
+    "quantile": lambda delta, quantile, power: Loss(
+        pinball(quantile), without_crossings(quantile), degree=1
+    ),
     "squared_epsilon_insensitive": lambda delta, quantile, power: Loss(
         squared_epsilon_insensitive(delta), _identity, degree=2
     ),

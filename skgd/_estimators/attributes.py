@@ -11,6 +11,7 @@ import numpy as np
 from sklearn.base import RegressorMixin
 
 from skgd._equations.network import segments
+from skgd._estimators.parameters import RULES
 from skgd._estimators.state import State, known_state, layout_of
 from skgd._estimators.targets import Targets, known_targets
 from skgd._estimators.weights import layers_in_units_of_y
@@ -165,9 +166,11 @@ def _check_targets(estimator: Any) -> None:
             "n_outputs": lambda value: _is_count(value) and value > 0,
             "one_column": _is_bool,
             "scale": lambda value: (
-                value is None or _are(value, _rules_of_scale(kept["n_outputs"]))
+                value is None or _are(value, _rules_of_scale(_n_scales(kept)))
             ),
         }
+        if type(kept) is dict and "quantiles" in kept:  # older files have none
+            rules["quantiles"] = _quantiles_of(kept.get("n_outputs"))
     if not _are(kept, rules):
         _refuse("_targets_")
 
@@ -182,6 +185,23 @@ def _seen_of(shape: tuple[int, ...]) -> Holds:
         return of_shape(value) and bool((np.isfinite(value) & (value >= 0)).all())
 
     return seen
+
+
+def _quantiles_of(n_outputs: Any) -> Holds:
+    """Return the rule of the quantiles of the outputs, if they have any."""
+
+    def quantiles(value: Any) -> bool:
+        if value is None:
+            return True
+        floats = type(value) is tuple and all(type(one) is float for one in value)
+        return floats and RULES["quantile"].holds(value) and len(value) == n_outputs
+
+    return quantiles
+
+
+def _n_scales(kept: Mapping[str, Any]) -> int:
+    """Return how many scales there are: of several quantiles of a target it is one."""
+    return kept["n_outputs"] if kept.get("quantiles") is None else 1
 
 
 def _rules_of_scale(o: int) -> dict[str, Holds]:
@@ -206,8 +226,8 @@ def _check_layers(estimator: Any, targets: Targets) -> None:
     """Refuse weights that make no network from the features to the outputs."""
     has, o = vars(estimator), targets.n_outputs
     if "coef_" in has:
-        one_column = getattr(targets, "one_column", False) and o == 1
-        if has["coef_"].ndim != (1 if one_column else 2):
+        is_flat = getattr(targets, "is_flat", False) and o == 1
+        if has["coef_"].ndim != (1 if is_flat else 2):
             _refuse("coef_")
     elif len(has["coefs_"]) != len(has["intercepts_"]):
         _refuse("coefs_")

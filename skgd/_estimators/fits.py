@@ -462,7 +462,7 @@ def data_of(
     scales = [fold.targets.scale.scale for fold in folds if fold.targets.scale]
     data = Data(
         to_device(joined, device),
-        to_tensor(targets, device),
+        _targets_on(device, targets, folds[0].targets),
         _weights_on(device, weight, dtype),
         rows,
         counts,
@@ -483,7 +483,7 @@ def _data_of_one(fold: Fold, device: torch.device, *, as_given: bool) -> Data:
         weight = (weight / unit)[np.newaxis]
     return Data(
         to_device(examples.X, device),
-        to_tensor(targets, device),
+        _targets_on(device, targets, fold.targets),
         _weights_on(device, weight, dtype),
         fold.rows,
         scales=None if scale is None else scale.scale[np.newaxis],
@@ -512,7 +512,7 @@ def _data_of_blocks(fold: Fold, rows: BlockRows, device: torch.device) -> Data:
         return map(part_of, parts)
 
     def data(x: Array, y: Array, weight: Array | None) -> Data:
-        arrays = to_tensor(x, device), to_tensor(y, device)
+        arrays = to_tensor(x, device), _targets_on(device, y, targets)
         of_rows = None if weight is None else weight[np.newaxis]
         scales = None if scale is None else scale.scale[np.newaxis]
         on_device = _weights_on(device, of_rows, rows.dtype)
@@ -524,9 +524,18 @@ def _data_of_blocks(fold: Fold, rows: BlockRows, device: torch.device) -> Data:
     some = part_of(rows.some)
     windows = Windows(n_samples, len(rows.numbers), read, data(*digest), data(*some))
     x = np.zeros((length, n_features), rows.dtype)
-    y = np.zeros((len(examples.targets), length), rows.dtype)
+    of_row = targets.n_outputs if isinstance(targets, Numbers) else 1  # a class number
+    y = np.zeros((of_row, length), rows.dtype)
     room = data(x, y, np.ones(length) if rows.is_weighted else None)
     return room._replace(windows=windows)
+
+
+def _targets_on(device: torch.device, y: Array, targets: Targets) -> Tensor:
+    """Return targets (..., o, n) on the device; of quantiles views of the one there."""
+    on_device = to_tensor(y, device)
+    if isinstance(targets, Classes):
+        return on_device
+    return on_device.expand(*y.shape[:-2], targets.n_outputs, -1)
 
 
 def _weights_on(

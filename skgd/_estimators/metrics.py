@@ -26,6 +26,7 @@ from sklearn.metrics import (
 )
 
 from skgd._estimators.sklearn_private import PassthroughScorer, Scorer
+from skgd._estimators.targets import quantiles_of
 from skgd._machine.arrays import Array, Floats, Indices
 
 # Labels that are numbers are whole, and so small that all floats of them are exact.
@@ -75,6 +76,8 @@ def _metric_of(scorer: Any, estimator: Any) -> tuple[Metric, int] | None:
     if type(estimator).__module__.partition(".")[0] != "skgd":
         return None
     if type(scorer) is PassthroughScorer:
+        if not isinstance(estimator, ClassifierMixin) and quantiles_of(estimator):
+            return None  # its score is another one
         classifies = isinstance(estimator, ClassifierMixin)
         return _METRICS[accuracy_score if classifies else r2_score], 1
     if type(scorer) is not Scorer or scorer._kwargs:

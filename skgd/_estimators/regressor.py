@@ -6,11 +6,13 @@ What it shares with the classifier is in ``base``.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Self
 
 import numpy as np
 from numpy.typing import ArrayLike
 from sklearn.base import RegressorMixin
+from sklearn.metrics import d2_pinball_score
 
 from skgd._estimators.base import MiniBatchBase, of_one_state
 from skgd._estimators.inputs import like_input
@@ -46,8 +48,11 @@ class MiniBatchRegressor(RegressorMixin, MiniBatchBase):
     delta : float > 0, default=0.1
         Error up to which "huber" is quadratic, and up to which
         "epsilon_insensitive" and its square are zero (SGDRegressor's ``epsilon``).
-    quantile : float in (0, 1), default=0.5
-        The quantile that loss="quantile" predicts; a larger one predicts more.
+    quantile : float in (0, 1), or list of such, default=0.5
+        The quantile that loss="quantile" predicts; a larger one predicts more. Several
+        are columns of the predictions, in this order, all of one target and one model;
+        its objective is the sum of theirs. They never cross: predictions of a row are
+        sorted, a larger quantile gets the larger one.
     power : float in (1, 2), default=1.5
         Power p of loss="tweedie", for a variance that grows as the p-th power of the
         mean; a larger one lets large amounts deviate more. Counts, p = 1, are what
@@ -214,7 +219,7 @@ class MiniBatchRegressor(RegressorMixin, MiniBatchBase):
     Attributes
     ----------
     coef_ : ndarray of shape (n_features,) or (n_targets, n_features)
-        Weights of a linear model.
+        Weights of a linear model. Several quantiles have a row each, as targets do.
     intercept_ : ndarray of shape (1,) or (n_targets,)
         Its intercept; zeros without ``fit_intercept``.
     coefs_ : list of ndarray of shape (units in, units out)
@@ -295,6 +300,9 @@ class MiniBatchRegressor(RegressorMixin, MiniBatchBase):
     Bottou, Curtis and Nocedal, "Optimization methods for large-scale machine learning",
     SIAM Review 60 (2018), https://arxiv.org/abs/1606.04838.
 
+    Chernozhukov, Fernandez-Val and Galichon, "Quantile and probability curves without
+    crossing", Econometrica 78 (2010), https://arxiv.org/abs/0704.3649.
+
     Examples
     --------
     >>> from sklearn.datasets import load_diabetes
@@ -315,7 +323,7 @@ class MiniBatchRegressor(RegressorMixin, MiniBatchBase):
         *,
         loss: str = "squared_error",
         delta: float = 0.1,
-        quantile: float = 0.5,
+        quantile: float | Sequence[float] = 0.5,
         power: float = 1.5,
         normalize_y: bool = True,
         hidden_layer_sizes: Sequence[int] = (),
@@ -459,19 +467,20 @@ class MiniBatchRegressor(RegressorMixin, MiniBatchBase):
         Returns
         -------
         y : ndarray of shape (n_samples,) or (n_samples, n_targets)
-            Predicted targets, of the shape that ``fit`` was given.
+            Predicted targets, of the shape that ``fit`` was given. Of several
+            quantiles, (n_samples, n_quantiles), in the order of ``quantile``.
         """
         z, targets = self._raw_prediction(X), known_targets(self)
         assert isinstance(targets, Numbers)
         inverse_link = loss_of(self, targets).inverse_link
         assert inverse_link is not None  # every loss of numbers has one
         y = like_input(inverse_link(z)[0], X)
-        return y[0] if targets.one_column else y.T
+        return y[0] if targets.is_flat else y.T
 
     def score(
         self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None
     ) -> float:
-        """Return the R2 of the predictions.
+        """Return the R2 of the predictions; of several quantiles, their mean D2.
 
         Parameters
         ----------
@@ -486,6 +495,27 @@ class MiniBatchRegressor(RegressorMixin, MiniBatchBase):
         -------
         score : float
             1 for targets that are predicted exactly, 0 for predictions as good as the
-            mean, and below 0 for worse ones. Of several targets, the mean.
+            mean, and below 0 for worse ones. Of several targets, the mean. Of several
+            quantiles, the mean of ``sklearn.metrics.d2_pinball_score`` over them: 0 is
+            as good as the quantiles of y.
         """
+        targets = known_targets(self)
+        if isinstance(targets, Numbers) and targets.quantiles is not None:
+            of_quantiles = partial(self._d2_pinball_score, targets.quantiles)
+            return self._score_by(of_quantiles, X, y, sample_weight)
         return self._score_by(super().score, X, y, sample_weight)
+
+    def _d2_pinball_score(
+        self,
+        quantiles: Sequence[float],
+        X: ArrayLike,
+        y: ArrayLike,
+        sample_weight: ArrayLike | None,
+    ) -> float:
+        """Return the mean over the quantiles of scikit-learn's score of each."""
+        columns = zip(quantiles, self.predict(X).T, strict=True)
+        scores = [
+            d2_pinball_score(y, predicted, sample_weight=sample_weight, alpha=quantile)
+            for quantile, predicted in columns
+        ]
+        return float(np.mean(scores))

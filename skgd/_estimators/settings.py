@@ -48,7 +48,7 @@ def shared_of(
     settings: Any, targets: Targets, *, max_iter: int, tol: float | None, verbose: bool
 ) -> Shared:
     """Return the hyperparameters that models trained together have in common."""
-    delta, quantile, power = numbers_of_loss(settings)
+    delta, quantile, power = numbers_of_loss(settings, targets)
     return Shared(
         **dict(zip(_AS_THEY_ARE, _as_they_are(settings), strict=True)),
         loss=targets.loss_entry(settings.loss),

@@ -30,7 +30,7 @@ class Data(NamedTuple):
     # (n, i), a row a sample.
     x: Tensor | Csr
     # (o, n), or (f, o, n), those of each fold; or (1, n) where it holds class numbers
-    # and o is above one.
+    # and o is above one. Several quantiles are outputs that are views of one target.
     y: Tensor
     # (1, n), sample weights; or (f, n), those of each fold.
     weight: Tensor | None

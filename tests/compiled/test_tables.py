@@ -82,14 +82,18 @@ def targets_of(name, z):
 @pytest.mark.parametrize("name", losses.LOSSES)
 def test_losses(name, dtype):
     """Value and gradient of one output."""
-    number = np.array([{"quantile": QUANTILE, "tweedie": POWER}.get(name, DELTA)], dtype)
+    number = np.array(
+        [{"quantile": QUANTILE, "tweedie": POWER}.get(name, DELTA)], dtype
+    )
     for target in targets_of(name, grid(dtype)):
         z = grid(dtype)
         y, share = np.full_like(z, target), np.ones(1, dtype)
         torch_z, torch_y = (torch.from_numpy(a.copy()).view(1, -1) for a in (z, y))
         value, torch_dz = torch.empty_like(torch_z), torch.empty_like(torch_z)
         tape = Tape()
-        LOSSES[name](DELTA, QUANTILE, POWER).record(tape, torch_z, torch_y, value, torch_dz)
+        LOSSES[name](DELTA, QUANTILE, POWER).record(
+            tape, torch_z, torch_y, value, torch_dz
+        )
         tape.replay()
         dz, sums, dz_of_all = np.empty_like(z), np.zeros_like(z), np.empty_like(z)
         entry = entries.loss_entry(name, np.dtype(dtype).str)

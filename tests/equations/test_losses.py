@@ -468,9 +468,7 @@ def test_the_probabilities_of_modified_huber_are_those_of_sgd():
     z = np.array([-1e4, -1, -0.5, 0, 0.3, 1, 1e4])
     sgd = SGDClassifier(loss="modified_huber").fit([[0], [1]], [0, 1])
     sgd.coef_, sgd.intercept_ = np.array([[1.0]]), np.array([0.0])
-    probabilities = LOSSES["modified_huber"](*NUMBERS).inverse_link(
-        two_classes(z)
-    )
+    probabilities = LOSSES["modified_huber"](*NUMBERS).inverse_link(two_classes(z))
 
     np.testing.assert_allclose(
         probabilities[0].T, sgd.predict_proba(z[:, None]), rtol=1e-15
@@ -478,9 +476,7 @@ def test_the_probabilities_of_modified_huber_are_those_of_sgd():
 
 
 WITH_LOGS = [
-    name
-    for name in LOSSES
-    if LOSSES[name](*NUMBERS).log_inverse_link is not None
+    name for name in LOSSES if LOSSES[name](*NUMBERS).log_inverse_link is not None
 ]
 
 
