@@ -297,6 +297,37 @@ def test_far_predictions_are_exact(name, dtype):
     np.testing.assert_allclose(dz[0, 0], expected_dz, rtol=rtol)
 
 
+@pytest.mark.parametrize("of_folds", [False, True])
+def test_several_quantiles_are_the_outputs(of_folds):
+    """Each has value and gradient of its own, of the one target; folds' models too."""
+    z, y, quantiles = (
+        raw_predictions((2, 3, 7)),
+        raw_predictions((1, 7)),
+        (0.9, 0.1, 0.5),
+    )
+    expected = [
+        written("quantile", z[:, [n]], y, quantile=q) for n, q in enumerate(quantiles)
+    ]
+    arrays = (z[:, None], y.expand(2, 1, 3, 7)) if of_folds else (z, y.expand(3, 7))
+    got = written("quantile", *arrays, quantile=quantiles)
+    for one, of_each in zip(got, zip(*expected, strict=True), strict=True):
+        assert torch.equal(one.reshape(2, 3, 7), torch.cat(of_each, dim=1))
+
+
+@pytest.mark.parametrize(
+    "quantiles", [(0.1, 0.5, 0.9), (0.9, 0.1, 0.5), (0.5, 0.9, 0.1)]
+)
+def test_larger_quantiles_get_larger_predictions(quantiles):
+    """Of every sample, whatever their order: the link is a sort, by no index."""
+    z = raw_predictions((2, 3, 50))
+    link = LOSSES["quantile"](DELTA, quantiles, POWER).inverse_link
+    by_quantile = dict(zip(quantiles, link(z).unbind(1), strict=True))
+    ascending = torch.stack([by_quantile[q] for q in (0.1, 0.5, 0.9)], dim=1)
+    assert torch.equal(
+        ascending, torch.stack([z.amin(1), z.median(1).values, z.amax(1)], dim=1)
+    )
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_certain_classes_are_exact(dtype):
     """Of softmax outputs 1e4 apart a right one costs 0, a wrong one its margin."""
