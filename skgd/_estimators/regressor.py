@@ -13,9 +13,11 @@ import numpy as np
 from numpy.typing import ArrayLike
 from sklearn.base import RegressorMixin
 from sklearn.metrics import d2_pinball_score
+from sklearn.utils import Tags
 
 from skgd._estimators.base import MiniBatchBase, of_one_state
 from skgd._estimators.inputs import like_input
+from skgd._estimators.parameters import is_real
 from skgd._estimators.targets import Numbers, known_targets, loss_of
 from skgd._machine.arrays import Array
 from skgd._machine.modes import numpy_as_usual
@@ -49,10 +51,10 @@ class MiniBatchRegressor(RegressorMixin, MiniBatchBase):
         Error up to which "huber" is quadratic, and up to which
         "epsilon_insensitive" and its square are zero (SGDRegressor's ``epsilon``).
     quantile : float in (0, 1), or list of such, default=0.5
-        The quantile that loss="quantile" predicts; a larger one predicts more. Several
-        are columns of the predictions, in this order, all of one target and one model;
-        its objective is the sum of theirs. They never cross: predictions of a row are
-        sorted, a larger quantile gets the larger one.
+        The quantile that loss="quantile" predicts; a larger one predicts more. Several,
+        of one target, are columns of the predictions, in this order, and what is
+        minimised is the sum of their losses. They never cross: the predictions of a row
+        are sorted, so that a larger quantile gets the larger one.
     power : float in (1, 2), default=1.5
         Power p of loss="tweedie", for a variance that grows as the p-th power of the
         mean; a larger one lets large amounts deviate more. Counts, p = 1, are what
@@ -504,6 +506,12 @@ class MiniBatchRegressor(RegressorMixin, MiniBatchBase):
             of_quantiles = partial(self._d2_pinball_score, targets.quantiles)
             return self._score_by(of_quantiles, X, y, sample_weight)
         return self._score_by(super().score, X, y, sample_weight)
+
+    def __sklearn_tags__(self) -> Tags:
+        tags = super().__sklearn_tags__()
+        one = self.loss != "quantile" or is_real(self.quantile)
+        tags.target_tags.multi_output = one
+        return tags
 
     def _d2_pinball_score(
         self,

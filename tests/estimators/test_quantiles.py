@@ -12,6 +12,7 @@ from scipy import sparse
 from sklearn.linear_model import QuantileRegressor
 from sklearn.metrics import d2_pinball_score, mean_pinball_loss
 from sklearn.model_selection import GridSearchCV
+from sklearn.utils import get_tags
 
 from skgd import Blocks, MiniBatchRegressor, VectorizedGridSearchCV
 from skgd._estimators.examples import checked_examples
@@ -190,3 +191,5 @@ def test_several_targets_are_refused():
     assert_refused(of(QUANTILES).fit, X, Y, match=said)
     blocks = Blocks.from_iterables([lambda: (X, Y)])
     assert_refused(of(QUANTILES).fit, blocks, match=said)
+    assert not get_tags(of(QUANTILES)).target_tags.multi_output
+    assert get_tags(of(0.5)).target_tags.multi_output
