@@ -11,10 +11,10 @@ last layer's weights are w = factor w', with a factor of ``scale``, or 1.
 
 Every loss is homogeneous in what is scaled: loss(y, z) = unit loss(y', z'), where
 
-    unit = scale^2    squared_error, huber, squared_epsilon_insensitive
-    unit = scale      absolute_error, epsilon_insensitive, quantile, poisson
-    unit = 1          gamma
-    unit = scale^(2 - power)    tweedie
+    unit = scale^2          squared_error, huber, squared_epsilon_insensitive
+    unit = scale            absolute_error, epsilon_insensitive, quantile, poisson
+    unit = scale^(2 - p)    tweedie, of power p
+    unit = 1                gamma
 
 if ``delta`` is measured in scales as well, delta' = delta / scale. (Poisson's is
 scale (exp(z') - y' + y' log(y') - y' z'), for the terms in log(scale) cancel.) The
@@ -57,7 +57,10 @@ _FEWEST_ROWS = 10
 
 
 class TargetScale(NamedTuple):
-    """How the targets of every output are moved and scaled for training."""
+    """How the targets of every output are moved and scaled for training.
+
+    Outputs that are quantiles of one target share one scale: all is (1,), not (o,).
+    """
 
     shift: Floats  # (o,)
     scale: Floats  # (o,)
