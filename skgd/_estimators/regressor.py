@@ -509,8 +509,9 @@ class MiniBatchRegressor(RegressorMixin, MiniBatchBase):
 
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
-        one = self.loss != "quantile" or is_real(self.quantile)
-        tags.target_tags.multi_output = one
+        several = isinstance(self.loss, str) and self.loss == "quantile"
+        several = several and not is_real(self.quantile)  # whatever else is set
+        tags.target_tags.multi_output = not several
         return tags
 
     def _d2_pinball_score(
