@@ -16,6 +16,7 @@ In the order of reading:
 * ``settings``: the parameters of an estimator, as the engine takes them
 * ``weights``: weights in scikit-learn's shapes, into the network and out of it
 * ``state``: what training leaves of one model, and goes on from
+* ``members``: the models of an ensemble, each as an estimator, and all in one
 * ``growth``: classes that become more between two calls of a stream
 * ``predictions``: of networks, for rows of any kind, and those that a model knows
 * ``metrics``: scores that follow from predictions

@@ -50,8 +50,9 @@ def bind_compiled(ahead: Ahead) -> Taker:
     from skgd._compiled.loops import bind
     from skgd._compiled.scalars import Steps, scalars_loop, table
 
-    data, models, shared, per_model, on_scale, sizes, *_, epoch_steps, watch = ahead
-    rule = rule_of_scalars(models, shared, per_model, epoch_steps)
+    data, models, shared, per_model, on_scale, sizes, *_ = ahead
+    watch, of_epoch = ahead.watch, (ahead.epoch_steps, ahead.n_taken)
+    rule = rule_of_scalars(models, shared, per_model, *of_epoch)
     parts = n_parts(data.scales)
     penalties = bind_penalties(on_scale, parts)
     average_begun = 0 if models.average is None else rule.average_begun
@@ -99,15 +100,20 @@ def _say_so() -> None:
 
 def _steps_at_once(ahead: Ahead) -> int:
     """Return how many steps are taken before anyone is heard, one at the least."""
-    network = ahead.models.parameters
-    _, *hidden, _ = network.layout.sizes
-    of_a_row = multiply_adds_of_row(ahead.data, network.layout)
+    return max(1, int(_AT_ONCE_S / seconds_of_step(ahead)))
+
+
+def seconds_of_step(ahead: Ahead) -> float:
+    """Return what a step of one model takes at the most, about."""
+    layout = ahead.models.parameters.layout.alone
+    _, *hidden, _ = layout.sizes
+    of_a_row = multiply_adds_of_row(ahead.data, layout)
     of_a_row += _NUMBERS_OF_UNIT * sum(hidden)
     numbers = ahead.sizes[0] * of_a_row
-    touches_few = network.layout.columns_first and not hidden
+    touches_few = layout.columns_first and not hidden
     if not touches_few or ahead.models.average is not None:
-        numbers += segments(network.layout).length
-    return max(1, int(_AT_ONCE_S / (_STEP_S + _NUMBER_S * numbers)))
+        numbers += segments(layout).length
+    return _STEP_S + _NUMBER_S * numbers
 
 
 def _numbers(per_model: PerModel) -> Floats:

@@ -108,7 +108,7 @@ def test_predictions_never_cross():
     rng = np.random.default_rng(0)
     rows = rng.normal(scale=3, size=(10_000, X.shape[1]))
     predicted = model.predict(rows)
-    raw = model._raw_prediction(rows)[0].numpy().T
+    raw = model._raw_predictions(rows)[0].numpy().T
     order = np.argsort(QUANTILES)
     crossed = (np.diff(raw[:, order]) < 0).any(axis=1)
     assert 100 < crossed.sum() < len(rows)
