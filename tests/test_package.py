@@ -34,6 +34,8 @@ PRIVATE_NAMES_OF_OTHERS = {
     *("_children_map", "_init_callback_context", "_sign", "_skl_callbacks"),
     # of numba's functions and caches
     *("_cache", "_getvalue", "_index_key", "_locator_classes"),
+    # of torch's groups of gloo, which choose no address otherwise
+    *("_devices", "_timeout"),
     # of named tuples
     *("_asdict", "_fields", "_replace"),
 }

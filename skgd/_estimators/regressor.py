@@ -17,6 +17,7 @@ from sklearn.utils import Tags
 from torch import Tensor
 
 from skgd._estimators.base import MiniBatchBase, of_one_state
+from skgd._estimators.cluster import where_rows_lie
 from skgd._estimators.inputs import like_input
 from skgd._estimators.parameters import is_real
 from skgd._estimators.targets import Numbers, known_targets, loss_of
@@ -430,6 +431,7 @@ class MiniBatchRegressor(RegressorMixin, MiniBatchBase):
         self.verbose = verbose
 
     @numpy_as_usual
+    @where_rows_lie
     def partial_fit(
         self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None
     ) -> Self:
