@@ -50,13 +50,11 @@ def nodes_in(scope: Any, container: Any, dtype: Any) -> Node:
     ) -> str:
         names = [name_of(value) for value in inputs]
         result: str = output or scope.get_unique_variable_name(operator.lower())
+        others = [scope.get_unique_variable_name("unread") for _ in range(unread)]
         container.add_node(
             operator,
             names,
-            [
-                result,
-                *(scope.get_unique_variable_name("unread") for _ in range(unread)),
-            ],
+            [result, *others],
             name=scope.get_unique_operator_name(operator),
             **attributes,
         )
