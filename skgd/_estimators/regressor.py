@@ -12,13 +12,14 @@ from typing import Self
 import numpy as np
 from numpy.typing import ArrayLike
 from sklearn.base import RegressorMixin
-from sklearn.metrics import d2_pinball_score
+from sklearn.metrics import r2_score
 from sklearn.utils import Tags
 from torch import Tensor
 
 from skgd._estimators.base import MiniBatchBase, of_one_state
 from skgd._estimators.cluster import where_rows_lie
 from skgd._estimators.inputs import like_input
+from skgd._estimators.metrics import mean_d2_pinball_score
 from skgd._estimators.parameters import is_real
 from skgd._estimators.targets import Numbers, known_targets, loss_of
 from skgd._machine.arrays import Array
@@ -539,10 +540,11 @@ class MiniBatchRegressor(RegressorMixin, MiniBatchBase):
             as good as the quantiles of y.
         """
         targets = known_targets(self)
-        if isinstance(targets, Numbers) and targets.quantiles is not None:
-            of_quantiles = partial(self._d2_pinball_score, targets.quantiles)
-            return self._score_by(of_quantiles, X, y, sample_weight)
-        return self._score_by(super().score, X, y, sample_weight)
+        quantiles = targets.quantiles if isinstance(targets, Numbers) else None
+        metric = r2_score
+        if quantiles is not None:
+            metric = partial(mean_d2_pinball_score, quantiles)
+        return self._score_by(metric, X, y, sample_weight)
 
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
@@ -550,18 +552,3 @@ class MiniBatchRegressor(RegressorMixin, MiniBatchBase):
         several = several and not is_real(self.quantile)  # whatever else is set
         tags.target_tags.multi_output = not several
         return tags
-
-    def _d2_pinball_score(
-        self,
-        quantiles: Sequence[float],
-        X: ArrayLike,
-        y: ArrayLike,
-        sample_weight: ArrayLike | None,
-    ) -> float:
-        """Return the mean over the quantiles of scikit-learn's score of each."""
-        columns = zip(quantiles, np.transpose(self.predict(X)), strict=True)
-        scores = [
-            d2_pinball_score(y, predicted, sample_weight=sample_weight, alpha=quantile)
-            for quantile, predicted in columns
-        ]
-        return float(np.mean(scores))

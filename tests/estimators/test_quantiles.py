@@ -136,6 +136,17 @@ def test_the_score_is_the_mean_d2(column):
     assert model.score(X, truth, WEIGHT) == pytest.approx(np.mean(expected), rel=1e-12)
 
 
+def test_collections_of_dask_have_columns_and_the_score():
+    """They are predicted lazily, and scored as the rows are; a deviation is refused."""
+    da = pytest.importorskip("dask.array")
+    model, rows = of(QUANTILES).fit(X, y), da.from_array(X, chunks=(25, -1))
+    predicted = model.predict(rows)
+    assert predicted.shape == (len(X), 3)
+    np.testing.assert_allclose(predicted.compute(), model.predict(X))
+    assert model.score(rows, y) == pytest.approx(model.score(X, y), rel=1e-12)
+    assert_refused(model.predict, rows, return_std=True, match="^return_std must be")
+
+
 @pytest.mark.parametrize("engine", ["numba", "torch"])
 def test_lists_are_searched_like_any_parameter(engine):
     """Candidates of any length have the scores of single fits, held-out rows too."""
