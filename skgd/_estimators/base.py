@@ -29,6 +29,7 @@ from skgd._estimators.callbacks import (
     with_callbacks,
     without_contexts_,
 )
+from skgd._estimators.checkpoints import Checkpoint, for_data, keeping, opened
 from skgd._estimators.checks import check_held_out, check_outputs
 from skgd._estimators.endings import (
     interruption,
@@ -86,6 +87,7 @@ from skgd._machine.interrupts import INTERRUPTED, interruptible
 from skgd._machine.memory import memory_for
 from skgd._machine.modes import numpy_as_usual
 from skgd._machine.ranks import ALONE, Ranks
+from skgd._training.progress import Keeper, Progress
 from skgd._training.stopping import History, Stream
 
 Method = TypeVar("Method", bound=Callable[..., Any])
@@ -165,6 +167,8 @@ class MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
         intercept_init: ArrayLike | None = None,
         coefs_init: Sequence[ArrayLike] | None = None,
         intercepts_init: Sequence[ArrayLike] | None = None,
+        checkpoint: str | PathLike[str] | None = None,
+        checkpoint_seconds: float = 60.0,
         **others: Never,
     ) -> Self:
         """Train on X and y for up to ``max_iter`` epochs.
@@ -243,6 +247,7 @@ class MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
                 partial(self._begin, held_out, initial, ranks)
             )
             ranks.check_alike(partial(begins_alike, self, before, initial))
+            file = opened(checkpoint, checkpoint_seconds, self, ranks)
             examples, targets = trainee._checked(X, y, sample_weight, before, ranks)
             validation = None
             if ranks.any(X_val is not None):
@@ -252,6 +257,8 @@ class MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
                     )
                 if ranks is ALONE:  # a part of the rows may well be unlike another
                     warn_of_unlike(some_rows(examples.X), validation.X)
+            rows = examples, validation
+            file = for_data(file, *rows, initial, before, targets, ranks)
             shard = together.shard(len(examples.labels))
             warn_of_batch_size(self, shard.n_in_all if shard else examples.X.shape[0])
             history = trainee._train(
@@ -262,6 +269,7 @@ class MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
                 together,
                 validation=validation,
                 initial=initial,
+                checkpoint=file,
             )
         self.__dict__ = trainee.__dict__
         if history.ended == INTERRUPTED:
@@ -503,22 +511,33 @@ class MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
         validation: Examples | None = None,
         initial: Mapping[str, Any] | None = None,
         of_stream: bool = False,
+        checkpoint: Checkpoint | None = None,
     ) -> History:
         """Train the model and keep its state, or raise.
 
         In ``fit``, Ctrl-C is put off until the state is kept; a call of ``partial_fit``
         is short.
         """
+        kept = None if checkpoint is None else checkpoint.progress
         sentence = partial(sentence_on_memory, self, examples.X, targets.n_outputs)
         with memory_for(sentence), unmoved_on_error(self.random_state):
-            fold = self._fold(examples, targets, before, validation, together)
+            seed = None if checkpoint is None else checkpoint.split_seed
+            fold = self._fold(examples, targets, before, validation, together, seed)
             if of_stream:
                 return self._fit_fold(fold, FitWatch(self, given, fold), of_stream=True)
-            with interruptible() as interrupted:
+            with (
+                interruptible() as interrupted,
+                keeping(checkpoint, fold.split_seed, fold.ranks) as keeper,
+            ):
                 over = with_clock(interrupted, self.max_time)
-                watch = FitWatch(self, given, fold, over)
+                watch = FitWatch(self, given, fold, over, kept and kept.history)
                 history = self._fit_fold(
-                    fold, watch, validation=validation, initial=initial
+                    fold,
+                    watch,
+                    validation=validation,
+                    initial=initial,
+                    kept=kept,
+                    keeper=keeper,
                 )
             history.ended = interrupted() or history.ended
         return history
@@ -530,16 +549,19 @@ class MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
         before: State | None,
         validation: Examples | None,
         together: Together,
+        split_seed: int | None = None,
     ) -> Fold:
         """Return the one fold that is trained on, and the model that it goes on from.
 
-        A scale that becomes known late is one that this model has to be brought to.
+        Rows are held out by the seed that is given, that of before, or a new one. A
+        scale that becomes known late is one that this model has to be brought to.
         """
         rows = held_out = seed = None
         if before is None:
             generator = new_generator(self.random_state)
         else:
             generator, seed = copied(before.generator), before.split_seed
+        seed = seed if split_seed is None else split_seed
         shard, shard_held_out = together.shard(len(examples.labels)), None
         if shard is not None:
             [first, *_] = shard.ranks.gather(generator.bit_generator.state)
@@ -591,6 +613,8 @@ class MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
         validation: Examples | None = None,
         initial: Mapping[str, Any] | None = None,
         of_stream: bool = False,
+        kept: Progress | None = None,
+        keeper: Keeper | None = None,
     ) -> History:
         """Train on a fold of one model and keep its state, or raise ValueError."""
         before = fold.before
@@ -604,6 +628,8 @@ class MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
             watching=partial(looking_on_together, watch, fold.ranks),
             wants_steps=watch.wants_steps,
             verbose=bool(self.verbose),
+            kept=kept,
+            keeper=keeper,
         )
 
         def keep() -> None:

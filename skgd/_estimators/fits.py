@@ -56,6 +56,7 @@ from skgd._training.engines import engine_of
 from skgd._training.hyperparameters import Shared
 from skgd._training.loop import train, train_on_chunk
 from skgd._training.models import Models, joined_models
+from skgd._training.progress import Keeper, Progress
 from skgd._training.shards import Shard, Split, split_shard
 from skgd._training.stack import Validation
 from skgd._training.stopping import History, Stream
@@ -125,6 +126,8 @@ def fit_folds(
     watching: Watching = lambda models, data, shared: nullcontext(),
     wants_steps: bool = False,
     verbose: bool = False,
+    kept: Progress | None = None,
+    keeper: Keeper | None = None,
 ) -> Trained:
     """Train the models of some folds as one stack; of ranks, one fold of one model.
 
@@ -133,7 +136,8 @@ def fit_folds(
     of a single model. Where there are ``histories``, training goes on until
     ``max_iter`` epochs in all. With what is remembered of a ``stream``, the fold is its
     next rows, seen once.
-    ``wants_steps`` says whether who looks on looks at each of them.
+    ``wants_steps`` says whether who looks on looks at each of them. A single model goes
+    on from where it was ``kept``, and may have a ``keeper``.
     """
     settings, targets = folds[0].estimators[0], folds[0].targets
     shared = shared_of(settings, targets, max_iter=max_iter, tol=tol, verbose=verbose)
@@ -154,7 +158,10 @@ def fit_folds(
                     data, models, shared, per_model, stream, held_out, watch
                 )
                 return Trained(models, [history], shared.engine)
-            trained = train(data, models, shared, per_model, held_out, watch, histories)
+            trained = train(
+                *(data, models, shared, per_model, held_out, watch, histories),
+                *(kept, keeper),
+            )
             return Trained(models, trained, shared.engine)
 
 

@@ -34,8 +34,11 @@ def fingerprint(value: Any) -> str:
 def _pieces(value: Any) -> Iterator[Any]:
     """Give the bytes of a value, none of which another value has."""
     kind = type(value).__name__
-    if value is None or isinstance(value, bool | int | float | complex | str | bytes):
+    if value is None or isinstance(value, bool | int | float | complex | str):
         yield from _text(f"{kind} {value!r}")
+    elif isinstance(value, bytes):
+        yield from _text(f"{kind} of {len(value)}")
+        yield value
     elif isinstance(value, tuple | list):
         yield from _text(f"{kind} of {len(value)}")
         for item in value:

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from skgd._machine.arrays import Floats, Indices
+from skgd._machine.generators import copied
 from skgd._training.batches import (
     Data,
     all_rows,
@@ -20,6 +21,7 @@ from skgd._training.hyperparameters import Shared
 from skgd._training.in_turn import bind_in_turn
 from skgd._training.models import Models
 from skgd._training.objective import bind_mean_loss, penalty_on_scales, units_in_y
+from skgd._training.progress import Keeping, Place, drawing_again, steps_in
 from skgd._training.shards import bind_order, sizes_here
 from skgd._training.stack import Stack
 from skgd._training.stepwise import bind_stepwise
@@ -55,12 +57,14 @@ class HeldOutLosses(NamedTuple):
     score: list[float] | None = None  # (m,)
 
 
-def bind_epochs(
-    stack: Stack, shared: Shared, watch: Watch | None
-) -> Callable[[int, Sequence[int]], list[Epoch]]:
-    """Return the function that trains for some epochs, one or a few that it is asked.
+# Trains for some epochs, one or a few that it is asked. It is told the slots of the
+# models that go on, the place in an epoch that is gone on from, if any, and who keeps
+# such places, if anyone.
+RunEpochs = Callable[[int, Sequence[int], Place | None, Keeping | None], list[Epoch]]
 
-    It is told the slots of the models that go on.
+
+def bind_epochs(stack: Stack, shared: Shared, watch: Watch | None) -> RunEpochs:
+    """Return the function that trains for some epochs.
 
     The objective that an epoch tells is the mean of the losses of the batches, each
     taken before its step, plus the penalty at the start of the epoch.
@@ -83,8 +87,13 @@ def bind_epochs(
     else:
         take_epochs = bind_windows(ahead, TAKERS[shared.engine])
 
-    def run_epochs(at_most: int, going: Sequence[int]) -> list[Epoch]:
-        t, taken = models.t, take_epochs(at_most, going)
+    def run_epochs(
+        at_most: int,
+        going: Sequence[int],
+        place: Place | None,
+        keeping: Keeping | None,
+    ) -> list[Epoch]:
+        t, taken = models.t, take_epochs(at_most, going, place, keeping)
         epochs = _told(taken, t, rows_in_steps, units)
         models.epochs += len(epochs)
         return epochs
@@ -99,9 +108,26 @@ def _bind_in_memory(ahead: Ahead, rows_in_steps: Indices) -> TakeEpochs:
         ahead.data, ahead.models, ahead.shared, ahead.in_all, rows_in_steps
     )
 
-    def take_epochs(at_most: int, going: Sequence[int]) -> Taken:
-        n_epochs = min(at_most, taker.at_once)
-        return taker.take([draw_rows() for _ in range(n_epochs)], going)
+    def take_epochs(
+        at_most: int,
+        going: Sequence[int],
+        place: Place | None,
+        keeping: Keeping | None,
+    ) -> Taken:
+        n_epochs = min(at_most, taker.at_once) if place is None else 1
+        if keeping is None and place is None:
+            rows = [draw_rows() for _ in range(n_epochs)]
+            return taker.take(rows, going, None, None)
+        [stream] = ahead.models.generators
+        before = copied(stream) if place is None else place.streams[0]
+        with drawing_again(stream, None if place is None else before):
+            rows = [draw_rows() for _ in range(n_epochs)]
+
+        def told(place: Place) -> Place | None:
+            is_end = steps_in(place) == n_epochs * ahead.epoch_steps
+            return None if is_end else place._replace(streams=(before,))
+
+        return taker.take(rows, going, place, keeping and keeping.in_terms_of(told))
 
     return take_epochs
 

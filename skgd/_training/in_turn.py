@@ -17,6 +17,7 @@ from skgd._machine.arrays import Indices
 from skgd._training.batches import select_folds
 from skgd._training.compiled import bind_compiled
 from skgd._training.models import Models
+from skgd._training.progress import Keeping, Place
 from skgd._training.steps import n_parts
 from skgd._training.takers import Ahead, Taken, Taker
 
@@ -45,7 +46,14 @@ def bind_in_turn(ahead: Ahead) -> Taker:
     ]
     parts = n_parts(ahead.data.scales)
 
-    def take(rows_of_epochs: Sequence[Indices], going: Sequence[int]) -> Taken:
+    def take(
+        rows_of_epochs: Sequence[Indices],
+        going: Sequence[int],
+        place: Place | None,
+        keeping: Keeping | None,
+    ) -> Taken:
+        assert place is None
+        assert keeping is None  # several models are kept by nobody
         n_epochs = len(rows_of_epochs)
         losses = np.zeros((n_epochs * len(ahead.sizes), n_models, parts))
         penalties = np.zeros((n_epochs, n_models, parts))
@@ -54,7 +62,7 @@ def bind_in_turn(ahead: Ahead) -> Taker:
             for fold, sizes in enumerate(sizes_of)
         ]
         for slot in going:
-            taken = takers[slot].take(of_folds[fold_of[slot]], [0])
+            taken = takers[slot].take(of_folds[fold_of[slot]], [0], None, None)
             losses[:, slot] = taken.losses[:, 0]
             penalties[:, slot] = taken.penalties[:, 0]
         models.t += len(losses)

@@ -14,6 +14,7 @@ from skgd._machine.arrays import Floats, Indices
 from skgd._training.batches import Data
 from skgd._training.hyperparameters import Shared
 from skgd._training.models import Models
+from skgd._training.progress import Keeping, Place
 from skgd._training.stopping import History
 
 
@@ -63,15 +64,18 @@ class Taken(NamedTuple):
     ended: str = ""  # who ended it from outside, if anyone
 
 
+# Takes steps, given the rows of some epochs, (n,) of each, or (f, n). It is told the
+# slots of the models that go on, and may leave the others as they are; the place in a
+# single epoch that is gone on from, if any; and who keeps such places, if anyone.
+Take = Callable[[Sequence[Indices], Sequence[int], Place | None, Keeping | None], Taken]
+
+
 class Taker(NamedTuple):
-    """Takes steps, given the rows of some epochs, (n,) of each, or (f, n).
+    """Who takes steps."""
 
-    It is told the slots of the models that go on, and may leave the others as they are.
-    """
-
-    take: Callable[[Sequence[Indices], Sequence[int]], Taken]
+    take: Take
     at_once: int  # epochs that are taken before anyone is heard
 
 
 # Takes the steps of some epochs, of so many at the most, likewise.
-TakeEpochs = Callable[[int, Sequence[int]], Taken]
+TakeEpochs = Callable[[int, Sequence[int], Place | None, Keeping | None], Taken]

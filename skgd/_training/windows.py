@@ -12,6 +12,7 @@ Dimension key: n rows of a window, i features, o outputs.
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from functools import partial
 from itertools import cycle
 from threading import Event
 
@@ -20,7 +21,9 @@ import torch
 from torch import Tensor
 
 from skgd._machine.devices import CPU
+from skgd._machine.generators import copied
 from skgd._training.batches import Data, Part, rows_of_epoch
+from skgd._training.progress import Keeping, Place, drawing_again, steps_in
 from skgd._training.takers import Ahead, TakeEpochs, Taken, Taker
 
 
@@ -62,24 +65,67 @@ def bind_windows(ahead: Ahead, bind: Callable[[Ahead], Taker]) -> TakeEpochs:
     kinds = {(buffer, sum(some)): (buffer, some) for buffer, some in in_turn}
     takers = {kind: bind_on(*kinds[kind]) for kind in kinds}
 
-    def take_epoch(at_most: int, going: Sequence[int]) -> Taken:
+    def take_epoch(
+        at_most: int,
+        going: Sequence[int],
+        place: Place | None,
+        keeping: Keeping | None,
+    ) -> Taken:
         blocks = np.arange(windows.n_blocks)
-        if shuffle:
-            blocks = generator.permutation(windows.n_blocks)
+        before = copied(generator) if place is None else place.streams[0]
+        with drawing_again(generator, None if place is None else before):
+            if shuffle:
+                blocks = generator.permutation(windows.n_blocks)
         taken: list[Taken] = []
         with closing(_read_ahead(windows.read(blocks), rooms)) as filled:
-            for buffer, some in in_turn:
+            for n, (buffer, some) in enumerate(in_turn):
                 n_rows = next(filled)
-                rows = rows_of_epoch(generator, n_rows, sum(some), shuffle=shuffle)
+                if place is not None and steps_in(place) >= n * n_steps + len(some):
+                    taken.append(_taken_before(place, n * n_steps, len(some)))
+                    models.t += len(some)
+                    continue
+                inside = _place_within(place, n * n_steps)
+                stream = copied(generator) if inside is None else inside.streams[1]
+                with drawing_again(generator, None if inside is None else stream):
+                    rows = rows_of_epoch(generator, n_rows, sum(some), shuffle=shuffle)
                 if not _is_on_host(data):
                     _copy_(data, buffers[buffer])
-                taken.append(takers[buffer, sum(some)].take([rows], going))
+                told = partial(_told_in_epoch, ahead, taken, (before, stream))
+                taker = takers[buffer, sum(some)]
+                own = keeping and keeping.in_terms_of(told)
+                taken.append(taker.take([rows], going, inside, own))
                 if taken[-1].ended:
                     break
         losses = np.concatenate([of_window.losses for of_window in taken])
         return Taken(losses, taken[0].penalties, taken[-1].ended)
 
     return take_epoch
+
+
+def _taken_before(place: Place, start: int, n_steps: int) -> Taken:
+    """Return what was told of a window whose steps were all taken."""
+    return Taken(place.losses[start : start + n_steps], place.penalties)
+
+
+def _place_within(place: Place | None, start: int) -> Place | None:
+    """Return a place in an epoch as one in its window, if that has begun."""
+    if place is None or steps_in(place) <= start:
+        return None
+    return place._replace(losses=place.losses[start:])
+
+
+def _told_in_epoch(
+    ahead: Ahead,
+    taken: Sequence[Taken],
+    streams: tuple[np.random.Generator, np.random.Generator],
+    place: Place,
+) -> Place | None:
+    """Return a place in a window as one in its epoch, None at its end."""
+    losses = np.concatenate([*(window.losses for window in taken), place.losses])
+    if len(losses) == ahead.epoch_steps:
+        return None
+    penalties = taken[0].penalties if taken else place.penalties
+    return Place(losses, penalties, place.debts, streams)
 
 
 def _is_on_host(data: Data) -> bool:
