@@ -206,6 +206,18 @@ class MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
             Starting weights of a network, of the shapes of ``coefs_`` and
             ``intercepts_``. None draws the former, and starts the latter as those of a
             linear model.
+        checkpoint : str or path-like, default=None
+            A file from which a fit that was cut short goes on: the same call, made
+            again in this process or another one, takes the steps that are left, and
+            ends with the very bits of a fit that nothing has cut short, where versions,
+            machine and threads are the same. It is written at whole steps: when
+            training begins, after every ``checkpoint_seconds``, at the end, on Ctrl-C
+            and on SIGTERM, which then takes its course. Parameters (but ``max_time``
+            and ``verbose``) and data must be those of the fit that it holds. If that
+            has ended, the model is returned at once; if it was ended by Ctrl-C or
+            ``max_time``, it goes on. None keeps nothing.
+        checkpoint_seconds : float >= 0, default=60.0
+            Steps of so many seconds are lost at the most. 0 writes at every whole step.
         **others : Never
             There must be none; the error says what another library's names are here.
 
@@ -225,9 +237,25 @@ class MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
             that of the best constant prediction, of z = 0, and of the weights it began
             with. The estimator is then as it was. With ``early_stopping``, training
             that diverges warns, and returns to the best weights it had, if an epoch had
-            better ones than the start.
+            better ones than the start. If ``checkpoint`` is damaged, is no checkpoint,
+            or is one of another fit: what differs is named.
+        OSError
+            If ``checkpoint`` cannot be read, or not be written when training begins.
+            Later on, that is a warning.
         KeyboardInterrupt
             After Ctrl-C, when the model is stored.
+
+        Examples
+        --------
+        >>> import os, tempfile
+        >>> from sklearn.datasets import load_diabetes
+        >>> from skgd import MiniBatchRegressor
+        >>> X, y = load_diabetes(return_X_y=True)
+        >>> path = os.path.join(tempfile.mkdtemp(), "run.skgd")
+        >>> first = MiniBatchRegressor(random_state=0).fit(X, y, checkpoint=path)
+        >>> again = MiniBatchRegressor(random_state=0).fit(X, y, checkpoint=path)
+        >>> bool((again.coef_ == first.coef_).all())
+        True
         """
         check_no_others(f"{type(self).__name__}.fit", others)
         initial = {

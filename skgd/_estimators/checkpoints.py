@@ -11,7 +11,7 @@ is kept as it was before, and goes on.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
@@ -72,7 +72,7 @@ def opened(path: Any, seconds: Any, settings: Any, ranks: Ranks) -> Checkpoint |
         return None
     ranks.agreed(partial(_check_arguments, path, seconds))
     path = os.path.abspath(os.fsdecode(path))
-    read = ranks.agreed(partial(_read, path) if ranks.rank == 0 else bytes)
+    read = ranks.agreed(partial(_read, path) if ranks.rank == 0 else lambda: None)
     data, *_ = ranks.gather(read)
     return ranks.agreed(partial(_opened, path, float(seconds), data, settings))
 
@@ -93,15 +93,17 @@ def _check_arguments(path: Any, seconds: Any) -> None:
         raise ValueError(msg)
 
 
-def _read(path: Path) -> bytes:
-    """Return what a file holds; nothing if there is none, and there may be one."""
+def _read(path: Path) -> bytes | None:
+    """Return what a file holds; None if there is none, and there may be one."""
     if os.path.lexists(path):
         return read_whole(path)
     check_directory(path)
-    return b""
+    return None
 
 
-def _opened(path: Path, seconds: float, data: bytes, settings: Any) -> Checkpoint:
+def _opened(
+    path: Path, seconds: float, data: bytes | None, settings: Any
+) -> Checkpoint:
     parameters, to_give = parameters_of(settings)
     if isinstance(settings.random_state, np.random.RandomState):  # it has moved since
         parameters["random_state"] = "a RandomState"
@@ -110,7 +112,7 @@ def _opened(path: Path, seconds: float, data: bytes, settings: Any) -> Checkpoin
         "parameters": parameters,
         "to_give": to_give,
     }
-    if not data:
+    if data is None:
         return Checkpoint(path, seconds, fit, None)
     with in_the_words(f"checkpoint={path!r}"):
         held = _checked(decode(data))
@@ -133,7 +135,7 @@ def _checked(tree: Any) -> dict[str, Any]:
     parts = (fit["parameters"], fit["to_give"], fit["given"])
     if not all(
         type(part) is dict and all(type(name) is str for name in part) for part in parts
-    ):
+    ) or not all(one is None or _is_text(one) for one in fit["given"].values()):
         _wrong()
     return tree
 
@@ -216,22 +218,21 @@ def _compared(checkpoint: Checkpoint) -> Checkpoint:
 
 def _refuse_given(name: str, before: Any, now: Any) -> NoReturn:
     """Raise ValueError for what is given otherwise than to the fit that is held."""
-
-    def words(told: Any) -> str:
-        return "none" if told is None else f"{told[0]}, {told[1][:8]}..."
-
+    before, now = (
+        "none" if one is None else f"{one[:-56]}..." for one in (before, now)
+    )
     raise ValueError(
-        f"{name} must be what the fit was given that it holds ({words(before)}). Got "
-        f"another ({words(now)}); pass that again, {_ANEW}."
+        f"{name} must be what the fit was given that it holds ({before}). Got another "
+        f"({now}); pass that again, {_ANEW}."
     )
 
 
-def _told(value: Any) -> tuple[str, str] | None:
-    """Return the shape of a value, in words, and its fingerprint."""
+def _told(value: Any, by: Any = None) -> str | None:
+    """Return the shape of a value, if it has one, and its fingerprint, or another's."""
     if value is None:
         return None
-    shape = getattr(value, "shape", None)
-    return "a value" if shape is None else f"shape {tuple(shape)}", fingerprint(value)
+    shape = f"shape {tuple(value.shape)}, " if hasattr(value, "shape") else ""
+    return f"{shape}SHA-256 {fingerprint(value if by is None else by)}"
 
 
 def _told_of_rows(
@@ -240,10 +241,8 @@ def _told_of_rows(
     """Return what tells rows, targets and weights from others."""
     if examples is None:
         return dict.fromkeys(names)
-    X, told_by = examples.X, examples.X
-    if isinstance(X, BlockRows):
-        told_by = X.told_apart_by()
-    of_X = f"shape {tuple(X.shape)}", fingerprint(told_by)
+    by = examples.X.told_apart_by() if isinstance(examples.X, BlockRows) else None
+    of_X = _told(examples.X, by)
     parts = of_X, _told(examples.labels), _told(examples.sample_weight)
     return dict(zip(names, parts, strict=True))
 
@@ -257,12 +256,11 @@ def _as_arrays(name: str, given: Any) -> Any:
     return np.asarray(given)
 
 
-def _told_of_state(before: State | None, targets: Targets) -> Any:
+def _told_of_state(before: State | None, targets: Targets) -> str | None:
     if before is None:
         return None
     attributes = attributes_of_state(before, targets)
-    told = encode([attributes, before.t, before.epochs])
-    return f"after {before.t} steps", fingerprint(told)
+    return _told(encode([attributes, before.t, before.epochs]))
 
 
 class FileKeeper:
@@ -385,30 +383,42 @@ def _place_of(tree: Any) -> Place:
     return Place(**parts)
 
 
+# What an epoch adds a float to.
+_ALWAYS = ("objective", "loss", "loss_curve", "seconds")
+_CURVES = (*_ALWAYS, "validation_loss", "validation_loss_curve", "score")
+
+
 def _history_of(tree: Any) -> History:
-    parts = dict(_parts(tree, vars(History())))
-    best = _numbers_of(Best, _parts(parts["memory"], vars(Memory()))["best"])
-    parts["untrained"] = _numbers_of(Untrained, parts["untrained"])
-    parts["memory"] = memory = Memory(**parts["memory"] | {"best": best})
-    _check(parts["verdict"] in Verdict.__members__)
-    parts["verdict"] = Verdict[parts["verdict"]]
-    curves = [one for one in vars(History()) if type(getattr(History(), one)) is list]
-    of_floats = [name for name in curves if name not in ("t", "batch_loss")]
+    parts = _parts(tree, vars(History()))
     _check(
-        all(type(parts[name]) is list for name in curves)
-        and all(map(_is_count, parts["t"]))
-        and all(map(_is_floats, parts["batch_loss"]))
-        and all(all(map(_is_float, parts[name])) for name in of_floats)
-        and len(parts["t"]) == len(parts["objective"]) == len(parts["loss"])
-        and len(parts["seconds"]) == len(parts["loss_curve"]) == len(parts["t"])
+        all(_is_list_of(_is_float, parts[name]) for name in _CURVES)
+        and _is_list_of(_is_count, parts["t"])
+        and _is_list_of(_is_losses_of_epoch, parts["batch_loss"])
         and type(parts["cut_short"]) is bool
         and _is_text(parts["ended"])
         and _is_float(parts["end"])
-        and type(memory.improved) is bool
-        and _is_count(memory.waiting)
-        and _is_count(memory.growing)
+        and _is_text(parts["verdict"])
+        and parts["verdict"] in Verdict.__members__
     )
-    return History(**parts)
+    _check(len({len(parts[name]) for name in (*_ALWAYS, "t")}) == 1)
+    return History(
+        **{
+            **parts,
+            "untrained": _numbers_of(Untrained, parts["untrained"]),
+            "memory": _memory_of(parts["memory"]),
+            "verdict": Verdict[parts["verdict"]],
+        }
+    )
+
+
+def _memory_of(tree: Any) -> Memory:
+    parts = _parts(tree, vars(Memory()))
+    _check(
+        type(parts["improved"]) is bool
+        and _is_count(parts["waiting"])
+        and _is_count(parts["growing"])
+    )
+    return Memory(**{**parts, "best": _numbers_of(Best, parts["best"])})
 
 
 def _check(holds: bool) -> None:
@@ -452,6 +462,14 @@ def _is_floats(value: Any) -> bool:
 
 def _is_losses(value: Any) -> bool:
     return _is_floats(value) and value.ndim == 3
+
+
+def _is_losses_of_epoch(value: Any) -> bool:
+    return _is_floats(value) and value.ndim == 1
+
+
+def _is_list_of(holds: Callable[[Any], bool], value: Any) -> bool:
+    return type(value) is list and all(map(holds, value))
 
 
 def _is_arrays(value: Any) -> bool:

@@ -21,7 +21,13 @@ from skgd._training.hyperparameters import Shared
 from skgd._training.in_turn import bind_in_turn
 from skgd._training.models import Models
 from skgd._training.objective import bind_mean_loss, penalty_on_scales, units_in_y
-from skgd._training.progress import Keeping, Place, drawing_again, steps_in
+from skgd._training.progress import (
+    Keeping,
+    Place,
+    check_place,
+    drawing_again,
+    steps_in,
+)
 from skgd._training.shards import bind_order, sizes_here
 from skgd._training.stack import Stack
 from skgd._training.stepwise import bind_stepwise
@@ -93,6 +99,8 @@ def bind_epochs(stack: Stack, shared: Shared, watch: Watch | None) -> RunEpochs:
         place: Place | None,
         keeping: Keeping | None,
     ) -> list[Epoch]:
+        if place is not None:
+            check_place(place, len(in_all), units.shape, data.windows is not None)
         t, taken = models.t, take_epochs(at_most, going, place, keeping)
         epochs = _told(taken, t, rows_in_steps, units)
         models.epochs += len(epochs)

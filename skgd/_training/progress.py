@@ -85,6 +85,23 @@ def steps_in(place: Place | None) -> int:
     return 0 if place is None else len(place.losses)
 
 
+def check_place(
+    place: Place, n_steps: int, shape: tuple[int, ...], in_window: bool
+) -> None:
+    """Raise ValueError for what is no place in an epoch of so many steps.
+
+    ``shape`` is that of the losses of a step, (m, r); some places are in a window.
+    """
+    _, *of_step = place.losses.shape
+    if not (
+        0 < steps_in(place) < n_steps
+        and tuple(of_step) == shape
+        and place.penalties.shape == (1, *shape)
+        and len(place.streams) == 1 + in_window
+    ):
+        raise ValueError("A place to go on from must be in an epoch of these steps.")
+
+
 @contextmanager
 def drawing_again(
     stream: np.random.Generator, before: np.random.Generator | None
@@ -122,7 +139,9 @@ def write_vectors_(models: Models, vectors: Arrays) -> None:
         vectors[name].shape == array.shape and vectors[name].dtype == array.dtype
         for name, array in own.items()
     ):
-        raise ValueError("Its vectors are not those of this model.")
+        raise ValueError(
+            "Vectors that training goes on from must be those of the model."
+        )
     for name, network in _networks(models).items():
         network.flat.copy_(torch.from_numpy(vectors[name]))
     if models.slowed is not None:
@@ -145,12 +164,12 @@ def go_on_(models: Models, engine: str, progress: Progress) -> None:
     [stream] = models.generators
     if engine != progress.engine:
         msg = (
-            f"Its steps were taken by engine={progress.engine!r}, and would be by "
-            f"{engine!r} now, which rounds otherwise."
+            f"engine must be {progress.engine!r}, by which training has begun. Got "
+            f"{engine!r}, which rounds otherwise; let all be as it was, or begin anew."
         )
         raise ValueError(msg)
     if type(stream.bit_generator) is not type(progress.stream.bit_generator):
-        raise ValueError("Its random numbers are drawn in another way.")
+        raise ValueError("Random numbers must be drawn as by who began.")
     write_vectors_(models, progress.vectors)
     _set_(stream, progress.stream)
     models.t, models.epochs = progress.t, progress.epochs
