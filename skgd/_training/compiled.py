@@ -65,8 +65,8 @@ def bind_compiled(ahead: Ahead) -> Taker:
     def take(
         rows_of_epochs: Sequence[Indices],
         going: Sequence[int],
-        place: Place | None,
-        keeping: Keeping | None,
+        place: Place | None = None,
+        keeping: Keeping | None = None,
     ) -> Taken:
         n_epochs = len(rows_of_epochs)
         rows = rows_of_epochs[0] if n_epochs == 1 else np.concatenate(rows_of_epochs)

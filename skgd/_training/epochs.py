@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from functools import partial
 from math import nan
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
@@ -63,10 +63,16 @@ class HeldOutLosses(NamedTuple):
     score: list[float] | None = None  # (m,)
 
 
-# Trains for some epochs, one or a few that it is asked. It is told the slots of the
-# models that go on, the place in an epoch that is gone on from, if any, and who keeps
-# such places, if anyone.
-RunEpochs = Callable[[int, Sequence[int], Place | None, Keeping | None], list[Epoch]]
+class RunEpochs(Protocol):
+    """Trains for some epochs, one or a few that it is asked, as ``Take`` is."""
+
+    def __call__(
+        self,
+        at_most: int,
+        going: Sequence[int],
+        place: Place | None = None,
+        keeping: Keeping | None = None,
+    ) -> list[Epoch]: ...
 
 
 def bind_epochs(stack: Stack, shared: Shared, watch: Watch | None) -> RunEpochs:
@@ -96,8 +102,8 @@ def bind_epochs(stack: Stack, shared: Shared, watch: Watch | None) -> RunEpochs:
     def run_epochs(
         at_most: int,
         going: Sequence[int],
-        place: Place | None,
-        keeping: Keeping | None,
+        place: Place | None = None,
+        keeping: Keeping | None = None,
     ) -> list[Epoch]:
         if place is not None:
             check_place(place, len(in_all), units.shape, data.windows is not None)
@@ -119,13 +125,13 @@ def _bind_in_memory(ahead: Ahead, rows_in_steps: Indices) -> TakeEpochs:
     def take_epochs(
         at_most: int,
         going: Sequence[int],
-        place: Place | None,
-        keeping: Keeping | None,
+        place: Place | None = None,
+        keeping: Keeping | None = None,
     ) -> Taken:
         n_epochs = min(at_most, taker.at_once) if place is None else 1
         if keeping is None and place is None:
             rows = [draw_rows() for _ in range(n_epochs)]
-            return taker.take(rows, going, None, None)
+            return taker.take(rows, going)
         [stream] = ahead.models.generators
         before = copied(stream) if place is None else place.streams[0]
         with drawing_again(stream, None if place is None else before):

@@ -49,8 +49,8 @@ def bind_in_turn(ahead: Ahead) -> Taker:
     def take(
         rows_of_epochs: Sequence[Indices],
         going: Sequence[int],
-        place: Place | None,
-        keeping: Keeping | None,
+        place: Place | None = None,
+        keeping: Keeping | None = None,
     ) -> Taken:
         assert place is None
         assert keeping is None  # several models are kept by nobody
@@ -62,7 +62,7 @@ def bind_in_turn(ahead: Ahead) -> Taker:
             for fold, sizes in enumerate(sizes_of)
         ]
         for slot in going:
-            taken = takers[slot].take(of_folds[fold_of[slot]], [0], None, None)
+            taken = takers[slot].take(of_folds[fold_of[slot]], [0])
             losses[:, slot] = taken.losses[:, 0]
             penalties[:, slot] = taken.penalties[:, 0]
         models.t += len(losses)

@@ -64,8 +64,8 @@ def bind_stepwise(ahead: Ahead) -> Taker:
     def take(
         rows_of_epochs: Sequence[Indices],
         going: Sequence[int],
-        place: Place | None,
-        keeping: Keeping | None,
+        place: Place | None = None,
+        keeping: Keeping | None = None,
     ) -> Taken:
         [rows_of_epoch] = rows_of_epochs
         rows = torch.from_numpy(rows_of_epoch).to(data.y.device)

@@ -4,7 +4,7 @@ There is one taker for each engine, see ``stepwise`` and ``compiled``. Which one
 makes no difference but for rounding.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
 from torch import Tensor
@@ -64,10 +64,20 @@ class Taken(NamedTuple):
     ended: str = ""  # who ended it from outside, if anyone
 
 
-# Takes steps, given the rows of some epochs, (n,) of each, or (f, n). It is told the
-# slots of the models that go on, and may leave the others as they are; the place in a
-# single epoch that is gone on from, if any; and who keeps such places, if anyone.
-Take = Callable[[Sequence[Indices], Sequence[int], Place | None, Keeping | None], Taken]
+class Take(Protocol):
+    """Takes steps, given the rows of some epochs, (n,) of each, or (f, n).
+
+    It is told the slots of the models that go on, and may leave the others as they are.
+    A single epoch may be gone on with from a place in it, and places be kept.
+    """
+
+    def __call__(
+        self,
+        rows_of_epochs: Sequence[Indices],
+        going: Sequence[int],
+        place: Place | None = None,
+        keeping: Keeping | None = None,
+    ) -> Taken: ...
 
 
 class Taker(NamedTuple):
@@ -77,5 +87,13 @@ class Taker(NamedTuple):
     at_once: int  # epochs that are taken before anyone is heard
 
 
-# Takes the steps of some epochs, of so many at the most, likewise.
-TakeEpochs = Callable[[int, Sequence[int], Place | None, Keeping | None], Taken]
+class TakeEpochs(Protocol):
+    """Takes the steps of some epochs, of so many at the most, likewise."""
+
+    def __call__(
+        self,
+        at_most: int,
+        going: Sequence[int],
+        place: Place | None = None,
+        keeping: Keeping | None = None,
+    ) -> Taken: ...

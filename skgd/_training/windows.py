@@ -68,8 +68,8 @@ def bind_windows(ahead: Ahead, bind: Callable[[Ahead], Taker]) -> TakeEpochs:
     def take_epoch(
         at_most: int,
         going: Sequence[int],
-        place: Place | None,
-        keeping: Keeping | None,
+        place: Place | None = None,
+        keeping: Keeping | None = None,
     ) -> Taken:
         blocks = np.arange(windows.n_blocks)
         before = copied(generator) if place is None else place.streams[0]

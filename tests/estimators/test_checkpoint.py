@@ -2,8 +2,6 @@
 
 import os
 import signal
-import subprocess
-import sys
 import time
 from itertools import count
 
@@ -299,49 +297,38 @@ def test_sigterm_keeps_the_step_before_it_takes_its_course(path):
     assert of(model) == of(never_cut)
 
 
-FIT = """
-import sys, time
-import numpy as np
-from skgd import MiniBatchRegressor
-from skgd._training import compiled
-compiled._AT_ONCE_S = 1e-9
-path, out, seconds = sys.argv[1:]
-rng = np.random.default_rng(0)
-X = rng.normal(size=(60, 4))
-class Slow:
+class Slow(Ends):
+    """A callback that takes some time, so that the fit does."""
+
     wants_batches = False
-    def setup(self, *a, **k): pass
-    teardown = on_fit_task_begin = setup
-    def on_fit_task_end(self, estimator, context): time.sleep(float(seconds))
-model = MiniBatchRegressor(random_state=0, max_iter=30, tol=None, batch_size=8)
-model.set_callbacks(Slow()).fit(X, X[:, 0], checkpoint=path, checkpoint_seconds=0)
-model.set_callbacks().save(out)
-"""
+
+    def on_fit_task_end(self, estimator, context):
+        time.sleep(0.02)
 
 
-def run(path, out, seconds):
-    return subprocess.Popen([sys.executable, "-c", FIT, path, out, str(seconds)])
-
-
-@pytest.mark.skipif(os.name == "nt", reason="no process is killed so")
-def test_a_process_that_is_killed_is_gone_on_from(path, tmp_path):
-    """By SIGTERM and then by SIGKILL; the third one ends as if it were alone."""
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+@pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork")
+def test_a_process_that_is_killed_is_gone_on_from(path):
+    """By SIGTERM, and then by SIGKILL; the third one ends as if it were alone."""
+    model = small(MiniBatchRegressor, max_iter=100, tol=None, engine="torch")
+    model.set_callbacks(Slow(0))
     for number in (signal.SIGTERM, signal.SIGKILL):
-        before = path.stat().st_mtime_ns if path.exists() else 0
-        process = run(path, tmp_path / "out", 0.1)
-        while not path.exists() or path.stat().st_mtime_ns == before:
-            time.sleep(0.02)
-            assert process.poll() is None
+        before = path.stat().st_ino if path.exists() else None
+        child = os.fork()
+        if not child:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+            try:
+                model.fit(X, y, checkpoint=path, checkpoint_seconds=0)
+            finally:
+                os._exit(1)
+        while not path.exists() or path.stat().st_ino == before:
+            time.sleep(0.01)
         time.sleep(0.1)
-        process.send_signal(number)
-        assert process.wait() == -number
-    assert decode(path.read_bytes())["progress"]["t"] < 240
-    assert run(path, tmp_path / "out", 0).wait() == 0
-    went_on = MiniBatchRegressor.load(tmp_path / "out")
-    rng = np.random.default_rng(0)
-    rows = rng.normal(size=(60, 4))
-    model = MiniBatchRegressor(random_state=0, max_iter=30, tol=None, batch_size=8)
-    assert of(went_on) == of(model.fit(rows, rows[:, 0]))
+        os.kill(child, number)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -number
+    assert 0 < decode(path.read_bytes())["progress"]["t"] < 100 * STEPS
+    went_on = model.set_callbacks().fit(X, y, checkpoint=path)
+    assert of(went_on) == of(clone(model).fit(X, y))
 
 
 # The file
