@@ -142,47 +142,49 @@ print(entry.cache_hits)
 """
 
 
-def test_an_edit_of_another_file_is_noticed(tmp_path):
-    """A function is not read from disk where one that it calls has changed."""
+@pytest.fixture
+def alone(tmp_path):
+    """Copy the package to where its processes import nothing else of skgd."""
     package = tmp_path / "skgd" / "_compiled"
     shutil.copytree(HERE, package, ignore=shutil.ignore_patterns("__pycache__"))
     (tmp_path / "skgd" / "__init__.py").touch()
-    places = {"PYTHONPATH": str(tmp_path), "NUMBA_CACHE_DIR": str(tmp_path / "cache")}
-
-    def cache_hits():
-        run = subprocess.run(
-            [sys.executable, "-c", SCRIPT],
-            env={**os.environ, **places},
-            cwd=tmp_path,
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-        return int(run.stdout)
-
-    assert [cache_hits(), cache_hits()] == [0, 1]
-    with (package / "arithmetic.py").open("a") as file:
-        file.write("# An edit.\n")
-    assert [cache_hits(), cache_hits()] == [0, 1]
+    return package
 
 
-def compile_in(folder, script):
+def started(folder, script):
     """Start a process that compiles, or reads, in a folder of its own."""
+    places = {"PYTHONPATH": str(folder), "NUMBA_CACHE_DIR": str(folder / "cache")}
     return subprocess.Popen(
         [sys.executable, "-c", script],
-        env={**os.environ, "NUMBA_CACHE_DIR": str(folder)},
+        env={**os.environ, **places},
+        cwd=folder,
         stdout=subprocess.PIPE,
         text=True,
     )
 
 
-def test_two_processes_may_compile_at_once(tmp_path):
-    """Both do, and a third reads what they have kept."""
-    both = [compile_in(tmp_path, SCRIPT) for _ in range(2)]
+def hits_of(*processes):
+    """Return how often each found what it asked for."""
+    told = [process.communicate(timeout=60)[0] for process in processes]
+    assert not any(process.returncode for process in processes)
+    return [int(words) for words in told]
 
-    assert all(process.communicate(timeout=60)[0].strip() in "01" for process in both)
-    assert [process.returncode for process in both] == [0, 0]
-    assert compile_in(tmp_path, SCRIPT).communicate(timeout=60)[0].strip() == "1"
+
+def test_an_edit_of_another_file_is_noticed(alone, tmp_path):
+    """A function is not read from disk where one that it calls has changed."""
+    assert hits_of(started(tmp_path, SCRIPT)) == [0]
+    assert hits_of(started(tmp_path, SCRIPT)) == [1]
+    with (alone / "arithmetic.py").open("a") as file:
+        file.write("# An edit.\n")
+    assert hits_of(started(tmp_path, SCRIPT)) == [0]
+
+
+def test_two_processes_may_compile_at_once(alone, tmp_path):
+    """Both do, and a third reads what they have kept."""
+    both = hits_of(*[started(tmp_path, SCRIPT) for _ in range(2)])
+
+    assert set(both) <= {0, 1}
+    assert hits_of(started(tmp_path, SCRIPT)) == [1]
 
 
 FORKED = """
@@ -201,9 +203,11 @@ print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this machine")
-def test_a_fork_after_compiling_trains_the_same(tmp_path):
+def test_a_fork_after_compiling_trains_the_same():
     """What was compiled is the child's too."""
-    assert compile_in(tmp_path, FORKED).communicate(timeout=60)[0].strip() == "0"
+    command = [sys.executable, "-c", FORKED]
+    told = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+    assert told.stdout.strip() == "0"
 
 
 def test_processes_that_keep_another_kind_at_once_do_not_mix_them(folder, monkeypatch):
