@@ -120,6 +120,10 @@ def _shard_of(examples: Examples, together: Together) -> Shard | None:
     return together.shard(len(examples.labels))
 
 
+# What fit may be given to start from.
+STARTS = ("coef_init", "intercept_init", "coefs_init", "intercepts_init")
+
+
 class MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
     """All that the two estimators share."""
 
@@ -258,12 +262,8 @@ class MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
         True
         """
         check_no_others(f"{type(self).__name__}.fit", others)
-        initial = {
-            "coef_init": coef_init,
-            "intercept_init": intercept_init,
-            "coefs_init": coefs_init,
-            "intercepts_init": intercepts_init,
-        }
+        starts = coef_init, intercept_init, coefs_init, intercepts_init
+        initial: dict[str, Any] = dict(zip(STARTS, starts, strict=True))
         held_out = Given(X_val, y_val, sample_weight_val)
         together = together_now()
         ranks = together.ranks
@@ -283,8 +283,6 @@ class MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
                     )
                 if ranks is ALONE:  # a part of the rows may well be unlike another
                     warn_of_unlike(some_rows(examples.X), validation.X)
-            rows = examples, validation
-            file = for_data(file, *rows, initial, before, targets, ranks)
             shard = _shard_of(examples, together)
             warn_of_batch_size(self, shard.n_in_all if shard else examples.X.shape[0])
             history = trainee._train(
@@ -546,10 +544,13 @@ class MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
         In ``fit``, Ctrl-C is put off until the state is kept; a call of ``partial_fit``
         is short.
         """
+        ranks, rows = together.ranks, (examples, validation)
+        if checkpoint is not None:
+            checkpoint = for_data(checkpoint, *rows, initial, before, targets, ranks)
         kept = None if checkpoint is None else checkpoint.progress
+        seed = None if checkpoint is None else checkpoint.split_seed
         sentence = partial(sentence_on_memory, self, examples.X, targets.n_outputs)
         with memory_for(sentence), unmoved_on_error(self.random_state):
-            seed = None if checkpoint is None else checkpoint.split_seed
             fold = self._fold(examples, targets, before, validation, together, seed)
             if of_stream:
                 return self._fit_fold(fold, FitWatch(self, given, fold), of_stream=True)
@@ -581,15 +582,14 @@ class MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
     ) -> Fold:
         """Return the one fold that is trained on, and the model that it goes on from.
 
-        Rows are held out by the seed that is given, that of before, or a new one. A
-        scale that becomes known late is one that this model has to be brought to.
+        Without one, rows are held out by the seed that is given, or a new one. A scale
+        that becomes known late is one that this model has to be brought to.
         """
-        rows = held_out = seed = None
+        rows = held_out = None
         if before is None:
-            generator = new_generator(self.random_state)
+            generator, seed = new_generator(self.random_state), split_seed
         else:
             generator, seed = copied(before.generator), before.split_seed
-        seed = seed if split_seed is None else split_seed
         shard, shard_held_out = _shard_of(examples, together), None
         if shard is not None:
             [first, *_] = shard.ranks.gather(generator.bit_generator.state)

@@ -36,7 +36,7 @@ from skgd._machine.fingerprints import fingerprint
 from skgd._machine.interrupts import INTERRUPTED, Terminations
 from skgd._machine.ranks import Ranks
 from skgd._machine.trees import decode, encode
-from skgd._training.progress import Place, Progress
+from skgd._training.progress import Point, Progress
 from skgd._training.stopping import Best, History, Memory, Untrained, Verdict
 
 # The parts of the tree of a file, and of what tells a fit from others.
@@ -74,7 +74,10 @@ def opened(path: Any, seconds: Any, settings: Any, ranks: Ranks) -> Checkpoint |
     path = os.path.abspath(os.fsdecode(path))
     read = ranks.agreed(partial(_read, path) if ranks.rank == 0 else lambda: None)
     data, *_ = ranks.gather(read)
-    return ranks.agreed(partial(_opened, path, float(seconds), data, settings))
+    is_first = ranks.rank == 0  # some parameters may be others elsewhere
+    return ranks.agreed(
+        partial(_opened, path, float(seconds), data, settings, compares=is_first)
+    )
 
 
 def _check_arguments(path: Any, seconds: Any) -> None:
@@ -102,7 +105,7 @@ def _read(path: Path) -> bytes | None:
 
 
 def _opened(
-    path: Path, seconds: float, data: bytes | None, settings: Any
+    path: Path, seconds: float, data: bytes | None, settings: Any, *, compares: bool
 ) -> Checkpoint:
     parameters, to_give = parameters_of(settings)
     if isinstance(settings.random_state, np.random.RandomState):  # it has moved since
@@ -116,7 +119,8 @@ def _opened(
         return Checkpoint(path, seconds, fit, None)
     with in_the_words(f"checkpoint={path!r}"):
         held = _checked(decode(data))
-        _check_same_parameters(type(settings), held["fit"], fit)
+        if compares:
+            _check_same_parameters(type(settings), held["fit"], fit)
     return Checkpoint(path, seconds, fit, held)
 
 
@@ -171,21 +175,20 @@ def _check_same_parameters(
 
 
 def for_data(
-    checkpoint: Checkpoint | None,
+    checkpoint: Checkpoint,
     examples: Examples,
     validation: Examples | None,
-    initial: Mapping[str, Any],
+    initial: Mapping[str, Any] | None,
     before: State | None,
     targets: Targets,
     ranks: Ranks,
-) -> Checkpoint | None:
+) -> Checkpoint:
     """Return a checkpoint, compared with what is trained on, or raise ValueError."""
-    if checkpoint is None:
-        return None
+    starts = {} if initial is None else initial
     told = {
         **_told_of_rows(("X", "y", "sample_weight"), examples),
         **_told_of_rows(("X_val", "y_val", "sample_weight_val"), validation),
-        **{name: _told(_as_arrays(name, given)) for name, given in initial.items()},
+        **{name: _told(_as_arrays(name, given)) for name, given in starts.items()},
         "The model that training goes on from": _told_of_state(before, targets),
     }
     of_ranks = ranks.gather(told)
@@ -285,7 +288,7 @@ class FileKeeper:
         history = progress.history
         if history.ended in _PUT_OFF:
             if history.cut_short:
-                return  # the place in this epoch was kept
+                return  # the point in this epoch was kept
             progress = progress._replace(history=replace(history, ended=""))
         if not self._begun:  # what fails now has cost nothing
             self._ranks.agreed(partial(self._write, progress))
@@ -338,7 +341,7 @@ def keeping(
 
 
 def _tree_of(progress: Progress) -> dict[str, Any]:
-    history, place = progress.history, progress.place
+    history, point = progress.history, progress.point
     memory = vars(history.memory) | {"best": tuple(history.memory.best)}
     return progress._asdict() | {
         "history": vars(history)
@@ -347,16 +350,16 @@ def _tree_of(progress: Progress) -> dict[str, Any]:
             "memory": memory,
             "verdict": history.verdict.name,
         },
-        "place": None if place is None else place._asdict(),
+        "point": None if point is None else point._asdict(),
     }
 
 
 def _progress_of(tree: Any) -> Progress:
     """Return how far a fit is by its tree, or raise ValueError for another one."""
     parts = _parts(tree, Progress._fields)
-    place = parts["place"]
-    if place is not None:
-        place = _place_of(place)
+    point = parts["point"]
+    if point is not None:
+        point = _point_of(point)
     _check(
         _is_text(parts["engine"])
         and _is_count(parts["t"])
@@ -367,11 +370,11 @@ def _progress_of(tree: Any) -> Progress:
         and _is_arrays(parts["best"])
     )
     history = _history_of(parts["history"])
-    return Progress(**{**parts, "history": history, "place": place})
+    return Progress(**{**parts, "history": history, "point": point})
 
 
-def _place_of(tree: Any) -> Place:
-    parts = _parts(tree, Place._fields)
+def _point_of(tree: Any) -> Point:
+    parts = _parts(tree, Point._fields)
     streams = parts["streams"]
     _check(
         _is_losses(parts["losses"])
@@ -380,7 +383,7 @@ def _place_of(tree: Any) -> Place:
         and type(streams) is tuple
         and all(map(_is_stream, streams))
     )
-    return Place(**parts)
+    return Point(**parts)
 
 
 # What an epoch adds a float to.

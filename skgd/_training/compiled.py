@@ -23,7 +23,7 @@ from skgd._machine.threads import one_thread_of_blas
 from skgd._training.csr import Csr
 from skgd._training.engines import multiply_adds_of_row
 from skgd._training.objective import bind_penalties
-from skgd._training.progress import Keeping, Place, steps_in
+from skgd._training.progress import Keeping, Point, steps_in
 from skgd._training.scalars import rule_of_scalars
 from skgd._training.steps import n_parts
 from skgd._training.takers import Ahead, Taken, Taker
@@ -66,7 +66,7 @@ def bind_compiled(ahead: Ahead) -> Taker:
     def take(
         rows_of_epochs: Sequence[Indices],
         going: Sequence[int],
-        place: Place | None = None,
+        point: Point | None = None,
         keeping: Keeping | None = None,
     ) -> Taken:
         n_epochs = len(rows_of_epochs)
@@ -74,14 +74,14 @@ def bind_compiled(ahead: Ahead) -> Taker:
         losses = np.empty((n_epochs * len(sizes), 1, parts), dtype)
         norms = np.empty((n_epochs, penalties.n_owners, 2), dtype)
         wanted, t, ended = norms if penalties.any else norms[:0], models.t, ""
-        if place is not None:
-            losses[: steps_in(place)] = place.losses
-            models.t += steps_in(place)
+        if point is not None:
+            losses[: steps_in(point)] = point.losses
+            models.t += steps_in(point)
             wanted = norms[:0]
-            loop.owe(place.debts)
+            loop.owe(point.debts)
 
         def of_start() -> Floats:
-            return penalties.of_norms(norms) if place is None else place.penalties
+            return penalties.of_norms(norms) if point is None else point.penalties
 
         at_once = steps_at_once if n_epochs == 1 else len(losses)
         for first in range(models.t - t, len(losses), at_once):
@@ -97,7 +97,7 @@ def bind_compiled(ahead: Ahead) -> Taker:
             if watch is not None:
                 ended = watch.after_step(models, torch.from_numpy(some[-1]))
             if keeping is not None and keeping.is_due(ended):
-                keeping.keep(Place(losses[: models.t - t], of_start(), loop.debts()))
+                keeping.keep(Point(losses[: models.t - t], of_start(), loop.debts()))
             if ended:
                 break
         loop.settle()

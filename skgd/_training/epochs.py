@@ -8,7 +8,6 @@ from typing import NamedTuple, Protocol
 import numpy as np
 
 from skgd._machine.arrays import Floats, Indices
-from skgd._machine.generators import copied
 from skgd._training.batches import (
     Data,
     all_rows,
@@ -23,9 +22,9 @@ from skgd._training.models import Models
 from skgd._training.objective import bind_mean_loss, penalty_on_scales, units_in_y
 from skgd._training.progress import (
     Keeping,
-    Place,
-    check_place,
-    drawing_again,
+    Point,
+    check_in_epoch,
+    drawn,
     steps_in,
 )
 from skgd._training.shards import bind_order, sizes_here
@@ -70,7 +69,7 @@ class RunEpochs(Protocol):
         self,
         at_most: int,
         going: Sequence[int],
-        place: Place | None = None,
+        point: Point | None = None,
         keeping: Keeping | None = None,
     ) -> list[Epoch]: ...
 
@@ -102,12 +101,12 @@ def bind_epochs(stack: Stack, shared: Shared, watch: Watch | None) -> RunEpochs:
     def run_epochs(
         at_most: int,
         going: Sequence[int],
-        place: Place | None = None,
+        point: Point | None = None,
         keeping: Keeping | None = None,
     ) -> list[Epoch]:
-        if place is not None:
-            check_place(place, len(in_all), units.shape, data.windows is not None)
-        t, taken = models.t, take_epochs(at_most, going, place, keeping)
+        if point is not None:
+            check_in_epoch(point, len(in_all), units.shape, data.windows is not None)
+        t, taken = models.t, take_epochs(at_most, going, point, keeping)
         epochs = _told(taken, t, rows_in_steps, units)
         models.epochs += len(epochs)
         return epochs
@@ -125,23 +124,24 @@ def _bind_in_memory(ahead: Ahead, rows_in_steps: Indices) -> TakeEpochs:
     def take_epochs(
         at_most: int,
         going: Sequence[int],
-        place: Place | None = None,
+        point: Point | None = None,
         keeping: Keeping | None = None,
     ) -> Taken:
-        n_epochs = min(at_most, taker.at_once) if place is None else 1
-        if keeping is None and place is None:
-            rows = [draw_rows() for _ in range(n_epochs)]
-            return taker.take(rows, going)
+        n_epochs = min(at_most, taker.at_once) if point is None else 1
+
+        def draw() -> list[Indices]:
+            return [draw_rows() for _ in range(n_epochs)]
+
+        if keeping is None and point is None:
+            return taker.take(draw(), going)
         [stream] = ahead.models.generators
-        before = copied(stream) if place is None else place.streams[0]
-        with drawing_again(stream, None if place is None else before):
-            rows = [draw_rows() for _ in range(n_epochs)]
+        rows, before = drawn(stream, draw, point)
 
-        def told(place: Place) -> Place | None:
-            is_end = steps_in(place) == n_epochs * ahead.epoch_steps
-            return None if is_end else place._replace(streams=(before,))
+        def told(point: Point) -> Point | None:
+            is_end = steps_in(point) == n_epochs * ahead.epoch_steps
+            return None if is_end else point._replace(streams=(before,))
 
-        return taker.take(rows, going, place, keeping and keeping.in_terms_of(told))
+        return taker.take(rows, going, point, keeping and keeping.in_terms_of(told))
 
     return take_epochs
 

@@ -17,7 +17,7 @@ from skgd._machine.arrays import Indices
 from skgd._training.batches import select_folds
 from skgd._training.compiled import bind_compiled
 from skgd._training.models import Models
-from skgd._training.progress import Keeping, Place
+from skgd._training.progress import Keeping, Point
 from skgd._training.steps import n_parts
 from skgd._training.takers import Ahead, Taken, Taker
 
@@ -49,10 +49,10 @@ def bind_in_turn(ahead: Ahead) -> Taker:
     def take(
         rows_of_epochs: Sequence[Indices],
         going: Sequence[int],
-        place: Place | None = None,
+        point: Point | None = None,
         keeping: Keeping | None = None,
     ) -> Taken:
-        assert place is None
+        assert point is None
         assert keeping is None  # several models are kept by nobody
         n_epochs = len(rows_of_epochs)
         losses = np.zeros((n_epochs * len(ahead.sizes), n_models, parts))

@@ -4,7 +4,7 @@ A model that stops, or whose objective is no longer a number, keeps the weights 
 has, and the others go on: company changes nothing.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from math import isfinite, nan
 from time import monotonic
@@ -22,7 +22,7 @@ from skgd._training.objective import units_in_y
 from skgd._training.progress import (
     Keeper,
     Keeping,
-    Place,
+    Point,
     Progress,
     go_on_,
     steps_in,
@@ -150,27 +150,20 @@ def _run_epochs(
     began = monotonic() - _seconds_so_far(histories, kept)
     run_epochs = bind_epochs(stack, shared, watch)
     validate = bind_validation(stack, shared)
-    best = None
-    if stack.validation is not None and stack.validation.stops:
-        best = select_models(everyone, range(len(histories)))
-        if kept is not None:
-            write_vectors_(best, kept.best)
-        else:
-            begun = validate(stack) if stack.going else HeldOutLosses()
-            _begin_with(histories, begun, stack)
+    best = _best_so_far(stack, everyone, histories, validate, kept)
     keeping = _bind_keeping(keeper, stack, shared, histories, best, began)
-    place = None if kept is None else kept.place
+    point = None if kept is None else kept.point
     remaining = _epochs_left(shared, kept) if stack.going else 0
     over, epoch = False, None
     if keeping is not None and remaining:
-        keeping.keep(place)  # it fails before the first step, if it does
+        keeping.keep(point)  # it fails before the first step, if it does
     while remaining and not over:
         if watch is not None:
             watch.before_epoch()
         before = monotonic()
         at_most = min(remaining, _epochs_to_come(stack, shared, histories, watch))
-        epochs = run_epochs(at_most, stack.going, place, keeping)
-        place, held_out = None, validate(stack)
+        epochs = run_epochs(at_most, stack.going, point, keeping)
+        point, held_out = None, validate(stack)
         took = (monotonic() - before) / len(epochs)
         times = [before - began + n * took for n in range(1, len(epochs) + 1)]
         _judge_epochs(stack, shared, histories, epochs, held_out, times)
@@ -193,6 +186,25 @@ def _run_epochs(
         seen = [n for n, history in enumerate(histories) if isfinite(history.best)]
         write_models_(everyone, seen, best, seen)
     return epoch
+
+
+def _best_so_far(
+    stack: Stack,
+    everyone: Models,
+    histories: Sequence[History],
+    validate: Callable[[Stack], HeldOutLosses],
+    kept: Progress | None,
+) -> Models | None:
+    """Return the models that training may return to: at first, what it begins with."""
+    if stack.validation is None or not stack.validation.stops:
+        return None
+    best = select_models(everyone, range(len(histories)))
+    if kept is not None:
+        write_vectors_(best, kept.best)
+    else:
+        begun = validate(stack) if stack.going else HeldOutLosses()
+        _begin_with(histories, begun, stack)
+    return best
 
 
 def _seconds_so_far(histories: Sequence[History], kept: Progress | None) -> float:
@@ -223,17 +235,17 @@ def _bind_keeping(
     [history], models = histories, stack.models
     [stream] = models.generators
 
-    def keep(place: Place | None) -> None:
+    def keep(point: Point | None) -> None:
         progress = Progress(
             history,
             shared.engine,
-            models.t - steps_in(place),
+            models.t - steps_in(point),
             models.epochs,
             stream,
             vectors_of(models),
             {} if best is None else vectors_of(best),
             monotonic() - began,
-            place,
+            point,
         )
         keeper.keep(progress)
 

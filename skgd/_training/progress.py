@@ -8,9 +8,8 @@ the stream as it was before, and those of the steps taken are passed over.
 Arrays are those in training, on a CPU: who keeps them beyond the next step copies them.
 """
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from typing import NamedTuple, Protocol
+from collections.abc import Callable, Mapping
+from typing import NamedTuple, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -22,12 +21,14 @@ from skgd._machine.generators import copied
 from skgd._training.models import Models
 from skgd._training.stopping import History
 
+T = TypeVar("T")
+
 # Arrays by their names.
 Arrays = Mapping[str, Array]
 
 
-class Place(NamedTuple):
-    """A place in an epoch, after some of its steps."""
+class Point(NamedTuple):
+    """A point in an epoch, after some of its steps."""
 
     losses: Floats  # (steps, m, r), of the batches so far, each before its step
     penalties: Floats  # (1, m, r), at the start of the epoch
@@ -48,7 +49,7 @@ class Progress(NamedTuple):
     vectors: Arrays  # all that steps change, see ``vectors_of``
     best: Arrays  # the same of the best epoch, where training may return to it
     seconds: float  # that it has taken
-    place: Place | None = None  # in the epoch that has begun
+    point: Point | None = None  # in the epoch that has begun
 
 
 class Keeper(Protocol):
@@ -61,62 +62,65 @@ class Keeper(Protocol):
 
 
 class Keeping(NamedTuple):
-    """A keeper, as who takes steps sees it: told a place alone, None at an end."""
+    """A keeper, as who takes steps sees it: told a point alone, None at an end."""
 
     is_due: Callable[[str], bool]
-    keep: Callable[[Place | None], None]
+    keep: Callable[[Point | None], None]
 
-    def in_terms_of(self, told: Callable[[Place], Place | None]) -> "Keeping":
-        """Return who is told places within a part, which are others in the whole.
+    def in_terms_of(self, told: Callable[[Point], Point | None]) -> "Keeping":
+        """Return who is told points within a part, which are others in the whole.
 
         Those of which nothing is ``told`` are the end of the whole.
         """
 
-        def keep(place: Place | None) -> None:
-            in_whole = None if place is None else told(place)
+        def keep(point: Point | None) -> None:
+            in_whole = None if point is None else told(point)
             if in_whole is not None:
                 self.keep(in_whole)
 
         return self._replace(keep=keep)
 
 
-def steps_in(place: Place | None) -> int:
-    """Return how many steps of the epoch were taken at a place."""
-    return 0 if place is None else len(place.losses)
+def steps_in(point: Point | None) -> int:
+    """Return how many steps of the epoch were taken at a point."""
+    return 0 if point is None else len(point.losses)
 
 
-def check_place(
-    place: Place, n_steps: int, shape: tuple[int, ...], in_window: bool
+def check_in_epoch(
+    point: Point, n_steps: int, shape: tuple[int, ...], in_window: bool
 ) -> None:
-    """Raise ValueError for what is no place in an epoch of so many steps.
+    """Raise ValueError for what is no point in an epoch of so many steps.
 
-    ``shape`` is that of the losses of a step, (m, r); some places are in a window.
+    ``shape`` is that of the losses of a step, (m, r); some points are in a window.
     """
-    _, *of_step = place.losses.shape
+    _, *of_step = point.losses.shape
     if not (
-        0 < steps_in(place) < n_steps
+        0 < steps_in(point) < n_steps
         and tuple(of_step) == shape
-        and place.penalties.shape == (1, *shape)
-        and len(place.streams) == 1 + in_window
+        and point.penalties.shape == (1, *shape)
+        and len(point.streams) == 1 + in_window
     ):
-        raise ValueError("A place to go on from must be in an epoch of these steps.")
+        raise ValueError("A point to go on from must be in an epoch of these steps.")
 
 
-@contextmanager
-def drawing_again(
-    stream: np.random.Generator, before: np.random.Generator | None
-) -> Iterator[None]:
-    """Let a stream draw in the block what it drew ``before``, and be then as it is now.
+def drawn(
+    stream: np.random.Generator,
+    draw: Callable[[], T],
+    point: Point | None,
+    level: int = 0,
+) -> tuple[T, np.random.Generator]:
+    """Return what is drawn from a stream, and the stream as it was before.
 
-    Where that is None, it draws on.
+    At a point of an epoch its rows, or those of its window (level 1), were drawn: they
+    are drawn once more, and the stream stays as it is.
     """
-    if before is None:
-        yield
-        return
     now = copied(stream)
-    _set_(stream, before)
-    yield
+    if point is None:
+        return draw(), now
+    _set_(stream, point.streams[level])
+    again = draw()
     _set_(stream, now)
+    return again, point.streams[level]
 
 
 def _set_(stream: np.random.Generator, other: np.random.Generator) -> None:
@@ -156,9 +160,9 @@ def _networks(models: Models) -> dict[str, Network]:
 
 
 def go_on_(models: Models, engine: str, progress: Progress) -> None:
-    """Let models be as far as the training of one was, but for its place in an epoch.
+    """Let models be as far as the training of one was, but for its point in an epoch.
 
-    That place is for who takes the steps, an engine. ValueError is raised for what is
+    That point is for who takes the steps, an engine. ValueError is raised for what is
     no progress of this model.
     """
     [stream] = models.generators

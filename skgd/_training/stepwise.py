@@ -18,7 +18,7 @@ from skgd._machine.arrays import Floats, Indices
 from skgd._machine.devices import to_numpy
 from skgd._training.batches import Data
 from skgd._training.objective import bind_penalty
-from skgd._training.progress import Arrays, Keeping, Place, steps_in
+from skgd._training.progress import Arrays, Keeping, Point, steps_in
 from skgd._training.sources import Fetch
 from skgd._training.steps import Bound, Step, bind_models, bind_step, n_parts
 from skgd._training.takers import Ahead, Taken, Taker, Watch
@@ -38,7 +38,7 @@ class _Some(NamedTuple):
 
 
 class _Keeping(NamedTuple):
-    """Who keeps the place that the steps are at."""
+    """Who keeps the point that the steps are at."""
 
     is_due: Callable[[str], bool]
     keep: Callable[[], None]
@@ -65,18 +65,18 @@ def bind_stepwise(ahead: Ahead) -> Taker:
     def take(
         rows_of_epochs: Sequence[Indices],
         going: Sequence[int],
-        place: Place | None = None,
+        point: Point | None = None,
         keeping: Keeping | None = None,
     ) -> Taken:
         [rows_of_epoch] = rows_of_epochs
         rows = torch.from_numpy(rows_of_epoch).to(data.y.device)
         t, penalties, ended = models.t, penalty(), ""
         losses = data.y.new_empty(len(sizes), n_models, parts)
-        n_taken, debts = steps_in(place), {} if place is None else place.debts
-        if place is not None:
+        n_taken, debts = steps_in(point), {} if point is None else point.debts
+        if point is not None:
             models.t += n_taken
-            losses[:n_taken] = _own_part(place.losses, data)
-            penalties = torch.from_numpy(place.penalties[0])
+            losses[:n_taken] = _own_part(point.losses, data)
+            penalties = torch.from_numpy(point.penalties[0])
 
         def told() -> Taken:
             taken = losses[: models.t - t]
@@ -87,7 +87,7 @@ def bind_stepwise(ahead: Ahead) -> Taker:
             return Taken(to_numpy(taken), of_start, ended)
 
         def keep(keeping: Keeping) -> None:
-            keeping.keep(Place(*told()[:2], bound.first.debts()))
+            keeping.keep(Point(*told()[:2], bound.first.debts()))
 
         kept = keeping and _Keeping(keeping.is_due, partial(keep, keeping))
         for run, some_rows, some_losses in zip(

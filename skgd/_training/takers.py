@@ -14,7 +14,7 @@ from skgd._machine.arrays import Floats, Indices
 from skgd._training.batches import Data
 from skgd._training.hyperparameters import Shared
 from skgd._training.models import Models
-from skgd._training.progress import Keeping, Place
+from skgd._training.progress import Keeping, Point
 from skgd._training.stopping import History
 
 
@@ -69,14 +69,14 @@ class Take(Protocol):
     """Takes steps, given the rows of some epochs, (n,) of each, or (f, n).
 
     It is told the slots of the models that go on, and may leave the others as they are.
-    A single epoch may be gone on with from a place in it, and places be kept.
+    A single epoch may be gone on with from a point in it, and points be kept.
     """
 
     def __call__(
         self,
         rows_of_epochs: Sequence[Indices],
         going: Sequence[int],
-        place: Place | None = None,
+        point: Point | None = None,
         keeping: Keeping | None = None,
     ) -> Taken: ...
 
@@ -95,6 +95,6 @@ class TakeEpochs(Protocol):
         self,
         at_most: int,
         going: Sequence[int],
-        place: Place | None = None,
+        point: Point | None = None,
         keeping: Keeping | None = None,
     ) -> Taken: ...

@@ -42,7 +42,7 @@ def cut_short(monkeypatch, model, *data, after, path, **given):
     def killing(path, data):
         write(path, data)
         kept = decode(data)["progress"]
-        steps = len(kept["place"]["losses"]) if kept["place"] else 0
+        steps = len(kept["point"]["losses"]) if kept["point"] else 0
         at.append(kept["t"] + steps)
         if next(writes) == after:
             raise Killed
@@ -282,8 +282,8 @@ def test_sigterm_keeps_the_step_before_it_takes_its_course(path):
     kept = []
 
     def handle(number, frame):
-        place = decode(path.read_bytes())["progress"]["place"]
-        kept.append(len(place["losses"]))
+        point = decode(path.read_bytes())["progress"]["point"]
+        kept.append(len(point["losses"]))
 
     model = small(MiniBatchRegressor, max_iter=2, engine="torch")
     never_cut = clone(model).fit(X, y)
@@ -513,7 +513,7 @@ def test_a_tree_that_no_fit_has_kept_is_refused(path, monkeypatch):
                 passed.append((at, other))
             except ValueError:
                 pass
-    assert passed == [(("split_seed",), None), (("progress", "place"), None)]
+    assert passed == [(("split_seed",), None), (("progress", "point"), None)]
 
 
 def test_paths_that_name_no_file_are_told_before_any_work(tmp_path, monkeypatch):
