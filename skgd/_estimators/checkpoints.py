@@ -68,7 +68,8 @@ def opened(path: Any, seconds: Any, settings: Any, ranks: Ranks) -> Checkpoint |
 
     The first rank reads, and writes.
     """
-    if not ranks.any(path is not None):
+    ranks.check_alike(lambda: {"Whether checkpoint is given": path is not None})
+    if path is None:
         return None
     ranks.agreed(partial(_check_arguments, path, seconds))
     path = os.path.abspath(os.fsdecode(path))
