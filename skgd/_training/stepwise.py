@@ -75,7 +75,7 @@ def bind_stepwise(ahead: Ahead) -> Taker:
         n_taken, debts = steps_in(point), {} if point is None else point.debts
         if point is not None:
             models.t += n_taken
-            losses[:n_taken] = _own_part(point.losses, data)
+            losses[:n_taken].copy_(_own_part(point.losses, data))
             penalties = torch.from_numpy(point.penalties[0])
 
         def told() -> Taken:
