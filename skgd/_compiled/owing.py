@@ -319,8 +319,9 @@ def _owed_as(debts: Mapping[str, Array], i: int, o: int) -> Owed:
     }
     told = {name: (one.dtype, one.shape) for name, one in owed._asdict().items()}
     since = owed.since if owed.since.size else np.zeros(1)
-    in_order = 0 <= since.min() <= since.max() < stop
-    if told != kinds or p not in (1, o) or not in_order or stop > max(1, n):
+    in_order = 0 <= since.min() <= since.max() < stop <= max(1, n)
+    shrunk = ((owed.scale > 0) & (owed.scale <= 1)).all()
+    if told != kinds or p not in (1, o) or not in_order or not shrunk:
         raise ValueError("What weights owe is not what these can.")
     return owed
 
