@@ -3,6 +3,7 @@
 import os
 import signal
 import time
+import warnings
 from itertools import count
 
 import numpy as np
@@ -344,18 +345,35 @@ def test_a_process_that_is_killed_is_gone_on_from(path):
 # The file
 
 
-def test_a_fit_that_has_ended_is_returned_at_once(path, monkeypatch):
-    """No step is taken, and nothing is written; what is warned of is said again."""
-    model = small(MiniBatchRegressor, max_iter=2, tol=1e-9)
-    with pytest.warns(Warning, match="max_iter"):
-        ended = clone(model).fit(X, y, checkpoint=path)
+def end(model, path):
+    """Return a model when it is fitted, or the error, and the warnings."""
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        try:
+            ended = of(model.fit(X, y, checkpoint=path)), model.time_curve_
+        except ValueError as error:
+            ended = str(error)
+    return ended, [str(one.message) for one in told]
+
+
+@pytest.mark.parametrize(
+    "params",
+    [
+        {"max_iter": 2, "tol": 1e-9},
+        {"tol": 0.5, "n_iter_no_change": 1},
+        {"early_stopping": True, "tol": 0.1, "n_iter_no_change": 1, "average": True},
+        {"optimizer": "sgd", "lr": 1e4},
+    ],
+    ids=["max_iter", "settled", "early", "diverged"],
+)
+def test_a_fit_that_has_ended_is_returned_at_once(path, monkeypatch, params):
+    """No step is taken, and nothing is written; what was told is told again."""
+    model = small(MiniBatchRegressor, **params)
+    ended = end(clone(model), path)
     monkeypatch.setattr(checkpoints, "write_atomically", None)
     for engine in (compiled, stepwise):
         monkeypatch.setattr(engine, "Taken", None)
-    with pytest.warns(Warning, match="max_iter"):
-        again = clone(model).fit(X, y, checkpoint=path)
-    assert of(again) == of(ended)
-    assert again.time_curve_ == ended.time_curve_
+    assert end(clone(model), path) == ended
 
 
 def test_it_is_written_by_the_clock(path, monkeypatch):
