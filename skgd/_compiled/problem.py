@@ -1,6 +1,6 @@
 """What a loop reads and writes: arrays of NumPy, and numbers. The public face."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -64,6 +64,9 @@ class Loop(NamedTuple):
 
     take: Take
     settle: Callable[[], None] = lambda: None  # nothing is owed, next to always
+    # What is owed, to be kept; and that it is owed, in place of nothing.
+    debts: Callable[[], Mapping[str, Array]] = dict
+    owe: Callable[[Mapping[str, Array]], None] = lambda debts: None
     # Whether its products are so large that BLAS takes several threads for them: to
     # wake them takes longer, and on a busy machine a hundred times as long.
     wakes_threads: bool = False

@@ -31,6 +31,7 @@ from skgd._estimators.callbacks import (
     with_callbacks,
     without_contexts_,
 )
+from skgd._estimators.checkpoints import Checkpoint, for_data, keeping, opened
 from skgd._estimators.checks import check_held_out, check_outputs
 from skgd._estimators.cluster import where_rows_lie
 from skgd._estimators.collections import computed, is_collection, lazily
@@ -104,6 +105,7 @@ from skgd._machine.interrupts import INTERRUPTED, interruptible
 from skgd._machine.memory import memory_for
 from skgd._machine.modes import numpy_as_usual
 from skgd._machine.ranks import ALONE, Ranks
+from skgd._training.progress import Keeper, Progress
 from skgd._training.shards import Shard
 from skgd._training.stopping import History, Stream
 
@@ -157,6 +159,10 @@ def _shard_of(examples: Examples, together: Together) -> Shard | None:
     return together.shard(len(examples.labels))
 
 
+# What fit may be given to start from.
+STARTS = ("coef_init", "intercept_init", "coefs_init", "intercepts_init")
+
+
 class MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
     """All that the two estimators share."""
 
@@ -205,6 +211,8 @@ class MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
         intercept_init: ArrayLike | None = None,
         coefs_init: Sequence[ArrayLike] | None = None,
         intercepts_init: Sequence[ArrayLike] | None = None,
+        checkpoint: str | PathLike[str] | None = None,
+        checkpoint_seconds: float = 60.0,
         **others: Never,
     ) -> Self:
         """Train on X and y for up to ``max_iter`` epochs.
@@ -245,6 +253,18 @@ class MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
             Starting weights of a network, of the shapes of ``coefs_`` and
             ``intercepts_``, likewise. None draws the former, and starts the latter as
             those of a linear model.
+        checkpoint : str or path-like, default=None
+            A file from which a fit that was cut short goes on: the same call, made
+            again in this process or another one, takes the steps that are left, and
+            ends with the very bits of a fit that nothing has cut short, where versions,
+            machine and threads are the same. It is written at whole steps: when
+            training begins, after every ``checkpoint_seconds``, at the end, on Ctrl-C
+            and on SIGTERM, which then takes its course. Parameters (but ``max_time``
+            and ``verbose``) and data must be those of the fit that it holds. If that
+            has ended, the model is returned at once; if it was ended by Ctrl-C or
+            ``max_time``, it goes on. None keeps nothing. Of an ensemble there is none.
+        checkpoint_seconds : float >= 0, default=60.0
+            Steps of so many seconds are lost at the most. 0 writes at every whole step.
         **others : Never
             There must be none; the error says what another library's names are here.
 
@@ -264,17 +284,29 @@ class MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
             that of the best constant prediction, of z = 0, and of the weights it began
             with. The estimator is then as it was. With ``early_stopping``, training
             that diverges warns, and returns to the best weights it had, if an epoch had
-            better ones than the start.
+            better ones than the start. If ``checkpoint`` is damaged, is no checkpoint,
+            or is one of another fit: what differs is named.
+        OSError
+            If ``checkpoint`` cannot be read, or not be written when training begins.
+            Later on, that is a warning.
         KeyboardInterrupt
             After Ctrl-C, when the model is stored.
+
+        Examples
+        --------
+        >>> import os, tempfile
+        >>> from sklearn.datasets import load_diabetes
+        >>> from skgd import MiniBatchRegressor
+        >>> X, y = load_diabetes(return_X_y=True)
+        >>> path = os.path.join(tempfile.mkdtemp(), "run.skgd")
+        >>> first = MiniBatchRegressor(random_state=0).fit(X, y, checkpoint=path)
+        >>> again = MiniBatchRegressor(random_state=0).fit(X, y, checkpoint=path)
+        >>> bool((again.coef_ == first.coef_).all())
+        True
         """
         check_no_others(f"{type(self).__name__}.fit", others)
-        initial = {
-            "coef_init": coef_init,
-            "intercept_init": intercept_init,
-            "coefs_init": coefs_init,
-            "intercepts_init": intercepts_init,
-        }
+        starts = coef_init, intercept_init, coefs_init, intercepts_init
+        initial: dict[str, Any] = dict(zip(STARTS, starts, strict=True))
         held_out = Given(X_val, y_val, sample_weight_val)
         together = together_now()
         ranks = together.ranks
@@ -284,6 +316,7 @@ class MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
                 partial(self._begin, held_out, initial, ranks)
             )
             ranks.check_alike(partial(begins_alike, self, before, initial))
+            file = opened(checkpoint, checkpoint_seconds, self, ranks)
             examples, targets = trainee._checked(X, y, sample_weight, before, ranks)
             validation = None
             if ranks.any(X_val is not None):
@@ -303,6 +336,7 @@ class MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
                 together,
                 validation=validation,
                 initial=initial,
+                checkpoint=file,
             )
         self.__dict__ = trainee.__dict__
         if histories[0].ended == INTERRUPTED:
@@ -559,24 +593,40 @@ class MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
         validation: Examples | None = None,
         initial: Mapping[str, Any] | None = None,
         of_stream: bool = False,
+        checkpoint: Checkpoint | None = None,
     ) -> list[History]:
         """Train all models and keep their state, or raise.
 
         In ``fit``, Ctrl-C is put off until the state is kept; a call of ``partial_fit``
         is short.
         """
+        ranks, rows = together.ranks, (examples, validation)
+        if checkpoint is not None:
+            state = before[0] if before else None
+            checkpoint = for_data(checkpoint, *rows, initial, state, targets, ranks)
+        kept = None if checkpoint is None else checkpoint.progress
+        seed = None if checkpoint is None else checkpoint.split_seed
         sentence = partial(sentence_on_memory, self, examples.X, targets.n_outputs)
         with memory_for(sentence), unmoved_on_error(self.random_state):
-            folds = self._folds(examples, targets, before, validation, together)
+            folds = self._folds(examples, targets, before, validation, together, seed)
             if of_stream:
                 return self._fit_folds(folds, given, of_stream=True)
-            with interruptible() as pressed:
+            with (
+                interruptible() as pressed,
+                keeping(checkpoint, folds[0].split_seed, folds[0].ranks) as keeper,
+            ):
 
                 def interrupted() -> str:
                     return pressed() or together.interrupted()
 
                 histories = self._fit_folds(
-                    folds, given, interrupted, validation=validation, initial=initial
+                    folds,
+                    given,
+                    interrupted,
+                    validation=validation,
+                    initial=initial,
+                    kept=kept,
+                    keeper=keeper,
                 )
             for history in histories:
                 history.ended = interrupted() or history.ended
@@ -589,6 +639,7 @@ class MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
         before: Sequence[State],
         validation: Examples | None,
         together: Together,
+        split_seed: int | None,
     ) -> list[Fold]:
         """Return what is trained on: a fold for each model, with its own stream."""
         members, folds = members_to_train(self), []
@@ -597,7 +648,8 @@ class MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
             known, of_member = known_targets(member), targets
             if isinstance(known, Numbers) and isinstance(targets, Numbers):
                 of_member = targets._replace(scale=known.scale)
-            folds.append(member._fold(examples, of_member, state, validation, together))
+            given = examples, of_member, state, validation, together, split_seed
+            folds.append(member._fold(*given))
         return folds
 
     def _fold(
@@ -607,14 +659,16 @@ class MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
         before: State | None,
         validation: Examples | None,
         together: Together,
+        split_seed: int | None,
     ) -> Fold:
         """Return the fold of one model, and the state that it goes on from.
 
-        A scale that becomes known late is one that this model has to be brought to.
+        Without one, rows are held out by the seed that is given, or a new one. A scale
+        that becomes known late is one that this model has to be brought to.
         """
-        rows = held_out = seed = None
+        rows = held_out = None
         if before is None:
-            generator = new_generator(self.random_state)
+            generator, seed = new_generator(self.random_state), split_seed
         else:
             generator, seed = copied(before.generator), before.split_seed
         shard, shard_held_out = _shard_of(examples, together), None
@@ -673,6 +727,8 @@ class MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
         validation: Examples | None = None,
         initial: Mapping[str, Any] | None = None,
         of_stream: bool = False,
+        kept: Progress | None = None,
+        keeper: Keeper | None = None,
     ) -> list[History]:
         """Train on folds of one model each and keep their state, or raise ValueError.
 
@@ -690,10 +746,12 @@ class MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
             with _of_models(len(folds)):
                 histories += member._fit_stack(
                     stack,
-                    FitWatch(member, given, stack[0], over),
+                    FitWatch(member, given, stack[0], over, kept and kept.history),
                     validation=validation,
                     initial=initial,
                     of_stream=of_stream,
+                    kept=kept,
+                    keeper=keeper,
                 )
         self._keep([fold.estimators[0] for fold in folds])
         return histories
@@ -707,6 +765,8 @@ class MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
         validation: Examples | None,
         initial: Mapping[str, Any] | None,
         of_stream: bool,
+        kept: Progress | None,
+        keeper: Keeper | None,
     ) -> Sequence[History]:
         """Train a stack, of which this is the first model, or raise ValueError."""
         trained = fit_folds(
@@ -720,6 +780,8 @@ class MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
             wants_steps=watch.wants_steps,
             verbose=bool(self.verbose),
             threads=torch.get_num_threads(),
+            kept=kept,
+            keeper=keeper,
         )
         fold, ranks = stack[0], stack[0].ranks
         tested = of_stream and bool(trained.histories[0].validation_loss_curve)

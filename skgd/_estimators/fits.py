@@ -58,6 +58,7 @@ from skgd._training.engines import engine_of
 from skgd._training.hyperparameters import Shared
 from skgd._training.loop import train, train_on_chunk
 from skgd._training.models import Models, joined_models
+from skgd._training.progress import Keeper, Progress
 from skgd._training.shards import Shard, Split, split_shard
 from skgd._training.stack import Validation
 from skgd._training.stopping import History, Stream
@@ -169,6 +170,8 @@ def fit_folds(
     wants_steps: bool = False,
     verbose: bool = False,
     threads: int = 1,
+    kept: Progress | None = None,
+    keeper: Keeper | None = None,
 ) -> Trained:
     """Train the models of some folds as one stack; of ranks, one fold of one model.
 
@@ -178,7 +181,8 @@ def fit_folds(
     epochs in all. With what is remembered of ``streams``, one for each model, the folds
     are the next rows, seen once.
     ``wants_steps`` says whether who looks on looks at each of them, and ``threads`` on
-    how many models may be trained that take their steps in turn.
+    how many models may be trained that take their steps in turn. A single model goes on
+    from where it was ``kept``, and may have a ``keeper``.
     """
     settings, targets = folds[0].estimators[0], folds[0].targets
     shared = shared_of(settings, targets, max_iter=max_iter, tol=tol, verbose=verbose)
@@ -199,7 +203,8 @@ def fit_folds(
                 )
             else:
                 trained = train(
-                    data, models, shared, per_model, held_out, watch, histories
+                    *(data, models, shared, per_model, held_out, watch, histories),
+                    *(kept, keeper),
                 )
             return Trained(models, trained, shared.engine)
 

@@ -26,6 +26,7 @@ from skgd._training.csr import Csr
 from skgd._training.engines import multiply_adds_of_row
 from skgd._training.hyperparameters import Shared
 from skgd._training.objective import bind_penalties
+from skgd._training.progress import Keeping, Point, steps_in
 from skgd._training.scalars import rule_of_scalars
 from skgd._training.steps import n_parts
 from skgd._training.takers import Ahead, Taken, Taker
@@ -65,14 +66,28 @@ def bind_compiled(ahead: Ahead) -> Taker:
     epoch_s = _EPOCH_S + len(sizes) * _AT_ONCE_S / steps_at_once
     epochs_at_once = min(int(_AT_ONCE_S / epoch_s), _ROWS_AT_ONCE // n_rows)
 
-    def take(rows_of_epochs: Sequence[Indices], going: Sequence[int]) -> Taken:
+    def take(
+        rows_of_epochs: Sequence[Indices],
+        going: Sequence[int],
+        point: Point | None = None,
+        keeping: Keeping | None = None,
+    ) -> Taken:
         n_epochs = len(rows_of_epochs)
         rows = rows_of_epochs[0] if n_epochs == 1 else np.concatenate(rows_of_epochs)
         losses = np.empty((n_epochs * len(sizes), 1, parts), dtype)
         norms = np.empty((n_epochs, penalties.n_owners, 2), dtype)
         wanted, t, ended = norms if penalties.any else norms[:0], models.t, ""
+        if point is not None:
+            losses[: steps_in(point)] = point.losses
+            models.t += steps_in(point)
+            wanted = norms[:0]
+            loop.owe(point.debts)
+
+        def of_start() -> Floats:
+            return penalties.of_norms(norms) if point is None else point.penalties
+
         at_once = steps_at_once if n_epochs == 1 else len(losses)
-        for first in range(0, len(losses), at_once):
+        for first in range(models.t - t, len(losses), at_once):
             some = losses[first : first + at_once]
             rates = rule.rates_of_steps(models.t, len(some))
             steps = Steps(models.t, len(some), models.optimizer_begun, average_begun)
@@ -84,10 +99,12 @@ def bind_compiled(ahead: Ahead) -> Taker:
             models.t += len(some)
             if watch is not None:
                 ended = watch.after_step(models, torch.from_numpy(some[-1]))
+            if keeping is not None and keeping.is_due(ended):
+                keeping.keep(Point(losses[: models.t - t], of_start(), loop.debts()))
             if ended:
                 break
         loop.settle()
-        return Taken(losses[: models.t - t], penalties.of_norms(norms), ended)
+        return Taken(losses[: models.t - t], of_start(), ended)
 
     return Taker(take, max(1, epochs_at_once))
 
