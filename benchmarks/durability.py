@@ -1,6 +1,6 @@
 """Whether model files are whole, undamaged and harmless, whatever becomes of them.
 
-    python -m benchmarks.durability [--mutants 100000]
+    python -m benchmarks.durability [--mutants 100000] [--kills 200]
 
 * A disk that is full, or a process that is killed, at every byte of a small file:
   what was there before is there as it was.
@@ -9,6 +9,9 @@
   imports, or opens a file, none takes more than 50 ms or 10 MB; each is refused with a
   ValueError, or is a model, and predicts without any other error.
 * How long a model of 10 MB takes to be saved and loaded, beside its bytes alone.
+* Searches with a checkpoint, killed by SIGKILL at random times and called again: what
+  they find is what a search finds that was left alone, to the bit.
+* A worker of a search that is killed: which models are trained twice for it.
 """
 
 import argparse
@@ -16,6 +19,7 @@ import json
 import os
 import random
 import resource
+import select
 import signal
 import struct
 import subprocess
@@ -33,10 +37,16 @@ from statistics import median
 from typing import Any
 
 import numpy as np
+from joblib import parallel_config
+from joblib.externals.loky.process_executor import TerminatedWorkerError
+from sklearn.pipeline import Pipeline
+from sklearn.preprocessing import StandardScaler
 
 import skgd
 from skgd import MiniBatchClassifier, MiniBatchRegressor, write_atomically
 from skgd._estimators.saved import file_of, model_of
+from skgd._machine.trees import decode
+from skgd._search.digests import digest_of
 
 Model = MiniBatchClassifier | MiniBatchRegressor
 Reader = Callable[[bytes], Any]
@@ -409,10 +419,145 @@ def times(directory: str) -> dict[str, float]:
     }
 
 
+# Searches that are killed
+
+ROWS = _rng.normal(size=(2000, 8))
+LABELS = (ROWS[:, 0] * ROWS[:, 1] > 0).astype(int)
+NETWORK = MiniBatchClassifier(
+    hidden_layer_sizes=(8,), max_iter=9, tol=None, random_state=0
+)
+HALVES = {"resource": "max_iter", "max_resources": 9, "random_state": 0}
+GRID = {"lr": [0.001, 0.003, 0.01, 0.03], "alpha": [1e-4, 1e-2]}
+DRAWN: dict[str, Any] = {"cv": 3, "random_state": 0}
+
+
+def searches() -> dict[str, Any]:
+    """Return searches of all kinds, by what they are."""
+    scaled = Pipeline([("scale", StandardScaler()), ("model", NETWORK)])
+    of_scaled = {f"model__{name}": values for name, values in GRID.items()}
+    scores = {"scoring": ["accuracy", "neg_log_loss"], "refit": "accuracy"}
+    alone = NETWORK.__sklearn_clone__().set_params(max_time=1e9)
+    stacked = NETWORK.__sklearn_clone__().set_params(engine="torch")
+    return {
+        "grid": skgd.VectorizedGridSearchCV(NETWORK, GRID, cv=3),
+        "two threads": skgd.VectorizedGridSearchCV(NETWORK, GRID, cv=3, n_jobs=2),
+        "stacks": skgd.VectorizedGridSearchCV(stacked, GRID, cv=3),
+        "one at a time": skgd.VectorizedRandomizedSearchCV(
+            alone, GRID, n_iter=4, **DRAWN
+        ),
+        "pipeline": skgd.VectorizedGridSearchCV(
+            scaled, of_scaled, cv=3, return_train_score=True, **scores
+        ),
+        "halving": skgd.VectorizedHalvingGridSearchCV(NETWORK, GRID, cv=3, **HALVES),
+        "halving by rows": skgd.VectorizedHalvingRandomSearchCV(
+            NETWORK, GRID, min_resources=200, n_candidates=8, **DRAWN
+        ),
+    }
+
+
+def search_in_child(search: Any, directory: str, most_seconds: float) -> str:
+    """Search in a forked child, killed after so many seconds.
+
+    Return the digest of all that it has found but the times, "" if it was killed.
+    """
+    reads, writes = os.pipe()
+    child = os.fork()
+    if not child:
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                search.fit(ROWS, LABELS, checkpoint=directory)
+            found = dict(search.cv_results_)
+            for name in [name for name in found if name.endswith("_time")]:
+                del found[name]
+            told = [found, search.loss_curves_, search.groups_, search.best_params_]
+            os.write(writes, digest_of(told).encode())
+        finally:
+            os._exit(0)
+    os.close(writes)
+    with open(reads, "rb") as pipe:
+        if select.select([pipe], [], [], most_seconds)[0]:
+            os.waitpid(child, 0)
+            return pipe.read().decode()
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        return ""
+
+
+def killed_searches(n_kills: int, seed: int = 0) -> dict[str, tuple[int, int, int]]:
+    """Kill each search at random times, and call it again.
+
+    Return of each how often that was, how often it then found the same, and how often
+    there were results to go on from.
+    """
+    chance, told = random.Random(seed), {}
+    for name, search in searches().items():
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            search.fit(ROWS, LABELS)  # so that children need not import and compile
+        with tempfile.TemporaryDirectory() as directory:
+            began = time.perf_counter()
+            whole = search_in_child(search, directory, 600)
+            seconds = time.perf_counter() - began
+        killed = same = begun = 0
+        while killed < n_kills:
+            with tempfile.TemporaryDirectory() as directory:
+                if search_in_child(search, directory, chance.uniform(0, seconds)):
+                    continue  # it was done sooner
+                killed += 1
+                begun += bool([n for n in os.listdir(directory) if n[0] != "."])
+                same += search_in_child(search, directory, 600) == whole != ""
+        told[name] = killed, same, begun
+    return told
+
+
+class LogsAndDies:
+    """A scorer that notes each call in a file, and kills its process at one of them."""
+
+    def __init__(self, path: str, after: int) -> None:
+        self.path, self.after = path, after
+
+    def __call__(self, model: Model, rows: Any, labels: Any) -> float:
+        line = f"{model.lr} {model.alpha} {digest_of(rows)}\n"
+        with open(self.path, "a") as log:
+            log.write(line)
+        with open(self.path) as log:
+            if len(log.readlines()) == self.after:
+                os.kill(os.getpid(), signal.SIGKILL)
+        return float(model.score(rows, labels))
+
+
+def killed_worker(directory: str, after: int = 20) -> tuple[int, int, int]:
+    """Kill one of two loky workers at a score, and call the search again.
+
+    Return how many models there are, how many were kept at the kill, and how many were
+    scored twice.
+    """
+    log = os.path.join(directory, "log")
+    model = MiniBatchClassifier(
+        hidden_layer_sizes=(32,), max_iter=200, tol=None, random_state=0
+    )
+    kept = os.path.join(directory, "kept")
+    search = skgd.VectorizedGridSearchCV(
+        model, GRID, cv=5, n_jobs=2, scoring=LogsAndDies(log, after), verbose=1
+    )
+    with parallel_config("loky"):
+        try:
+            search.fit(ROWS, LABELS, checkpoint=kept)
+        except TerminatedWorkerError:
+            files = [path.read_bytes() for path in Path(kept).iterdir()]
+            n_before = sum(len(decode(data)) for data in files)
+        search.fit(ROWS, LABELS, checkpoint=kept)
+    scored = Counter(Path(log).read_text().splitlines())
+    twice = sum(count > 1 for count in scored.values())
+    return len(scored), n_before, twice
+
+
 def main() -> None:
     """Take the measurements and print them."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--mutants", type=int, default=100_000)
+    parser.add_argument("--kills", type=int, default=200, help="of searches, in all")
     args = parser.parse_args()
     data = smallest_file()
     with tempfile.TemporaryDirectory() as directory:
@@ -440,6 +585,16 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as directory:
         for what, value in times(directory).items():
             print(f"{what}: {value:.3f}")
+    kinds = killed_searches(-(-args.kills // len(searches())))
+    for what, (n, same, begun) in kinds.items():
+        print(
+            f"{what}: {same} of {n} killed searches went on to the same, {begun} from"
+        )
+    with tempfile.TemporaryDirectory() as directory:
+        n, before, twice = killed_worker(directory)
+        print(
+            f"a killed worker of two: {before} of {n} models kept, {twice} done twice"
+        )
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     print(f"memory at the peak: {peak:.0f} MB; signals as before: {_signals()}")
 

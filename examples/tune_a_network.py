@@ -21,7 +21,7 @@ from sklearn.model_selection import RandomizedSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from skgd import MiniBatchClassifier, VectorizedRandomizedSearchCV
+from skgd import MiniBatchClassifier, SearchDisplay, VectorizedRandomizedSearchCV
 
 LR, ALPHA = "minibatchclassifier__lr", "minibatchclassifier__alpha"
 DISTRIBUTIONS = {LR: loguniform(3e-3, 1), ALPHA: loguniform(1e-5, 1)}
@@ -73,37 +73,11 @@ def print_winners(searches, seconds):
 
 def draw(search):
     """Return the picture: the score of every candidate over lr and alpha."""
-    results = search.cv_results_
-    scores = results["mean_test_score"]
-    winner = search.best_params_
     figure = Figure(figsize=(8, 5), layout="constrained")
     axes = figure.subplots()
-    points = axes.scatter(
-        results[f"param_{LR}"].astype(float),
-        results[f"param_{ALPHA}"].astype(float),
-        c=scores,
-        vmin=np.quantile(scores, 0.25),  # the colours are for the better ones
-        s=30,
-    )
-    axes.plot(
-        winner[LR],
-        winner[ALPHA],
-        "o",
-        ms=14,
-        mfc="none",
-        mec="red",
-        mew=2,
-    )
-    figure.colorbar(points, extend="min", label="cross-validated accuracy")
-    axes.set(
-        title=f"{len(scores)} networks in {N_FOLDS} folds; circled, the winner: "
-        f"{search.best_score_:.4f}",
-        xlabel="learning rate, lr",
-        ylabel="penalty, alpha",
-        xscale="log",
-        yscale="log",
-    )
-    axes.grid(alpha=0.3)
+    SearchDisplay.from_search(search, x=LR, y=ALPHA, ax=axes)
+    n_candidates = len(search.cv_results_["params"])
+    figure.suptitle(f"{n_candidates} networks in {N_FOLDS} folds")
     return figure
 
 

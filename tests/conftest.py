@@ -143,6 +143,16 @@ def pytest_itemcollected(item):
 real_devices = pytest.mark.parametrize("device", ["cpu", "cuda"], indirect=True)
 
 
+@pytest.fixture
+def no_window():
+    """Draw without a screen, and close what was drawn."""
+    from matplotlib import pyplot as plt
+
+    plt.switch_backend("agg")
+    yield
+    plt.close("all")
+
+
 @pytest.fixture(params=["cpu", "cuda", "pretended"])
 def device(request):
     """Give every device of this machine, and skip with a word what it lacks.
@@ -275,7 +285,7 @@ def small(cls, **params):
 
 def settled(cls, **params):
     """Return an estimator that trains on the whole batch until nothing moves."""
-    many = {"batch_size": None, "max_iter": 2000}
+    many = {"batch_size": None, "max_iter": 1000}
     return small(cls, **{**many, **params})
 
 

@@ -286,3 +286,16 @@ def test_both_searches_of_a_network_find_the_same_winner(run):
     assert ours == theirs
     assert our_score == pytest.approx(score, abs=0.003)  # of 1,797 digits, float32
     assert our_score > 0.8
+
+
+def test_the_range_test_leads_to_a_rate_that_does_well(run):
+    """Losses fall up to the rate that is told, and the search below it finds one."""
+    printed = run("learning_rate", "--epochs", "10")
+    [best] = numbers(printed, "Lowest at lr=")
+    [hardly] = numbers(printed, "1e-05")
+    [there] = numbers(printed, f"{best:.2g}  ")
+    assert there < hardly / 10
+    assert "diverged" in printed
+    chosen, _ = numbers(printed, "Best of the search: lr=")
+    assert chosen <= best
+    assert numbers(printed, "Accuracy on 450 held-out digits:")[0] > 0.95

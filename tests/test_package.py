@@ -23,9 +23,10 @@ PACKAGES = [
     "_training",
     "_estimators",
     "_search",
+    "_onnx",
     "_displays",
 ]
-KNOW_SCIKIT_LEARN = {"_estimators", "_search", "_displays"}
+KNOW_SCIKIT_LEARN = {"_estimators", "_search", "_onnx", "_displays"}
 PRIVATE_NAMES_OF_OTHERS = {
     # of scikit-learn's searches, scorers and callbacks
     *("_checked_cv_orig", "_format_results", "_kwargs", "_score_func", "_scorers"),
@@ -37,6 +38,12 @@ PRIVATE_NAMES_OF_OTHERS = {
     *("_devices", "_timeout"),
     # of named tuples
     *("_asdict", "_fields", "_replace"),
+}
+
+# The one room that imports private names of a package.
+PRIVATE_IMPORTS = {
+    "sklearn": "_estimators.sklearn_private",
+    "skl2onnx": "_onnx.converters",
 }
 
 
@@ -60,10 +67,11 @@ def file_of(room):
     return PACKAGE / f"{room.replace('.', '/')}.py"
 
 
-def imports_of(room):
-    """Return the modules that a room imports."""
+def imports_of(room, *, at_once=False):
+    """Return the modules that a room imports, whenever that is or with itself."""
     names = set()
-    for node in ast.walk(ast.parse(file_of(room).read_text())):
+    tree = ast.parse(file_of(room).read_text())
+    for node in tree.body if at_once else ast.walk(tree):
         if isinstance(node, ast.ImportFrom):
             whole = node.module.removeprefix("skgd.") in PACKAGES  # rooms by name
             rooms = [f"{node.module}.{alias.name}" for alias in node.names]
@@ -99,6 +107,18 @@ def test_the_engine_does_not_know_scikit_learn(room):
     assert not [name for name in imports_of(room) if name.startswith("sklearn")]
 
 
+# What these import is imported when something is exported.
+MAKE_GRAPHS = {"_onnx.nodes", "_onnx.equations", "_onnx.converters"}
+
+
+@pytest.mark.parametrize("room", [room for room in ROOMS if room not in MAKE_GRAPHS])
+def test_skgd_is_imported_without_onnx(room):
+    """Neither onnx and skl2onnx, nor what needs them, until they are asked for."""
+    late = {"onnx", "skl2onnx", *(f"skgd.{other}" for other in MAKE_GRAPHS)}
+    names = imports_of(room, at_once=True)
+    assert not late & {*names, *(name.partition(".")[0] for name in names)}
+
+
 @pytest.mark.parametrize("room", ROOMS)
 def test_gradients_are_written_by_hand(room):
     """No autograd, module or optimizer of torch's is in the package."""
@@ -110,13 +130,13 @@ def test_gradients_are_written_by_hand(room):
 
 @pytest.mark.parametrize("room", ROOMS)
 def test_private_names_are_not_imported(room):
-    """None of another room, and of scikit-learn in one room only."""
+    """None of another room, and of scikit-learn and skl2onnx in one room only."""
     for node in ast.walk(ast.parse(file_of(room).read_text())):
         if not isinstance(node, ast.ImportFrom):
             continue
         package, *modules = node.module.split(".")
         names = [alias.name for alias in node.names]
-        if package == "sklearn" and room != "_estimators.sklearn_private":
+        if room != PRIVATE_IMPORTS.get(package, room):
             names += modules
         elif package != "skgd":
             continue
@@ -368,7 +388,8 @@ def parameters_of(cls):
 
 def test_searches_say_the_same_of_a_parameter():
     """What two of them have in common, with the same default, has one text."""
-    searches = [getattr(skgd, name) for name in skgd.__all__ if "Search" in name]
+    names = [name for name in skgd.__all__ if name.endswith("SearchCV")]
+    searches = [getattr(skgd, name) for name in names]
     assert len(searches) == 4
     said = {}
     for heading, text in (

@@ -70,6 +70,16 @@ def test_saving_and_going_on_in_another_process(tmp_path, monkeypatch):
     assert saved.note_ == {"rows": len(X)}
 
 
+def test_a_model_that_predicts_without_python(tmp_path, monkeypatch, capsys):
+    """The runtime says of a row what the model says of it."""
+    pytest.importorskip("onnxruntime")
+    monkeypatch.chdir(tmp_path)
+    rent = run("A model that predicts without Python")["rent"][0]
+    of_graph, of_model = capsys.readouterr().out.split()
+    assert of_graph == of_model
+    assert float(of_graph) == pytest.approx(rent, abs=30)
+
+
 def test_a_callback_of_your_own(capsys):
     """It stops the fit at the first epoch that is good enough."""
     model = run("A callback of your own")["model"]

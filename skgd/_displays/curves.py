@@ -9,15 +9,26 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from copy import copy
-from itertools import pairwise
-from numbers import Real
 from typing import Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike
 from sklearn.utils.validation import check_is_fitted
 
-from skgd._displays.axes import axes_and_figure, check_choice, transform_and_model
+from skgd._displays.axes import (
+    DECADE,
+    axes_and_figure,
+    check_choice,
+    thin_ticks,
+    transform_and_model,
+)
+from skgd._displays.labels import (
+    differing,
+    is_number,
+    names_of,
+    short_keys,
+    short_value,
+)
 from skgd._machine.arrays import Array
 from skgd._machine.modes import numpy_as_usual
 
@@ -33,9 +44,6 @@ _MOST_COLOURS, _MOST_NAMES = 10, 15
 
 # A legend of more lines stands beside the picture, for it would hide curves.
 _MOST_INSIDE = 4
-
-# A log scale helps from here on, as the ratio of the largest number to the smallest.
-_DECADE = 10.0
 
 # A curve is cut off that goes so many times so many beyond where most begin.
 _FAR_UP = 30.0
@@ -190,7 +198,7 @@ class LossCurveDisplay:
         curve, x_label = _X[x]
         models = [_fitted_model(model, x, curve or "loss_curve_") for model in models]
         if names is None and len(models) > 1:
-            names = _names([model.get_params() for model in models])
+            names = names_of([model.get_params() for model in models])
         losses = [np.asarray(model.loss_curve_) for model in models]
         xs = [np.arange(1, len(loss) + 1) for loss in losses]
         if curve is not None:
@@ -255,7 +263,7 @@ class LossCurveDisplay:
             )
             raise ValueError(msg)
         params = search.cv_results_["params"]
-        names = _names(params) if names is None else names
+        names = names_of(params) if names is None else names
         values, label = _told_by_colour(search, color_by)
         # Fits that failed, or of other estimators, have no curve.
         of_candidates = [
@@ -325,7 +333,7 @@ class LossCurveDisplay:
         drawn = [line for line in self.validation_lines_ if line is not None]
         if log_scale is True or (log_scale == "auto" and self._spans_a_decade()):
             self.ax_.set_yscale("log")
-            _thin_ticks(self.ax_)
+            thin_ticks(self.ax_)
         self._cut_off_what_diverged()
         if all(np.issubdtype(np.asarray(x).dtype, np.integer) for x in self.x):
             self.ax_.xaxis.get_major_locator().set_params(integer=True)
@@ -413,7 +421,7 @@ class LossCurveDisplay:
         values = np.concatenate([*self.losses, *validation])
         values = values[np.isfinite(values)]
         return bool(
-            len(values) and values.min() > 0 and values.max() > _DECADE * values.min()
+            len(values) and values.min() > 0 and values.max() > DECADE * values.min()
         )
 
     def _add_legend(self, validation_lines: list[Any], colours: Sequence[Any]) -> None:
@@ -455,7 +463,7 @@ class LossCurveDisplay:
         handles = []
         if self.color_values is not None:
             if self.colorbar_ is None:  # a colour for every word
-                words = map(_short, self.color_values)
+                words = map(short_value, self.color_values)
                 of_words = dict(zip(words, colours, strict=True))
                 handles = [grey(color=c, label=word) for word, c in of_words.items()]
             if self.best is not None and self.names is not None:
@@ -501,45 +509,6 @@ def _fitted_model(estimator: Any, x: str, curve: str) -> Any:
     return copy(model)  # which may be learning on
 
 
-def _names(params: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Return names made of the parameters in which the estimators differ."""
-    told = _differing(params)
-    short = _short_keys(told)
-    names = [
-        ", ".join(f"{short[key]}={_short(some[key])}" for key in told if key in some)
-        for some in params
-    ]
-    return [name or f"fit {n}" for n, name in enumerate(names)]
-
-
-def _differing(params: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Return the parameters in which the estimators differ."""
-    keys = dict.fromkeys(key for some in params for key in some)
-    return [
-        key
-        for key in keys
-        if any(repr(a.get(key)) != repr(b.get(key)) for a, b in pairwise(params))
-    ]
-
-
-def _short_keys(keys: Sequence[str]) -> dict[str, str]:
-    """Return the names without those of the steps, where one of them is left only."""
-    last = [key.split("__")[-1] for key in keys]
-    return {
-        key: short if last.count(short) == 1 else key
-        for key, short in zip(keys, last, strict=True)
-    }
-
-
-def _short(value: Any) -> str:
-    """Return what a label says of a value: of a long one, the beginning."""
-    if isinstance(value, float):
-        text = repr(float(value))
-        return text if len(text) < 7 else f"{value:.3g}"
-    text = str(value) if isinstance(value, str) else repr(value)
-    return text if len(text) <= 30 else f"{text[:27]}..."
-
-
 # What colours tell that are no parameter's.
 _SCORE = "mean test"
 
@@ -553,10 +522,10 @@ def _told_by_colour(
     if color_by is None:
         if len(params) <= _MOST_COLOURS:
             return None, ""
-        told = _differing(params)
-        numbers = all(_is_number(some.get(key)) for key in told for some in params)
+        told = differing(params)
+        numbers = all(is_number(some.get(key)) for key in told for some in params)
         color_by = told[0] if len(told) == 1 and numbers else "score"
-    short = _short_keys(keys)
+    short = short_keys(keys)
     for key in keys:
         if color_by in (key, short[key]):
             return [some.get(key) for some in params], short[key]
@@ -569,10 +538,6 @@ def _told_by_colour(
     return search.cv_results_[name].tolist(), name.replace("_", " ")
 
 
-def _is_number(value: Any) -> bool:
-    return isinstance(value, Real) and not isinstance(value, bool | np.bool_)
-
-
 def _colours(
     n_lines: int, values: Sequence[Any] | None, label: str
 ) -> tuple[list[Any], Any]:
@@ -580,9 +545,9 @@ def _colours(
     if values is None:
         return [_colour(n, n_lines) for n in range(n_lines)], None
     known = [value for value in values if value is not None]
-    if not all(map(_is_number, known)):
-        words = list(dict.fromkeys(map(_short, values)))
-        return [_colour(words.index(_short(v)), len(words)) for v in values], None
+    if not all(map(is_number, known)):
+        words = list(dict.fromkeys(map(short_value, values)))
+        return [_colour(words.index(short_value(v)), len(words)) for v in values], None
     from matplotlib.cm import ScalarMappable
     from matplotlib.colors import LogNorm, Normalize
 
@@ -592,21 +557,10 @@ def _colours(
     is_score = label.startswith(_SCORE)
     if is_score and len(finite):
         low = np.quantile(finite, _WORST_SHARE)
-    in_decades = not is_score and low > 0 and high >= _DECADE * low
+    in_decades = not is_score and low > 0 and high >= DECADE * low
     norm = (LogNorm if in_decades else Normalize)(low, high)
     scale = ScalarMappable(norm, cmap="viridis_r")  # the high ones are the dark ones
     return [scale.to_rgba(v) if np.isfinite(v) else "0.8" for v in numbers], scale
-
-
-def _thin_ticks(ax: Any) -> None:
-    """Label few places of a log scale, by plain numbers where it is a short one."""
-    from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
-
-    low, high = ax.get_ylim()
-    if high < _DECADE**2 * low:
-        ax.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
-        ax.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
-    ax.yaxis.set_minor_formatter(NullFormatter())
 
 
 def _filled(curves: Sequence[ArrayLike]) -> Array:

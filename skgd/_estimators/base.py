@@ -62,6 +62,7 @@ from skgd._estimators.parallel import (
     Together,
     begins_alike,
     check_can_be_shared,
+    shard_of_all,
     together_now,
 )
 from skgd._estimators.parameters import check_parameters
@@ -89,6 +90,7 @@ from skgd._machine.interrupts import INTERRUPTED, interruptible
 from skgd._machine.memory import memory_for
 from skgd._machine.modes import numpy_as_usual
 from skgd._machine.ranks import ALONE, Ranks
+from skgd._training.shards import Shard
 from skgd._training.stopping import History, Stream
 
 Method = TypeVar("Method", bound=Callable[..., Any])
@@ -113,16 +115,14 @@ def of_one_state(method: Method) -> Method:
     return cast(Method, on_a_snapshot)
 
 
-def _rows_given(X: Any, y: Any, sample_weight: Any, ranks: Ranks) -> Given:
-    """Return what is trained on, or raise ValueError where that is not to be had."""
-    X, y, sample_weight = as_blocks(X, y, sample_weight)
-    if isinstance(X, Blocks) and ranks is not ALONE:
-        msg = (
-            "X must be rows in memory with data_parallel. Got Blocks; read the rows of "
-            "each rank, or fit in one process."
-        )
-        raise ValueError(msg)
-    return Given(X, y, sample_weight)
+def _shard_of(examples: Examples, together: Together) -> Shard | None:
+    """Return which rows lie here of those that ranks train on; None in one process.
+
+    Rows in blocks may be read by any of them, so all lie here.
+    """
+    if isinstance(examples.X, BlockRows):
+        return shard_of_all(together.ranks, examples.X.shape[0])
+    return together.shard(len(examples.labels))
 
 
 class MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
@@ -247,9 +247,7 @@ class MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
         together = together_now()
         ranks = together.ranks
         with ranks.together():
-            X, y, sample_weight = ranks.agreed(
-                partial(_rows_given, X, y, sample_weight, ranks)
-            )
+            X, y, sample_weight = ranks.agreed(partial(as_blocks, X, y, sample_weight))
             trainee, before, initial = ranks.agreed(
                 partial(self._begin, held_out, initial, ranks)
             )
@@ -263,7 +261,7 @@ class MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
                     )
                 if ranks is ALONE:  # a part of the rows may well be unlike another
                     warn_of_unlike(some_rows(examples.X), validation.X)
-            shard = together.shard(len(examples.labels))
+            shard = _shard_of(examples, together)
             warn_of_batch_size(self, shard.n_in_all if shard else examples.X.shape[0])
             history = trainee._train(
                 examples,
@@ -471,7 +469,9 @@ class MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
         first = not hasattr(self, "n_features_in_")
         if isinstance(X, Blocks) and not of_stream:
             known, dtypes = known_targets(self), dtypes_of(self, dtype)
-            return surveyed(self, X, known=known, dtypes=dtypes, first=first)
+            return surveyed(
+                self, X, known=known, dtypes=dtypes, first=first, ranks=ranks
+            )
         return checked_examples(
             self,
             X,
@@ -555,7 +555,7 @@ class MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
             generator = new_generator(self.random_state)
         else:
             generator, seed = copied(before.generator), before.split_seed
-        shard, shard_held_out = together.shard(len(examples.labels)), None
+        shard, shard_held_out = _shard_of(examples, together), None
         if shard is not None:
             [first, *_] = shard.ranks.gather(generator.bit_generator.state)
             generator.bit_generator.state = first
@@ -563,15 +563,20 @@ class MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
             shard_held_out = together.shard_held_out(len(validation.labels))
         elif self.early_stopping:
             seed = seed_of_split(generator, seed)
-            if shard is not None:
+            if isinstance(examples.X, BlockRows):
+                examples, shard_held_out = hold_out_blocks(
+                    self, examples, targets, seed, together.ranks
+                )
+                shard = _shard_of(examples, together)
+            elif shard is not None:
                 rows, held_out, shard, shard_held_out = hold_out_together(
                     self, examples, targets, shard, seed
                 )
-            elif isinstance(examples.X, BlockRows):
-                examples = hold_out_blocks(self, examples, targets, seed)
             else:
                 rows, held_out = hold_out(self, examples, targets, seed)
         known, ranks = targets.scale, together.ranks
+        if isinstance(examples.X, BlockRows):  # whose targets all ranks know
+            ranks = ALONE
         targets = with_scale(
             self, targets, examples, rows, first=before is None, ranks=ranks
         )

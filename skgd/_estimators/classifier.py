@@ -608,9 +608,7 @@ class MiniBatchClassifier(ClassifierMixin, MiniBatchBase):
 
     def _is_one_against_rest(self) -> bool:
         """Return whether the probabilities of the outputs need not add up to 1."""
-        classes = self._classes()
-        several = classes.n_outputs > 1 and not classes.several_a_row
-        return several and self.loss != "log_loss"
+        return self._classes().is_one_against_rest(self.loss)
 
     def _class_predictions(self, X: ArrayLike) -> Tensor:
         """Return a raw prediction for every class or label, (1, o, n)."""

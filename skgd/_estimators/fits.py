@@ -312,12 +312,12 @@ def _check_split_of_all(of_ranks: Floats, n_held_out: int) -> None:
 
 
 def hold_out_blocks(
-    settings: Any, examples: Examples, targets: Targets, split_seed: int
-) -> Examples:
+    settings: Any, examples: Examples, targets: Targets, split_seed: int, ranks: Ranks
+) -> tuple[Examples, Shard | None]:
     """Return the examples of the blocks to train on, which know those held out.
 
     Whole blocks are held out, and stay in memory: no more of them than make a window,
-    if one does not.
+    if one does not. Ranks take them by turns; which of them lie here, the shard says.
     """
     rows: BlockRows = examples.X
     order = np.random.default_rng(split_seed).permutation(np.flatnonzero(rows.lengths))
@@ -331,11 +331,19 @@ def hold_out_blocks(
     in_all = np.cumsum(rows.lengths[order])
     n_blocks = int(np.searchsorted(in_all, wanted, "right"))
     chosen = order[: min(max(1, n_blocks), len(order) - 1)]
-    judged = rows_in_memory(settings, targets, rows, chosen.tolist())
-    check_any_counts("sample_weight of the rows held out", judged.weight)
+    here = np.arange(len(chosen))[ranks.rank :: ranks.size].tolist()
+    judged = ranks.agreed(
+        lambda: rows_in_memory(settings, targets, rows, chosen[here].tolist())
+    )
+    mean_weight = judged.mean_weight(None, ranks)
+    check_any_counts("sample_weight of the rows held out", np.array([mean_weight]))
     left = without_blocks(examples, chosen)
     check_any_counts("sample_weight of the rows trained on", left.weight)
-    return left._replace(X=left.X._replace(held_out=judged))
+    shard = None
+    if ranks is not ALONE:
+        lengths = tuple(rows.lengths[chosen].tolist())
+        shard = Shard(ranks, lengths, tuple(here), mean_weight)
+    return left._replace(X=left.X._replace(held_out=judged)), shard
 
 
 def with_scale(
@@ -492,7 +500,10 @@ def _data_of_one(fold: Fold, device: torch.device, *, as_given: bool) -> Data:
 
 
 def _data_of_blocks(fold: Fold, rows: BlockRows, device: torch.device) -> Data:
-    """Return room for a window of rows in blocks, and what reads them."""
+    """Return room for a window of rows in blocks, and what reads them.
+
+    Where ranks share the windows there is one row more, which counts nothing.
+    """
     settings, examples, targets = fold.estimators[0], fold.examples, fold.targets
     scale, (n_samples, n_features) = targets.scale, rows.shape
     with errors_of_caller():
@@ -500,11 +511,15 @@ def _data_of_blocks(fold: Fold, rows: BlockRows, device: torch.device) -> Data:
         length = rows_of_a_window(n_samples, settings.batch_size, most)
     assert examples.weight is not None
     mean_weight = float(examples.weight.sum()) / n_samples
+    is_shared = fold.shard is not None
+    is_weighted = rows.is_weighted or is_shared
 
     def part_of(some: Examples) -> Part:
         y = on_scale(some.targets, scale).astype(rows.dtype, copy=False)
-        if not rows.is_weighted or some.weight is None:
+        if not is_weighted:
             return Part(some.X, y, None)
+        if some.weight is None:
+            return Part(some.X, y, np.ones(len(some.labels), rows.dtype))
         return Part(some.X, y, (some.weight / mean_weight).astype(rows.dtype))
 
     def read(order: Indices) -> Iterator[Part]:
@@ -522,11 +537,12 @@ def _data_of_blocks(fold: Fold, rows: BlockRows, device: torch.device) -> Data:
     no_columns = np.empty((len(of_digest), 0), rows.dtype)
     digest = part_of(examples._replace(X=no_columns))._replace(weight=of_digest)
     some = part_of(rows.some)
-    windows = Windows(n_samples, len(rows.numbers), read, data(*digest), data(*some))
-    x = np.zeros((length, n_features), rows.dtype)
-    y = np.zeros((len(examples.targets), length), rows.dtype)
-    room = data(x, y, np.ones(length) if rows.is_weighted else None)
-    return room._replace(windows=windows)
+    windows = Windows(rows.lengths, length, read, data(*digest), data(*some))
+    n_places = length + is_shared
+    x = np.zeros((n_places, n_features), rows.dtype)
+    y = np.zeros((len(examples.targets), n_places), rows.dtype)
+    room = data(x, y, np.zeros(n_places) if is_weighted else None)
+    return room._replace(windows=windows, shard=fold.shard)
 
 
 def _weights_on(

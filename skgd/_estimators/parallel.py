@@ -54,6 +54,11 @@ def _shard(ranks: Ranks, partitions: Partitions | None, n_rows: int) -> Shard | 
     return shard_of(ranks, partitions)
 
 
+def shard_of_all(ranks: Ranks, n_rows: int) -> Shard | None:
+    """Return the shard of rows that all lie on every rank; None in one process."""
+    return None if ranks is ALONE else Shard(ranks, (n_rows,), (0,))
+
+
 _ALONE = Together(ALONE)
 _now = ContextVar("skgd_together", default=_ALONE)
 
@@ -124,6 +129,9 @@ def data_parallel(group: Any = None, *, timeout: float | None = None) -> Iterato
     Rows of ``X_val`` lie on any ranks; with ``early_stopping`` each partition holds out
     its share.
 
+    ``Blocks`` are handed in on all ranks, the same ones, which the ranks then read by
+    turns. Order and batches are those of one process.
+
     Refused are sparse X of so many features that it stays sparse, ``dropout``,
     ``engine="numba"``, callbacks that ask for batches, and the searches of skgd.
 
@@ -158,7 +166,7 @@ def data_parallel(group: Any = None, *, timeout: float | None = None) -> Iterato
         raise ValueError(msg)
     ranks = Ranks(
         dist.new_group(
-            dist.get_process_group_ranks(group),
+            dist.get_process_group_ranks(dist.group.WORLD if group is None else group),
             timeout=None if timeout is None else timedelta(seconds=timeout),
             backend=dist.get_backend(group),
             use_local_synchronization=group is not None,

@@ -45,6 +45,7 @@ from skgd._estimators.targets import Numbers, Targets, learn_targets, with_seen
 from skgd._machine.arrays import Array, Floats, Indices
 from skgd._machine.devices import to_numpy
 from skgd._machine.errors import errors_of_caller, in_the_words, of_caller
+from skgd._machine.ranks import ALONE, Ranks
 
 # Groups of a block, and of all blocks together.
 _GROUPS, _GROUPS_IN_ALL = 32, 2**15
@@ -88,14 +89,26 @@ def surveyed(
     known: Targets | None,
     dtypes: Sequence[Any],
     first: bool,
+    ranks: Ranks = ALONE,
 ) -> tuple[Examples, Targets]:
     """Return blocks as examples, and what is learnt of their targets.
 
-    The first call notes the columns of X on the estimator.
+    The first call notes the columns of X on the estimator. Ranks look through the
+    blocks by turns.
     """
-    dtype, n_features = _checked_first(estimator, blocks, list(dtypes), first=first)
+    told = {"X.n_blocks": blocks.n_blocks, "X.chunk_rows": blocks.chunk_rows}
+    ranks.check_alike(lambda: told)
+    dtype, n_features = ranks.agreed(
+        lambda: _checked_first(estimator, blocks, list(dtypes), first=first)
+    )
+    by_turns = ranks.gathered(
+        lambda: [
+            _digest_of(estimator, blocks, number, dtype, known)
+            for number in range(ranks.rank, blocks.n_blocks, ranks.size)
+        ]
+    )
     digests = [
-        _digest_of(estimator, blocks, number, dtype, known)
+        by_turns[number % ranks.size][number // ranks.size]
         for number in range(blocks.n_blocks)
     ]
     labels = np.concatenate([digest.labels for digest in digests if digest.n_rows])
@@ -119,7 +132,8 @@ def surveyed(
         is_weighted=is_weighted,
         some=Examples(None, labels, encoded, None, None),
     )
-    rows = rows._replace(some=_some_of_blocks(estimator, targets, rows))
+    some = ranks.agreed(lambda: _some_of_blocks(estimator, targets, rows))
+    rows = rows._replace(some=some)
     return Examples(rows, labels, encoded, weight, counts), targets
 
 
@@ -342,8 +356,9 @@ def _some_of_blocks(estimator: Any, targets: Targets, rows: BlockRows) -> Exampl
 def rows_in_memory(
     estimator: Any, targets: Targets, rows: BlockRows, places: Iterable[int]
 ) -> Examples:
-    """Return all rows of some blocks."""
-    return _joined(list(parts_of_blocks(estimator, targets, rows, places)))
+    """Return all rows of some blocks, perhaps of none."""
+    parts = list(parts_of_blocks(estimator, targets, rows, places))
+    return _joined(parts or [rows.some.select(np.arange(0))])
 
 
 def _joined(parts: Sequence[Examples]) -> Examples:

@@ -84,6 +84,11 @@ class Classes(NamedTuple):
         one_of_many = not self.several_a_row and len(self.labels) > 2
         return "multinomial_log_loss" if one_of_many else "binary_log_loss"
 
+    def is_one_against_rest(self, loss: str) -> bool:
+        """Return whether the probabilities of the outputs need not add up to 1."""
+        several = self.n_outputs > 1 and not self.several_a_row
+        return several and loss != "log_loss"
+
     def strata(self, encoded: Array) -> Array | None:
         """Return the classes whose shares held-out rows are to keep, if any, (n,)."""
         return None if self.several_a_row else encoded[0]

@@ -77,7 +77,8 @@ class FitWatch:
             record_epochs_(estimator, models.t, self._history)
             sizes = batch_sizes(data.n_in_all, shared.batch_size, shared.last_batch)
             self._n_steps = len(sizes)
-            self._of_window = max(1, data.y.shape[-1] // sizes[0])
+            at_once = 0 if data.windows is None else data.windows.n_at_once
+            self._of_window = max(1, at_once // sizes[0])
             n_windows = -(-len(sizes) // self._of_window)
             with modes_of_others():
                 self._tasks = FitTasks(

@@ -10,6 +10,9 @@ this package, and is raised.
 The steps of a pipeline before its last are fitted once for each split and distinct
 setting of their own parameters. To find out what the last step would be given, it is
 made to note it down.
+
+With a checkpoint, what has come of each job is kept in a directory (``kept``) as soon
+as it is there, and what is there beforehand is not done again.
 """
 
 from __future__ import annotations
@@ -17,7 +20,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from itertools import product
+from itertools import chain, product
 from typing import Any
 from warnings import catch_warnings
 
@@ -34,8 +37,10 @@ from skgd._estimators.sklearn_private import (
 )
 from skgd._machine.arrays import Array
 from skgd._machine.memory import pieces
+from skgd._search.digests import digest_of, digest_of_candidate
 from skgd._search.grouping import Group, GroupPlan, key_of, note_on_groups, plans_of
 from skgd._search.jobs import Job, JobResult, fit_one, run_job
+from skgd._search.kept import Found, Round, keep, read
 from skgd._search.pipelines import fit_steps, last_step
 from skgd._search.request import Cell, CvSplit, GivenUp, Parameters, Request, Result
 from skgd._search.stacks import BYTES_OF_ROWS, Outcome
@@ -52,6 +57,10 @@ from skgd._training.stopping import Ending
 # epochs as it needs; a stack takes as long as its slowest, cut or whole.
 _JOBS_OF_LOOPS = 4
 
+# Jobs of a search with a checkpoint, at the least, where loops train: to a model it is
+# the same in which job it is, and a kill costs those under way.
+_JOBS_KEPT = 32
+
 
 class Evaluation:
     """Evaluates candidates when ``_run_search`` asks for it, and keeps the results."""
@@ -63,10 +72,12 @@ class Evaluation:
         request: Request,
         split_params: Parameters,
         resource: str | None,
+        kept: tuple[str, str] | None,
     ) -> None:
         self._search, self._request, self._split_params = search, request, split_params
         self._resource = resource  # a parameter that grows from call to call, if any
         self._base = base
+        self._kept = kept  # with a checkpoint, the directory and the next digest
         # What was trained in the last call of candidates that may go on, by candidate
         # and split, and with what the steps before the last have made of the splits.
         self._states: dict[Any, dict[int, Outcome]] = {}
@@ -128,72 +139,118 @@ class Evaluation:
         context: Any,
     ) -> list[list[Result]]:
         """Return the results of all fits, for every candidate split by split."""
-        search, request = self._search, self._request
+        request = self._request
         plans = plans_of(
             self._base, candidates, request.y, request.fit_params, self._has_begun
         )
         if request.verbose > 0 and (note := note_on_groups(plans)):
             print(note)
-        n_jobs = search.n_jobs
+        of_round, found = self._found_before(candidates, splits)
+        with (
+            catch_warnings(),  # threads may leave the filters as others had them
+            _told(request.given_up, self._kept),
+        ):
+            found |= self._do(candidates, splits, plans, found, of_round, context)
+        self._states = self._to_go_on_from(candidates, found)
+        for plan in plans:
+            self.groups += _as_evaluated(
+                plan.group, found, len(splits), len(self.candidates)
+            )
+        self.endings = Counter(one.result.pop("ending", None) for one in found.values())
+        return [
+            [found[number, split].result for split in range(len(splits))]
+            for number in range(len(candidates))
+        ]
+
+    def _do(
+        self,
+        candidates: Sequence[Parameters],
+        splits: Sequence[tuple[Array, Array]],
+        plans: Sequence[GroupPlan],
+        before: Mapping[Cell, Found],
+        of_round: Round | None,
+        context: Any,
+    ) -> dict[Cell, Found]:
+        """Return what comes of all that is to be done yet."""
+        search, request = self._search, self._request
+        n_jobs, shown = search.n_jobs, None
         together = [plan for plan in plans if plan.group.together]
         if any(on_accelerator(request.X, plan.estimator) for plan in together):
             n_jobs = 1  # one process holds the device
-        n_together = sum(len(plan.group.candidates) for plan in together)
-        n_fits = (len(candidates) - n_together) * len(splits)
-        shown = None  # to callbacks
-        with (
-            catch_warnings(),  # threads may leave the filters as others had them
-            workers_of(n_jobs, search.pre_dispatch) as workers,
-            _told(request.given_up),
-        ):
-            jobs = self._jobs(candidates, splits, together, workers.n)
+        cells = list(product(range(len(candidates)), range(len(splits))))
+        one_by_one = self._kept is not None
+        with workers_of(n_jobs, search.pre_dispatch, one_by_one=one_by_one) as workers:
+            all_jobs = self._jobs(candidates, splits, together, workers.n)
+            jobs = list(_left(all_jobs, before))
             if request.caller is not None and context is not None:
+                of_jobs = {cell for job in chain(*all_jobs) for cell in _cells_of(job)}
+                n_fits = len(set(cells) - of_jobs - before.keys())
                 shown = task_of_search(context, search, sum(map(len, jobs)) + n_fits)
             found, reasons = self._train_together(
-                candidates, jobs, workers, shown, len(splits)
+                jobs, workers, shown, of_round, (len(candidates), len(splits))
             )
-            cells = np.ndindex(len(candidates), len(splits))
-            apart = [cell for cell in cells if cell not in found]
-            found |= self._fit_apart(candidates, splits, apart, workers, shown)
+            apart = [c for c in cells if c not in before and c not in found]
+            found |= self._fit_apart(
+                candidates, splits, apart, workers, shown, of_round, reasons
+            )
         if shown is not None and shown is not context:
             shown.call_on_fit_task_end(estimator=search)
-        fits = [
-            [found[number, split] for split in range(len(splits))]
-            for number in range(len(candidates))
-        ]
-        for plan in plans:
-            self.groups += _as_evaluated(
-                plan.group, fits, reasons, len(self.candidates)
-            )
-        self.endings = Counter(fit.pop("ending", None) for few in fits for fit in few)
-        return fits
+        return found
+
+    def _found_before(
+        self, candidates: Sequence[Parameters], splits: Sequence[tuple[Array, Array]]
+    ) -> tuple[Round | None, dict[Cell, Found]]:
+        """Return what is kept of a round already, and where the rest is to be kept."""
+        if self._kept is None:
+            return None, {}
+        directory, name = self._kept
+        of_candidates = [digest_of_candidate(params) for params in candidates]
+        of_splits = [digest_of(tuple(map(np.asarray, rows))) for rows in splits]
+        of_round = Round(directory, name, of_candidates, of_splits)
+        self._kept = directory, of_round.next_name
+        _, last = last_step(self._base)
+        found = read(of_round, last)
+        if found and self._request.verbose > 0:
+            n_all = len(candidates) * len(splits)
+            print(f"{len(found)} of {n_all} models are read from {directory}")
+        return of_round, found
 
     def _train_together(
         self,
-        candidates: Sequence[Parameters],
         jobs: Sequence[Sequence[Job]],
         workers: Workers,
         shown: Any,
-        n_splits: int,
-    ) -> tuple[dict[Cell, Result], dict[int, str]]:
-        """Return the results of all jobs, and why candidates were refused together."""
-        found: dict[Cell, Result] = {}
-        states: dict[Any, dict[int, Outcome]] = defaultdict(dict)
+        of_round: Round | None,
+        totals: tuple[int, int],
+    ) -> tuple[dict[Cell, Found], dict[int, str]]:
+        """Return what comes of all jobs, and why candidates were refused together."""
+        found: dict[Cell, Found] = {}
         reasons: dict[int, str] = {}
+        n_candidates, n_splits = totals
         for some in jobs:
             for done, job in self._run_jobs(some, workers, shown, n_splits):
                 if done.reason:
                     reasons |= dict.fromkeys(job.candidates, done.reason)
-                for cell, result, outcome in done.fits:
-                    found[cell] = result
-                    if outcome is not None:
-                        key = self._key(candidates[cell[0]])
-                        states[key][cell[1]] = outcome
+                new = {
+                    cell: Found(result, outcome) for cell, result, outcome in done.fits
+                }
+                if of_round is not None and new:
+                    keep(of_round, new)
+                found |= new
                 if self._request.verbose > 1:
-                    n_all = len(candidates) * n_splits
+                    n_all = n_candidates * n_splits
                     print(f"{len(found)} of {n_all} models trained")
-        self._states = states
         return found, reasons
+
+    def _to_go_on_from(
+        self, candidates: Sequence[Parameters], found: Mapping[Cell, Found]
+    ) -> dict[Any, dict[int, Outcome]]:
+        """Return what training may go on from, by candidate and split."""
+        states: dict[Any, dict[int, Outcome]] = defaultdict(dict)
+        for (number, split), one in found.items():
+            if one.outcome is not None:
+                states[self._key(candidates[number])][split] = one.outcome
+        return states
 
     def endings_in_words(self) -> str:
         """Return how many models of the last call ended in a way to know of, if any."""
@@ -233,6 +290,8 @@ class Evaluation:
         for some in of_settings.values():
             finer = self._finer(some) if n_workers > 1 else 1
             n_pieces = -(-finer * n_workers // len(some))
+            if self._kept is not None:
+                n_pieces = max(n_pieces, self._pieces_kept(some))
             for few in pieces(of_splits, at_once):
                 all_splits = len(few) == len(splits)
                 jobs.append(
@@ -250,10 +309,24 @@ class Evaluation:
         """Return how many jobs of each worker groups make, so that none waits long."""
         last_steps = [last_step(plan.estimator)[1] for plan in plans]
         stop = [last.tol is not None or last.early_stopping for last in last_steps]
-        by_loops = [may_train_by_loops(one.estimator, self._request.X) for one in plans]
-        if any(stop) and all(by_loops):
+        if any(stop) and self._are_for_loops(plans):
             return _JOBS_OF_LOOPS
         return 2 if len(plans) > 1 else 1
+
+    def _pieces_kept(self, plans: Sequence[GroupPlan]) -> int:
+        """Return how many jobs each group makes, so that a kill does not cost all.
+
+        On torch, models that are trained apart do not share what a step costs: the
+        splits part, and no more.
+        """
+        if self._are_for_loops(plans):
+            return -(-_JOBS_KEPT // len(plans))
+        n_splits: int = self._search.n_splits_
+        return n_splits
+
+    def _are_for_loops(self, plans: Sequence[GroupPlan]) -> bool:
+        X = self._request.X
+        return all(may_train_by_loops(plan.estimator, X) for plan in plans)
 
     def _jobs_of(
         self,
@@ -356,8 +429,10 @@ class Evaluation:
         cells: Sequence[Cell],
         workers: Workers,
         shown: Any,
-    ) -> dict[Cell, Result]:
-        """Return the results of fits that are made one at a time."""
+        of_round: Round | None,
+        reasons: Mapping[int, str],
+    ) -> dict[Cell, Found]:
+        """Return what comes of fits that are made one at a time."""
         contexts = [
             subtask(
                 shown, "candidate-split-evaluation", number * len(splits) + split, 0
@@ -376,7 +451,12 @@ class Evaluation:
             )
             for cell, one in zip(cells, contexts, strict=True)
         ]
-        return dict(workers.processes()(fits)) if fits else {}
+        found = {}
+        for cell, result in workers.processes()(fits) if fits else ():
+            found[cell] = Found(result, reason=reasons.get(cell[0], ""))
+            if of_round is not None:
+                keep(of_round, {cell: found[cell]})
+        return found
 
     def _may_go_on(self, plan: GroupPlan) -> bool:
         """Return whether a larger ``max_iter`` just continues the training."""
@@ -409,29 +489,45 @@ def _bytes_of(X: Any) -> int:
 
 
 @contextmanager
-def _told(given_up: GivenUp) -> Iterator[None]:
-    """Let all threads know where the block is left before its end."""
+def _told(given_up: GivenUp, kept: tuple[str, str] | None) -> Iterator[None]:
+    """Let all threads know where the block is left before its end, and the caller."""
     try:
         yield
-    except BaseException:
+    except BaseException as error:
         given_up.set()
+        if kept is not None:
+            directory, _ = kept
+            error.add_note(f"What was done is in {directory!r}: the same call goes on.")
         raise
 
 
+def _left(
+    jobs: Sequence[Sequence[Job]], found: Mapping[Cell, Found]
+) -> Iterator[list[Job]]:
+    """Give the jobs of which anything is to be done yet, in lists as before."""
+    for some in jobs:
+        left = [job for job in some if not _cells_of(job) <= found.keys()]
+        if left:
+            yield left
+
+
+def _cells_of(job: Job) -> set[Cell]:
+    return {(n, split.number) for n, split in product(job.candidates, job.splits)}
+
+
 def _as_evaluated(
-    group: Group,
-    fits: Sequence[Sequence[Result]],
-    reasons: Mapping[int, str],
-    offset: int,
+    group: Group, found: Mapping[Cell, Found], n_splits: int, offset: int
 ) -> Iterator[Group]:
     """Give a group, or those that it fell into, with the places in cv_results_."""
     of_reasons: dict[str, list[int]] = defaultdict(list)
     engines: dict[str, set[str]] = defaultdict(set)
     for number in group.candidates:
-        together = all(fit["together"] for fit in fits[number])
-        reason = "" if together else reasons.get(number, group.reason)
+        fits = [found[number, split] for split in range(n_splits)]
+        together = all(one.result["together"] for one in fits)
+        refused = next((one.reason for one in fits if one.reason), group.reason)
+        reason = "" if together else refused
         of_reasons[reason].append(number + offset)
-        engines[reason] |= {fit["engine"] for fit in fits[number] if fit["engine"]}
+        engines[reason] |= {one.result["engine"] for one in fits} - {""}
     for reason, numbers in of_reasons.items():
         engine = " and ".join(sorted(engines[reason]))
         yield Group(numbers, group.params, not reason, reason, engine)

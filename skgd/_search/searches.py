@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from inspect import signature
+from os import PathLike
 from time import perf_counter
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 from warnings import warn
 
 import numpy as np
@@ -24,6 +25,7 @@ from sklearn.model_selection import (
     check_cv,
 )
 from sklearn.utils import indexable
+from sklearn.utils.metadata_routing import UNUSED
 
 from skgd._estimators.blocks import check_in_memory
 from skgd._estimators.callbacks import (
@@ -49,8 +51,10 @@ from skgd._estimators.sklearn_private import (
 )
 from skgd._estimators.versions import of_this_version, with_version
 from skgd._machine.modes import numpy_as_usual
+from skgd._search.digests import digest_of_request
 from skgd._search.evaluation import Evaluation
 from skgd._search.grouping import Group
+from skgd._search.kept import directory_at
 from skgd._search.pipelines import last_step
 from skgd._search.request import GivenUp, Request
 
@@ -66,9 +70,19 @@ class _VectorizedSearch(BaseSearchCV):
     groups_: list[Group]
     loss_curves_: list[list[Any]]
 
+    # The search's own: it is neither asked for nor handed on as metadata.
+    __metadata_request__fit: ClassVar = {"checkpoint": UNUSED}
+
     @numpy_as_usual
     @fit_context(prefer_skip_nested_validation=False)
-    def fit(self, X: ArrayLike, y: ArrayLike | None = None, **params: Any) -> Self:
+    def fit(
+        self,
+        X: ArrayLike,
+        y: ArrayLike | None = None,
+        *,
+        checkpoint: str | PathLike[str] | None = None,
+        **params: Any,
+    ) -> Self:
         """Train all candidates on all splits, and the best one on all of the data.
 
         Parameters
@@ -77,6 +91,13 @@ class _VectorizedSearch(BaseSearchCV):
             Training data.
         y : array-like of shape (n_samples,) or (n_samples, n_outputs), default=None
             Targets, or labels of classes.
+        checkpoint : str or path-like, default=None
+            A directory, made if it is missing, in which the results of each job are
+            kept as soon as it is done. A search that was killed goes on when the same
+            call is made again: it reads what is there, and does the rest. Results
+            belong to a candidate, a split, the estimator, the data, the scorers and the
+            versions of what computes; of anything else, files are let be. See Notes.
+            None keeps nothing.
         **params : dict
             Passed on to ``fit`` of the estimator, to the splitter (``groups``) and to
             the scorer (``sample_weight``), as scikit-learn's searches do. What has the
@@ -92,6 +113,27 @@ class _VectorizedSearch(BaseSearchCV):
         ValueError
             If a parameter is not what it must be, or all fits fail. Single ones that
             fail get ``error_score``, and a FitFailedWarning counts them.
+        TypeError, OSError
+            If ``checkpoint`` is no path, or no directory that can be written to, or the
+            disk is full.
+
+        Notes
+        -----
+        With a checkpoint, ``cv_results_`` of a search that went on is that of one that
+        was left alone, to the bit, with the times of the first run, if every
+        ``random_state`` is an integer, with as many workers. ``n_jobs``, ``max_bytes``,
+        ``verbose`` and ``refit`` may be others: then scores are the same but for
+        rounding. Halving keeps every round, with the states that the next goes on from.
+        Failed fits are kept as such. The last fit, of the best candidate, is made anew.
+
+        A function, such as a scorer, counts by its name, its instructions, constants
+        and defaults, a class and a callback by their names: after a change of what
+        these call, take another directory. Callbacks see what is done, and not what is
+        read. Nothing is ever deleted. A file is a tree without code, and damage to it
+        is found: a warning names the file, and its models are trained anew.
+
+        Where compiled loops train, a group makes at least 32 jobs, so that a kill costs
+        little; on torch, one for each split.
         """
         check_max_bytes(self.max_bytes)
         check_alone(type(self).__name__)
@@ -124,23 +166,13 @@ class _VectorizedSearch(BaseSearchCV):
         base = clone(self.estimator)
         without_callbacks_(base, propagated)
         _, last = last_step(base)
-        looked_at = has_callbacks(self) or propagated or has_callbacks(last)
-        request = Request(
-            X,
-            y,
-            scorers,
-            routed.estimator.fit,
-            routed.scorer.score,
-            self.return_train_score,
-            self.error_score,
-            self.max_bytes,
-            self.verbose,
-            caller=self if looked_at else None,
-            given_up=GivenUp(),
-        )
-        evaluation = Evaluation(
-            self, base, request, split_params, getattr(self, "resource", None)
-        )
+        looked_at = bool(has_callbacks(self) or propagated or has_callbacks(last))
+        request = self._request(X, y, scorers, routed, looked_at)
+        kept = None
+        if checkpoint is not None:
+            kept = directory_at(checkpoint), digest_of_request(request, base)
+        resource = getattr(self, "resource", None)
+        evaluation = Evaluation(self, base, request, split_params, resource, kept)
         tells = "callback_ctx" in signature(self._run_search).parameters
         self._run_search(evaluation, **({"callback_ctx": context} if tells else {}))
         concern = evaluation.endings_in_words()
@@ -178,6 +210,24 @@ class _VectorizedSearch(BaseSearchCV):
 
     def __setstate__(self, pickled: Mapping[str, Any]) -> None:
         super().__setstate__(of_this_version(type(self), pickled))
+
+    def _request(
+        self, X: Any, y: Any, scorers: Any, routed: Any, looked_at: bool
+    ) -> Request:
+        """Return what all evaluations have in common."""
+        return Request(
+            X,
+            y,
+            scorers,
+            routed.estimator.fit,
+            routed.scorer.score,
+            self.return_train_score,
+            self.error_score,
+            self.max_bytes,
+            self.verbose,
+            caller=self if looked_at else None,
+            given_up=GivenUp(),
+        )
 
     def _keep(self, evaluation: Evaluation, scorers: Any, refit_metric: Any) -> None:
         """Keep what has come of all candidates, and which of them is the best."""
@@ -601,7 +651,26 @@ class VectorizedRandomizedSearchCV(_VectorizedSearch, RandomizedSearchCV):
         evaluate_candidates(sampler, callback_ctx=callback_ctx)
 
 
-class VectorizedHalvingGridSearchCV(HalvingGridSearchCV, _VectorizedSearch):
+class _Halving(BaseSearchCV):
+    """``fit`` of a search that halves: scikit-learn's, and in it that of the base."""
+
+    __metadata_request__fit: ClassVar = {"checkpoint": UNUSED}
+
+    def fit(
+        self,
+        X: ArrayLike,
+        y: ArrayLike | None = None,
+        *,
+        checkpoint: str | PathLike[str] | None = None,
+        **params: Any,
+    ) -> Self:
+        super().fit(X, y, checkpoint=checkpoint, **params)
+        return self
+
+    fit.__doc__ = _VectorizedSearch.fit.__doc__
+
+
+class VectorizedHalvingGridSearchCV(_Halving, HalvingGridSearchCV, _VectorizedSearch):
     """Successive halving over a grid that goes on training what survives.
 
     scikit-learn's HalvingGridSearchCV, with the same results.
@@ -784,7 +853,9 @@ class VectorizedHalvingGridSearchCV(HalvingGridSearchCV, _VectorizedSearch):
         self.max_bytes = max_bytes
 
 
-class VectorizedHalvingRandomSearchCV(HalvingRandomSearchCV, _VectorizedSearch):
+class VectorizedHalvingRandomSearchCV(
+    _Halving, HalvingRandomSearchCV, _VectorizedSearch
+):
     """Successive halving over random candidates that goes on training what survives.
 
     scikit-learn's HalvingRandomSearchCV, with the same candidates and results.

@@ -35,24 +35,31 @@ class Workers(NamedTuple):
 
 
 @contextmanager
-def workers_of(n_jobs: int | None, pre_dispatch: int | str) -> Iterator[Workers]:
+def workers_of(
+    n_jobs: int | None, pre_dispatch: int | str, *, one_by_one: bool = False
+) -> Iterator[Workers]:
     """Give so many threads, and processes, until the block is left.
 
-    To be ready for processes is to start one that tidies up after them.
+    To be ready for processes is to start one that tidies up after them. They are handed
+    short jobs by the batch, whose results come, or are lost, together; ``one_by_one``
+    they are not.
     """
+    settings: dict[str, Any] = {"n_jobs": n_jobs, "pre_dispatch": pre_dispatch}
+    if one_by_one:
+        settings["batch_size"] = 1
     with ExitStack() as begun:
 
         @cache
         def of_kind(prefer: str | None) -> Any:
-            return begun.enter_context(_parallel(n_jobs, pre_dispatch, prefer))
+            return begun.enter_context(_parallel(prefer, **settings))
 
         threads, processes = (partial(of_kind, kind) for kind in ("threads", None))
         yield Workers(threads, processes, effective_n_jobs(n_jobs))
 
 
-def _parallel(n_jobs: int | None, pre_dispatch: int | str, prefer: str | None) -> Any:
+def _parallel(prefer: str | None, **settings: Any) -> Any:
     """Return joblib's Parallel, whose results come as they are done where they can."""
-    settings = {"n_jobs": n_jobs, "pre_dispatch": pre_dispatch, "prefer": prefer}
+    settings["prefer"] = prefer
     backend, _ = get_active_backend(prefer=prefer)
     kind = _Threads if getattr(backend, "uses_threads", False) else Parallel
     try:

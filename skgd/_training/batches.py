@@ -83,13 +83,18 @@ class Windows(NamedTuple):
     returns. See ``windows``.
     """
 
-    n_samples: int  # rows of an epoch
-    n_blocks: int
-    # Gives the rows of all blocks, which come in this order, some at a time.
+    lengths: Indices  # (k,), the rows of each block
+    n_at_once: int  # rows of a window
+    # Gives the rows of blocks, which come in this order, some at a time.
     read: Callable[[Indices], Iterator[Part]]
     # A few targets and weights that stand for those of all rows; and some of the rows.
     digest: Data
     some: Data
+
+    @property
+    def n_samples(self) -> int:
+        """The rows of an epoch."""
+        return int(self.lengths.sum())
 
 
 def batch_sizes(n_samples: int, batch_size: int | None, last_batch: str) -> list[int]:

@@ -47,8 +47,9 @@ def bind_compiled(ahead: Ahead) -> Taker:
     from skgd._compiled.loops import bind
     from skgd._compiled.scalars import Steps, scalars_loop, table
 
-    data, models, shared, per_model, on_scale, sizes, *_, epoch_steps, watch = ahead
-    rule = rule_of_scalars(models, shared, per_model, epoch_steps)
+    data, models, shared, per_model, on_scale, sizes, *_ = ahead
+    watch, of_epoch = ahead.watch, (ahead.epoch_steps, ahead.n_taken)
+    rule = rule_of_scalars(models, shared, per_model, *of_epoch)
     parts = n_parts(data.scales)
     penalties = bind_penalties(on_scale, parts)
     average_begun = 0 if models.average is None else rule.average_begun

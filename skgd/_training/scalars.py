@@ -127,19 +127,24 @@ class Scalars(NamedTuple):
 
 
 def rule_of_scalars(
-    models: Models, shared: Shared, per_model: PerModel, epoch_steps: int
+    models: Models,
+    shared: Shared,
+    per_model: PerModel,
+    epoch_steps: int,
+    n_taken: int = 0,
 ) -> ScalarRule:
-    """Return how the scalars of models follow from the step, in epochs of so many."""
+    """Return how the scalars of models follow from the step, in epochs of so many.
+
+    Of the present epoch, ``n_taken`` steps are taken already.
+    """
     name = variant(shared.optimizer, shared.nesterov, per_model)
-    schedule = _schedule(shared, models, epoch_steps)
+    schedule = _schedule(shared, models, epoch_steps, n_taken)
     return ScalarRule(models, shared, by_output(per_model), name, schedule)
 
 
-def bind_scalars(
-    models: Models, shared: Shared, per_model: PerModel, epoch_steps: int, start: int
-) -> Scalars:
+def bind_scalars(rule: ScalarRule, start: int) -> Scalars:
     """Return the scalars of models, laid over their flat vector from an element on."""
-    rule = rule_of_scalars(models, shared, per_model, epoch_steps)
+    models = rule.models
     n_owners = len(rule.per_model["lr"])
     flat = models.parameters.flat[start:]
     is_users = callable(rule.schedule.kind)  # it may fail at steps that are never taken
@@ -160,7 +165,9 @@ def bind_scalars(
     return Scalars(rule, list(of_first), start, laid, spans, models.t, first, constant)
 
 
-def _schedule(shared: Shared, models: Models, epoch_steps: int) -> Schedule:
+def _schedule(
+    shared: Shared, models: Models, epoch_steps: int, n_taken: int
+) -> Schedule:
     """Return how the learning rate changes, given the number of steps of an epoch."""
     epochs = models.epochs
     if shared.lr_schedule in LAID_OUT:
@@ -172,7 +179,7 @@ def _schedule(shared: Shared, models: Models, epoch_steps: int) -> Schedule:
         decay_every=shared.decay_every,
         warmup_steps=shared.warmup_steps,
         epoch_steps=epoch_steps,
-        place_offset=epochs * epoch_steps - models.t,
+        place_offset=epochs * epoch_steps + n_taken - models.t,
         total_steps=shared.horizon * epoch_steps,
     )
 

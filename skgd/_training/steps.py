@@ -32,7 +32,7 @@ from skgd._training.batches import Data, batches_of
 from skgd._training.first_layer import FirstLayer, bind_first_layer, updated_apart
 from skgd._training.hyperparameters import Shared
 from skgd._training.models import Models
-from skgd._training.scalars import Scalars, bind_scalars
+from skgd._training.scalars import Scalars, bind_scalars, rule_of_scalars
 from skgd._training.sources import (
     Batch,
     Fetch,
@@ -130,14 +130,21 @@ class Bound(NamedTuple):
 
 
 def bind_models(
-    data: Data, models: Models, shared: Shared, per_model: PerModel, epoch_steps: int
+    data: Data,
+    models: Models,
+    shared: Shared,
+    per_model: PerModel,
+    epoch_steps: int,
+    n_taken: int = 0,
 ) -> Bound:
     """Return what models are trained by, in epochs of so many steps.
 
-    ``per_model`` are hyperparameters on the scales of the targets.
+    ``per_model`` are hyperparameters on the scales of the targets. Of the present
+    epoch, ``n_taken`` steps are taken already.
     """
     start = updated_apart(data.x, models)
-    scalars = bind_scalars(models, shared, per_model, epoch_steps, start)
+    rule = rule_of_scalars(models, shared, per_model, epoch_steps, n_taken)
+    scalars = bind_scalars(rule, start)
     gradients, added_up, wish = _gradients(data, models)
     first = bind_first_layer(data.x, models, gradients, scalars)
     update = _update(models, gradients, first, scalars)

@@ -32,7 +32,8 @@ def bind_stepwise(ahead: Ahead) -> Taker:
     data, models, shared, per_model, penalties, sizes, *_ = ahead
     parts = n_parts(data.scales)
     n_models = len(models.parameters.layers[0].w)
-    bound = bind_models(data, models, shared, per_model, ahead.epoch_steps)
+    of_epoch = ahead.epoch_steps, ahead.n_taken
+    bound = bind_models(data, models, shared, per_model, *of_epoch)
     penalty = bind_penalty(models.parameters, penalties, parts)
     runs = _runs(bound, ahead)
     rows_of_runs = [

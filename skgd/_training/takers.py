@@ -53,6 +53,7 @@ class Ahead(NamedTuple):
     counts: list[tuple[int, ...] | None]  # the rows of each fold that count in them
     epoch_steps: int  # in an epoch, of which these may be a part
     watch: Watch | None
+    n_taken: int = 0  # of the present epoch, steps that are taken already
 
 
 class Taken(NamedTuple):

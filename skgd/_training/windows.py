@@ -6,12 +6,16 @@ that no batch crosses a border and only the last one of the epoch may be short. 
 window the rows are drawn in any order. While steps are taken on one window, a thread
 reads the next one: into two buffers by turns, to which the steps are bound once.
 
+Of several ranks each reads some of the blocks, by turns, and takes of every batch the
+rows that it has read: the batches are those of a single process.
+
 Dimension key: n rows of a window, i features, o outputs.
 """
 
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from functools import partial
 from itertools import cycle
 from threading import Event
 
@@ -19,9 +23,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from skgd._machine.arrays import Bools, Indices
 from skgd._machine.devices import CPU
+from skgd._machine.ranks import ALONE, Ranks
 from skgd._training.batches import Data, Part, rows_of_epoch
 from skgd._training.takers import Ahead, TakeEpochs, Taken, Taker
+
+# Batches are filled up to so many sizes at the most.
+_SIZES = 32
 
 
 def rows_of_a_window(n_samples: int, batch_size: int | None, most: int) -> int:
@@ -40,46 +49,88 @@ def rows_of_a_window(n_samples: int, batch_size: int | None, most: int) -> int:
 
 
 def bind_windows(ahead: Ahead, bind: Callable[[Ahead], Taker]) -> TakeEpochs:
-    """Return what takes the steps of an epoch, by a taker for each buffer."""
-    data, models, shared, sizes = ahead.data, ahead.models, ahead.shared, ahead.sizes
-    windows, length = data.windows, data.y.shape[1]
+    """Return what takes the steps of an epoch, by takers for each buffer."""
+    data, in_all, windows = ahead.data, ahead.in_all, ahead.data.windows
     assert windows is not None
-    [generator] = models.generators
-    buffers = _buffers(data, n=1 if windows.n_samples <= length else 2)
+    ranks = ALONE if data.shard is None else data.shard.ranks
+    [generator] = ahead.models.generators
+    n_samples, length = windows.n_samples, windows.n_at_once
+    buffers = _buffers(data, n=1 if n_samples <= length else 2)
     rooms = [_room(buffer) for buffer in buffers]
-    shuffle = shared.shuffle and sizes != [windows.n_samples]
-    n_steps = -(-length // sizes[0])  # of a window
-    of_windows = [sizes[at : at + n_steps] for at in range(0, len(sizes), n_steps)]
+    shuffle = ahead.shared.shuffle and in_all != [n_samples]
+    n_steps = -(-length // in_all[0])  # of a window
+    of_windows = [in_all[at : at + n_steps] for at in range(0, len(in_all), n_steps)]
+    starts = range(0, n_samples, length)[: len(of_windows)]
+    takers = dict[tuple[int, ...], Taker]()
 
-    def bind_on(buffer: int, of_window: list[int]) -> Taker:
-        on_device = buffers[buffer] if _is_on_host(data) else data
-        counts = ahead.counts[: len(of_window)]
-        alone = ahead._replace(data=on_device, sizes=of_window, in_all=of_window)
-        return bind(alone._replace(counts=counts))
-
-    # Now, for schedules are laid out from where the models are: at an epoch's start.
-    in_turn = list(zip(cycle(range(len(buffers))), of_windows, strict=False))
-    kinds = {(buffer, sum(some)): (buffer, some) for buffer, some in in_turn}
-    takers = {kind: bind_on(*kinds[kind]) for kind in kinds}
+    def taker_of(buffer: int, sizes: list[int], some: list[int], n_taken: int) -> Taker:
+        """Return who takes steps of so many rows here, and in all, on a buffer."""
+        key = buffer, sizes[0], sum(sizes), sum(some)
+        if key not in takers:
+            on_device = buffers[buffer] if _is_on_host(data) else data
+            counts = ahead.counts[: len(some)]
+            alone = ahead._replace(data=on_device, sizes=sizes, in_all=some)
+            takers[key] = bind(alone._replace(counts=counts, n_taken=n_taken))
+        return takers[key]
 
     def take_epoch(at_most: int, going: Sequence[int]) -> Taken:
-        blocks = np.arange(windows.n_blocks)
+        blocks = np.arange(len(windows.lengths))
         if shuffle:
-            blocks = generator.permutation(windows.n_blocks)
-        taken: list[Taken] = []
-        with closing(_read_ahead(windows.read(blocks), rooms)) as filled:
-            for buffer, some in in_turn:
-                n_rows = next(filled)
-                rows = rows_of_epoch(generator, n_rows, sum(some), shuffle=shuffle)
+            blocks = generator.permutation(len(blocks))
+        ends, taken, n_taken = np.cumsum(windows.lengths[blocks]), list[Taken](), 0
+        reads = (
+            _reads_here(ends, start, min(start + length, n_samples), ranks)
+            for start in starts
+        )
+        parts = windows.read(blocks[ranks.rank :: ranks.size])
+        with closing(_read_ahead(parts, rooms, reads)) as filled:
+            for n, some in enumerate(of_windows):
+                buffer, here = n % len(rooms), ranks.agreed(partial(next, filled))
+                rows = rows_of_epoch(generator, len(here), sum(some), shuffle=shuffle)
+                sizes = some
+                if data.shard is not None:
+                    rows, sizes = _rows_here(rows, here, some, nothing=length)
                 if not _is_on_host(data):
                     _copy_(data, buffers[buffer])
-                taken.append(takers[buffer, sum(some)].take([rows], going))
+                taker = taker_of(buffer, sizes, some, n_taken)
+                taken.append(taker.take([rows], going))
+                n_taken += len(some)
                 if taken[-1].ended:
                     break
         losses = np.concatenate([of_window.losses for of_window in taken])
         return Taken(losses, taken[0].penalties, taken[-1].ended)
 
     return take_epoch
+
+
+def _reads_here(ends: Indices, start: int, stop: int, ranks: Ranks) -> Bools:
+    """Return which rows from start to stop this rank reads, given where blocks end.
+
+    The ranks take the blocks by turns, in the order of the epoch.
+    """
+    first, last = np.searchsorted(ends, [start, stop - 1], "right")
+    blocks = np.arange(first, last + 1)
+    n_rows = np.diff(np.minimum(ends[blocks], stop), prepend=start)
+    return np.repeat(blocks % ranks.size == ranks.rank, n_rows)
+
+
+def _rows_here(
+    rows: Indices, here: Bools, sizes: list[int], nothing: int
+) -> tuple[Indices, list[int]]:
+    """Return the places of those rows of batches that this rank has read, and sizes.
+
+    All batches are filled up to one size, by the place of ``nothing``: a row that does
+    not count. Few sizes occur, for each has arrays of its own.
+    """
+    is_here = here[rows]
+    steps = np.repeat(np.arange(len(sizes)), sizes)[is_here]
+    n_here = np.bincount(steps, minlength=len(sizes))
+    unit = -(-max(sizes) // _SIZES)
+    size = min(-(-int(n_here.max()) // unit) * unit, max(sizes))
+    places = np.full((len(sizes), size), nothing)
+    nth = np.arange(len(steps)) - np.repeat(np.cumsum(n_here) - n_here, n_here)
+    places[steps, nth] = (np.cumsum(here) - 1)[rows[is_here]]
+    return places.ravel(), [size] * len(sizes)
 
 
 def _is_on_host(data: Data) -> bool:
@@ -90,7 +141,7 @@ def _buffers(data: Data, n: int) -> list[Data]:
     """Return room for so many windows on the host; on a CPU, the data's own is one."""
 
     def on_host(array: Tensor) -> Tensor:
-        return torch.empty(array.shape, dtype=array.dtype)
+        return torch.zeros(array.shape, dtype=array.dtype)
 
     own, x, weight = [data] if _is_on_host(data) else [], data.x, data.weight
     assert isinstance(x, Tensor)
@@ -119,43 +170,47 @@ def _copy_(data: Data, window: Data) -> None:
             there.copy_(here)
 
 
-def _read_ahead(parts: Iterator[Part], rooms: Sequence[Part]) -> Generator[int]:
-    """Give with how many rows the next of the rooms, by turns, has been filled.
+def _read_ahead(
+    parts: Iterator[Part], rooms: Sequence[Part], reads: Iterator[Bools]
+) -> Generator[Bools]:
+    """Give of which rows of a window the next of the rooms, by turns, has been filled.
 
     A thread fills the next one meanwhile. It has ended when this has, in any way.
     """
     over = Event()
-    filling = _filled(parts, rooms, over)
+    filling = _filled(parts, rooms, reads, over)
     with ThreadPoolExecutor(1, "skgd-reads-blocks") as reader:
         try:
             coming = reader.submit(next, filling, None)
-            while (n_rows := coming.result()) is not None:
+            while (here := coming.result()) is not None:
                 coming = reader.submit(next, filling, None)
-                yield n_rows
+                yield here
         finally:
             over.set()
 
 
-def _filled(parts: Iterator[Part], rooms: Sequence[Part], over: Event) -> Iterator[int]:
-    """Fill the rooms by turns, and give with how many rows, until it is over.
+def _filled(
+    parts: Iterator[Part], rooms: Sequence[Part], reads: Iterator[Bools], over: Event
+) -> Iterator[Bools]:
+    """Fill the rooms by turns with those rows of windows that are read, until over.
 
     A room is written again when the one after it has been filled, and more asked for.
     """
-    turns, at = cycle(rooms), 0
-    room = next(turns)
-    for part in parts:
-        start = 0
-        while start < len(part.x) and not over.is_set():
-            n = min(len(part.x) - start, len(room.x) - at)
+    start = n_of_part = 0
+    for room, here in zip(cycle(rooms), reads, strict=False):
+        at, n_rows = 0, int(here.sum())
+        while at < n_rows and not over.is_set():
+            if start == n_of_part:
+                part = next(parts)
+                start, n_of_part = 0, len(part.x)
+            n = min(n_of_part - start, n_rows - at)
             _write_(room, at, part, start, n)
             start, at = start + n, at + n
-            if at == len(room.x):
-                yield at
-                room, at = next(turns), 0
         if over.is_set():
             return
-    if at:
-        yield at
+        yield here
+    if start == n_of_part:
+        next(parts, None)  # which fails if the last block has become longer
 
 
 def _write_(room: Part, at: int, part: Part, start: int, n: int) -> None:

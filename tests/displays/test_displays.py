@@ -33,16 +33,10 @@ from skgd import (
     WeightTrajectory,
 )
 
+pytestmark = pytest.mark.usefixtures("no_window")
+
 y = Y[:, 0]
 LABELS = TASKS["two classes"][1]
-
-
-@pytest.fixture(autouse=True)
-def _no_window(monkeypatch):
-    """Draw without a screen, and close what was drawn."""
-    plt.switch_backend("agg")
-    yield
-    plt.close("all")
 
 
 def recorded(cls, targets, **params):

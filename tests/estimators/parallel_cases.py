@@ -10,6 +10,7 @@ import signal
 import sys
 import time
 import warnings
+from itertools import count
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,7 +20,7 @@ import scipy.sparse
 import torch.distributed as dist
 from sklearn.metrics import accuracy_score, make_scorer, r2_score
 
-from skgd import MiniBatchClassifier, MiniBatchRegressor, data_parallel
+from skgd import Blocks, MiniBatchClassifier, MiniBatchRegressor, data_parallel
 from skgd._estimators.parallel import Together, together_now, training_together
 from skgd._estimators.weights import flat_weights
 
@@ -92,6 +93,11 @@ class Case(NamedTuple):
 def looked_at(model, X, y):
     """A scorer of the caller's, which looks at the rows it is given."""
     return r2_score(y, model.predict(X)) + 1e-3 * X[0, 0]
+
+
+def looked_at_labels(model, X, y):
+    """The same, of classes."""
+    return accuracy_score(y, model.predict(X)) + 1e-3 * X[0, 0]
 
 
 CASES = {
@@ -226,6 +232,37 @@ def fit_partitions(case, of, partitions):
     return model
 
 
+# Fits of rows in blocks: of which targets, by which parameters.
+OF_BLOCKS = {
+    "descent": ("y", {"optimizer": "sgd", "batch_size": 32}),
+    "by epochs": (
+        "y",
+        {"hidden_layer_sizes": (8,), "lr_schedule": "one_cycle", "max_iter": 4},
+    ),
+    "balanced": ("labels", {"class_weight": "balanced", "last_batch": "fill"}),
+    "dropped": ("labels", {"last_batch": "drop", "shuffle": False, "average": True}),
+    "held out": ("labels", {"early_stopping": True, "scoring": looked_at_labels}),
+    "in one window": (
+        "y",
+        {"chunk_rows": 1000, "batch_size": None, "optimizer": "sgd"},
+    ),
+}
+
+
+def fit_blocks(name, of):
+    """Fit to rows in blocks of unlike lengths, a few of which make a window."""
+    targets, parameters = OF_BLOCKS[name]
+    parameters = {"batch_size": 16, **parameters}
+    chunk_rows = parameters.pop("chunk_rows", 100)
+    y = getattr(of, targets)
+    parts = np.split(np.arange(N), [40, 41, 41, 120, 150, 151, 200, 260])
+    blocks = Blocks.from_iterables(
+        [lambda rows=rows: (of.X[rows], y[rows], of.weight[rows]) for rows in parts],
+        chunk_rows=chunk_rows,
+    )
+    return Case(targets, parameters).estimator().fit(blocks)
+
+
 class Told:
     """A callback that does something at the end of an epoch."""
 
@@ -321,6 +358,8 @@ def endings(rank):
             **long | few, early_stopping=True, scoring=make_scorer(accuracy_score)
         ).fit(X, labels, X_val=X if rank else None, y_val=labels if rank else None),
     )
+    yield "blocks", lambda: regressor(**few).fit(breaking(of, rank == 1))
+    yield "other blocks", lambda: regressor(**few).fit(several(of, 2 + rank // 2))
     yield "stream", lambda: regressor().partial_fit(broken if rank == 1 else X, y)
     yield (
         "classes",
@@ -333,6 +372,23 @@ def endings(rank):
     yield "states", lambda: goes_on(regressor(warm_start=True, **few), rank, X, y)
     yield "lost", lambda: told(leaves, 1).fit(X, y)
     yield "after that", lambda: regressor(**few).fit(X, y)
+
+
+def several(of, n):
+    """Return so many blocks of the same rows."""
+    return Blocks.from_iterables([lambda: (of.X, of.y)] * n)
+
+
+def breaking(of, on_this_rank):
+    """Return blocks that can be read as often as before training, and then no more."""
+    times = count()
+
+    def read():
+        if on_this_rank and next(times) > 10:
+            raise OSError("no such file")
+        return of.X, of.y
+
+    return Blocks.from_iterables([read] * 6, chunk_rows=80)
 
 
 def named(X, names):
@@ -379,6 +435,8 @@ def main(folder):
             partitions = PLACEMENTS[name][rank]
             for case, what in CASES.items():
                 told[name, case] = numbers_of(fit_partitions(what, of, partitions))
+            for case in OF_BLOCKS:
+                told[name, "blocks", case] = numbers_of(fit_blocks(case, of))
     with data_parallel():
         for name, act in endings(rank):
             told[name] = outcome(act)

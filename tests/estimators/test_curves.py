@@ -173,8 +173,7 @@ def test_silence_is_the_default(capsys):
 # Going on from where the last call ended
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
-@every_depth
+@pytest.mark.parametrize(("hidden", "dtype"), [((), "float32"), ((5,), "float64")])
 @every_task
 @every_optimizer
 def test_stopping_in_between_changes_no_bit(cls, y, hidden, dtype, optimizer):

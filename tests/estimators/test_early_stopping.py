@@ -160,8 +160,11 @@ SCORINGS = {
 
 
 @pytest.mark.parametrize("scoring", SCORINGS.values(), ids=SCORINGS)
-@pytest.mark.parametrize("weight", [None, WEIGHT[HELD_OUT]], ids=["alike", "weighted"])
-@every_depth
+@pytest.mark.parametrize(
+    ("hidden", "weight"),
+    [((), WEIGHT[HELD_OUT]), ((5,), None)],
+    ids=["linear, weighted", "network, alike"],
+)
 @every_task
 def test_scores_are_those_of_fits_that_stop_at_the_epoch(
     cls, y, hidden, weight, scoring

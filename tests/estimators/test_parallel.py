@@ -17,10 +17,12 @@ from parallel_cases import (
     CASES,
     LENGTHS,
     LENGTHS_VAL,
+    OF_BLOCKS,
     PLACEMENTS,
     arrays,
     chunks_of,
     fit,
+    fit_blocks,
     fit_partitions,
     numbers_of,
     rows_of,
@@ -163,14 +165,28 @@ def test_one_rank_fits_as_one_process(one_rank, name):
 @pytest.mark.parametrize("name", CASES)
 def test_several_ranks_fit_as_one_process(told, name, placement):
     """The model is that one on two ranks and on three; on all of them, to the bit."""
-    first, *others = [
-        rank[placement, name] for rank in told if (placement, name) in rank
-    ]
-    assert len(others) == len(PLACEMENTS[placement]) - 1
+    same = same_on_all(told, placement, name)
+    assert_close(same, oracle(name), CASES[name].tolerance)
+
+
+def same_on_all(told, *key):
+    """Return what all ranks of a group have come to, alike to the bit."""
+    first, *others = [rank[key] for rank in told if key in rank]
+    assert len(others) == len(PLACEMENTS[key[0]]) - 1
     for other in others:
-        for key, values in first.items():
-            assert values.tobytes() == other[key].tobytes(), key
-    assert_close(first, oracle(name), CASES[name].tolerance)
+        for name, values in first.items():
+            assert values.tobytes() == other[name].tobytes(), name
+    return first
+
+
+@pytest.mark.parametrize("name", OF_BLOCKS)
+def test_ranks_share_blocks_as_one_process_reads_them(told, one_rank, name):
+    """Their order, batches and held-out blocks are those of a plain fit."""
+    expected = numbers_of(fit_blocks(name, arrays()))
+    with data_parallel():
+        assert_close(numbers_of(fit_blocks(name, arrays())), expected, 1e-12)
+    for placement in ("two", "three"):
+        assert_close(same_on_all(told, placement, "blocks", name), expected, 1e-12)
 
 
 def ends(told, name):
@@ -202,6 +218,7 @@ REFUSED = {
     "not a number": (1, "Input X contains NaN"),
     "stream": (1, "Input X contains NaN"),
     "scorer fails": (0, "no score today"),
+    "blocks": (1, "no such file"),
 }
 
 
@@ -230,6 +247,7 @@ UNLIKE = {
     "states": "The state that training goes on from must be the same on all ranks",
     "classes": "The number of classes must be the same on all ranks. Got 4 on rank 0 "
     "and 3 on rank 1.",
+    "other blocks": "X.n_blocks must be the same on all ranks. Got 2 on rank 0 and 3",
     "diverges": "Training diverged in epoch",
     "one class": "must have at least two classes. Got one class only",
     "Ctrl-C": "Training was interrupted in epoch 2, after 10 steps",

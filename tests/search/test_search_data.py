@@ -219,7 +219,7 @@ def test_steps_that_learn_nothing():
 
 def mixed_frame():
     """Return a frame with a column of texts and holes in the numbers."""
-    frame = pd.DataFrame(RAW, columns=list("abcd"))
+    frame = pd.DataFrame(RAW.copy(), columns=list("abcd"))  # pandas 2 would share it
     frame.loc[::7, "a"] = np.nan
     frame["e"] = np.where(X[:, 0] > 0, "left", "right")
     return frame
