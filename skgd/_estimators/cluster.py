@@ -371,9 +371,15 @@ def _wait_for(
             break
         look()
     errors = [task.exception() for task in tasks if task.status == "error"]
-    errors.sort(key=is_of_another_rank)
-    if errors:
-        raise errors[0]
+    own = [error for error in errors if not is_of_another_rank(error)]
+    if errors and not own:
+        msg = (
+            "All workers must answer until fit has ended, within the timeout. Got one "
+            "that did not; the model is as it was, call fit again."
+        )
+        raise RuntimeError(msg) from errors[0]
+    if own:
+        raise own[0]
 
 
 def _move_like_(own: Any, others: Any) -> None:
