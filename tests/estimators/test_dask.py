@@ -228,6 +228,23 @@ def test_frames_keep_their_names_index_and_precision(client):
         model.predict(X.rename(columns={"a": "z"}))
 
 
+def test_columns_of_files_are_cut_alike(workers, tmp_path):
+    """Dask reads several files at once for few columns of many, and must not here."""
+    columns = [f"x{number}" for number in range(12)]
+    frame = pd.DataFrame(np.tile(OF.X, 2), columns=columns).assign(y=OF.y)
+    for number, part in enumerate(np.array_split(np.arange(len(frame)), 6)):
+        frame.iloc[part].to_parquet(tmp_path / f"{number}.parquet")
+    ddf = dd.read_parquet(tmp_path)
+    assert ddf["y"].optimize().npartitions < 6
+    plain = regressor(batch_size=None).fit(frame[columns], OF.y)
+    with distributed.Client(workers):
+        ours = regressor(batch_size=None).fit(ddf[columns], ddf["y"])
+    blocks = regressor(batch_size=None).fit(ddf[columns], ddf["y"])  # no client
+    for model in (ours, blocks):
+        np.testing.assert_allclose(model.coef_, plain.coef_, 1e-10)
+        assert model.feature_names_in_.tolist() == columns
+
+
 def test_arrays_are_predicted_block_by_block(client):
     """With shape and dtype known beforehand, of chunks without rows as well."""
     X, y = as_collections(OF.X, OF.y)
