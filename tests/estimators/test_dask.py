@@ -460,6 +460,27 @@ def pressed(times, when):
     signal.signal(signal.SIGINT, before)
 
 
+def trains(workers):
+    """Return whether a worker does anything."""
+    return any(worker.state.executing_count for worker in workers.workers.values())
+
+
+def test_a_client_that_is_gone_ends_its_fit(client, workers):
+    """The workers end, the lock is let go, and another client's fit goes through."""
+    X, y = as_collections(OF.X, OF.y)
+    other = distributed.Client(workers, set_as_default=False)
+    endless = regressor(max_iter=10**7, max_time=60)
+    with ThreadPoolExecutor(1) as pool:
+        ended = pool.submit(skgd.dask.fit, endless, X, y, client=other)
+        while not trains(workers):
+            time.sleep(0.02)
+        other.close()
+        assert ended.exception(timeout=20) is not None
+    assert not hasattr(endless, "t_")
+    assert regressor().fit(X, y).t_ > 0
+    assert not workers.scheduler.extensions["multi_locks"].requests
+
+
 @pytest.mark.skipif(not os.path.exists("/proc/self/fd"), reason="counts as Linux does")
 def test_nothing_is_left(client, workers):
     """Of fits that end, fail, are two at once, or are interrupted."""
@@ -473,20 +494,20 @@ def test_nothing_is_left(client, workers):
         with pytest.raises(ValueError, match="diverged"):
             regressor(lr=1e9).fit(X, y)
 
-    def trains():
-        return any(worker.state.executing_count for worker in workers.workers.values())
+    def begun():
+        return trains(workers)
 
     fits()
     before = left(workers)
     fits()
     endless = regressor(max_iter=10**7, max_time=60)
     began = time.monotonic()
-    with pressed(1, trains), pytest.raises(KeyboardInterrupt, match="was interrupted"):
+    with pressed(1, begun), pytest.raises(KeyboardInterrupt, match="was interrupted"):
         endless.fit(X, y)
     assert endless.t_ > 0
     assert endless.predict(OF.X).shape == OF.y.shape
     stays = regressor(max_iter=10**7, max_time=60)
-    with pressed(2, trains), pytest.raises(KeyboardInterrupt):
+    with pressed(2, begun), pytest.raises(KeyboardInterrupt):
         stays.fit(X, y)
     assert time.monotonic() - began < 20
     assert not hasattr(stays, "t_")
