@@ -31,7 +31,13 @@ from skgd._estimators.callbacks import (
     with_callbacks,
     without_contexts_,
 )
-from skgd._estimators.checkpoints import Checkpoint, for_data, keeping, opened
+from skgd._estimators.checkpoints import (
+    Checkpoint,
+    FileKeeper,
+    for_data,
+    keeping,
+    opened,
+)
 from skgd._estimators.checks import check_held_out, check_outputs
 from skgd._estimators.cluster import where_rows_lie
 from skgd._estimators.collections import computed, is_collection, lazily
@@ -105,7 +111,6 @@ from skgd._machine.interrupts import INTERRUPTED, interruptible
 from skgd._machine.memory import memory_for
 from skgd._machine.modes import numpy_as_usual
 from skgd._machine.ranks import ALONE, Ranks
-from skgd._training.progress import Keeper, Progress
 from skgd._training.shards import Shard
 from skgd._training.stopping import History, Stream
 
@@ -600,20 +605,20 @@ class MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
         In ``fit``, Ctrl-C is put off until the state is kept; a call of ``partial_fit``
         is short.
         """
-        ranks, rows = together.ranks, (examples, validation)
+        seed = None
         if checkpoint is not None:
-            state = before[0] if before else None
-            checkpoint = for_data(checkpoint, *rows, initial, state, targets, ranks)
-        kept = None if checkpoint is None else checkpoint.progress
-        seed = None if checkpoint is None else checkpoint.split_seed
+            rows = examples, validation
+            checkpoint = for_data(checkpoint, *rows, initial, before, targets, together)
+            seed = checkpoint.split_seed
         sentence = partial(sentence_on_memory, self, examples.X, targets.n_outputs)
         with memory_for(sentence), unmoved_on_error(self.random_state):
             folds = self._folds(examples, targets, before, validation, together, seed)
             if of_stream:
                 return self._fit_folds(folds, given, of_stream=True)
+            seed, ranks = folds[0].split_seed, together.ranks
             with (
                 interruptible() as pressed,
-                keeping(checkpoint, folds[0].split_seed, folds[0].ranks) as keeper,
+                keeping(checkpoint, seed, ranks) as keeper,
             ):
 
                 def interrupted() -> str:
@@ -625,7 +630,6 @@ class MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
                     interrupted,
                     validation=validation,
                     initial=initial,
-                    kept=kept,
                     keeper=keeper,
                 )
             for history in histories:
@@ -639,7 +643,7 @@ class MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
         before: Sequence[State],
         validation: Examples | None,
         together: Together,
-        split_seed: int | None,
+        seed: int | None = None,
     ) -> list[Fold]:
         """Return what is trained on: a fold for each model, with its own stream."""
         members, folds = members_to_train(self), []
@@ -648,8 +652,8 @@ class MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
             known, of_member = known_targets(member), targets
             if isinstance(known, Numbers) and isinstance(targets, Numbers):
                 of_member = targets._replace(scale=known.scale)
-            given = examples, of_member, state, validation, together, split_seed
-            folds.append(member._fold(*given))
+            fold = member._fold(examples, of_member, state, validation, together, seed)
+            folds.append(fold)
         return folds
 
     def _fold(
@@ -727,8 +731,7 @@ class MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
         validation: Examples | None = None,
         initial: Mapping[str, Any] | None = None,
         of_stream: bool = False,
-        kept: Progress | None = None,
-        keeper: Keeper | None = None,
+        keeper: FileKeeper | None = None,
     ) -> list[History]:
         """Train on folds of one model each and keep their state, or raise ValueError.
 
@@ -736,6 +739,7 @@ class MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
         time that there is. So are those that callbacks look at: each is a fit to them.
         (Of a stream there is no clock: str says nothing.)
         """
+        begun = None if keeper is None else keeper.begun
         stacks = stacks_of(folds, apart=has_callbacks(self))
         histories: list[History] = []
         for stack in stacks:
@@ -746,11 +750,10 @@ class MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
             with _of_models(len(folds)):
                 histories += member._fit_stack(
                     stack,
-                    FitWatch(member, given, stack[0], over, kept and kept.history),
+                    FitWatch(member, given, stack[0], over, begun and begun.history),
                     validation=validation,
                     initial=initial,
                     of_stream=of_stream,
-                    kept=kept,
                     keeper=keeper,
                 )
         self._keep([fold.estimators[0] for fold in folds])
@@ -765,8 +768,7 @@ class MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
         validation: Examples | None,
         initial: Mapping[str, Any] | None,
         of_stream: bool,
-        kept: Progress | None,
-        keeper: Keeper | None,
+        keeper: FileKeeper | None,
     ) -> Sequence[History]:
         """Train a stack, of which this is the first model, or raise ValueError."""
         trained = fit_folds(
@@ -780,7 +782,7 @@ class MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
             wants_steps=watch.wants_steps,
             verbose=bool(self.verbose),
             threads=torch.get_num_threads(),
-            kept=kept,
+            kept=None if keeper is None else keeper.begun,
             keeper=keeper,
         )
         fold, ranks = stack[0], stack[0].ranks

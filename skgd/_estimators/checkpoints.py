@@ -11,7 +11,7 @@ is kept as it was before, and goes on.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
@@ -23,6 +23,7 @@ from warnings import warn
 import numpy as np
 
 from skgd._estimators.examples import Examples
+from skgd._estimators.parallel import Together
 from skgd._estimators.parameters import is_real, shown
 from skgd._estimators.saved import parameters_of, versions
 from skgd._estimators.state import State, attributes_of_state
@@ -37,6 +38,7 @@ from skgd._machine.interrupts import INTERRUPTED, Terminations
 from skgd._machine.ranks import Ranks
 from skgd._machine.trees import decode, encode
 from skgd._training.progress import Point, Progress
+from skgd._training.shards import Shard
 from skgd._training.stopping import Best, History, Memory, Untrained, Verdict
 
 # The parts of the tree of a file, and of what tells a fit from others.
@@ -95,11 +97,11 @@ def _check_arguments(path: Any, seconds: Any, settings: Any) -> None:
             f"{shown(seconds)} instead."
         )
         raise ValueError(msg)
-    if settings.n_models > 1:
+    if settings.n_models != 1:
         msg = (
-            "checkpoint must be None with several models, for a file holds the fit of "
-            f"one. Got n_models={settings.n_models}; fit as many estimators with "
-            "n_models=1, each with its own file."
+            "n_models must be 1 with checkpoint, which keeps a fit of one model. Got "
+            f"{settings.n_models}; fit them one by one, each with a random_state and a "
+            "checkpoint of its own."
         )
         raise ValueError(msg)
 
@@ -187,27 +189,27 @@ def for_data(
     examples: Examples,
     validation: Examples | None,
     initial: Mapping[str, Any] | None,
-    before: State | None,
+    before: Sequence[State],
     targets: Targets,
-    ranks: Ranks,
+    together: Together,
 ) -> Checkpoint:
     """Return a checkpoint, compared with what is trained on, or raise ValueError."""
     starts = {} if initial is None else initial
     told = {
-        **_told_of_rows(("X", "y", "sample_weight"), examples),
-        **_told_of_rows(("X_val", "y_val", "sample_weight_val"), validation),
+        **_told_of_rows(("X", "y", "sample_weight"), examples, together.shard),
+        **_told_of_rows(
+            ("X_val", "y_val", "sample_weight_val"),
+            validation,
+            together.shard_held_out,
+        ),
         **{name: _told(_as_arrays(name, given)) for name, given in starts.items()},
         "The model that training goes on from": _told_of_state(before, targets),
     }
-    of_ranks = ranks.gather(told)
-    if len(of_ranks) > 1:
-        told = {
-            f"{name} of rank {rank}": one
-            for rank, told_there in enumerate(of_ranks)
-            for name, one in told_there.items()
-        }
-    checkpoint = checkpoint._replace(fit={**checkpoint.fit, "given": told})
-    return ranks.agreed(partial(_compared, checkpoint))
+    in_all: dict[str, str | None] = {}
+    for told_there in together.ranks.gather(told):
+        in_all.update(told_there)
+    checkpoint = checkpoint._replace(fit={**checkpoint.fit, "given": in_all})
+    return together.ranks.agreed(partial(_compared, checkpoint))
 
 
 def _compared(checkpoint: Checkpoint) -> Checkpoint:
@@ -247,15 +249,26 @@ def _told(value: Any, by: Any = None) -> str | None:
 
 
 def _told_of_rows(
-    names: tuple[str, str, str], examples: Examples | None
-) -> dict[str, Any]:
-    """Return what tells rows, targets and weights from others."""
+    names: tuple[str, str, str],
+    examples: Examples | None,
+    shard_of: Callable[[int], Shard | None],
+) -> dict[str, str | None]:
+    """Return what tells rows, targets and weights from others, by their partitions."""
     if examples is None:
         return dict.fromkeys(names)
-    by = examples.X.told_apart_by() if isinstance(examples.X, BlockRows) else None
-    of_X = _told(examples.X, by)
-    parts = of_X, _told(examples.labels), _told(examples.sample_weight)
-    return dict(zip(names, parts, strict=True))
+    X, y, weight = examples.X, examples.labels, examples.sample_weight
+    if isinstance(X, BlockRows):  # of which all ranks know the same
+        told = _told(X, X.told_apart_by()), _told(y), _told(weight)
+        return dict(zip(names, told, strict=True))
+    shard = shard_of(len(y))
+    if shard is None:
+        return dict(zip(names, map(_told, (X, y, weight)), strict=True))
+    stops = np.cumsum(shard.lengths_here).tolist()
+    return {
+        f"{name} of partition {number}": None if one is None else _told(one[start:stop])
+        for number, start, stop in zip(shard.mine, [0, *stops], stops, strict=False)
+        for name, one in zip(names, (X, y, weight), strict=True)
+    }
 
 
 def _as_arrays(name: str, given: Any) -> Any:
@@ -267,11 +280,12 @@ def _as_arrays(name: str, given: Any) -> Any:
     return np.asarray(given)
 
 
-def _told_of_state(before: State | None, targets: Targets) -> str | None:
-    if before is None:
+def _told_of_state(before: Sequence[State], targets: Targets) -> str | None:
+    if not before:
         return None
-    attributes = attributes_of_state(before, targets)
-    return _told(encode([attributes, before.t, before.epochs]))
+    [state] = before
+    attributes = attributes_of_state(state, targets)
+    return _told(encode([attributes, state.t, state.epochs]))
 
 
 class FileKeeper:
@@ -284,10 +298,11 @@ class FileKeeper:
         ranks: Ranks,
         terminations: Terminations,
     ) -> None:
+        self.begun = checkpoint.progress  # from which training goes on, if it does
         self._checkpoint, self._split_seed = checkpoint, split_seed
         self._ranks, self._terminations = ranks, terminations
         self._due = inf  # another rank writes
-        self._begun = False
+        self._is_first = True
 
     def is_due(self, ended: str) -> bool:
         return bool(ended) or self._terminations.came or monotonic() >= self._due
@@ -298,9 +313,9 @@ class FileKeeper:
             if history.cut_short:
                 return  # the point in this epoch was kept
             progress = progress._replace(history=replace(history, ended=""))
-        if not self._begun:  # what fails now has cost nothing
+        if self._is_first:  # what fails now has cost nothing
             self._ranks.agreed(partial(self._write, progress))
-            self._begun = True
+            self._is_first = False
         else:
             self._write_or_warn(progress)
         self._terminations.let_through()

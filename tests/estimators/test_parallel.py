@@ -251,7 +251,7 @@ UNLIKE = {
     "other blocks": "X.n_blocks must be the same on all ranks. Got 2 on rank 0 and 3",
     "diverges": "Training diverged in epoch",
     "one class": "must have at least two classes. Got one class only",
-    "kept of others": "X of rank 2 must be what the fit was given that it holds",
+    "kept of others": "X of partition 2 must be what the fit was given that it holds",
     "kept by one": "Whether checkpoint is given must be the same on all ranks",
     "Ctrl-C": "Training was interrupted in epoch 2, after 10 steps",
 }
