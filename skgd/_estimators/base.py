@@ -7,7 +7,7 @@ input that is refused, or training that diverges, leaves the estimator as it was
 
 from __future__ import annotations  # help() then shows ArrayLike, not all it stands for
 
-from abc import ABC
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial, wraps
@@ -18,6 +18,7 @@ import torch
 from numpy.typing import ArrayLike
 from sklearn import config_context
 from sklearn.base import BaseEstimator, RegressorMixin
+from sklearn.metrics import accuracy_score, r2_score
 from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
@@ -32,6 +33,8 @@ from skgd._estimators.callbacks import (
     without_contexts_,
 )
 from skgd._estimators.checks import check_held_out, check_outputs
+from skgd._estimators.cluster import where_rows_lie
+from skgd._estimators.collections import computed, is_collection, lazily
 from skgd._estimators.endings import (
     interruption,
     warn_of_batch_size,
@@ -124,13 +127,17 @@ def of_one_state(method: Method) -> Method:
     """Return a method that predicts, which reads the state of its estimator once.
 
     Another thread may be learning: at the end of its call all of the state is swapped
-    for another one. Weights, intercepts and classes are then all old, or all new.
+    for another one. Weights, intercepts and classes are then all old, or all new. Of a
+    collection of Dask's it predicts lazily, partition by partition, by that state.
     """
 
     @numpy_as_usual
     @wraps(method)
-    def on_a_snapshot(self: MiniBatchBase, *args: Any, **kwargs: Any) -> Any:
-        return method(copy_of(self), *args, **kwargs)
+    def on_a_snapshot(self: MiniBatchBase, X: Any) -> Any:
+        snapshot = copy_of(self)
+        if is_collection(X):
+            return lazily(snapshot, method.__name__, X)
+        return method(snapshot, X)
 
     return cast(Method, on_a_snapshot)
 
@@ -179,6 +186,7 @@ class MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
         return self
 
     @numpy_as_usual
+    @where_rows_lie
     def fit(
         self,
         X: ArrayLike | Blocks,
@@ -206,7 +214,10 @@ class MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
             Training data, finite numbers; standardise them first. A tensor is computed
             with on its own device. Or rows that do not fit into memory: ``Blocks``, or
             a ``pyarrow.dataset.Dataset`` of Parquet files, whose columns y and
-            sample_weight then name; X is all others.
+            sample_weight then name; X is all others. Or an array or a data frame of
+            Dask's, with y and sample_weight cut alike: where there is a client, the
+            workers that hold the partitions train together, see ``skgd.dask.fit``, and
+            otherwise they are read as ``Blocks``.
         y : array-like of shape (n_samples,) or (n_samples, n_outputs)
             Targets of a regressor. Labels of a classifier, of shape (n_samples,), or 0
             and 1 for each of several labels, of shape (n_samples, n_labels). None where
@@ -554,7 +565,11 @@ class MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
             folds = self._folds(examples, targets, before, validation, together)
             if of_stream:
                 return self._fit_folds(folds, given, of_stream=True)
-            with interruptible() as interrupted:
+            with interruptible() as pressed:
+
+                def interrupted() -> str:
+                    return pressed() or together.interrupted()
+
                 histories = self._fit_folds(
                     folds, given, interrupted, validation=validation, initial=initial
                 )
@@ -748,9 +763,17 @@ class MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
         sample_weight: ArrayLike | None,
     ) -> float:
         """Return a score of scikit-learn's, of targets that may lie on a device."""
+        if is_collection(X):  # its predictions fit into memory where X may not
+            predicted, y, sample_weight = computed(self.predict(X), y, sample_weight)
+            metric = r2_score if isinstance(self, RegressorMixin) else accuracy_score
+            return float(metric(y, predicted, sample_weight=sample_weight))
         weight = on_host("sample_weight", sample_weight)
         with config_context(array_api_dispatch=False):  # y lies on the host
             return float(score(X, on_host("y", y), weight))
+
+    @abstractmethod
+    def predict(self, X: ArrayLike) -> Any:
+        """Predict the targets."""
 
     def _raw_predictions(self, X: ArrayLike) -> Tensor:
         """Return the predictions of all models before the inverse link, (m, o, n)."""

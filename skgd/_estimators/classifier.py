@@ -18,6 +18,7 @@ from sklearn.utils import Tags
 from torch import Tensor
 
 from skgd._estimators.base import MiniBatchBase, of_one_state
+from skgd._estimators.cluster import where_rows_lie
 from skgd._estimators.inputs import labels_like_input, like_input, on_host
 from skgd._estimators.targets import Classes, known_targets, loss_of
 from skgd._machine.arrays import Array
@@ -434,6 +435,7 @@ class MiniBatchClassifier(ClassifierMixin, MiniBatchBase):
         self.verbose = verbose
 
     @numpy_as_usual
+    @where_rows_lie
     def partial_fit(
         self,
         X: ArrayLike,

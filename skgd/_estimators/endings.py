@@ -20,8 +20,8 @@ from skgd._training.stopping import Ending, History, ending_of
 from skgd._training.target_scale import weight_of_penalty
 
 # Frames from a warning here to the caller of ``fit``: those of a function of this
-# room, of fit, of its decorator.
-_OF_THE_CALLER = 4
+# room, of fit, of its two decorators.
+_OF_THE_CALLER = 5
 
 
 def check_ending(settings: Any, targets: Targets, history: History) -> None:

@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike
 from sklearn.base import RegressorMixin
 
 from skgd._estimators.base import MiniBatchBase, of_one_state
+from skgd._estimators.cluster import where_rows_lie
 from skgd._estimators.inputs import like_input
 from skgd._estimators.targets import Numbers, known_targets, loss_of
 from skgd._machine.arrays import Array
@@ -416,6 +417,7 @@ class MiniBatchRegressor(RegressorMixin, MiniBatchBase):
         self.verbose = verbose
 
     @numpy_as_usual
+    @where_rows_lie
     def partial_fit(
         self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None
     ) -> Self:
