@@ -1,20 +1,24 @@
 """Measure one model on the rows of several processes, against one process.
 
-python -m benchmarks.scale [--sections exactness hook speed]
+python -m benchmarks.scale [--sections exactness hook speed dask]
 """
 
 import argparse
+import gc
 import os
 import pickle
+import signal
 import subprocess
 import sys
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
+from threading import Timer
 from typing import Any
 
 import numpy as np
@@ -24,8 +28,6 @@ from benchmarks.timing import against, short, table
 from skgd import MiniBatchClassifier, MiniBatchRegressor, data_parallel
 from skgd._estimators.parallel import Together, together_now, training_together
 from skgd._estimators.weights import flat_weights
-
-SECTIONS = ("exactness", "hook", "speed")
 
 # Partitions of the fits that are held against each other, and where they lie.
 LENGTHS = (701, 1, 1999, 652, 1650)
@@ -222,6 +224,93 @@ def speed() -> Iterator[str]:
     yield from table(columns, (row(*key) for key in keys))
 
 
+def dask() -> Iterator[str]:
+    """Yield what a fit of a Dask collection costs besides training, and its faults."""
+    from distributed import Client, LocalCluster
+
+    with (
+        LocalCluster(
+            n_workers=2, threads_per_worker=1, dashboard_address=":0", silence_logs=50
+        ) as cluster,
+        Client(cluster) as client,
+    ):
+        yield "Two workers, processes of one thread. Seconds of a fit of one step:"
+        yield from table(["partitions", "first", "median", "range"], fits_of_dask())
+        yield "\nFaults, in seconds:\n"
+        yield from faults_of_dask(client, cluster)
+
+
+def collections_of(n_partitions: int, X: Any, y: Any) -> tuple[Any, Any]:
+    import dask.array as da
+
+    size = -(-len(X) // n_partitions)
+    return da.from_array(X, chunks=(size, -1)), da.from_array(y, chunks=size)
+
+
+def fits_of_dask() -> Iterator[list[str]]:
+    X, y = rows(2000, 20)
+    for n_partitions in (2, 10, 100):
+        given = collections_of(n_partitions, X, y)
+        one_step = MiniBatchRegressor(batch_size=None, max_iter=1, tol=None)
+        first, *others = [seconds_of(partial(one_step.fit, *given)) for _ in range(12)]
+        extent = f"{short(min(others))} to {short(max(others))}"
+        yield [str(n_partitions), short(first), short(median(others)), extent]
+
+
+def seconds_of(act: Callable[[], Any]) -> float:
+    """Return how long something takes, error or not."""
+    began = time.perf_counter()
+    with suppress(RuntimeError, ValueError):
+        act()
+    return time.perf_counter() - began
+
+
+def faults_of_dask(client: Any, cluster: Any) -> Iterator[str]:
+    X, y = rows(20_000, 20)
+    model = MiniBatchRegressor(batch_size=256, max_iter=3, tol=None, random_state=0)
+    model.fit(*collections_of(4, X, y))
+    before = left_by_fits(client, cluster)
+    bad = np.where(np.arange(X.size).reshape(X.shape) == 123_456, np.nan, X)
+    took = seconds_of(partial(model.fit, *collections_of(4, bad, y)))
+    yield f"* a NaN in one shard is an error after {took:.2f}"
+    for _ in range(5):
+        model.fit(*collections_of(4, X, y))
+    after = left_by_fits(client, cluster)
+    yield f"* left by six fits: {before} before, {after} after"
+    endless = MiniBatchRegressor(max_iter=10**9, tol=None, max_time=60)
+    pid = list(client.run(os.getpid).values())[1]
+    killed: list[float] = []
+
+    def kill() -> None:
+        os.kill(pid, signal.SIGKILL)
+        killed.append(time.perf_counter())
+
+    Timer(4, kill).start()
+    seconds_of(partial(endless.fit, *collections_of(4, X, y)))
+    took = time.perf_counter() - killed[0]
+    yield f"* a worker killed in training is an error after {took:.2f} (goal 10)"
+    took = seconds_of(partial(model.fit, *collections_of(4, X, y)))
+    yield f"* the next fit takes {took:.2f}"
+    yield f"* left: {left_by_fits(client, cluster)}"
+
+
+def left_by_fits(client: Any, cluster: Any) -> dict[str, Any]:
+    """Return what fits might leave: on the workers, and on the scheduler."""
+    gc.collect()
+    time.sleep(1)  # the scheduler lets go in the background
+    locks = cluster.scheduler.extensions["multi_locks"]
+    return {
+        "threads": list(client.run(partial(count_of, "task")).values()),
+        "files": list(client.run(partial(count_of, "fd")).values()),
+        "tasks": len(cluster.scheduler.tasks),
+        "locks": len(locks.requests) + len(locks.events),
+    }
+
+
+def count_of(what: str) -> int:
+    return len(os.listdir(f"/proc/self/{what}"))
+
+
 # What a process does that torchrun has started.
 TASKS = {
     "fits": weights_of_fits,
@@ -230,10 +319,13 @@ TASKS = {
 }
 
 
+MEASURED = {"exactness": exactness, "hook": hook, "speed": speed, "dask": dask}
+
+
 def main(arguments: list[str] | None = None) -> None:
     """Take the measurements and print them; or do a task, as one of several ranks."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--sections", nargs="+", choices=SECTIONS, default=SECTIONS)
+    parser.add_argument("--sections", nargs="+", choices=MEASURED, default=MEASURED)
     parser.add_argument("--task", choices=TASKS, help="for the processes it starts")
     parser.add_argument("--output", type=Path, help="likewise")
     args = parser.parse_args(arguments)
@@ -246,7 +338,7 @@ def main(arguments: list[str] | None = None) -> None:
         return
     for name in args.sections:
         print(f"\n## {name.capitalize()}\n")
-        for line in {"exactness": exactness, "hook": hook, "speed": speed}[name]():
+        for line in MEASURED[name]():
             print(line, flush=True)
 
 

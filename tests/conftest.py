@@ -285,7 +285,7 @@ def small(cls, **params):
 
 def settled(cls, **params):
     """Return an estimator that trains on the whole batch until nothing moves."""
-    many = {"batch_size": None, "max_iter": 2000}
+    many = {"batch_size": None, "max_iter": 1000}
     return small(cls, **{**many, **params})
 
 

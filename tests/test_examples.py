@@ -114,6 +114,15 @@ def test_data_parallel_is_one_process_without_torchrun(run):
     assert numbers(printed, "Accuracy on 10,000 other rows:")[0] > 0.9
 
 
+def test_a_dask_collection_is_trained_on_by_its_workers(run):
+    """Nearly all of the error on other days is that of the noise."""
+    pytest.importorskip("distributed")
+    printed = run(*("dask_collection", "--threads", "--rows", "64000", "--epochs", "4"))
+    assert numbers(printed, "2 workers,")[0] == 64_000
+    error, noise = numbers(printed, "Error on other days:")
+    assert noise < error < 1.3 * noise
+
+
 def test_xor_is_learned_by_every_kind_of_batch(run):
     """All four rows are right, whole-batch, in mini-batches and one by one."""
     printed = run("xor_network", "--epochs", "3")

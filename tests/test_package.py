@@ -34,6 +34,8 @@ PRIVATE_NAMES_OF_OTHERS = {
     *("_children_map", "_init_callback_context", "_sign", "_skl_callbacks"),
     # of numba's functions and caches
     *("_cache", "_getvalue", "_index_key", "_locator_classes"),
+    # of torch's groups of gloo, which choose no address otherwise
+    *("_devices", "_timeout"),
     # of named tuples
     *("_asdict", "_fields", "_replace"),
 }
@@ -220,9 +222,53 @@ def test_what_is_exported_is_what_is_public():
 
 def test_the_version_is_the_projects():
     """It stands in pyproject.toml and nowhere else."""
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert skgd.__version__ == project()["version"]
 
-    assert skgd.__version__ == project["version"]
+
+def project():
+    return tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+
+
+def pins_of(end):
+    """Return the versions that .ci/run takes at an end, by package."""
+    lines = (ROOT / ".ci" / f"{end}.txt").read_text().splitlines()
+    return dict(line.split("==") for line in lines if not line.startswith("#"))
+
+
+def test_both_ends_of_what_is_claimed_are_run():
+    """The oldest versions are the lower bounds, and the newest have the same names."""
+    extras = project()["optional-dependencies"]
+    claimed = [*project()["dependencies"], *extras["test"]]
+    claimed += [*extras["numba"], *extras["parquet"], *extras["plot"]]
+    oldest, newest = pins_of("oldest"), pins_of("newest")
+    for name, bound in (requirement.split(">=") for requirement in claimed):
+        assert f"{oldest[name]}.0".startswith(f"{bound}."), name
+        assert name in newest, name
+
+
+def test_the_workflow_and_the_badge_have_the_pythons_that_are_claimed():
+    """The oldest and the newest of pyproject.toml; and the oldest torch, too."""
+    versions = [
+        text.rpartition(" ")[2] for text in project()["classifiers"] if "3." in text
+    ]
+    assert project()["requires-python"] == f">={versions[0]}"
+    workflow = (ROOT / ".github" / "workflows" / "ci.yml").read_text()
+    assert f'{{python: "{versions[0]}", versions: oldest}}' in workflow
+    assert f'{{python: "{versions[-1]}", versions: newest}}' in workflow
+    badge = (ROOT / "docs" / "badges.svg").read_text()
+    oldest = dict(one.split(">=") for one in project()["dependencies"])
+    for text in (
+        f">{versions[0]} to {versions[-1]}<",
+        f">{oldest['torch']} or newer<",
+        f">{oldest['scikit-learn']} or newer<",
+        f">{project()['license']}<",
+    ):
+        assert text in badge
+    readme = " ".join(PAGES["README.md"].split())
+    assert (
+        f"NumPy {oldest['numpy']}, scikit-learn {oldest['scikit-learn']} and torch "
+        f"{oldest['torch']} are the oldest"
+    ) in readme
 
 
 def documented():

@@ -20,6 +20,7 @@ tensor that broadcasts to z, a number for each target (see ``target_scale``).
 
 from collections.abc import Callable
 from functools import partial
+from math import log
 from typing import NamedTuple
 
 import torch
@@ -34,6 +35,32 @@ _COUNT_IS_ZERO = 40.0
 RecordLoss = Callable[[Tape, Tensor, Tensor, Tensor, Tensor], None]
 
 
+def mean_over_models(z: Tensor) -> Tensor:
+    """Return the mean of z (mob), (1ob)."""
+    return z.mean(0, keepdim=True)
+
+
+def log_mean_exp(z: Tensor) -> Tensor:
+    """Return log( mean_m( exp(z) ) ), (1ob): nothing of it under- or overflows."""
+    return torch.logsumexp(z, 0, keepdim=True) - log(len(z))
+
+
+def logit_of_mean(z: Tensor) -> Tensor:
+    """Return log(p / (1 - p)) of p = mean_m( sigmoid(z) ), (1ob)."""
+    log_sigmoid = torch.nn.functional.logsigmoid
+    return log_mean_exp(log_sigmoid(z)) - log_mean_exp(log_sigmoid(-z))
+
+
+def log_of_mean_softmax(z: Tensor) -> Tensor:
+    """Return log( mean_m( softmax(z) ) ), (1ob), whose softmax is that mean."""
+    return log_mean_exp(torch.log_softmax(z, dim=-2))
+
+
+def middle_of_clipped(z: Tensor) -> Tensor:
+    """Return 2 p - 1 of p = mean_m( clipped(z) ), (1ob), which lies in [-1, 1]."""
+    return z.clamp(-1, 1).mean(0, keepdim=True)
+
+
 class Loss(NamedTuple):
     """What is minimised, and how a raw prediction becomes a prediction."""
 
@@ -42,6 +69,9 @@ class Loss(NamedTuple):
     log_inverse_link: Callable[[Tensor], Tensor] | None = None  # of probabilities
     degree: int = 0  # the power of c by which it grows where targets grow by c
     log_link: bool = False  # whether z is the logarithm of what is predicted
+    # Of the scores of several models for classes, (mob), those of which the mean of
+    # their probabilities follows, (1ob); without probabilities, the mean itself.
+    joint: Callable[[Tensor], Tensor] = mean_over_models
 
 
 def squared_error(tape: Tape, z: Tensor, y: Tensor, value: Tensor, dz: Tensor) -> None:
@@ -239,16 +269,22 @@ SQUARED_ERROR = Loss(squared_error, _identity, degree=2)
 ABSOLUTE_ERROR = Loss(absolute_error, _identity, degree=1)
 POISSON = Loss(poisson, torch.exp, degree=1, log_link=True)
 GAMMA = Loss(gamma, torch.exp, degree=0, log_link=True)
-BINARY_LOG_LOSS = Loss(binary_log_loss, torch.sigmoid, torch.nn.functional.logsigmoid)
+BINARY_LOG_LOSS = Loss(
+    binary_log_loss,
+    torch.sigmoid,
+    torch.nn.functional.logsigmoid,
+    joint=logit_of_mean,
+)
 MULTINOMIAL_LOG_LOSS = Loss(
     multinomial_log_loss,
     partial(torch.softmax, dim=-2),
     partial(torch.log_softmax, dim=-2),
+    joint=log_of_mean_softmax,
 )
 HINGE = Loss(hinge(1.0), None)
 SQUARED_HINGE = Loss(squared_hinge, None)
 PERCEPTRON = Loss(hinge(0.0), None)
-MODIFIED_HUBER = Loss(modified_huber, clipped, log_clipped)
+MODIFIED_HUBER = Loss(modified_huber, clipped, log_clipped, joint=middle_of_clipped)
 
 LOSSES: dict[str, Callable[[float | Tensor, float], Loss]] = {
     "absolute_error": lambda delta, quantile: ABSOLUTE_ERROR,

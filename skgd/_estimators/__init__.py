@@ -7,6 +7,7 @@ In the order of reading:
 * ``peers``: what parameters of other estimators are called here
 * ``parameters``: what each parameter must be, and the sentence said when it is not
 * ``parallel``: several processes that train one model, and what they have alike
+* ``collections``: collections of Dask: their partitions, and what is predicted of them
 * ``blocks``: rows that are read piece by piece, from files or by functions
 * ``checks``: what data must be, likewise
 * ``inputs``: rows and targets in, predictions out: arrays, frames, sparse, tensors
@@ -16,6 +17,7 @@ In the order of reading:
 * ``settings``: the parameters of an estimator, as the engine takes them
 * ``weights``: weights in scikit-learn's shapes, into the network and out of it
 * ``state``: what training leaves of one model, and goes on from
+* ``members``: the models of an ensemble, each as an estimator, and all in one
 * ``growth``: classes that become more between two calls of a stream
 * ``predictions``: of networks, for rows of any kind, and those that a model knows
 * ``metrics``: scores that follow from predictions
@@ -28,6 +30,8 @@ In the order of reading:
 * ``callbacks``: a fit as scikit-learn's callbacks see it
 * ``saved``: what an estimator is as a tree, and an estimator of such a tree
 * ``watch``: who looks on at a fit: callbacks, the clock and Ctrl-C
+* ``remote``: what a worker of Dask does in a fit: it is one of the ranks
+* ``cluster``: fits of collections by the workers of Dask, as the client sees them
 * ``base``: what the two estimators share
 * ``regressor``: MiniBatchRegressor
 * ``classifier``: MiniBatchClassifier

@@ -7,15 +7,18 @@ input that is refused, or training that diverges, leaves the estimator as it was
 
 from __future__ import annotations  # help() then shows ArrayLike, not all it stands for
 
-from abc import ABC
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial, wraps
 from os import PathLike, fspath
 from typing import Any, Never, Self, TypeVar, cast
 
+import torch
 from numpy.typing import ArrayLike
 from sklearn import config_context
 from sklearn.base import BaseEstimator, RegressorMixin
+from sklearn.metrics import accuracy_score, r2_score
 from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
@@ -30,6 +33,8 @@ from skgd._estimators.callbacks import (
     without_contexts_,
 )
 from skgd._estimators.checks import check_held_out, check_outputs
+from skgd._estimators.cluster import where_rows_lie
+from skgd._estimators.collections import computed, is_collection, lazily
 from skgd._estimators.endings import (
     interruption,
     warn_of_batch_size,
@@ -50,11 +55,20 @@ from skgd._estimators.fits import (
     hold_out_blocks,
     hold_out_together,
     seed_of_split,
+    stacks_of,
     take_over_,
     with_scale,
 )
 from skgd._estimators.growth import grown_state
 from skgd._estimators.inputs import dtype_of, on_host, starts_on_host
+from skgd._estimators.members import (
+    MEMBERS,
+    attributes_of_members,
+    check_as_many,
+    known_states,
+    members_of,
+    members_to_train,
+)
 from skgd._estimators.parallel import (
     Together,
     begins_alike,
@@ -64,7 +78,7 @@ from skgd._estimators.parallel import (
 )
 from skgd._estimators.parameters import check_parameters
 from skgd._estimators.peers import check_call, check_no_others, of_peers
-from skgd._estimators.predictions import known_prediction, raw_prediction_of
+from skgd._estimators.predictions import known_prediction, raw_predictions_of
 from skgd._estimators.record import record_running_, shorten_curves_
 from skgd._estimators.saved import file_of, model_of
 from skgd._estimators.state import (
@@ -72,12 +86,16 @@ from skgd._estimators.state import (
     attributes_of_state,
     copy_of,
     forget_,
-    known_state,
     renewed_,
     state_on_scale,
 )
 from skgd._estimators.surveys import BlockRows, some_rows, surveyed
-from skgd._estimators.targets import Targets, attributes_of_targets, known_targets
+from skgd._estimators.targets import (
+    Numbers,
+    Targets,
+    attributes_of_targets,
+    known_targets,
+)
 from skgd._estimators.versions import of_this_version, with_version
 from skgd._estimators.watch import FitWatch, Given, looking_on_together, with_clock
 from skgd._machine.errors import in_the_words
@@ -93,17 +111,33 @@ from skgd._training.stopping import History, Stream
 Method = TypeVar("Method", bound=Callable[..., Any])
 
 
+def _of_models(n_models: int) -> AbstractContextManager[None]:
+    """Say in errors of the block that one of several models is the reason."""
+    if n_models == 1:
+        return nullcontext()
+    return in_the_words(f"one of n_models={n_models}")
+
+
+def _stream_of(fold: Fold) -> Stream:
+    """Return what is remembered of a stream by the model of a fold."""
+    return Stream(*(fold.before.stream if fold.before else ()))
+
+
 def of_one_state(method: Method) -> Method:
     """Return a method that predicts, which reads the state of its estimator once.
 
     Another thread may be learning: at the end of its call all of the state is swapped
-    for another one. Weights, intercepts and classes are then all old, or all new.
+    for another one. Weights, intercepts and classes are then all old, or all new. Of a
+    collection of Dask's it predicts lazily, partition by partition, by that state.
     """
 
     @numpy_as_usual
     @wraps(method)
-    def on_a_snapshot(self: MiniBatchBase, *args: Any, **kwargs: Any) -> Any:
-        return method(copy_of(self), *args, **kwargs)
+    def on_a_snapshot(self: MiniBatchBase, X: Any) -> Any:
+        snapshot = copy_of(self)
+        if is_collection(X):
+            return lazily(snapshot, method.__name__, X)
+        return method(snapshot, X)
 
     return cast(Method, on_a_snapshot)
 
@@ -152,6 +186,7 @@ class MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
         return self
 
     @numpy_as_usual
+    @where_rows_lie
     def fit(
         self,
         X: ArrayLike | Blocks,
@@ -179,7 +214,10 @@ class MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
             Training data, finite numbers; standardise them first. A tensor is computed
             with on its own device. Or rows that do not fit into memory: ``Blocks``, or
             a ``pyarrow.dataset.Dataset`` of Parquet files, whose columns y and
-            sample_weight then name; X is all others.
+            sample_weight then name; X is all others. Or an array or a data frame of
+            Dask's, with y and sample_weight cut alike: where there is a client, the
+            workers that hold the partitions train together, see ``skgd.dask.fit``, and
+            otherwise they are read as ``Blocks``.
         y : array-like of shape (n_samples,) or (n_samples, n_outputs)
             Targets of a regressor. Labels of a classifier, of shape (n_samples,), or 0
             and 1 for each of several labels, of shape (n_samples, n_labels). None where
@@ -197,11 +235,11 @@ class MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
         coef_init, intercept_init : array-like, default=None
             Starting weights of a linear model, of the shapes of ``coef_`` and
             ``intercept_``. None starts at zero; the intercept of numbers that are
-            normalised, at their mean.
+            normalised, at their mean. All of ``n_models`` start there.
         coefs_init, intercepts_init : list of array-like, default=None
             Starting weights of a network, of the shapes of ``coefs_`` and
-            ``intercepts_``. None draws the former, and starts the latter as those of a
-            linear model.
+            ``intercepts_``, likewise. None draws the former, and starts the latter as
+            those of a linear model.
         **others : Never
             There must be none; the error says what another library's names are here.
 
@@ -252,7 +290,7 @@ class MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
                     warn_of_unlike(some_rows(examples.X), validation.X)
             shard = _shard_of(examples, together)
             warn_of_batch_size(self, shard.n_in_all if shard else examples.X.shape[0])
-            history = trainee._train(
+            histories = trainee._train(
                 examples,
                 targets,
                 before,
@@ -262,10 +300,10 @@ class MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
                 initial=initial,
             )
         self.__dict__ = trainee.__dict__
-        if history.ended == INTERRUPTED:
+        if histories[0].ended == INTERRUPTED:
             raise KeyboardInterrupt(interruption(self.n_iter_, self.t_))
         targets = cast(Targets, known_targets(trainee))
-        warn_of_ending(self, targets, history)
+        warn_of_ending(self, targets, histories)
         warn_of_penalty(self, targets)
         return self
 
@@ -378,18 +416,17 @@ class MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
 
     def _begin(
         self, held_out: Given, initial: Mapping[str, Any], ranks: Ranks
-    ) -> tuple[Self, State | None, dict[str, Any]]:
-        """Return the copy to be trained by ``fit``, from which state, and weights."""
+    ) -> tuple[Self, list[State], dict[str, Any]]:
+        """Return the copy to be trained by ``fit``, from which states, and weights."""
         self._check_parameters(ranks)
         check_held_out(*held_out)
         trainee = copy_of(self)
-        before = None
-        if self.warm_start:
-            before = known_state(trainee, known_targets(trainee))
-        if before is None:
+        before = known_states(trainee) if self.warm_start else []
+        check_as_many(self, before)
+        if not before:
             forget_(trainee)
         elif self.lr_schedule in LAID_OUT:  # over the epochs of this fit
-            before = before._replace(schedule_begun=before.epochs)
+            before = [one._replace(schedule_begun=one.epochs) for one in before]
         return trainee, before, starts_on_host(initial)
 
     def _check_stream(
@@ -417,44 +454,58 @@ class MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
         ranks, known = together.ranks, known_targets(trainee)
         with ranks.together():
             classes = ranks.agreed(partial(self._check_stream, y, classes, ranks))
-            before = known_state(trainee, known)
+            before = known_states(trainee)
+            ranks.agreed(partial(check_as_many, self, before))
             ranks.check_alike(partial(begins_alike, self, before, {}))
             examples, targets = trainee._checked(
                 X, y, sample_weight, before, ranks, classes, of_stream=True
             )
-            state = before
-            if before is not None:
-                state = grown_state(before, self.loss, known, targets)
+            states = [grown_state(one, self.loss, known, targets) for one in before]
             if ranks.any(examples.weight is None or bool(examples.weight.any())):
-                if state is not None and state.slowed != 1.0:  # now at the full rate
-                    state = state._replace(slowed=1.0)
+                full_rate = [  # from now on
+                    one if one.slowed == 1.0 else one._replace(slowed=1.0)
+                    for one in states
+                ]
                 given = Given(X, y, sample_weight)
-                history = trainee._train(
-                    examples, targets, state, given, together, of_stream=True
+                trainee._train(
+                    examples, targets, full_rate, given, together, of_stream=True
                 )
-                if history.validation_loss_curve:  # they were tested on
-                    record_running_(trainee, history, examples.total_weight(ranks))
-                shorten_curves_(trainee)
-            elif before is None or state is not before:  # classes, maybe more
-                trainee.__dict__.update(attributes_of_targets(targets))
-                if state is not None:
-                    trainee.__dict__.update(attributes_of_state(state, targets))
+            else:  # classes, maybe more
+                trainee._note(targets, before, states)
         self.__dict__ = trainee.__dict__
         return self
+
+    def _note(
+        self, targets: Targets, before: Sequence[State], states: Sequence[State]
+    ) -> None:
+        """Keep what is learnt of rows of which none counts: classes, maybe more."""
+        if not before:
+            self.__dict__.update(attributes_of_targets(targets))
+        elif states[0] is not before[0]:
+            members = members_of(self)
+            for member, state in zip(members, states, strict=True):
+                vars(member).update(attributes_of_targets(targets))
+                vars(member).update(attributes_of_state(state, targets))
+            self._keep(members)
+
+    def _keep(self, members: Sequence[Self]) -> None:
+        """Keep what was written on the members, if they are others than this one."""
+        if members[0] is not self:
+            self.__dict__.update(attributes_of_members(members))
 
     def _checked(
         self,
         X: Any,
         y: Any,
         sample_weight: ArrayLike | None,
-        before: State | None,
+        before: Sequence[State],
         ranks: Ranks,
         classes: ArrayLike | None = None,
         *,
         of_stream: bool = False,
     ) -> tuple[Examples, Targets]:
         """Return examples to train on and what is learnt of y, or raise ValueError."""
-        dtype = None if before is None else before.layers[0][0].dtype
+        dtype = before[0].layers[0][0].dtype if before else None
         first = not hasattr(self, "n_features_in_")
         if isinstance(X, Blocks) and not of_stream:
             known, dtypes = known_targets(self), dtypes_of(self, dtype)
@@ -496,32 +547,53 @@ class MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
         self,
         examples: Examples,
         targets: Targets,
-        before: State | None,
+        before: Sequence[State],
         given: Given,
         together: Together,
         *,
         validation: Examples | None = None,
         initial: Mapping[str, Any] | None = None,
         of_stream: bool = False,
-    ) -> History:
-        """Train the model and keep its state, or raise.
+    ) -> list[History]:
+        """Train all models and keep their state, or raise.
 
         In ``fit``, Ctrl-C is put off until the state is kept; a call of ``partial_fit``
         is short.
         """
         sentence = partial(sentence_on_memory, self, examples.X, targets.n_outputs)
         with memory_for(sentence), unmoved_on_error(self.random_state):
-            fold = self._fold(examples, targets, before, validation, together)
+            folds = self._folds(examples, targets, before, validation, together)
             if of_stream:
-                return self._fit_fold(fold, FitWatch(self, given, fold), of_stream=True)
-            with interruptible() as interrupted:
-                over = with_clock(interrupted, self.max_time)
-                watch = FitWatch(self, given, fold, over)
-                history = self._fit_fold(
-                    fold, watch, validation=validation, initial=initial
+                return self._fit_folds(folds, given, of_stream=True)
+            with interruptible() as pressed:
+
+                def interrupted() -> str:
+                    return pressed() or together.interrupted()
+
+                histories = self._fit_folds(
+                    folds, given, interrupted, validation=validation, initial=initial
                 )
-            history.ended = interrupted() or history.ended
-        return history
+            for history in histories:
+                history.ended = interrupted() or history.ended
+        return histories
+
+    def _folds(
+        self,
+        examples: Examples,
+        targets: Targets,
+        before: Sequence[State],
+        validation: Examples | None,
+        together: Together,
+    ) -> list[Fold]:
+        """Return what is trained on: a fold for each model, with its own stream."""
+        members, folds = members_to_train(self), []
+        states: list[State | None] = [*before] if before else [None] * len(members)
+        for member, state in zip(members, states, strict=True):
+            known, of_member = known_targets(member), targets
+            if isinstance(known, Numbers) and isinstance(targets, Numbers):
+                of_member = targets._replace(scale=known.scale)
+            folds.append(member._fold(examples, of_member, state, validation, together))
+        return folds
 
     def _fold(
         self,
@@ -531,7 +603,7 @@ class MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
         validation: Examples | None,
         together: Together,
     ) -> Fold:
-        """Return the one fold that is trained on, and the model that it goes on from.
+        """Return the fold of one model, and the state that it goes on from.
 
         A scale that becomes known late is one that this model has to be brought to.
         """
@@ -587,36 +659,79 @@ class MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
             shard_held_out,
         )
 
-    @with_callbacks
-    def _fit_fold(
+    def _fit_folds(
         self,
-        fold: Fold,
-        watch: FitWatch,
+        folds: Sequence[Fold],
+        given: Given,
+        interrupted: Callable[[], str] = str,
         *,
         validation: Examples | None = None,
         initial: Mapping[str, Any] | None = None,
         of_stream: bool = False,
-    ) -> History:
-        """Train on a fold of one model and keep its state, or raise ValueError."""
-        before = fold.before
+    ) -> list[History]:
+        """Train on folds of one model each and keep their state, or raise ValueError.
+
+        Those that cannot be one stack are trained one after the other, and share the
+        time that there is. So are those that callbacks look at: each is a fit to them.
+        (Of a stream there is no clock: str says nothing.)
+        """
+        stacks = stacks_of(folds, apart=has_callbacks(self))
+        histories: list[History] = []
+        for stack in stacks:
+            over = interrupted
+            if not of_stream and self.max_time is not None:
+                over = with_clock(interrupted, self.max_time / len(stacks))
+            [member] = stack[0].estimators
+            with _of_models(len(folds)):
+                histories += member._fit_stack(
+                    stack,
+                    FitWatch(member, given, stack[0], over),
+                    validation=validation,
+                    initial=initial,
+                    of_stream=of_stream,
+                )
+        self._keep([fold.estimators[0] for fold in folds])
+        return histories
+
+    @with_callbacks
+    def _fit_stack(
+        self,
+        stack: Sequence[Fold],
+        watch: FitWatch,
+        *,
+        validation: Examples | None,
+        initial: Mapping[str, Any] | None,
+        of_stream: bool,
+    ) -> Sequence[History]:
+        """Train a stack, of which this is the first model, or raise ValueError."""
         trained = fit_folds(
-            [fold],
+            stack,
             max_iter=1 if of_stream else self.max_iter,
             tol=None if of_stream else self.tol,
             validation=validation,
             initial=initial,
-            stream=Stream(*(before.stream if before else ())) if of_stream else None,
-            watching=partial(looking_on_together, watch, fold.ranks),
+            streams=[_stream_of(fold) for fold in stack] if of_stream else None,
+            watching=partial(looking_on_together, watch, stack[0].ranks),
             wants_steps=watch.wants_steps,
             verbose=bool(self.verbose),
+            threads=torch.get_num_threads(),
         )
+        fold, ranks = stack[0], stack[0].ranks
+        tested = of_stream and bool(trained.histories[0].validation_loss_curve)
+        n_rows = fold.examples.total_weight(ranks) if tested else 0.0
 
         def keep() -> None:
-            take_over_(self, trained, 0, fold, before, watch.recorded)
+            for slot, fold in enumerate(stack):
+                [member] = fold.estimators
+                take_over_(member, trained, slot, fold, fold.before, watch.recorded)
+                if tested:
+                    record_running_(member, trained.histories[slot], n_rows)
+                if of_stream:
+                    shorten_curves_(member)
             watch.end()
 
-        fold.ranks.agreed(keep)
-        return trained.histories[0]
+        ranks.agreed(keep)
+        return trained.histories
 
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
@@ -648,16 +763,35 @@ class MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
         sample_weight: ArrayLike | None,
     ) -> float:
         """Return a score of scikit-learn's, of targets that may lie on a device."""
+        if is_collection(X):  # its predictions fit into memory where X may not
+            predicted, y, sample_weight = computed(self.predict(X), y, sample_weight)
+            metric = r2_score if isinstance(self, RegressorMixin) else accuracy_score
+            return float(metric(y, predicted, sample_weight=sample_weight))
         weight = on_host("sample_weight", sample_weight)
         with config_context(array_api_dispatch=False):  # y lies on the host
             return float(score(X, on_host("y", y), weight))
 
-    def _raw_prediction(self, X: ArrayLike) -> Tensor:
-        """Return the prediction before the inverse link, of shape (1, o, n)."""
+    @abstractmethod
+    def predict(self, X: ArrayLike) -> Any:
+        """Predict the targets."""
+
+    def _raw_predictions(self, X: ArrayLike) -> Tensor:
+        """Return the predictions of all models before the inverse link, (m, o, n)."""
         z = known_prediction(self, X)
         if z is not None:
             return z
         if not self.__sklearn_is_fitted__():  # scikit-learn asks for all tags first
             check_is_fitted(self)
         check_parameters(self)
-        return raw_prediction_of(self, X)
+        return raw_predictions_of(self, X)
+
+    @property
+    def estimators_(self) -> list[Self]:
+        """The models of an ensemble, each as a fitted estimator; with n_models > 1."""
+        if MEMBERS not in vars(self):
+            msg = (
+                f"This {type(self).__name__} has no estimators_, for it is no fitted "
+                "ensemble; with n_models > 1 it is one after fit."
+            )
+            raise AttributeError(msg)
+        return members_of(self)

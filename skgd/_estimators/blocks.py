@@ -15,6 +15,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from skgd._estimators.collections import (
+    check_computed,
+    computed,
+    is_collection,
+    pieces_of,
+)
 from skgd._machine.arrays import Array
 
 if TYPE_CHECKING:
@@ -24,6 +30,9 @@ if TYPE_CHECKING:
 # Rows of a row group that are decoded at once: their columns stay in a cache while they
 # become rows.
 _ROWS_AT_ONCE = 2**15
+
+# Rows of a window, at the most, unless told otherwise.
+_CHUNK_ROWS = 2**18
 
 _INSTALL = "pip install 'skgd[parquet]'"
 
@@ -110,7 +119,7 @@ class Blocks:
         y: str | Sequence[str],
         sample_weight: str | None = None,
         columns: Sequence[str] | None = None,
-        chunk_rows: int = 2**18,
+        chunk_rows: int = _CHUNK_ROWS,
     ) -> Blocks:
         """Return the row groups of Parquet files as blocks.
 
@@ -172,7 +181,7 @@ class Blocks:
     def from_iterables(
         cls,
         functions: Iterable[Callable[[], tuple[Any, ...]]],
-        chunk_rows: int = 2**18,
+        chunk_rows: int = _CHUNK_ROWS,
     ) -> Blocks:
         """Return what functions return as blocks.
 
@@ -286,9 +295,19 @@ class Blocks:
 
 
 def as_blocks(X: Any, y: Any, sample_weight: Any) -> tuple[Any, Any, Any]:
-    """Return what ``fit`` was given, a dataset and names of its columns as blocks."""
+    """Return what ``fit`` was given, with what is read piece by piece as blocks.
+
+    That is a dataset, of which y and sample_weight are names of columns, or a
+    collection of Dask's that no cluster trains on.
+    """
     if is_dataset(X):
         return Blocks.from_parquet(X, y, sample_weight), None, None
+    if is_collection(X):
+        blocks = [
+            Block(f"partition {number}", partial(_part_of_partition, piece))
+            for number, piece in enumerate(pieces_of(X, y, sample_weight))
+        ]
+        return Blocks(blocks, _CHUNK_ROWS), None, None
     if isinstance(X, Blocks) and not (y is None and sample_weight is None):
         msg = (
             "y and sample_weight must be None where X is Blocks, which have their own. "
@@ -315,6 +334,7 @@ def check_in_memory(name: str, X: Any) -> None:
             "Blocks."
         )
         raise TypeError(msg)
+    check_computed(name, X)
 
 
 def _runs_once(name: str, iterator: Any) -> str:
@@ -339,6 +359,14 @@ def _part_of_function(
         raise TypeError(msg)
     part = BlockPart(*returned)
     if np.shape(part.y)[:1] != (0,):
+        yield part
+
+
+def _part_of_partition(piece: tuple[Any, ...], with_rows: bool) -> Iterator[BlockPart]:
+    """Give a partition of a collection, computed now, as one part."""
+    X, *others = piece
+    part = BlockPart(*computed(X if with_rows else None, *others))
+    if np.shape(part.y)[0]:
         yield part
 
 

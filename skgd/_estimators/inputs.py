@@ -26,6 +26,7 @@ from skgd._estimators.checks import (
     columns_of,
     conversion_of,
 )
+from skgd._estimators.collections import check_computed
 from skgd._machine.arrays import Array
 from skgd._machine.devices import device_named, to_numpy, to_tensor
 from skgd._training.csr import csr
@@ -271,8 +272,9 @@ def _checked_tensor(
 
 
 def on_host(name: str, values: Any) -> Any:
-    """Return a tensor as an array, and all else as it is."""
+    """Return a tensor as an array, and all else as it is, if it is in memory."""
     if not isinstance(values, Tensor):
+        check_computed(name, values)
         return values
     _check_dense(name, values)
     known = values.double() if values.dtype == torch.bfloat16 else values  # to NumPy

@@ -7,7 +7,7 @@ process group, there may well be fits that are each process's own.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from datetime import timedelta
@@ -35,6 +35,7 @@ class Together(NamedTuple):
     ranks: Ranks
     partitions: Partitions | None = None
     held_out: Partitions | None = None
+    interrupted: Callable[[], str] = str  # says why a fit is to end; str says nothing
 
     def shard(self, n_rows: int) -> Shard | None:
         """Return the shard of rows that are trained on; None if they are all."""
@@ -188,8 +189,8 @@ def check_can_be_shared(settings: Any, wants_batches: bool) -> None:
     """Refuse, in training together, what would depend on the number of ranks."""
     if settings.dropout > 0 and hidden_units(settings):
         msg = (
-            "dropout must be 0 with data_parallel, for each rank would drop units of "
-            f"its own. Got {settings.dropout}; leave it out."
+            "dropout must be 0 where several processes train one model, for each would "
+            f"drop units of its own. Got {settings.dropout}; leave it out."
         )
         raise ValueError(msg)
     if wants_batches:
@@ -234,15 +235,15 @@ def digest(arrays: Sequence[Any]) -> int:
 
 
 def begins_alike(
-    settings: Any, before: Any, initial: Mapping[str, Any]
+    settings: Any, before: Sequence[Any], initial: Mapping[str, Any]
 ) -> dict[str, object]:
     """Return what training begins with, which must be the same on all ranks."""
     told = {**parameters_alike(settings), "The state that training goes on from": None}
-    if before is not None:
-        arrays = [array for layer in before.layers for array in layer]
+    if before:
+        arrays = [array for one in before for layer in one.layers for array in layer]
         told = {
             "The state that training goes on from": (
-                f"one after {before.t} steps, with digest {digest(arrays)}"
+                f"one after {before[0].t} steps, with digest {digest(arrays)}"
             )
         }
     for name, given in initial.items():

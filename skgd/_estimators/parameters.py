@@ -166,6 +166,9 @@ RULES: Mapping[str, Rule] = {
     "max_time": _or_none(_real(0, inf, "()")),
     "momentum": _real(0, 1, "[)"),
     "n_iter_no_change": _count(1),
+    "n_models": Rule(
+        lambda v: _is_int(v) and 1 <= v < 2**32, "an int in the range [1, 2**32)"
+    ),
     "negative_slope": _real(0, 1, "[]"),
     "nesterov": _BOOL,
     "normalize_y": _BOOL,

@@ -19,7 +19,9 @@ from skgd._equations.activations import ACTIVATIONS
 from skgd._equations.network import Layer, Network, raw_prediction
 from skgd._estimators.examples import device_for
 from skgd._estimators.inputs import Matrix, checked_rows, to_device
+from skgd._estimators.members import members_of
 from skgd._estimators.weights import layers_in_units_of_y
+from skgd._machine.arrays import Array
 from skgd._machine.devices import to_tensor
 from skgd._training.csr import csr, first_output
 
@@ -46,17 +48,23 @@ def raw_predictions(
     )
 
 
-def raw_prediction_of(estimator: Any, X: ArrayLike) -> Tensor:
-    """Return the raw prediction of a fitted estimator, (1, o, n)."""
-    layers = layers_in_units_of_y(estimator)
-    rows = checked_rows(estimator, X, [layers[0][0].dtype])
+def raw_predictions_of(estimator: Any, X: ArrayLike) -> Tensor:
+    """Return the raw predictions of all models of a fitted estimator, (m, o, n)."""
+    of_models = [layers_in_units_of_y(one) for one in members_of(estimator)]
+    rows = checked_rows(estimator, X, [of_models[0][0][0].dtype])
     device = device_for(estimator, rows)
     with torch.inference_mode():
-        on_device = [
-            Layer(to_tensor(w, device)[None], to_tensor(bias, device)[None])
-            for w, bias in layers
+        layers = [
+            Layer(*(_stacked(arrays, device) for arrays in zip(*of_layer, strict=True)))
+            for of_layer in zip(*of_models, strict=True)
         ]
-        return raw_predictions(estimator, on_device, rows, device)
+        return raw_predictions(estimator, layers, rows, device)
+
+
+def _stacked(arrays: Sequence[Array], device: torch.device) -> Tensor:
+    """Return the arrays of several models along a first axis m; of one, itself."""
+    tensors = [to_tensor(array, device) for array in arrays]
+    return tensors[0][None] if len(tensors) == 1 else torch.stack(tensors)
 
 
 def layers_at(network: Network, slots: Sequence[int]) -> list[Layer]:

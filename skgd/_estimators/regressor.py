@@ -11,8 +11,10 @@ from typing import Self
 import numpy as np
 from numpy.typing import ArrayLike
 from sklearn.base import RegressorMixin
+from torch import Tensor
 
 from skgd._estimators.base import MiniBatchBase, of_one_state
+from skgd._estimators.cluster import where_rows_lie
 from skgd._estimators.inputs import like_input
 from skgd._estimators.targets import Numbers, known_targets, loss_of
 from skgd._machine.arrays import Array
@@ -155,8 +157,8 @@ class MiniBatchRegressor(RegressorMixin, MiniBatchBase):
         Passes over the training data (epochs), at the most; more of them come nearer to
         the minimum.
     max_time : float > 0 or None, default=None
-        Seconds after which ``fit`` ends, at a whole step; with more of them it trains
-        for longer. None sets no limit.
+        Seconds after which ``fit`` ends, at a whole step, or with several models at
+        a whole epoch; with more of them it trains for longer. None sets no limit.
     tol : float >= 0 or None, default=1e-3
         Training stops when the objective has not fallen by more than this, on the scale
         that training sees, for ``n_iter_no_change`` epochs in a row; with
@@ -176,7 +178,8 @@ class MiniBatchRegressor(RegressorMixin, MiniBatchBase):
         the estimator (None), or the loss ("loss"), which tells more on a few rows.
         Equal scores are told apart by the loss. A callable gets the estimator, rows and
         targets, and their ``sample_weight`` if it has an argument of this name; what
-        takes no weights counts all rows alike. If given, the rows of each call of
+        takes no weights counts all rows alike. Of several models, each is judged by
+        itself. If given, the rows of each call of
         ``partial_fit`` but the first are judged by it before they are learned.
     warm_start : bool, default=False
         Whether ``fit`` goes on from the last one: weights, optimizer state, step count,
@@ -184,6 +187,12 @@ class MiniBatchRegressor(RegressorMixin, MiniBatchBase):
         optimizer begins with a state of its own.
     record_batch_loss : bool, default=False
         Whether ``batch_loss_curve_`` keeps the loss of every step.
+    n_models : int >= 1, default=1
+        How many models are trained, which differ in their seeds: in the weights they
+        begin with, in the order of the rows, and in those held out. What is predicted
+        is the mean over them, of numbers, of probabilities, or of the scores of a loss
+        that has none. More of them err less, up to a point, and cost more. Each is the
+        model that a fit with its seed alone gives, see ``estimators_``.
     random_state : int, RandomState instance or None, default=None
         Seed of the initial weights, the order of the rows, what is topped up, dropped
         out and held out. An int gives the same result at every call, None a new one;
@@ -258,6 +267,12 @@ class MiniBatchRegressor(RegressorMixin, MiniBatchBase):
         taken with ``record_batch_loss``.
     engine_ : {"torch", "numba"}
         What trained in the last call.
+    estimators_ : list of MiniBatchRegressor
+        The models, each as a fitted estimator of one model with its own
+        ``random_state``. Only with ``n_models`` above 1; then they alone have weights,
+        ``best_iter_`` and ``batch_loss_curve_``. Of the other attributes, counts are
+        those of the model that was trained the longest, and numbers and curves are
+        means over all, where one that has stopped counts with its last.
     n_features_in_ : int
         Features seen in ``fit``.
     feature_names_in_ : ndarray of shape (``n_features_in_``,)
@@ -345,6 +360,7 @@ class MiniBatchRegressor(RegressorMixin, MiniBatchBase):
         scoring: str | Callable[..., float] | None = None,
         warm_start: bool = False,
         record_batch_loss: bool = False,
+        n_models: int = 1,
         random_state: int | np.random.RandomState | None = None,
         device: str = "auto",
         engine: str = "auto",
@@ -389,6 +405,7 @@ class MiniBatchRegressor(RegressorMixin, MiniBatchBase):
         self.scoring = scoring
         self.warm_start = warm_start
         self.record_batch_loss = record_batch_loss
+        self.n_models = n_models
         self.random_state = random_state
         self.device = device
         self.engine = engine
@@ -396,6 +413,7 @@ class MiniBatchRegressor(RegressorMixin, MiniBatchBase):
         self.verbose = verbose
 
     @numpy_as_usual
+    @where_rows_lie
     def partial_fit(
         self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None
     ) -> Self:
@@ -440,25 +458,44 @@ class MiniBatchRegressor(RegressorMixin, MiniBatchBase):
         return self._partial_fit(X, y, None, sample_weight)
 
     @of_one_state
-    def predict(self, X: ArrayLike) -> Array:
+    def predict(
+        self, X: ArrayLike, return_std: bool = False
+    ) -> Array | tuple[Array, Array]:
         """Predict the targets.
 
         Parameters
         ----------
         X : array-like, sparse matrix or tensor of shape (n_samples, n_features)
             Rows to predict.
+        return_std : bool, default=False
+            Whether to tell as well how far the ``n_models`` models differ.
 
         Returns
         -------
         y : ndarray of shape (n_samples,) or (n_samples, n_targets)
-            Predicted targets, of the shape that ``fit`` was given.
+            Predicted targets, of the shape that ``fit`` was given: the mean over the
+            models.
+        y_std : ndarray of the same shape
+            The standard deviation of their predictions over the models, with
+            ``ddof=0``; 0 of a single one. It tells what the seed decides, and no noise
+            of the targets. Only with ``return_std``.
         """
-        z, targets = self._raw_prediction(X), known_targets(self)
+        z, targets = self._raw_predictions(X), known_targets(self)
         assert isinstance(targets, Numbers)
         inverse_link = loss_of(self, targets).inverse_link
         assert inverse_link is not None  # every loss of numbers has one
-        y = like_input(inverse_link(z)[0], X)
-        return y[0] if targets.one_column else y.T
+        predicted = inverse_link(z)
+        mean = predicted[0] if len(predicted) == 1 else predicted.mean(0)
+        y = self._of_targets(mean, X)
+        if not return_std:
+            return y
+        return y, self._of_targets(predicted.std(0, correction=0), X)
+
+    def _of_targets(self, numbers: Tensor, X: ArrayLike) -> Array:
+        """Return numbers (o, n) of the targets as the caller shapes them, like X."""
+        targets, of_rows = known_targets(self), like_input(numbers, X)
+        assert isinstance(targets, Numbers)
+        return of_rows[0] if targets.one_column else of_rows.T
 
     def score(
         self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None

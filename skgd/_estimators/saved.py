@@ -37,7 +37,7 @@ _PARTS = {"class", "versions", "parameters", "to_give", "requests", "attributes"
 # What an estimator holds that is no part of it: who looks on, what is asked of
 # pipelines (kept in words of its own), and what the caller noted in the last file.
 _APART = ("_skl_callbacks", "_metadata_request", "note_")
-_METHODS = ("fit", "partial_fit", "score")
+_METHODS = ("fit", "partial_fit", "predict", "score")
 
 
 def file_of(estimator: Any, note: Any = None) -> bytes:
@@ -190,7 +190,7 @@ def _set_requests_(estimator: Any, asked: Any) -> None:
                 _wrong("requests")
             try:
                 getattr(estimator, f"set_{method}_request")(**requests)
-            except TypeError:
+            except (AttributeError, TypeError):  # there is no such method, or name
                 _wrong("requests")
 
 

@@ -13,7 +13,8 @@ from skgd._training.hyperparameters import PER_MODEL, Shared
 
 # What models share that is no parameter as it stands; the others are.
 _WORKED_OUT = {
-    *("loss", "max_iter", "tol", "verbose", "delta", "quantile", "average", "horizon")
+    *("loss", "max_iter", "tol", "verbose", "delta", "quantile", "average", "horizon"),
+    "threads",
 }
 _AS_THEY_ARE = [name for name in Shared._fields if name not in _WORKED_OUT]
 _as_they_are = attrgetter(*_AS_THEY_ARE)

@@ -64,6 +64,7 @@ class FitWatch:
         self.wants_epochs = has_callbacks(estimator)
         self.wants_steps = self.wants_epochs and wants_batches(estimator)
         self.recorded = 0  # epochs that the estimator knows of
+        self._in_turn = False  # whether several models take their steps in turn
 
     def looking_on(
         self, models: Models, data: Data, shared: Shared
@@ -71,6 +72,8 @@ class FitWatch:
         """Give the watch, if there is anything to look on for."""
         estimator, self._data, self._shared = self._estimator, data, shared
         self._models = models
+        several = models.parameters.layout.n_models > 1
+        self._in_turn = several and shared.engine == "numba"
         if self.wants_epochs:
             vars(estimator).update(attributes_of_targets(self._fold.targets))
             self._history = History()
@@ -125,7 +128,7 @@ class FitWatch:
             self._estimator.t_ = models.t
             if self._after_window(self._tasks, models.t):
                 return "stopped by a callback"
-        return self._over()
+        return "" if self._in_turn else self._over()  # all end with the same epoch
 
     def _after_window(self, tasks: FitTasks, t: int) -> bool:
         """End the task of a window if all its steps are taken; say whether to stop."""
@@ -139,9 +142,9 @@ class FitWatch:
         return stops
 
     def after_epoch(self, models: Models, histories: Sequence[History]) -> str:
-        [history] = histories
         if self._tasks is None:
             return self._over()
+        [history] = histories
         if history.diverged or not all(finite(models.parameters)):
             return ""  # an error is about to say so
         self._history = history

@@ -11,10 +11,12 @@ ranks so holds for it too.
 import pickle
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import Any, TypeVar
+from datetime import timedelta
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import torch
+import torch.distributed as dist
 from torch import Tensor
 
 from skgd._machine.arrays import Floats
@@ -116,7 +118,7 @@ class Ranks:
             if words is not None:
                 kind, text, is_of_callers = words
                 msg = f"On rank {rank} of {self.size}: {text}"
-                others = _KINDS[kind](msg)
+                others = _of_another_rank(_KINDS[kind](msg))
                 raise _agreed(of_caller(others) if is_of_callers else others)
         return [result for result, _ in told]
 
@@ -210,6 +212,58 @@ class _Alone(Ranks):
 ALONE: Ranks = _Alone()
 
 
+class Meeting(NamedTuple):
+    """Where ranks that nobody else has brought together find each other."""
+
+    host: str  # of a store of torch's, see ``store_of_meeting``
+    port: int
+    name: str  # of this meeting, which others at the store do not have
+
+
+def store_of_meeting() -> Any:
+    """Return a store, which serves a meeting at a free ``port`` as long as it is kept.
+
+    It is no part of torch's state: groups of several meetings do not know each other.
+    """
+    return _store("0.0.0.0", 0, is_master=True)
+
+
+def _store(host: str, port: int, **options: Any) -> Any:
+    store = dist.TCPStore  # type: ignore[attr-defined]
+    return store(host, port, wait_for_workers=False, **options)
+
+
+def _group(
+    store: Any, name: str, rank: int, size: int, host: str, timeout: timedelta
+) -> Any:
+    """Return a group of gloo's that torch knows nothing of."""
+    gloo: Any = dist.ProcessGroupGloo
+    options = gloo._Options()
+    options._devices = [gloo.create_device(hostname=host)]
+    options._timeout = timeout
+    of_meeting = dist.PrefixStore(name, store)  # type: ignore[attr-defined]
+    return gloo(of_meeting, rank, size, options)
+
+
+@contextmanager
+def ranks_that_meet(
+    meeting: Meeting, rank: int, size: int, host: str, timeout: float
+) -> Iterator[Ranks]:
+    """Give ranks, of whom this process is one, that meet; ``host`` is its address here.
+
+    By its name alone gloo may find an address that the others cannot reach.
+    """
+    seconds = timedelta(seconds=timeout)
+    with _told_of_loss():
+        store = _store(*meeting[:2], is_master=False, timeout=seconds)
+        ranks = Ranks(_group(store, meeting.name, rank, size, host, seconds))
+    del store  # so that nobody else holds it
+    try:
+        yield ranks
+    finally:
+        ranks.leave()
+
+
 def _in_words(error: BaseException) -> tuple[str, str, bool]:
     """Return the kind of an error, its text, and whether it is the caller's."""
     kinds = [kind.__name__ for kind in type(error).__mro__]
@@ -231,6 +285,17 @@ def _is_agreed(error: BaseException | None) -> bool:
     return error is not None
 
 
+def _of_another_rank(error: Exception) -> Exception:
+    """Return an error, marked as what another rank's came to here."""
+    vars(error)["_skgd_of_another_rank"] = True
+    return error
+
+
+def is_of_another_rank(error: BaseException) -> bool:
+    """Return whether an error tells of another rank only, which has one of its own."""
+    return hasattr(error, "_skgd_of_another_rank")
+
+
 @contextmanager
 def _told_of_loss() -> Iterator[None]:
     """Say in words that another rank does not answer."""
@@ -242,4 +307,4 @@ def _told_of_loss() -> Iterator[None]:
             "answer within the timeout. The model is as it was; enter data_parallel "
             f"anew. ({error})"
         )
-        raise RuntimeError(msg) from error
+        raise _of_another_rank(RuntimeError(msg)) from error

@@ -76,8 +76,36 @@ def threads_of_torch(n: int) -> Iterator[None]:
             library.set_num_threads(before)
 
 
+# Of what a process has once.
+_lock = Lock()
+
+# Who has set torch's number of threads, and what it was before the first of them.
+_setters, _number_before = 0, 0
+
+
+@contextmanager
+def products_on_threads(n: int) -> Iterator[None]:
+    """Let torch compute on so many threads inside the block, products included.
+
+    That is for a process whose variables keep MKL and OpenMP to fewer. Threads that
+    start meanwhile do so too, so what is set back is what was before all such blocks.
+    """
+    global _setters, _number_before
+    with _lock:
+        if not _setters:
+            _number_before = torch.get_num_threads()
+        _setters += 1
+    try:
+        torch.set_num_threads(n)
+        yield
+    finally:
+        with _lock:
+            torch.set_num_threads(_number_before)
+            _setters -= 1
+
+
 # Who holds SciPy's BLAS to one thread: so many, who found its libraries at these.
-_lock, _holders, _threads_before = Lock(), 0, list[int]()
+_holders, _threads_before = 0, list[int]()
 
 
 @contextmanager
@@ -103,16 +131,16 @@ def one_thread_of_blas() -> Iterator[None]:
                 _set_threads(libraries, _threads_before)
 
 
-def _let_blas_go() -> None:
-    """Forget who holds BLAS, in a forked child, where they and their lock are not."""
-    global _lock, _holders
-    held, _lock, _holders = _holders, Lock(), 0
+def _let_go() -> None:
+    """Forget, in a forked child, who holds numbers of threads: they are not there."""
+    global _lock, _holders, _setters
+    held, _lock, _holders, _setters = _holders, Lock(), 0, 0
     if held:
         _set_threads(_blas_of_scipy(), _threads_before)
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_let_blas_go)
+    os.register_at_fork(after_in_child=_let_go)
 
 
 def _set_threads(libraries: list[LibController], numbers: list[int]) -> None:

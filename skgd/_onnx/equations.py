@@ -148,6 +148,52 @@ INVERSE_LINKS: dict[str, Function | None] = {
 }
 
 
+def mean(node: Node, several: Sequence[str]) -> str:
+    """The mean over some models; of one, what it is."""
+    total, *others = several
+    for one in others:
+        total = node("Add", total, one)
+    return node("Mul", total, 1 / len(several)) if others else total
+
+
+def _log_mean_exp(node: Node, several: Sequence[str]) -> str:
+    """The logarithm of the mean of exp(z), each over the highest of them."""
+    highest = node("Max", *several)
+    shares = [node("Exp", node("Sub", z, highest)) for z in several]
+    return node("Add", node("Log", mean(node, shares)), highest)
+
+
+def _log_sigmoid(node: Node, z: str) -> str:
+    """-log(1 + exp(-z))."""
+    return node("Neg", _softplus(node, node("Neg", z)))
+
+
+def _logit_of_mean(node: Node, several: Sequence[str]) -> str:
+    """log(p / (1 - p)) of the mean p of sigmoid(z)."""
+    log_p = _log_mean_exp(node, [_log_sigmoid(node, z) for z in several])
+    opposite = [_log_sigmoid(node, node("Neg", z)) for z in several]
+    return node("Sub", log_p, _log_mean_exp(node, opposite))
+
+
+def _log_of_mean_softmax(node: Node, several: Sequence[str]) -> str:
+    """The logarithm of the mean of softmax(z)."""
+    log_p = [node("LogSoftmax", z, axis=1) for z in several]
+    return _log_mean_exp(node, log_p)
+
+
+def _middle_of_clipped(node: Node, several: Sequence[str]) -> str:
+    """2 p - 1 of the mean p of (z + 1) / 2, cut off at 0 and 1."""
+    return mean(node, [node("Max", node("Min", z, 1.0), -1.0) for z in several])
+
+
+# The scores of several models, of losses for classes; of all others, their mean.
+JOINTS: dict[str, Callable[[Node, Sequence[str]], str]] = {
+    "binary_log_loss": _logit_of_mean,
+    "modified_huber": _middle_of_clipped,
+    "multinomial_log_loss": _log_of_mean_softmax,
+}
+
+
 def with_both_classes(node: Node, z: str) -> str:
     """Return a raw prediction for each of two classes, (-z, z), of their one score."""
     return node("Concat", node("Neg", z), z, axis=1)

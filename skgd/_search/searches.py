@@ -400,7 +400,7 @@ class VectorizedGridSearchCV(_VectorizedSearch, GridSearchCV):
     else, such as ``batch_size`` or ``hidden_layer_sizes``, makes groups of its own,
     each trained in turn. Steps before the last of a pipeline are fitted once for each
     split and distinct setting of their own parameters. Left to one fit at a time are
-    estimators with ``max_time`` or callbacks, and fits that are given more than
+    ensembles, estimators with ``max_time`` or callbacks, and fits given more than
     ``sample_weight``.
     Callbacks that scikit-learn propagates, such as its ``ProgressBar``, watch the
     search whether they are set on it or on the estimator.
@@ -574,7 +574,7 @@ class VectorizedRandomizedSearchCV(_VectorizedSearch, RandomizedSearchCV):
     else, such as ``batch_size`` or ``hidden_layer_sizes``, makes groups of its own,
     each trained in turn. Steps before the last of a pipeline are fitted once for each
     split and distinct setting of their own parameters. Left to one fit at a time are
-    estimators with ``max_time`` or callbacks, and fits that are given more than
+    ensembles, estimators with ``max_time`` or callbacks, and fits given more than
     ``sample_weight``.
     Callbacks that scikit-learn propagates, such as its ``ProgressBar``, watch the
     search whether they are set on it or on the estimator.

@@ -97,15 +97,20 @@ def _say_so() -> None:
 
 def _steps_at_once(ahead: Ahead) -> int:
     """Return how many steps are taken before anyone is heard, one at the least."""
-    network = ahead.models.parameters
-    _, *hidden, _ = network.layout.sizes
-    of_a_row = multiply_adds_of_row(ahead.data, network.layout)
+    return max(1, int(_AT_ONCE_S / seconds_of_step(ahead)))
+
+
+def seconds_of_step(ahead: Ahead) -> float:
+    """Return what a step of one model takes at the most, about."""
+    layout = ahead.models.parameters.layout.alone
+    _, *hidden, _ = layout.sizes
+    of_a_row = multiply_adds_of_row(ahead.data, layout)
     of_a_row += _NUMBERS_OF_UNIT * sum(hidden)
     numbers = ahead.sizes[0] * of_a_row
-    touches_few = network.layout.columns_first and not hidden
+    touches_few = layout.columns_first and not hidden
     if not touches_few or ahead.models.average is not None:
-        numbers += segments(network.layout).length
-    return max(1, int(_AT_ONCE_S / (_STEP_S + _NUMBER_S * numbers)))
+        numbers += segments(layout).length
+    return _STEP_S + _NUMBER_S * numbers
 
 
 def _numbers(per_model: PerModel) -> Floats:

@@ -1,13 +1,13 @@
 """Epochs of a stack: their rows, steps and losses, and held-out rows after them."""
 
 from collections.abc import Callable, Sequence
-from functools import partial
 from math import nan
 from typing import NamedTuple
 
 import numpy as np
 
 from skgd._machine.arrays import Floats, Indices
+from skgd._machine.generators import copied
 from skgd._training.batches import (
     Data,
     all_rows,
@@ -101,7 +101,7 @@ def _bind_in_memory(ahead: Ahead, rows_in_steps: Indices) -> TakeEpochs:
 
     def take_epochs(at_most: int, going: Sequence[int]) -> Taken:
         n_epochs = min(at_most, taker.at_once)
-        return taker.take([draw_rows() for _ in range(n_epochs)], going)
+        return taker.take([draw_rows(going) for _ in range(n_epochs)], going)
 
     return take_epochs
 
@@ -152,25 +152,33 @@ def _mean_losses(losses: Floats, rows_in_steps: Indices) -> Floats:
 
 def _bind_rows(
     data: Data, models: Models, shared: Shared, sizes: list[int], in_steps: Indices
-) -> Callable[[], Indices]:
+) -> Callable[[Sequence[int]], Indices]:
     """Return the function that draws the rows of an epoch, so many of each fold.
 
-    They come in order: (n,), or (f, n), each fold's own.
+    They come in order: (n,), or (f, n), each fold's own. It is told the slots of the
+    models that go on: where none of a fold does, its generator stays where it is.
     """
     if sizes == [data.n_in_all]:  # the whole set is not gathered
-        return partial(all_rows, data)
+        return lambda going: all_rows(data)
     if data.shard is not None:
         [generator] = models.generators
         draw = bind_order(data.shard, sum(sizes), shuffle=shared.shuffle)
         if data.rows is None:
-            return partial(draw, generator)
+            return lambda going: draw(generator)
         rows = data.rows
-        return lambda: rows[draw(generator)]
-    n_rows = in_steps.sum(0).tolist()
+        return lambda going: rows[draw(generator)]
+    n_rows, n_models = in_steps.sum(0).tolist(), models.parameters.layout.n_models
 
-    def draw_rows() -> Indices:
+    def draw_rows(going: Sequence[int]) -> Indices:
+        on = {slot * len(n_rows) // n_models for slot in going}
         draws = [
-            _rows_of_fold(data, fold, generator, n_of_fold, shuffle=shared.shuffle)
+            _rows_of_fold(
+                data,
+                fold,
+                generator if fold in on else copied(generator),
+                n_of_fold,
+                shuffle=shared.shuffle,
+            )
             for fold, (generator, n_of_fold) in enumerate(
                 zip(models.generators, n_rows, strict=True)
             )

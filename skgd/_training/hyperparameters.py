@@ -32,6 +32,7 @@ class Shared(NamedTuple):
     warmup_steps: int = 0
     horizon: int = 1  # epochs that a schedule is laid out for
     engine: str = "torch"  # who takes the steps, an entry of ``epochs.TAKERS``
+    threads: int = 1  # on which models that take their steps in turn may take them
 
     @property
     def adaptive(self) -> bool:

@@ -74,35 +74,40 @@ def train_on_chunk(
     models: Models,
     shared: Shared,
     per_model: PerModel,
-    stream: Stream,
+    streams: Sequence[Stream],
     validation: Validation | None = None,
     watch: Watch | None = None,
-) -> History:
-    """Train one model in place on the next rows of a stream, once it is judged by some.
+) -> list[History]:
+    """Train models in place on the next rows of a stream, once judged by some.
 
     Of a stream nothing is known but what has come. Its loss may jump when its targets
     do, and that of a single row says little, so a model has diverged only if its loss
     is no number, or is far above those of constants, and far above all it was before it
     grew: from the first half of the batches to the second, or for some calls in a row.
+    Each remembers what its losses were, its own ``streams``.
     """
     with _threads(data, models, shared):
-        history = History()
+        histories = [History() for _ in streams]
         if validation is not None:
-            judged = new_stack(models, [history], per_model, data, validation)
-            units = units_in_y(validation.data, shared, 1)
+            judged = new_stack(models, histories, per_model, data, validation)
+            units = units_in_y(validation.data, shared, len(histories))
             held_out = bind_validation(judged, shared)(judged)
-            _record_held_out(history, 0, held_out, units)
-        stack = new_stack(models, [history], per_model, data, None)
-        epoch = _run_epochs(stack, models, shared, [history], watch)
+            for slot, history in enumerate(histories):
+                _record_held_out(history, slot, held_out, units)
+        stack = new_stack(models, histories, per_model, data, None)
+        epoch = _run_epochs(stack, models, shared, histories, watch)
         assert epoch is not None
-        [loss] = history.loss if all(finite(models.predicting)) else [nan]
-        judge_chunk(history, loss)
-        peak = peak_of(epoch.batch_loss, stream.then(loss))
-        if peak > 0:  # next to never: what it is held against is computed now
-            [untrained] = losses_of_constants_by_model(data, models, shared)
-            history.untrained = untrained
-            judge_peak(history, peak)
-    return history
+        of_numbers = finite(models.predicting)
+        for slot, (history, stream) in enumerate(zip(histories, streams, strict=True)):
+            [loss] = history.loss if of_numbers[slot] else [nan]
+            judge_chunk(history, loss)
+            losses = epoch.batch_loss[:, slot : slot + 1]
+            peak = peak_of(losses, stream.then(loss))
+            if peak > 0:  # next to never: what it is held against is computed now
+                untrained = losses_of_constants_by_model(data, models, shared)
+                history.untrained = untrained[slot]
+                judge_peak(history, peak)
+    return histories
 
 
 def _threads(

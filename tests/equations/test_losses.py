@@ -517,3 +517,26 @@ def test_what_is_said_of_the_domain(loss, y, said):
         ValueError, match=re.escape(f"For loss={loss!r}, y must be {said}")
     ):
         check_domain(loss, np.array(y))
+
+
+@pytest.mark.parametrize("z", [[0.3, -1.2, 2.0], [-800.0, -790.0], [40.0, 45.0, 38.0]])
+def test_the_scores_of_several_models_are_those_of_their_mean_probability(z):
+    """Against the logit of it in 400 digits, also where doubles would be 0 or 1."""
+    with localcontext() as context:
+        context.prec = 400
+        p = [1 / (1 + (-Decimal(one)).exp()) for one in z]
+        mean = sum(p) / len(p)
+        logit = float((mean / (1 - mean)).ln())
+        log_p = float(mean.ln())
+    column = torch.tensor(z, dtype=torch.float64).view(-1, 1, 1)
+    binary = LOSSES["binary_log_loss"](DELTA, QUANTILE)
+    score = binary.joint(column)
+    three = LOSSES["multinomial_log_loss"](DELTA, QUANTILE)
+    scores = three.joint(torch.cat([column, torch.zeros_like(column)], dim=1))
+
+    assert score.shape == (1, 1, 1)
+    assert score.item() == pytest.approx(logit, rel=1e-13)
+    assert binary.log_inverse_link(score).item() == pytest.approx(log_p, rel=1e-12)
+    of_three = three.log_inverse_link(scores)[0, 0].item()
+    assert of_three == pytest.approx(log_p, rel=1e-12, abs=1e-16)
+    assert (scores[0, 0] - scores[0, 1]).item() == pytest.approx(logit, rel=1e-13)

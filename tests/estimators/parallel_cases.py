@@ -109,6 +109,7 @@ CASES = {
         "y", {"hidden_layer_sizes": (8, 4), "max_grad_norm": 0.5, "batch_size": 50}
     ),
     "adamw": Case("y", {"optimizer": "adamw", "alpha": 0.1, "loss": "absolute_error"}),
+    "ensemble": Case("y", {"hidden_layer_sizes": (4,), "n_models": 2}, again=True),
     "rmsprop": Case("labels", {"optimizer": "rmsprop", "loss": "hinge"}),
     "adagrad": Case("several", {"optimizer": "adagrad", "class_weight": "balanced"}),
     "whole": Case("y", {"optimizer": "sgd", "batch_size": None}, True),
@@ -173,7 +174,9 @@ CASES = {
 def numbers_of(model):
     """Return what training has left, to be held against that of others."""
     told = {
-        "weights": flat_weights(model),
+        "weights": np.concatenate(
+            [flat_weights(one) for one in getattr(model, "estimators_", [model])]
+        ),
         "loss_curve": np.array(model.loss_curve_),
         "t": np.array(model.t_),
     }

@@ -150,6 +150,8 @@ def test_fitted_attributes_are_the_documented_ones(cls, y, hidden):
     vars(model).update(best)
     others = {"coef_", "intercept_"} if hidden else {"coefs_", "intercepts_"}
     public = {k for k in vars(model) if k.endswith("_") and not k.startswith("_")}
+    assert not hasattr(model, "estimators_")  # which an ensemble has, see there
+    others |= {"estimators_"}
     assert public == documented(cls, "Attributes").keys() - others
 
 

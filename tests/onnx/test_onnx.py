@@ -97,6 +97,29 @@ def test_every_activation_and_loss_has_its_nodes():
     assert equations.INVERSE_LINKS.keys() == losses.LOSSES.keys()
     for name, link in equations.INVERSE_LINKS.items():
         assert (link is None) is (losses.loss_named(name).inverse_link is None), name
+    joint = {
+        n
+        for n in losses.LOSSES
+        if losses.loss_named(n).joint != losses.mean_over_models
+    }
+    assert equations.JOINTS.keys() == joint
+
+
+@pytest.mark.parametrize("loss", ["log_loss", "modified_huber", "hinge"])
+@pytest.mark.parametrize("kind", ["two words", "three words", "several"])
+def test_an_ensemble_is_the_mean_of_its_models(kind, loss):
+    """Labels, and what they go by, in float64; so of numbers."""
+    model = network(MiniBatchClassifier, loss=loss, n_models=3, lr=0.1)
+    assert_alike(model.fit(X, LABELS[kind]), X)
+    if loss != "hinge":
+        register_onnx()
+        options = {id(model): {"raw_scores": True, "zipmap": False}}
+        graph = skl2onnx.to_onnx(model, X, options=options)
+        scores = run(graph, X)["probabilities"]
+        expected = model.decision_function(X).reshape(len(X), -1)
+        np.testing.assert_allclose(scores[:, -expected.shape[1] :], expected, rtol=1e-7)
+    numbers = network(MiniBatchRegressor, loss="poisson", n_models=3)
+    assert_alike(numbers.fit(X, np.exp(Y / 4)), X)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])

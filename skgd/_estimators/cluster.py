@@ -1,0 +1,382 @@
+"""Fits of collections by the workers of a Dask cluster, as the client sees them.
+
+The partitions are computed wherever Dask likes, and stay there. Each worker that holds
+some is a rank, and takes part by one task, ``remote.train``, that is pinned to it. The
+client looks on: an error of any rank, or a worker that is gone, ends the fit.
+"""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
+from functools import wraps
+from inspect import signature
+from math import inf
+from time import monotonic
+from typing import Any, NamedTuple, TypeVar, cast
+
+import numpy as np
+import torch.distributed as dist
+from sklearn import get_config
+
+from skgd._estimators.callbacks import has_callbacks
+from skgd._estimators.checks import check_held_out
+from skgd._estimators.collections import is_collection, pieces_of
+from skgd._estimators.endings import interruption
+from skgd._estimators.parallel import check_can_be_shared, together_now
+from skgd._estimators.parameters import check_parameters
+from skgd._estimators.peers import check_no_others
+from skgd._estimators.remote import (
+    Among,
+    Trained,
+    Work,
+    meeting_at,
+    n_rows_of,
+    open_meeting,
+    train,
+)
+from skgd._machine.errors import in_the_words
+from skgd._machine.interrupts import interruptible
+from skgd._machine.ranks import ALONE, Meeting, is_of_another_rank
+
+Method = TypeVar("Method", bound=Callable[..., Any])
+
+# Seconds after which a rank that does not answer is given up.
+TIMEOUT = 300.0
+
+# Seconds between two looks at the ranks; and at the most, until all ranks have ended
+# when one has failed.
+_BETWEEN, _FOR_OTHERS = 0.2, 5.0
+
+# Seconds until rank 0 has taken notice of the end, at the most.
+_TO_END = 2.0
+
+# Seconds after which the lock is asked for anew, which another fit may hold for long.
+_ASKED_ANEW = 5.0
+
+# Frames from a warning here to the caller of ``fit``: those of a function of this
+# room, of two decorators.
+_OF_THE_CALLER = 4
+
+
+class Access(NamedTuple):
+    """How fits reach a cluster."""
+
+    client: Any
+    timeout: float
+
+
+_given: ContextVar[Access | None] = ContextVar("skgd_access", default=None)
+
+
+@contextmanager
+def by_way_of(access: Access) -> Iterator[None]:
+    """Let fits of collections in the block be those of this client's cluster."""
+    token = _given.set(access)
+    try:
+        yield
+    finally:
+        _given.reset(token)
+
+
+def access_for(X: Any) -> Access | None:
+    """Return how to train on X where it lies, if X is a collection and there is a way.
+
+    That is the client that was given, or Dask's default one.
+    """
+    if not is_collection(X) or together_now().ranks is not ALONE:
+        return None
+    given = _given.get()
+    if given is None and "distributed" in sys.modules:
+        from distributed import default_client
+
+        with suppress(ValueError):  # there is none
+            given = Access(default_client(), TIMEOUT)
+    return given
+
+
+class Stored(NamedTuple):
+    """A partition that workers hold."""
+
+    futures: Any  # of X, y, and weights if there are any; or one of all of them
+    n_rows: int
+    where: Sequence[str]  # the workers that hold its X
+
+
+class Share(NamedTuple):
+    """The partitions of a rank, each with its number in the whole."""
+
+    partitions: list[tuple[int, Any]]
+    held_out: list[tuple[int, Any]]
+
+
+def where_rows_lie(method: Method) -> Method:
+    """Return a method that trains, by the workers that hold the rows if there are any.
+
+    That is where X is a collection of Dask's, and there is a way to its cluster.
+    """
+
+    @wraps(method)
+    def here_or_there(self: Any, X: Any, *args: Any, **kwargs: Any) -> Any:
+        access = access_for(X)
+        if access is None:
+            return method(self, X, *args, **kwargs)
+        given = signature(method).bind(self, X, *args, **kwargs).arguments
+        del given["self"]
+        check_no_others(
+            f"{type(self).__name__}.{method.__name__}", given.pop("others", {})
+        )
+        _train_(self, method.__name__, access, **given)
+        return self
+
+    return cast(Method, here_or_there)
+
+
+def _train_(
+    estimator: Any,
+    method: str,
+    access: Access,
+    X: Any,
+    y: Any = None,
+    sample_weight: Any = None,
+    X_val: Any = None,
+    y_val: Any = None,
+    sample_weight_val: Any = None,
+    **arguments: Any,
+) -> None:
+    """Train on collections, where their partitions lie.
+
+    Held-out rows may be in memory, which go to a worker then.
+    """
+    rows, held_out = (X, y, sample_weight), (X_val, y_val, sample_weight_val)
+    client = access.client
+    _check(estimator, client, held_out)
+    with _stored(client, rows, held_out) as (partitions, others):
+        shares = _shares(client, partitions, others)
+        first, *_ = shares
+        with (
+            _locked(client, list(shares)) as lock,
+            _meeting(client, first, lock) as (kept, meeting),
+        ):
+            work = Work(estimator, method, arguments, get_config())
+            among = Among(meeting, lock, len(shares), access.timeout)
+            trained = _trained(client, work, among, shares, kept)
+    parameters = estimator.get_params(deep=False)  # functions stay the caller's own
+    _move_like_(parameters.get("random_state"), trained.attributes["random_state"])
+    estimator.__dict__ = {**trained.attributes, **parameters}
+    for category, words in trained.warned:
+        warnings.warn(words, category, _OF_THE_CALLER)
+    if trained.is_interrupted:
+        raise KeyboardInterrupt(interruption(estimator.n_iter_, estimator.t_))
+
+
+def _check(estimator: Any, client: Any, held_out: Sequence[Any]) -> None:
+    """Refuse what no fit on a cluster takes, before anything is computed."""
+    if not dist.is_available():
+        msg = (
+            "Fits of Dask collections must have torch.distributed. Got a build of "
+            "torch without it; install another."
+        )
+        raise RuntimeError(msg)
+    if client.asynchronous:
+        msg = (
+            "client must be one that waits, for fit does. Got an asynchronous client; "
+            "make another: distributed.Client(client.scheduler.address)."
+        )
+        raise ValueError(msg)
+    if has_callbacks(estimator):
+        msg = (
+            "Callbacks must not be set for fits of Dask collections, which other "
+            f"processes train. Got {estimator._skl_callbacks}; take them off by "
+            "set_callbacks()."
+        )
+        raise ValueError(msg)
+    check_parameters(estimator)
+    check_can_be_shared(estimator, False)
+    check_held_out(*held_out)
+
+
+@contextmanager
+def _stored(
+    client: Any, rows: Sequence[Any], held_out: Sequence[Any]
+) -> Iterator[tuple[list[Stored], list[Stored]]]:
+    """Give the partitions of rows and of held-out rows, computed on the workers."""
+    futures: list[Any] = []  # let go at the end, whoever still looks at an error
+    try:
+        partitions, others = _computed(client, rows, futures), []
+        if not any(one.n_rows for one in partitions):
+            msg = (
+                f"X must have rows. Got none in {len(partitions)} partition(s), while "
+                "a minimum of 1 is required."
+            )
+            raise ValueError(msg)
+        if held_out[0] is not None:
+            with in_the_words("X_val, y_val and sample_weight_val"):
+                if any(map(is_collection, held_out)):
+                    others = _computed(client, held_out, futures)
+                else:
+                    given = tuple(one for one in held_out if one is not None)
+                    n_rows = n_rows_of(0, given)
+                    futures += client.scatter([given], hash=False)
+                    others = [Stored(futures[-1], n_rows, ())]
+        yield partitions, others
+    finally:
+        for future in futures:
+            future.release()
+
+
+def _computed(client: Any, rows: Sequence[Any], futures: list[Any]) -> list[Stored]:
+    """Return the partitions of collections, computed by the workers, in their order."""
+    pieces = pieces_of(*rows)
+    flat = client.compute([part for piece in pieces for part in piece])
+    futures += flat
+    width = len(pieces[0])
+    several = [tuple(flat[n : n + width]) for n in range(0, len(flat), width)]
+    counts = client.map(n_rows_of, range(len(several)), several, pure=False)
+    futures += counts
+    numbers_of_rows = client.gather(counts)
+    where = client.who_has([X for X, *_ in several])
+    return [
+        Stored(some, n_rows, where[some[0].key])
+        for some, n_rows in zip(several, numbers_of_rows, strict=True)
+    ]
+
+
+def _shares(
+    client: Any, partitions: Sequence[Stored], others: Sequence[Stored]
+) -> dict[str, Share]:
+    """Return the partitions of each rank, by its worker; those without any are none.
+
+    Held-out rows that lie elsewhere go to a rank.
+    """
+    everywhere = list(client.nthreads())
+    shares: dict[str, Share] = {}
+
+    def has(address: str) -> int:
+        return len(shares[address].partitions) if address in shares else 0
+
+    for number, (futures, n_rows, where) in enumerate(partitions):
+        if n_rows:
+            address = min(sorted(where or everywhere), key=has)
+            share = shares.setdefault(address, Share([], []))
+            share.partitions.append((number, futures))
+    for number, (futures, n_rows, where) in enumerate(others):
+        if n_rows:
+            here = [one for one in where if one in shares] or list(shares)
+            address = min(here, key=lambda one: len(shares[one].held_out))
+            shares[address].held_out.append((number, futures))
+    return shares
+
+
+@contextmanager
+def _locked(client: Any, addresses: Sequence[str]) -> Iterator[str]:
+    """Keep other fits from these workers; give the name of the lock, to let it go by.
+
+    Else two fits might have a task each on one of them, and wait for their others.
+    """
+    from distributed import MultiLock
+
+    lock = MultiLock(sorted(addresses), client=client)
+    try:  # a request of a client that has gone is forgotten in time
+        while not lock.acquire(timeout=_ASKED_ANEW):
+            pass
+        yield lock.id
+    finally:  # also where Ctrl-C came while it waited, for the scheduler goes on
+        with suppress(KeyError, OSError):  # it was not asked yet, or has gone
+            client.sync(client.scheduler.multi_lock_release, id=lock.id)
+
+
+@contextmanager
+def _meeting(client: Any, address: str, name: str) -> Iterator[tuple[Any, Meeting]]:
+    """Give a meeting at a worker, with the future that keeps it."""
+    there = {"workers": [address], "allow_other_workers": False, "pure": False}
+    kept = client.submit(open_meeting, key=f"skgd-fit-{name}", **there)
+    told = client.submit(meeting_at, kept, kept.key, **there)
+    try:
+        _wait_for(client, [told], [address])
+        yield kept, told.result()
+    finally:
+        client.cancel([told, kept], force=True)
+
+
+def _trained(
+    client: Any, work: Work, among: Among, shares: Mapping[str, Share], kept: Any
+) -> Trained:
+    """Return what comes of the training, or raise the error of the rank it is of."""
+    from distributed import wait
+
+    tasks = [
+        client.submit(
+            train,
+            *(work, among, rank, *share),
+            workers=[address],
+            allow_other_workers=False,  # where there are none of its rows
+            retries=0,
+            pure=False,
+            key=f"{kept.key}-rank-{rank}",
+        )
+        for rank, (address, share) in enumerate(shares.items())
+    ]
+
+    def look() -> None:
+        if interrupted() and not kept.cancelled():
+            client.cancel([kept], force=True)  # of which rank 0 takes notice
+
+    try:
+        with interruptible() as interrupted:
+            _wait_for(client, tasks, list(shares), look)
+            trained: Trained = tasks[0].result()
+            return trained._replace(
+                is_interrupted=trained.is_interrupted or bool(interrupted())
+            )
+    except KeyboardInterrupt:  # pressed twice, and the model is not stored
+        client.cancel([kept], force=True)
+        with suppress(TimeoutError):
+            wait(tasks[:1], timeout=_TO_END)
+        raise
+    finally:
+        client.cancel(tasks, force=True)
+
+
+def _wait_for(
+    client: Any,
+    tasks: Sequence[Any],
+    addresses: Sequence[str],
+    look: Callable[[], object] = int,
+) -> None:
+    """Wait until all tasks are done, or raise an error; ``look`` every now and then.
+
+    A task that is pinned to a worker that is gone would wait for ever. Of the errors of
+    several ranks, the one that the others only tell of is raised.
+    """
+    from distributed import wait
+
+    end = inf
+    while pending := [task for task in tasks if task.status == "pending"]:
+        with suppress(TimeoutError):
+            wait(pending, timeout=_BETWEEN, return_when="FIRST_COMPLETED")
+        gone = sorted(set(addresses) - set(client.nthreads()))
+        if gone:
+            msg = (
+                f"The workers must live until fit has ended. Got the loss of "
+                f"{', '.join(gone)}; the model is as it was, call fit again."
+            )
+            raise RuntimeError(msg)
+        if end == inf and any(task.status == "error" for task in tasks):
+            end = monotonic() + _FOR_OTHERS
+        if monotonic() > end:
+            break
+        look()
+    errors = [task.exception() for task in tasks if task.status == "error"]
+    errors.sort(key=is_of_another_rank)
+    if errors:
+        raise errors[0]
+
+
+def _move_like_(own: Any, others: Any) -> None:
+    """Let a RandomState be where the one is that was drawn from in its place."""
+    if isinstance(own, np.random.RandomState):
+        own.set_state(others.get_state())
