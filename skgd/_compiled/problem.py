@@ -40,7 +40,7 @@ class Problem(NamedTuple):
     activation: str
     optimizer: str
     negative_slope: float
-    loss_number: Array  # (o,), what the loss reads: delta or the quantile
+    loss_number: Array  # (o,), what the loss reads: delta, the quantile or the power
     max_grad_norm: float | None
     batch_size: int
     n_parts: int  # losses are told as one sum, 1, or for each output, o

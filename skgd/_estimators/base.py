@@ -18,7 +18,6 @@ import torch
 from numpy.typing import ArrayLike
 from sklearn import config_context
 from sklearn.base import BaseEstimator, RegressorMixin
-from sklearn.metrics import accuracy_score, r2_score
 from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
@@ -133,11 +132,17 @@ def of_one_state(method: Method) -> Method:
 
     @numpy_as_usual
     @wraps(method)
-    def on_a_snapshot(self: MiniBatchBase, X: Any) -> Any:
+    def on_a_snapshot(self: MiniBatchBase, X: Any, *args: Any, **options: Any) -> Any:
         snapshot = copy_of(self)
-        if is_collection(X):
-            return lazily(snapshot, method.__name__, X)
-        return method(snapshot, X)
+        if not is_collection(X):
+            return method(snapshot, X, *args, **options)
+        if any(args) or any(options.values()):
+            msg = (
+                "return_std must be False for a collection of Dask. Got True; predict "
+                "by estimators_, and take the deviation."
+            )
+            raise ValueError(msg)
+        return lazily(snapshot, method.__name__, X)
 
     return cast(Method, on_a_snapshot)
 
@@ -757,19 +762,18 @@ class MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
     @numpy_as_usual
     def _score_by(
         self,
-        score: Callable[..., float],
+        metric: Callable[..., float],
         X: ArrayLike,
         y: ArrayLike,
         sample_weight: ArrayLike | None,
     ) -> float:
-        """Return a score of scikit-learn's, of targets that may lie on a device."""
+        """Return a metric of predictions and targets, which may lie on a device."""
         if is_collection(X):  # its predictions fit into memory where X may not
             predicted, y, sample_weight = computed(self.predict(X), y, sample_weight)
-            metric = r2_score if isinstance(self, RegressorMixin) else accuracy_score
             return float(metric(y, predicted, sample_weight=sample_weight))
-        weight = on_host("sample_weight", sample_weight)
+        weight, truth = on_host("sample_weight", sample_weight), on_host("y", y)
         with config_context(array_api_dispatch=False):  # y lies on the host
-            return float(score(X, on_host("y", y), weight))
+            return float(metric(truth, self.predict(X), sample_weight=weight))
 
     @abstractmethod
     def predict(self, X: ArrayLike) -> Any:

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike
 from sklearn.base import ClassifierMixin
+from sklearn.metrics import accuracy_score
 from sklearn.utils import Tags
 from torch import Tensor
 
@@ -568,7 +569,7 @@ class MiniBatchClassifier(ClassifierMixin, MiniBatchBase):
         score : float
             The share of rows whose label, or all of whose labels, are predicted.
         """
-        return self._score_by(super().score, X, y, sample_weight)
+        return self._score_by(accuracy_score, X, y, sample_weight)
 
     @_OfProbabilities
     @of_one_state

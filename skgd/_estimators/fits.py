@@ -517,7 +517,7 @@ def data_of(
     scales = [fold.targets.scale.scale for fold in folds if fold.targets.scale]
     data = Data(
         to_device(joined, device),
-        to_tensor(targets, device),
+        _targets_on(device, targets, folds[0].targets),
         _weights_on(device, weight, dtype),
         rows,
         counts,
@@ -538,7 +538,7 @@ def _data_of_one(fold: Fold, device: torch.device, *, as_given: bool) -> Data:
         weight = (weight / unit)[np.newaxis]
     return Data(
         to_device(examples.X, device),
-        to_tensor(targets, device),
+        _targets_on(device, targets, fold.targets),
         _weights_on(device, weight, dtype),
         fold.rows,
         scales=None if scale is None else scale.scale[np.newaxis],
@@ -574,7 +574,7 @@ def _data_of_blocks(fold: Fold, rows: BlockRows, device: torch.device) -> Data:
         return map(part_of, parts)
 
     def data(x: Array, y: Array, weight: Array | None) -> Data:
-        arrays = to_tensor(x, device), to_tensor(y, device)
+        arrays = to_tensor(x, device), _targets_on(device, y, targets)
         of_rows = None if weight is None else weight[np.newaxis]
         scales = None if scale is None else scale.scale[np.newaxis]
         on_device = _weights_on(device, of_rows, rows.dtype)
@@ -587,9 +587,18 @@ def _data_of_blocks(fold: Fold, rows: BlockRows, device: torch.device) -> Data:
     windows = Windows(rows.lengths, length, read, data(*digest), data(*some))
     n_places = length + is_shared
     x = np.zeros((n_places, n_features), rows.dtype)
-    y = np.zeros((len(examples.targets), n_places), rows.dtype)
+    of_row = targets.n_outputs if isinstance(targets, Numbers) else 1  # a class number
+    y = np.zeros((of_row, n_places), rows.dtype)
     room = data(x, y, np.zeros(n_places) if is_weighted else None)
     return room._replace(windows=windows, shard=fold.shard)
+
+
+def _targets_on(device: torch.device, y: Array, targets: Targets) -> Tensor:
+    """Return targets (..., o, n) on the device; of quantiles views of the one there."""
+    on_device = to_tensor(y, device)
+    if isinstance(targets, Classes):
+        return on_device
+    return on_device.expand(*y.shape[:-2], targets.n_outputs, -1)
 
 
 def _weights_on(

@@ -16,12 +16,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from skgd._equations.losses import Quantile
 from skgd._equations.network import Layout, segments
 from skgd._equations.optimizers import OPTIMIZERS, PerModel, elastic_net
 from skgd._machine.arrays import Array, Floats, Indices
 from skgd._machine.threads import one_thread_of_blas
+from skgd._training.batches import Data
 from skgd._training.csr import Csr
 from skgd._training.engines import multiply_adds_of_row
+from skgd._training.hyperparameters import Shared
 from skgd._training.objective import bind_penalties
 from skgd._training.scalars import rule_of_scalars
 from skgd._training.steps import n_parts
@@ -128,14 +131,9 @@ def _problem(ahead: Ahead, optimizer: str) -> Problem:
     network, flat = models.parameters, models.parameters.flat.numpy()
     sizes, n_weights = network.layout.sizes, network.n_weights
     weights_at, biases_at = _places(network.layout)
-    numbers: Sequence[float] | Floats = [shared.delta] * sizes[-1]
-    if shared.loss == "quantile":
-        numbers = [shared.quantile] * sizes[-1]
-    elif data.scales is not None:
-        [numbers] = shared.delta / data.scales
     return Problem(
         x=_rows(data.x),
-        y=data.y.contiguous().numpy(),
+        y=_targets(data.y),
         weight=None if data.weight is None else data.weight[0].contiguous().numpy(),
         sizes=sizes,
         flat=flat,
@@ -154,11 +152,29 @@ def _problem(ahead: Ahead, optimizer: str) -> Problem:
         activation=shared.activation,
         optimizer=optimizer,
         negative_slope=shared.negative_slope,
-        loss_number=np.array(numbers, flat.dtype),
+        loss_number=_loss_numbers(data, shared, sizes[-1]).astype(flat.dtype),
         max_grad_norm=shared.max_grad_norm,
         batch_size=ahead.sizes[0],
         n_parts=n_parts(data.scales),
     )
+
+
+def _loss_numbers(data: Data, shared: Shared, n_outputs: int) -> Floats:
+    """Return the number that the loss of each output reads, (o,)."""
+    numbers: float | Floats | Quantile = shared.delta
+    if shared.loss == "quantile":
+        numbers = shared.quantile
+    elif shared.loss == "tweedie":
+        numbers = shared.power
+    elif data.scales is not None:
+        [numbers] = shared.delta / data.scales
+    return np.broadcast_to(np.array(numbers, float), n_outputs)
+
+
+def _targets(y: Tensor) -> Array:
+    """Return targets (o, n), each in a row; of several quantiles it is the same row."""
+    rows: Array = (y if y.stride(1) == 1 else y.contiguous()).numpy()
+    return rows
 
 
 @lru_cache(maxsize=256)

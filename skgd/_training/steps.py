@@ -358,7 +358,8 @@ def record_loss(
         delta = delta.unsqueeze(1) if isinstance(delta, Tensor) else delta
     elif isinstance(delta, Tensor):
         delta = delta[0]
-    LOSSES[shared.loss](delta, shared.quantile).record(tape, z, y, values, of_fold)
+    entry = LOSSES[shared.loss](delta, shared.quantile, shared.power)
+    entry.record(tape, z, y, values, of_fold)
     if loss.shape[1] > 1:
         tape(values.mul_, share)
         tape(torch.sum, value, 2, out=loss)

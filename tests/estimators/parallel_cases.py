@@ -151,6 +151,12 @@ CASES = {
     "quantile": Case(
         "y", {"loss": "quantile", "quantile": 0.9, "lr_schedule": "cosine"}
     ),
+    "quantiles": Case(
+        "y",
+        {"loss": "quantile", "quantile": [0.9, 0.1], "early_stopping": True},
+        weighted=True,
+        validated=True,
+    ),
     "poisson": Case("y", {"loss": "poisson", "record_batch_loss": True}),
     "filled": Case("y", {"last_batch": "fill"}),
     "dropped": Case("y", {"last_batch": "drop"}),
