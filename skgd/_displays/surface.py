@@ -163,11 +163,10 @@ class LossSurfaceDisplay:
         check_is_fitted(model)
         model = copy(model)  # which may be learning on
         if hasattr(model, "estimators_"):
-            msg = (
+            raise ValueError(
                 "estimator must be one model. Got an ensemble of "
                 f"{len(model.estimators_)}; pass one of its estimators_."
             )
-            raise ValueError(msg)
         weights = flat_weights(model).astype(float)
         path = None if trajectory is None else _checked_path(trajectory, weights)
         if path is not None and coefficients is None:
