@@ -27,7 +27,7 @@ from skgd._machine.modes import numpy_as_usual
 
 def _shaped(targets: Numbers, numbers: Array) -> Array:
     """Return numbers (o, n) for rows as the caller shapes targets."""
-    return numbers[0] if targets.one_column else numbers.T
+    return numbers[0] if targets.is_flat else numbers.T
 
 
 class MiniBatchRegressor(RegressorMixin, MiniBatchBase):
