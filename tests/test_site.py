@@ -40,6 +40,20 @@ def test_the_citation_has_the_version():
     assert f"version = {{{skgd.__version__}}}" in (DOCS / "faq.md").read_text()
 
 
+def test_the_versions_that_are_told_are_those_that_are_run():
+    """What the page on installing says of both ends is what .ci/run takes there."""
+    page = (DOCS / "guide" / "getting_started.md").read_text()
+    rows = re.findall(r"^\| ([A-Za-z, -]+) \| ([\d., ]+) \| ([\d., ]+) \|$", page, re.M)
+    assert len(rows) == 4
+    for names, *ends in rows:
+        for end, told in zip(("oldest", "newest"), ends, strict=True):
+            run = (ROOT / ".ci" / f"{end}.txt").read_text().lower()
+            run = re.sub(r"(?<=python) (?=3)", "==", run)  # of the heading
+            versions = zip(names.lower().split(", "), told.split(", "), strict=True)
+            for name, version in versions:
+                assert re.search(rf"\b{name}=={version}\b", run), (end, name)
+
+
 def pages_of_examples():
     """Return the module that makes pages of the examples."""
     spec = importlib.util.spec_from_file_location("site", DOCS / "_ext" / "examples.py")

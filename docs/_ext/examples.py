@@ -16,7 +16,10 @@ Each is a script, which prints a table and saves a picture:
 ``python examples/NAME.py --output out``.
 """
 DATA = Path(__file__).parents[3] / "shared" / "data" / "california_housing.csv"
-OPTIONS = {"logistic_gradient": ["--rows", "10000"]}  # of the memory that there is
+OPTIONS = {
+    "logistic_gradient": ["--rows", "10000"],  # else half of the memory that there is
+    "dask_collection": ["--threads"],  # other processes would run this one's main
+}
 if DATA.exists():
     OPTIONS["california_housing"] = ["--data", str(DATA)]  # else it is downloaded
 

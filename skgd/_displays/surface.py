@@ -332,6 +332,7 @@ def _label(model: Any, place: int) -> str:
 
 
 def _check_is_one(model: Any) -> None:
+    """Refuse an ensemble, whose models have weights of their own."""
     if hasattr(model, "estimators_"):
         msg = (
             "estimator must be one model. Got an ensemble of "

@@ -129,6 +129,16 @@ def _stream_of(fold: Fold) -> Stream:
     return Stream(*(fold.before.stream if fold.before else ()))
 
 
+def _check_no_more(args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
+    """Refuse to predict more than one number a target of a collection of Dask's."""
+    if any(args) or any(kwargs.values()):
+        msg = (
+            "return_std must be False for a Dask collection. Got True; predict by each "
+            "of estimators_, and take the std of what they predict."
+        )
+        raise ValueError(msg)
+
+
 def of_one_state(method: Method) -> Method:
     """Return a method that predicts, which reads the state of its estimator once.
 
@@ -139,17 +149,12 @@ def of_one_state(method: Method) -> Method:
 
     @numpy_as_usual
     @wraps(method)
-    def on_a_snapshot(self: MiniBatchBase, X: Any, *args: Any, **options: Any) -> Any:
+    def on_a_snapshot(self: MiniBatchBase, X: Any, *args: Any, **kwargs: Any) -> Any:
         snapshot = copy_of(self)
-        if not is_collection(X):
-            return method(snapshot, X, *args, **options)
-        if any(args) or any(options.values()):
-            msg = (
-                "return_std must be False for a collection of Dask. Got True; predict "
-                "by estimators_, and take the deviation."
-            )
-            raise ValueError(msg)
-        return lazily(snapshot, method.__name__, X)
+        if is_collection(X):
+            _check_no_more(args, kwargs)
+            return lazily(snapshot, method.__name__, X)
+        return method(snapshot, X, *args, **kwargs)
 
     return cast(Method, on_a_snapshot)
 
@@ -267,7 +272,7 @@ class MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
             and on SIGTERM, which then takes its course. Parameters (but ``max_time``
             and ``verbose``) and data must be those of the fit that it holds. If that
             has ended, the model is returned at once; if it was ended by Ctrl-C or
-            ``max_time``, it goes on. None keeps nothing.
+            ``max_time``, it goes on. None keeps nothing. Of an ensemble there is none.
         checkpoint_seconds : float >= 0, default=60.0
             Steps of so many seconds are lost at the most. 0 writes at every whole step.
         **others : Never
@@ -646,7 +651,7 @@ class MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
         seed: int | None = None,
     ) -> list[Fold]:
         """Return what is trained on: a fold for each model, with its own stream."""
-        members, folds = members_to_train(self), []
+        members, folds = members_to_train(self, together.ranks), []
         states: list[State | None] = [*before] if before else [None] * len(members)
         for member, state in zip(members, states, strict=True):
             known, of_member = known_targets(member), targets
@@ -663,7 +668,7 @@ class MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
         before: State | None,
         validation: Examples | None,
         together: Together,
-        split_seed: int | None = None,
+        split_seed: int | None,
     ) -> Fold:
         """Return the fold of one model, and the state that it goes on from.
 

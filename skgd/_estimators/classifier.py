@@ -240,8 +240,8 @@ class MiniBatchClassifier(ClassifierMixin, MiniBatchBase):
         else becomes float64.
     verbose : bool or int, default=False
         Whether to print a line an epoch: which of how many, the objective, loss and
-        score of held-out rows, and the seconds so far. In a search, its own ``verbose``
-        counts.
+        score of held-out rows, and the seconds so far; of several models, for the first
+        that is still in training. In a search, its own ``verbose`` counts.
 
     Attributes
     ----------

@@ -592,8 +592,10 @@ def _data_of_blocks(fold: Fold, rows: BlockRows, device: torch.device) -> Data:
     windows = Windows(rows.lengths, length, read, data(*digest), data(*some))
     n_places = length + is_shared
     x = np.zeros((n_places, n_features), rows.dtype)
-    of_row = targets.n_outputs if isinstance(targets, Numbers) else 1  # a class number
-    y = np.zeros((of_row, n_places), rows.dtype)
+    n_values = len(examples.targets)  # of a row: class numbers, or 0 and 1 of labels
+    if isinstance(targets, Numbers):
+        n_values = targets.n_outputs
+    y = np.zeros((n_values, n_places), rows.dtype)
     room = data(x, y, np.zeros(n_places) if is_weighted else None)
     return room._replace(windows=windows, shard=fold.shard)
 

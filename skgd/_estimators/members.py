@@ -16,6 +16,7 @@ import numpy as np
 from skgd._estimators.state import State, copy_of, forget_, known_state
 from skgd._estimators.targets import known_targets
 from skgd._machine.generators import seeds_of
+from skgd._machine.ranks import Ranks
 
 # The attribute that holds them.
 MEMBERS = "_members_"
@@ -32,11 +33,15 @@ def members_of(estimator: Any) -> list[Any]:
     return [_member(estimator, one) for one in kept]
 
 
-def members_to_train(estimator: Any) -> list[Any]:
-    """Return the models that a call trains: those that there are, or new ones."""
+def members_to_train(estimator: Any, ranks: Ranks) -> list[Any]:
+    """Return the models that a call trains: those that there are, or new ones.
+
+    Their seeds are those of the first rank.
+    """
     if estimator.n_models == 1 or MEMBERS in vars(estimator):
         return members_of(estimator)
     seeds = seeds_of(estimator.random_state, int(estimator.n_models))
+    [seeds, *_] = ranks.gather(seeds)
     return [_member(estimator, {"random_state": seed}) for seed in seeds]
 
 

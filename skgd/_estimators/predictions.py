@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from numpy.typing import ArrayLike
 from scipy.sparse import issparse
@@ -55,16 +56,18 @@ def raw_predictions_of(estimator: Any, X: ArrayLike) -> Tensor:
     device = device_for(estimator, rows)
     with torch.inference_mode():
         layers = [
-            Layer(*(_stacked(arrays, device) for arrays in zip(*of_layer, strict=True)))
-            for of_layer in zip(*of_models, strict=True)
+            _stacked(of_layer, device) for of_layer in zip(*of_models, strict=True)
         ]
         return raw_predictions(estimator, layers, rows, device)
 
 
-def _stacked(arrays: Sequence[Array], device: torch.device) -> Tensor:
-    """Return the arrays of several models along a first axis m; of one, itself."""
-    tensors = [to_tensor(array, device) for array in arrays]
-    return tensors[0][None] if len(tensors) == 1 else torch.stack(tensors)
+def _stacked(of_models: Sequence[tuple[Array, Array]], device: torch.device) -> Layer:
+    """Return a layer of several models, w (m, o, i) and bias (m, o)."""
+    if len(of_models) == 1:
+        [(w, bias)] = of_models
+        return Layer(to_tensor(w, device)[None], to_tensor(bias, device)[None])
+    w, bias = (np.stack(arrays) for arrays in zip(*of_models, strict=True))
+    return Layer(to_tensor(w, device), to_tensor(bias, device))
 
 
 def layers_at(network: Network, slots: Sequence[int]) -> list[Layer]:

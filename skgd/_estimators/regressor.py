@@ -14,7 +14,6 @@ from numpy.typing import ArrayLike
 from sklearn.base import RegressorMixin
 from sklearn.metrics import r2_score
 from sklearn.utils import Tags
-from torch import Tensor
 
 from skgd._estimators.base import MiniBatchBase, of_one_state
 from skgd._estimators.cluster import where_rows_lie
@@ -24,6 +23,11 @@ from skgd._estimators.parameters import is_real
 from skgd._estimators.targets import Numbers, known_targets, loss_of
 from skgd._machine.arrays import Array
 from skgd._machine.modes import numpy_as_usual
+
+
+def _shaped(targets: Numbers, numbers: Array) -> Array:
+    """Return numbers (o, n) for rows as the caller shapes targets."""
+    return numbers[0] if targets.is_flat else numbers.T
 
 
 class MiniBatchRegressor(RegressorMixin, MiniBatchBase):
@@ -225,8 +229,8 @@ class MiniBatchRegressor(RegressorMixin, MiniBatchBase):
         else becomes float64.
     verbose : bool or int, default=False
         Whether to print a line an epoch: which of how many, the objective, loss and
-        score of held-out rows, and the seconds so far. In a search, its own ``verbose``
-        counts.
+        score of held-out rows, and the seconds so far; of several models, for the first
+        that is still in training. In a search, its own ``verbose`` counts.
 
     Attributes
     ----------
@@ -506,16 +510,11 @@ class MiniBatchRegressor(RegressorMixin, MiniBatchBase):
         assert inverse_link is not None  # every loss of numbers has one
         predicted = inverse_link(z)
         mean = predicted[0] if len(predicted) == 1 else predicted.mean(0)
-        y = self._of_targets(mean, X)
+        y = _shaped(targets, like_input(mean, X))
         if not return_std:
             return y
-        return y, self._of_targets(predicted.std(0, correction=0), X)
-
-    def _of_targets(self, numbers: Tensor, X: ArrayLike) -> Array:
-        """Return numbers (o, n) of the targets as the caller shapes them, like X."""
-        targets, of_rows = known_targets(self), like_input(numbers, X)
-        assert isinstance(targets, Numbers)
-        return of_rows[0] if targets.is_flat else of_rows.T
+        std = predicted.std(0, correction=0)
+        return y, _shaped(targets, like_input(std, X))
 
     def score(
         self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None

@@ -19,6 +19,8 @@ from torch.distributions import Exponential, Poisson
 from skgd._equations.losses import LOSSES
 from skgd._equations.tape import Tape
 from skgd._estimators.checks import TARGETS, check_domain
+from skgd._estimators.parameters import LOSSES_OF_CLASSES
+from skgd._estimators.targets import Classes
 
 DELTA, QUANTILE, POWER = NUMBERS = 0.25, 0.75, 1.5
 CLASSES = {
@@ -599,3 +601,12 @@ def test_the_scores_of_several_models_are_those_of_their_mean_probability(z):
     of_three = three.log_inverse_link(scores)[0, 0].item()
     assert of_three == pytest.approx(log_p, rel=1e-12, abs=1e-16)
     assert (scores[0, 0] - scores[0, 1]).item() == pytest.approx(logit, rel=1e-13)
+
+
+@pytest.mark.parametrize("name", LOSSES_OF_CLASSES)
+def test_every_loss_with_probabilities_has_the_scores_of_their_mean(name):
+    """What the scores of several models are by definition; without, they are means."""
+    entry = Classes(np.arange(4), several_a_row=False).loss_entry(name)
+    loss, z = LOSSES[entry](DELTA, QUANTILE), raw_predictions((3, 4, 9))
+    link = loss.inverse_link or (lambda z: z)
+    torch.testing.assert_close(link(loss.joint(z))[0], link(z).mean(0))

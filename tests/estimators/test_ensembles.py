@@ -356,6 +356,15 @@ def test_weights_are_those_of_the_models():
         _ = clone(model).estimators_
 
 
+def test_a_collection_of_dask_has_no_std():
+    """It is refused before anything is computed; the mean is predicted lazily."""
+    da = pytest.importorskip("dask.array")
+    model, rows = ensemble(MiniBatchRegressor).fit(X, y), da.from_array(X, (30, 4))
+    np.testing.assert_allclose(model.predict(rows).compute(), model.predict(X))
+    with pytest.raises(ValueError, match="return_std must be False for a Dask"):
+        model.predict(rows, return_std=True)
+
+
 # Threads and the clock
 
 
