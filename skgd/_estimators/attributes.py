@@ -12,6 +12,7 @@ from sklearn.base import RegressorMixin
 
 from skgd._equations.network import segments
 from skgd._estimators.members import IN_COMMON, MEMBERS, members_of
+from skgd._estimators.parameters import RULES
 from skgd._estimators.state import State, known_state, layout_of
 from skgd._estimators.targets import Classes, Targets, known_targets
 from skgd._estimators.weights import layers_in_units_of_y
@@ -184,7 +185,9 @@ def _kind_of(targets: Targets | None) -> object:
     """Return what is alike in the targets of models that make one estimator."""
     if isinstance(targets, Classes):
         return targets.several_a_row
-    return None if targets is None else (targets.n_outputs, targets.one_column)
+    if targets is None:
+        return None
+    return targets.n_outputs, targets.one_column, targets.quantiles
 
 
 def _check_targets(estimator: Any) -> None:
@@ -205,9 +208,11 @@ def _check_targets(estimator: Any) -> None:
             "n_outputs": lambda value: _is_count(value) and value > 0,
             "one_column": _is_bool,
             "scale": lambda value: (
-                value is None or _are(value, _rules_of_scale(kept["n_outputs"]))
+                value is None or _are(value, _rules_of_scale(_n_scales(kept)))
             ),
         }
+        if type(kept) is dict and "quantiles" in kept:  # older files have none
+            rules["quantiles"] = _quantiles_of(kept.get("n_outputs"))
     if not _are(kept, rules):
         _refuse("_targets_")
 
@@ -222,6 +227,23 @@ def _seen_of(shape: tuple[int, ...]) -> Holds:
         return of_shape(value) and bool((np.isfinite(value) & (value >= 0)).all())
 
     return seen
+
+
+def _quantiles_of(n_outputs: Any) -> Holds:
+    """Return the rule of the quantiles of the outputs, if they have any."""
+
+    def quantiles(value: Any) -> bool:
+        if value is None:
+            return True
+        floats = type(value) is tuple and all(type(one) is float for one in value)
+        return floats and RULES["quantile"].holds(value) and len(value) == n_outputs
+
+    return quantiles
+
+
+def _n_scales(kept: Mapping[str, Any]) -> int:
+    """Return how many scales there are: of several quantiles of a target it is one."""
+    return kept["n_outputs"] if kept.get("quantiles") is None else 1
 
 
 def _rules_of_scale(o: int) -> dict[str, Holds]:
@@ -246,8 +268,8 @@ def _check_layers(estimator: Any, targets: Targets) -> None:
     """Refuse weights that make no network from the features to the outputs."""
     has, o = vars(estimator), targets.n_outputs
     if "coef_" in has:
-        one_column = getattr(targets, "one_column", False) and o == 1
-        if has["coef_"].ndim != (1 if one_column else 2):
+        is_flat = getattr(targets, "is_flat", False) and o == 1
+        if has["coef_"].ndim != (1 if is_flat else 2):
             _refuse("coef_")
     elif len(has["coefs_"]) != len(has["intercepts_"]):
         _refuse("coefs_")

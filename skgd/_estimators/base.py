@@ -18,7 +18,6 @@ import torch
 from numpy.typing import ArrayLike
 from sklearn import config_context
 from sklearn.base import BaseEstimator, RegressorMixin
-from sklearn.metrics import accuracy_score, r2_score
 from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
@@ -31,6 +30,13 @@ from skgd._estimators.callbacks import (
     wants_batches,
     with_callbacks,
     without_contexts_,
+)
+from skgd._estimators.checkpoints import (
+    Checkpoint,
+    FileKeeper,
+    for_data,
+    keeping,
+    opened,
 )
 from skgd._estimators.checks import check_held_out, check_outputs
 from skgd._estimators.cluster import where_rows_lie
@@ -163,6 +169,10 @@ def _shard_of(examples: Examples, together: Together) -> Shard | None:
     return together.shard(len(examples.labels))
 
 
+# What fit may be given to start from.
+STARTS = ("coef_init", "intercept_init", "coefs_init", "intercepts_init")
+
+
 class MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
     """All that the two estimators share."""
 
@@ -211,6 +221,8 @@ class MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
         intercept_init: ArrayLike | None = None,
         coefs_init: Sequence[ArrayLike] | None = None,
         intercepts_init: Sequence[ArrayLike] | None = None,
+        checkpoint: str | PathLike[str] | None = None,
+        checkpoint_seconds: float = 60.0,
         **others: Never,
     ) -> Self:
         """Train on X and y for up to ``max_iter`` epochs.
@@ -251,6 +263,18 @@ class MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
             Starting weights of a network, of the shapes of ``coefs_`` and
             ``intercepts_``, likewise. None draws the former, and starts the latter as
             those of a linear model.
+        checkpoint : str or path-like, default=None
+            A file from which a fit that was cut short goes on: the same call, made
+            again in this process or another one, takes the steps that are left, and
+            ends with the very bits of a fit that nothing has cut short, where versions,
+            machine and threads are the same. It is written at whole steps: when
+            training begins, after every ``checkpoint_seconds``, at the end, on Ctrl-C
+            and on SIGTERM, which then takes its course. Parameters (but ``max_time``
+            and ``verbose``) and data must be those of the fit that it holds. If that
+            has ended, the model is returned at once; if it was ended by Ctrl-C or
+            ``max_time``, it goes on. None keeps nothing. Of an ensemble there is none.
+        checkpoint_seconds : float >= 0, default=60.0
+            Steps of so many seconds are lost at the most. 0 writes at every whole step.
         **others : Never
             There must be none; the error says what another library's names are here.
 
@@ -270,17 +294,29 @@ class MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
             that of the best constant prediction, of z = 0, and of the weights it began
             with. The estimator is then as it was. With ``early_stopping``, training
             that diverges warns, and returns to the best weights it had, if an epoch had
-            better ones than the start.
+            better ones than the start. If ``checkpoint`` is damaged, is no checkpoint,
+            or is one of another fit: what differs is named.
+        OSError
+            If ``checkpoint`` cannot be read, or not be written when training begins.
+            Later on, that is a warning.
         KeyboardInterrupt
             After Ctrl-C, when the model is stored.
+
+        Examples
+        --------
+        >>> import os, tempfile
+        >>> from sklearn.datasets import load_diabetes
+        >>> from skgd import MiniBatchRegressor
+        >>> X, y = load_diabetes(return_X_y=True)
+        >>> path = os.path.join(tempfile.mkdtemp(), "run.skgd")
+        >>> first = MiniBatchRegressor(random_state=0).fit(X, y, checkpoint=path)
+        >>> again = MiniBatchRegressor(random_state=0).fit(X, y, checkpoint=path)
+        >>> bool((again.coef_ == first.coef_).all())
+        True
         """
         check_no_others(f"{type(self).__name__}.fit", others)
-        initial = {
-            "coef_init": coef_init,
-            "intercept_init": intercept_init,
-            "coefs_init": coefs_init,
-            "intercepts_init": intercepts_init,
-        }
+        starts = coef_init, intercept_init, coefs_init, intercepts_init
+        initial: dict[str, Any] = dict(zip(STARTS, starts, strict=True))
         held_out = Given(X_val, y_val, sample_weight_val)
         together = together_now()
         ranks = together.ranks
@@ -290,6 +326,7 @@ class MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
                 partial(self._begin, held_out, initial, ranks)
             )
             ranks.check_alike(partial(begins_alike, self, before, initial))
+            file = opened(checkpoint, checkpoint_seconds, self, ranks)
             examples, targets = trainee._checked(X, y, sample_weight, before, ranks)
             validation = None
             if ranks.any(X_val is not None):
@@ -309,6 +346,7 @@ class MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
                 together,
                 validation=validation,
                 initial=initial,
+                checkpoint=file,
             )
         self.__dict__ = trainee.__dict__
         if histories[0].ended == INTERRUPTED:
@@ -565,24 +603,39 @@ class MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
         validation: Examples | None = None,
         initial: Mapping[str, Any] | None = None,
         of_stream: bool = False,
+        checkpoint: Checkpoint | None = None,
     ) -> list[History]:
         """Train all models and keep their state, or raise.
 
         In ``fit``, Ctrl-C is put off until the state is kept; a call of ``partial_fit``
         is short.
         """
+        seed = None
+        if checkpoint is not None:
+            rows = examples, validation
+            checkpoint = for_data(checkpoint, *rows, initial, before, targets, together)
+            seed = checkpoint.split_seed
         sentence = partial(sentence_on_memory, self, examples.X, targets.n_outputs)
         with memory_for(sentence), unmoved_on_error(self.random_state):
-            folds = self._folds(examples, targets, before, validation, together)
+            folds = self._folds(examples, targets, before, validation, together, seed)
             if of_stream:
                 return self._fit_folds(folds, given, of_stream=True)
-            with interruptible() as pressed:
+            seed, ranks = folds[0].split_seed, together.ranks
+            with (
+                interruptible() as pressed,
+                keeping(checkpoint, seed, ranks) as keeper,
+            ):
 
                 def interrupted() -> str:
                     return pressed() or together.interrupted()
 
                 histories = self._fit_folds(
-                    folds, given, interrupted, validation=validation, initial=initial
+                    folds,
+                    given,
+                    interrupted,
+                    validation=validation,
+                    initial=initial,
+                    keeper=keeper,
                 )
             for history in histories:
                 history.ended = interrupted() or history.ended
@@ -595,6 +648,7 @@ class MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
         before: Sequence[State],
         validation: Examples | None,
         together: Together,
+        seed: int | None = None,
     ) -> list[Fold]:
         """Return what is trained on: a fold for each model, with its own stream."""
         members, folds = members_to_train(self, together.ranks), []
@@ -603,7 +657,8 @@ class MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
             known, of_member = known_targets(member), targets
             if isinstance(known, Numbers) and isinstance(targets, Numbers):
                 of_member = targets._replace(scale=known.scale)
-            folds.append(member._fold(examples, of_member, state, validation, together))
+            fold = member._fold(examples, of_member, state, validation, together, seed)
+            folds.append(fold)
         return folds
 
     def _fold(
@@ -613,14 +668,16 @@ class MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
         before: State | None,
         validation: Examples | None,
         together: Together,
+        split_seed: int | None,
     ) -> Fold:
         """Return the fold of one model, and the state that it goes on from.
 
-        A scale that becomes known late is one that this model has to be brought to.
+        Without one, rows are held out by the seed that is given, or a new one. A scale
+        that becomes known late is one that this model has to be brought to.
         """
-        rows = held_out = seed = None
+        rows = held_out = None
         if before is None:
-            generator = new_generator(self.random_state)
+            generator, seed = new_generator(self.random_state), split_seed
         else:
             generator, seed = copied(before.generator), before.split_seed
         shard, shard_held_out = _shard_of(examples, together), None
@@ -679,6 +736,7 @@ class MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
         validation: Examples | None = None,
         initial: Mapping[str, Any] | None = None,
         of_stream: bool = False,
+        keeper: FileKeeper | None = None,
     ) -> list[History]:
         """Train on folds of one model each and keep their state, or raise ValueError.
 
@@ -686,6 +744,7 @@ class MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
         time that there is. So are those that callbacks look at: each is a fit to them.
         (Of a stream there is no clock: str says nothing.)
         """
+        begun = None if keeper is None else keeper.begun
         stacks = stacks_of(folds, apart=has_callbacks(self))
         histories: list[History] = []
         for stack in stacks:
@@ -696,10 +755,11 @@ class MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
             with _of_models(len(folds)):
                 histories += member._fit_stack(
                     stack,
-                    FitWatch(member, given, stack[0], over),
+                    FitWatch(member, given, stack[0], over, begun and begun.history),
                     validation=validation,
                     initial=initial,
                     of_stream=of_stream,
+                    keeper=keeper,
                 )
         self._keep([fold.estimators[0] for fold in folds])
         return histories
@@ -713,6 +773,7 @@ class MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
         validation: Examples | None,
         initial: Mapping[str, Any] | None,
         of_stream: bool,
+        keeper: FileKeeper | None,
     ) -> Sequence[History]:
         """Train a stack, of which this is the first model, or raise ValueError."""
         trained = fit_folds(
@@ -726,6 +787,8 @@ class MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
             wants_steps=watch.wants_steps,
             verbose=bool(self.verbose),
             threads=torch.get_num_threads(),
+            kept=None if keeper is None else keeper.begun,
+            keeper=keeper,
         )
         fold, ranks = stack[0], stack[0].ranks
         tested = of_stream and bool(trained.histories[0].validation_loss_curve)
@@ -768,19 +831,18 @@ class MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
     @numpy_as_usual
     def _score_by(
         self,
-        score: Callable[..., float],
+        metric: Callable[..., float],
         X: ArrayLike,
         y: ArrayLike,
         sample_weight: ArrayLike | None,
     ) -> float:
-        """Return a score of scikit-learn's, of targets that may lie on a device."""
+        """Return a metric of predictions and targets, which may lie on a device."""
         if is_collection(X):  # its predictions fit into memory where X may not
             predicted, y, sample_weight = computed(self.predict(X), y, sample_weight)
-            metric = r2_score if isinstance(self, RegressorMixin) else accuracy_score
             return float(metric(y, predicted, sample_weight=sample_weight))
-        weight = on_host("sample_weight", sample_weight)
+        weight, truth = on_host("sample_weight", sample_weight), on_host("y", y)
         with config_context(array_api_dispatch=False):  # y lies on the host
-            return float(score(X, on_host("y", y), weight))
+            return float(metric(truth, self.predict(X), sample_weight=weight))
 
     @abstractmethod
     def predict(self, X: ArrayLike) -> Any:

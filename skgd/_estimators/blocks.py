@@ -18,8 +18,9 @@ import numpy as np
 from skgd._estimators.collections import (
     check_computed,
     computed,
+    cut_alike,
     is_collection,
-    pieces_of,
+    n_partitions,
 )
 from skgd._machine.arrays import Array
 
@@ -52,6 +53,7 @@ class Block(NamedTuple):
     # Gives its rows, some at a time, one at the least; or targets and weights only,
     # where X is not wanted and need not be read.
     parts: Callable[[bool], Iterator[BlockPart]]
+    n_bytes: int = 0  # of a part of a file, by which it is told from another
 
 
 class Blocks:
@@ -171,6 +173,7 @@ class Blocks:
             Block(
                 f"row group {group.id} of {fragment.path}",
                 partial(_parts_of_row_group, wanted, fragment, group.id),
+                group.total_byte_size,
             )
             for fragment in dataset.get_fragments()
             for group in _fragment_of_parquet(fragment).row_groups
@@ -303,9 +306,10 @@ def as_blocks(X: Any, y: Any, sample_weight: Any) -> tuple[Any, Any, Any]:
     if is_dataset(X):
         return Blocks.from_parquet(X, y, sample_weight), None, None
     if is_collection(X):
+        cut = cut_alike(X, y, sample_weight)
         blocks = [
-            Block(f"partition {number}", partial(_part_of_partition, piece))
-            for number, piece in enumerate(pieces_of(X, y, sample_weight))
+            Block(f"partition {number}", partial(_part_of_partition, cut, number))
+            for number in range(n_partitions(cut[0]))
         ]
         return Blocks(blocks, _CHUNK_ROWS), None, None
     if isinstance(X, Blocks) and not (y is None and sample_weight is None):
@@ -362,9 +366,11 @@ def _part_of_function(
         yield part
 
 
-def _part_of_partition(piece: tuple[Any, ...], with_rows: bool) -> Iterator[BlockPart]:
-    """Give a partition of a collection, computed now, as one part."""
-    X, *others = piece
+def _part_of_partition(
+    collections: Sequence[Any], number: int, with_rows: bool
+) -> Iterator[BlockPart]:
+    """Give a partition of X, y and weights, computed now, as one part."""
+    X, *others = (collection.partitions[number] for collection in collections)
     part = BlockPart(*computed(X if with_rows else None, *others))
     if np.shape(part.y)[0]:
         yield part

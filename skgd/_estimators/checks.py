@@ -32,6 +32,7 @@ _FEW_ROWS = 1024
 TARGETS: Mapping[str, Rule] = {
     "gamma": Rule(lambda y: bool((y > 0).all()), "above 0"),
     "poisson": Rule(lambda y: bool((y >= 0).all()), "0 or more"),
+    "tweedie": Rule(lambda y: bool((y >= 0).all()), "0 or more"),
 }
 
 

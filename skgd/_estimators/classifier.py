@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike
 from sklearn.base import ClassifierMixin
+from sklearn.metrics import accuracy_score
 from sklearn.utils import Tags
 from torch import Tensor
 
@@ -305,7 +306,7 @@ class MiniBatchClassifier(ClassifierMixin, MiniBatchBase):
         means over all, where one that has stopped counts with its last.
     n_features_in_ : int
         Features seen in ``fit``.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (``n_features_in_``,)
         Their names. Only if X had names, all of them strings.
 
     See Also
@@ -568,7 +569,7 @@ class MiniBatchClassifier(ClassifierMixin, MiniBatchBase):
         score : float
             The share of rows whose label, or all of whose labels, are predicted.
         """
-        return self._score_by(super().score, X, y, sample_weight)
+        return self._score_by(accuracy_score, X, y, sample_weight)
 
     @_OfProbabilities
     @of_one_state

@@ -24,7 +24,7 @@ from sklearn import get_config
 
 from skgd._estimators.callbacks import has_callbacks
 from skgd._estimators.checks import check_held_out
-from skgd._estimators.collections import is_collection, pieces_of
+from skgd._estimators.collections import cut_alike, is_collection
 from skgd._estimators.endings import interruption
 from skgd._estimators.parallel import check_can_be_shared, together_now
 from skgd._estimators.parameters import check_parameters
@@ -230,11 +230,13 @@ def _stored(
 
 def _computed(client: Any, rows: Sequence[Any], futures: list[Any]) -> list[Stored]:
     """Return the partitions of collections, computed by the workers, in their order."""
-    pieces = pieces_of(*rows)
-    flat = client.compute([part for piece in pieces for part in piece])
-    futures += flat
-    width = len(pieces[0])
-    several = [tuple(flat[n : n + width]) for n in range(0, len(flat), width)]
+    from distributed import futures_of
+
+    cut = cut_alike(*rows)
+    kept = client.persist(cut)  # together, so that none gets other partitions
+    columns = [sorted(futures_of(one), key=_number_of) for one in kept]
+    futures += [future for column in columns for future in column]
+    several = list(zip(*columns, strict=True))
     counts = client.map(n_rows_of, range(len(several)), several, pure=False)
     futures += counts
     numbers_of_rows = client.gather(counts)
@@ -243,6 +245,11 @@ def _computed(client: Any, rows: Sequence[Any], futures: list[Any]) -> list[Stor
         Stored(some, n_rows, where[some[0].key])
         for some, n_rows in zip(several, numbers_of_rows, strict=True)
     ]
+
+
+def _number_of(future: Any) -> int:
+    """Return the number of a partition, which is part of its name."""
+    return int(future.key[1])
 
 
 def _shares(
@@ -371,9 +378,15 @@ def _wait_for(
             break
         look()
     errors = [task.exception() for task in tasks if task.status == "error"]
-    errors.sort(key=is_of_another_rank)
-    if errors:
-        raise errors[0]
+    own = [error for error in errors if not is_of_another_rank(error)]
+    if errors and not own:
+        msg = (
+            "All workers must answer until fit has ended, within the timeout. Got one "
+            "that did not; the model is as it was, call fit again."
+        )
+        raise RuntimeError(msg) from errors[0]
+    if own:
+        raise own[0]
 
 
 def _move_like_(own: Any, others: Any) -> None:

@@ -43,29 +43,35 @@ def _is_array(collection: Any) -> bool:
     return hasattr(collection, "chunks")
 
 
-def pieces_of(X: Any, y: Any, sample_weight: Any = None) -> list[tuple[Any, ...]]:
-    """Return the partitions of X, y and weights if there are any, not computed yet.
+def cut_alike(X: Any, y: Any, sample_weight: Any = None) -> list[Any]:
+    """Return X, y and weights if there are any, with all columns in one partition.
 
-    They must be cut into the same ones. Arrays whose chunks are known are cut as X.
+    They must have the same partitions. Arrays whose chunks are known are cut as X.
     """
     given = {"X": X, "y": y}
     if sample_weight is not None:
         given["sample_weight"] = sample_weight
-    pieces = {name: _partitions_of(name, one, X) for name, one in given.items()}
-    n_partitions = len(pieces["X"])
-    for name, others in pieces.items():
-        if len(others) != n_partitions:
+    cut = {name: _cut(name, one, X) for name, one in given.items()}
+    for name, one in cut.items():
+        if n_partitions(one) != n_partitions(cut["X"]):
             msg = (
                 f"X and {name} must be cut into the same partitions. Got "
-                f"{n_partitions} and {len(others)}; cut them alike, by rechunk or "
-                "repartition."
+                f"{n_partitions(cut['X'])} and {n_partitions(one)}; cut them alike, by "
+                "rechunk or repartition."
             )
             raise ValueError(msg)
-    return list(zip(*pieces.values(), strict=True))
+    return list(cut.values())
 
 
-def _partitions_of(name: str, collection: Any, X: Any) -> list[Any]:
-    """Return the partitions of a collection, all columns in one; cut as X if known."""
+def n_partitions(collection: Any) -> int:
+    """Return how many partitions a collection has."""
+    if _is_array(collection):
+        return int(collection.numblocks[0])
+    return int(collection.npartitions)
+
+
+def _cut(name: str, collection: Any, X: Any) -> Any:
+    """Return a collection with all columns in one partition, cut as X if known."""
     if not is_collection(collection):
         msg = (
             f"{name} must be a Dask array or data frame, as the others are. Got "
@@ -73,7 +79,7 @@ def _partitions_of(name: str, collection: Any, X: Any) -> list[Any]:
         )
         raise TypeError(msg)
     if not _is_array(collection):
-        return list(collection.to_delayed())
+        return collection
     rows = collection.chunks[0]
     if _is_array(X) and not np.isnan([*X.chunks[0], *rows]).any():
         if len(X) != len(collection):
@@ -84,8 +90,7 @@ def _partitions_of(name: str, collection: Any, X: Any) -> list[Any]:
             raise ValueError(msg)
         rows = X.chunks[0]
     whole = dict.fromkeys(range(1, collection.ndim), -1)
-    cut = collection.rechunk({0: rows, **whole})
-    return list(cut.to_delayed().ravel())
+    return collection.rechunk({0: rows, **whole})
 
 
 def computed(*values: Any) -> tuple[Any, ...]:

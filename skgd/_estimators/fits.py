@@ -58,6 +58,7 @@ from skgd._training.engines import engine_of
 from skgd._training.hyperparameters import Shared
 from skgd._training.loop import train, train_on_chunk
 from skgd._training.models import Models, joined_models
+from skgd._training.progress import Keeper, Progress
 from skgd._training.shards import Shard, Split, split_shard
 from skgd._training.stack import Validation
 from skgd._training.stopping import History, Stream
@@ -169,6 +170,8 @@ def fit_folds(
     wants_steps: bool = False,
     verbose: bool = False,
     threads: int = 1,
+    kept: Progress | None = None,
+    keeper: Keeper | None = None,
 ) -> Trained:
     """Train the models of some folds as one stack; of ranks, one fold of one model.
 
@@ -178,7 +181,8 @@ def fit_folds(
     epochs in all. With what is remembered of ``streams``, one for each model, the folds
     are the next rows, seen once.
     ``wants_steps`` says whether who looks on looks at each of them, and ``threads`` on
-    how many models may be trained that take their steps in turn.
+    how many models may be trained that take their steps in turn. A single model goes on
+    from where it was ``kept``, and may have a ``keeper``.
     """
     settings, targets = folds[0].estimators[0], folds[0].targets
     shared = shared_of(settings, targets, max_iter=max_iter, tol=tol, verbose=verbose)
@@ -199,7 +203,8 @@ def fit_folds(
                 )
             else:
                 trained = train(
-                    data, models, shared, per_model, held_out, watch, histories
+                    *(data, models, shared, per_model, held_out, watch, histories),
+                    *(kept, keeper),
                 )
             return Trained(models, trained, shared.engine)
 
@@ -517,7 +522,7 @@ def data_of(
     scales = [fold.targets.scale.scale for fold in folds if fold.targets.scale]
     data = Data(
         to_device(joined, device),
-        to_tensor(targets, device),
+        _targets_on(device, targets, folds[0].targets),
         _weights_on(device, weight, dtype),
         rows,
         counts,
@@ -538,7 +543,7 @@ def _data_of_one(fold: Fold, device: torch.device, *, as_given: bool) -> Data:
         weight = (weight / unit)[np.newaxis]
     return Data(
         to_device(examples.X, device),
-        to_tensor(targets, device),
+        _targets_on(device, targets, fold.targets),
         _weights_on(device, weight, dtype),
         fold.rows,
         scales=None if scale is None else scale.scale[np.newaxis],
@@ -574,7 +579,7 @@ def _data_of_blocks(fold: Fold, rows: BlockRows, device: torch.device) -> Data:
         return map(part_of, parts)
 
     def data(x: Array, y: Array, weight: Array | None) -> Data:
-        arrays = to_tensor(x, device), to_tensor(y, device)
+        arrays = to_tensor(x, device), _targets_on(device, y, targets)
         of_rows = None if weight is None else weight[np.newaxis]
         scales = None if scale is None else scale.scale[np.newaxis]
         on_device = _weights_on(device, of_rows, rows.dtype)
@@ -587,9 +592,20 @@ def _data_of_blocks(fold: Fold, rows: BlockRows, device: torch.device) -> Data:
     windows = Windows(rows.lengths, length, read, data(*digest), data(*some))
     n_places = length + is_shared
     x = np.zeros((n_places, n_features), rows.dtype)
-    y = np.zeros((len(examples.targets), n_places), rows.dtype)
+    n_values = len(examples.targets)  # of a row: class numbers, or 0 and 1 of labels
+    if isinstance(targets, Numbers):
+        n_values = targets.n_outputs
+    y = np.zeros((n_values, n_places), rows.dtype)
     room = data(x, y, np.zeros(n_places) if is_weighted else None)
     return room._replace(windows=windows, shard=fold.shard)
+
+
+def _targets_on(device: torch.device, y: Array, targets: Targets) -> Tensor:
+    """Return targets (..., o, n) on the device; of quantiles views of the one there."""
+    on_device = to_tensor(y, device)
+    if isinstance(targets, Classes):
+        return on_device
+    return on_device.expand(*y.shape[:-2], targets.n_outputs, -1)
 
 
 def _weights_on(

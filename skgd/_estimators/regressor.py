@@ -6,15 +6,20 @@ What it shares with the classifier is in ``base``.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Self
 
 import numpy as np
 from numpy.typing import ArrayLike
 from sklearn.base import RegressorMixin
+from sklearn.metrics import r2_score
+from sklearn.utils import Tags
 
 from skgd._estimators.base import MiniBatchBase, of_one_state
 from skgd._estimators.cluster import where_rows_lie
 from skgd._estimators.inputs import like_input
+from skgd._estimators.metrics import mean_d2_pinball_score
+from skgd._estimators.parameters import is_real
 from skgd._estimators.targets import Numbers, known_targets, loss_of
 from skgd._machine.arrays import Array
 from skgd._machine.modes import numpy_as_usual
@@ -22,7 +27,7 @@ from skgd._machine.modes import numpy_as_usual
 
 def _shaped(targets: Numbers, numbers: Array) -> Array:
     """Return numbers (o, n) for rows as the caller shapes targets."""
-    return numbers[0] if targets.one_column else numbers.T
+    return numbers[0] if targets.is_flat else numbers.T
 
 
 class MiniBatchRegressor(RegressorMixin, MiniBatchBase):
@@ -46,16 +51,24 @@ class MiniBatchRegressor(RegressorMixin, MiniBatchBase):
         "squared_epsilon_insensitive" its square. "absolute_error" is the error, with
         the median as its minimum. "quantile" is the pinball loss, with ``quantile`` as
         its minimum. "poisson" and "gamma" are half the deviance of counts, 0 or more,
-        and of amounts above 0; the model is then linear, or a network, in the logarithm
-        of the mean.
+        and of amounts above 0, and "tweedie", with ``power``, that of amounts many of
+        which are exactly 0; the model is then linear, or a network, in the logarithm of
+        the mean.
     delta : float > 0, default=0.1
         Error up to which "huber" is quadratic, and up to which
         "epsilon_insensitive" and its square are zero (SGDRegressor's ``epsilon``).
-    quantile : float in (0, 1), default=0.5
-        The quantile that loss="quantile" predicts; a larger one predicts more.
+    quantile : float in (0, 1), or list of such, default=0.5
+        The quantile that loss="quantile" predicts; a larger one predicts more. Several,
+        of one target, are columns of the predictions, in this order, and what is
+        minimised is the sum of their losses. They never cross: the predictions of a row
+        are sorted, so that a larger quantile gets the larger one.
+    power : float in (1, 2), default=1.5
+        Power p of loss="tweedie", for a variance that grows as the p-th power of the
+        mean; a larger one lets large amounts deviate more. Counts, p = 1, are what
+        loss="poisson" is for, and amounts without zeros, p = 2, loss="gamma".
     normalize_y : bool, default=True
-        Whether training sees targets of mean 0 and standard deviation 1 (of "poisson"
-        and "gamma", of mean 1), each target by itself, so that ``lr``, ``tol`` and
+        Whether training sees targets of mean 0 and standard deviation 1 (of "poisson",
+        "gamma" and "tweedie", of mean 1), each by itself, so that ``lr``, ``tol`` and
         ``max_grad_norm`` mean the same in whatever units y is. All that is told is in
         the units of y, and the objective of a linear model is the one above, but the
         penalty of a network counts for its weights as they are trained. ("huber",
@@ -222,7 +235,7 @@ class MiniBatchRegressor(RegressorMixin, MiniBatchBase):
     Attributes
     ----------
     coef_ : ndarray of shape (n_features,) or (n_targets, n_features)
-        Weights of a linear model.
+        Weights of a linear model. Several quantiles have a row each, as targets do.
     intercept_ : ndarray of shape (1,) or (n_targets,)
         Its intercept; zeros without ``fit_intercept``.
     coefs_ : list of ndarray of shape (units in, units out)
@@ -279,7 +292,7 @@ class MiniBatchRegressor(RegressorMixin, MiniBatchBase):
         means over all, where one that has stopped counts with its last.
     n_features_in_ : int
         Features seen in ``fit``.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (``n_features_in_``,)
         Their names. Only if X had names, all of them strings.
 
     See Also
@@ -291,8 +304,9 @@ class MiniBatchRegressor(RegressorMixin, MiniBatchBase):
     In the terms of scikit-learn, with n rows, or weights that sum to n, the same
     objective is minimised by
 
-    - ``Ridge(alpha=a)`` at ``alpha = a / n``, and ``ElasticNet``, ``PoissonRegressor``
-      and ``GammaRegressor`` at the same ``alpha``;
+    - ``Ridge(alpha=a)`` at ``alpha = a / n``, and ``ElasticNet``,
+      ``PoissonRegressor``, ``GammaRegressor`` and ``TweedieRegressor`` at the same
+      ``alpha``;
     - ``QuantileRegressor`` at the same ``alpha`` and ``l1_ratio=1``;
     - ``SVR(kernel="linear")`` and ``LinearSVR`` with ``C=c`` and ``epsilon=e`` at
       ``alpha = 1 / (c n)`` and ``delta = e``; the latter penalises its intercept;
@@ -307,6 +321,9 @@ class MiniBatchRegressor(RegressorMixin, MiniBatchBase):
     ----------
     Bottou, Curtis and Nocedal, "Optimization methods for large-scale machine learning",
     SIAM Review 60 (2018), https://arxiv.org/abs/1606.04838.
+
+    Chernozhukov, Fernandez-Val and Galichon, "Quantile and probability curves without
+    crossing", Econometrica 78 (2010), https://arxiv.org/abs/0704.3649.
 
     Examples
     --------
@@ -328,7 +345,8 @@ class MiniBatchRegressor(RegressorMixin, MiniBatchBase):
         *,
         loss: str = "squared_error",
         delta: float = 0.1,
-        quantile: float = 0.5,
+        quantile: float | Sequence[float] = 0.5,
+        power: float = 1.5,
         normalize_y: bool = True,
         hidden_layer_sizes: Sequence[int] = (),
         activation: str = "relu",
@@ -374,6 +392,7 @@ class MiniBatchRegressor(RegressorMixin, MiniBatchBase):
         self.loss = loss
         self.delta = delta
         self.quantile = quantile
+        self.power = power
         self.normalize_y = normalize_y
         self.hidden_layer_sizes = hidden_layer_sizes
         self.activation = activation
@@ -478,7 +497,8 @@ class MiniBatchRegressor(RegressorMixin, MiniBatchBase):
         -------
         y : ndarray of shape (n_samples,) or (n_samples, n_targets)
             Predicted targets, of the shape that ``fit`` was given: the mean over the
-            models.
+            models. Of several quantiles, (n_samples, n_quantiles), in the order of
+            ``quantile``.
         y_std : ndarray of the same shape
             The standard deviation of their predictions over the models, with
             ``ddof=0``; 0 of a single one. It tells what the seed decides, and no noise
@@ -499,7 +519,7 @@ class MiniBatchRegressor(RegressorMixin, MiniBatchBase):
     def score(
         self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None
     ) -> float:
-        """Return the R2 of the predictions.
+        """Return the R2 of the predictions; of several quantiles, their mean D2.
 
         Parameters
         ----------
@@ -514,6 +534,20 @@ class MiniBatchRegressor(RegressorMixin, MiniBatchBase):
         -------
         score : float
             1 for targets that are predicted exactly, 0 for predictions as good as the
-            mean, and below 0 for worse ones. Of several targets, the mean.
+            mean, and below 0 for worse ones. Of several targets, the mean. Of several
+            quantiles, the mean of ``sklearn.metrics.d2_pinball_score`` over them: 0 is
+            as good as the quantiles of y.
         """
-        return self._score_by(super().score, X, y, sample_weight)
+        targets = known_targets(self)
+        quantiles = targets.quantiles if isinstance(targets, Numbers) else None
+        metric = r2_score
+        if quantiles is not None:
+            metric = partial(mean_d2_pinball_score, quantiles)
+        return self._score_by(metric, X, y, sample_weight)
+
+    def __sklearn_tags__(self) -> Tags:
+        tags = super().__sklearn_tags__()
+        several = isinstance(self.loss, str) and self.loss == "quantile"
+        several = several and not is_real(self.quantile)  # whatever else is set
+        tags.target_tags.multi_output = not several
+        return tags

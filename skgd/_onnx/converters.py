@@ -49,6 +49,7 @@ from skgd._onnx.equations import (
     raw_prediction,
     shares,
     with_both_classes,
+    without_crossings,
 )
 from skgd._onnx.nodes import Node, nodes_in
 from skgd._search.searches import (
@@ -217,6 +218,9 @@ def _inverse_link(model: Any) -> Function | None:
     """Return what makes a prediction of z, if there is such a thing."""
     targets = known_targets(model)
     assert targets is not None  # it is fitted
+    quantiles = None if isinstance(targets, Classes) else targets.quantiles
+    if quantiles is not None and model.loss == "quantile":
+        return without_crossings(quantiles)
     return INVERSE_LINKS[targets.loss_entry(model.loss)]
 
 

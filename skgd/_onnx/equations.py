@@ -15,6 +15,7 @@ from math import sqrt
 import numpy as np
 from onnx import TensorProto
 
+from skgd._equations.losses import places_of
 from skgd._machine.arrays import Array
 from skgd._onnx.nodes import Node
 
@@ -129,6 +130,18 @@ def _clipped(node: Node, z: str) -> str:
     return node("Mul", node("Add", inside, 1.0), 0.5)
 
 
+def without_crossings(quantiles: tuple[float, ...]) -> Function:
+    """z sorted over o, and given out in the order of the quantiles."""
+    places = np.array(places_of(quantiles))
+
+    def link(node: Node, z: str) -> str:
+        n = np.array([len(places)])
+        ascending = node("TopK", z, n, axis=1, largest=0, sorted=1, unread=1)
+        return node("Gather", ascending, places, axis=1)
+
+    return link
+
+
 # By the entries of the table of losses; None is that of a loss without one.
 INVERSE_LINKS: dict[str, Function | None] = {
     "absolute_error": _identity,
@@ -145,6 +158,7 @@ INVERSE_LINKS: dict[str, Function | None] = {
     "squared_epsilon_insensitive": _identity,
     "squared_error": _identity,
     "squared_hinge": None,
+    "tweedie": _exp,
 }
 
 

@@ -379,7 +379,7 @@ class VectorizedGridSearchCV(_VectorizedSearch, GridSearchCV):
         Labels of the classes. Only with ``refit``, of a classifier.
     n_features_in_ : int
         Features seen in ``fit``. Only with ``refit``.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (``n_features_in_``,)
         Their names. Only with ``refit``, if X had names, all of them strings.
 
     See Also
@@ -554,7 +554,7 @@ class VectorizedRandomizedSearchCV(_VectorizedSearch, RandomizedSearchCV):
         Labels of the classes. Only with ``refit``, of a classifier.
     n_features_in_ : int
         Features seen in ``fit``. Only with ``refit``.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (``n_features_in_``,)
         Their names. Only with ``refit``, if X had names, all of them strings.
 
     See Also
@@ -764,7 +764,7 @@ class VectorizedHalvingGridSearchCV(_Halving, HalvingGridSearchCV, _VectorizedSe
         Labels of the classes. Only with ``refit``, of a classifier.
     n_features_in_ : int
         Features seen in ``fit``. Only with ``refit``.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (``n_features_in_``,)
         Their names. Only with ``refit``, if X had names, all of them strings.
     n_resources_, n_candidates_ : list of int
         Resources of a candidate, and candidates, of every iteration.
@@ -952,7 +952,7 @@ class VectorizedHalvingRandomSearchCV(
         Labels of the classes. Only with ``refit``, of a classifier.
     n_features_in_ : int
         Features seen in ``fit``. Only with ``refit``.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (``n_features_in_``,)
         Their names. Only with ``refit``, if X had names, all of them strings.
     n_resources_, n_candidates_ : list of int
         Resources of a candidate, and candidates, of every iteration.

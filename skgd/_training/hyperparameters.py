@@ -3,6 +3,8 @@
 from collections.abc import Callable
 from typing import NamedTuple
 
+from skgd._equations.losses import Quantile
+
 
 class Shared(NamedTuple):
     """Hyperparameters that all models trained together have in common."""
@@ -22,7 +24,8 @@ class Shared(NamedTuple):
     verbose: bool
     dropout: float = 0.0
     delta: float = 0.1
-    quantile: float = 0.5
+    quantile: Quantile = 0.5  # or one for each output
+    power: float = 1.5
     max_grad_norm: float | None = None
     average: int = 0  # the step from which weights are averaged; 0 is never
     lr_schedule: str | Callable[[int], float] = "constant"

@@ -20,6 +20,7 @@ from skgd._machine.arrays import Indices
 from skgd._training.batches import select_folds
 from skgd._training.compiled import bind_compiled, seconds_of_step
 from skgd._training.models import Models
+from skgd._training.progress import Keeping, Point
 from skgd._training.steps import n_parts
 from skgd._training.takers import Ahead, Taken, Taker
 
@@ -51,7 +52,14 @@ def bind_in_turn(ahead: Ahead) -> Taker:
     ]
     parts, seconds_of_one = n_parts(ahead.data.scales), seconds_of_step(ahead)
 
-    def take(rows_of_epochs: Sequence[Indices], going: Sequence[int]) -> Taken:
+    def take(
+        rows_of_epochs: Sequence[Indices],
+        going: Sequence[int],
+        point: Point | None = None,
+        keeping: Keeping | None = None,
+    ) -> Taken:
+        assert point is None
+        assert keeping is None  # several models are kept by nobody
         n_epochs = len(rows_of_epochs)
         losses = np.zeros((n_epochs * len(ahead.sizes), n_models, parts))
         penalties = np.zeros((n_epochs, n_models, parts))

@@ -228,6 +228,23 @@ def test_frames_keep_their_names_index_and_precision(client):
         model.predict(X.rename(columns={"a": "z"}))
 
 
+def test_columns_of_files_are_cut_alike(workers, tmp_path):
+    """Dask reads several files at once for few columns of many, and must not here."""
+    columns = [f"x{number}" for number in range(12)]
+    frame = pd.DataFrame(np.tile(OF.X, 2), columns=columns).assign(y=OF.y)
+    for number, part in enumerate(np.array_split(np.arange(len(frame)), 6)):
+        frame.iloc[part].to_parquet(tmp_path / f"{number}.parquet")
+    ddf = dd.read_parquet(tmp_path)
+    assert ddf["y"].optimize().npartitions < 6
+    plain = regressor(batch_size=None).fit(frame[columns], OF.y)
+    with distributed.Client(workers):
+        ours = regressor(batch_size=None).fit(ddf[columns], ddf["y"])
+    blocks = regressor(batch_size=None).fit(ddf[columns], ddf["y"])  # no client
+    for model in (ours, blocks):
+        np.testing.assert_allclose(model.coef_, plain.coef_, 1e-10)
+        assert model.feature_names_in_.tolist() == columns
+
+
 def test_arrays_are_predicted_block_by_block(client):
     """With shape and dtype known beforehand, of chunks without rows as well."""
     X, y = as_collections(OF.X, OF.y)
@@ -443,6 +460,27 @@ def pressed(times, when):
     signal.signal(signal.SIGINT, before)
 
 
+def trains(workers):
+    """Return whether a worker does anything."""
+    return any(worker.state.executing_count for worker in workers.workers.values())
+
+
+def test_a_client_that_is_gone_ends_its_fit(client, workers):
+    """The workers end, the lock is let go, and another client's fit goes through."""
+    X, y = as_collections(OF.X, OF.y)
+    other = distributed.Client(workers, set_as_default=False)
+    endless = regressor(max_iter=10**7, max_time=60)
+    with ThreadPoolExecutor(1) as pool:
+        ended = pool.submit(skgd.dask.fit, endless, X, y, client=other)
+        while not trains(workers):
+            time.sleep(0.02)
+        other.close()
+        assert ended.exception(timeout=20) is not None
+    assert not hasattr(endless, "t_")
+    assert regressor().fit(X, y).t_ > 0
+    assert not workers.scheduler.extensions["multi_locks"].requests
+
+
 @pytest.mark.skipif(not os.path.exists("/proc/self/fd"), reason="counts as Linux does")
 def test_nothing_is_left(client, workers):
     """Of fits that end, fail, are two at once, or are interrupted."""
@@ -456,20 +494,20 @@ def test_nothing_is_left(client, workers):
         with pytest.raises(ValueError, match="diverged"):
             regressor(lr=1e9).fit(X, y)
 
-    def trains():
-        return any(worker.state.executing_count for worker in workers.workers.values())
+    def begun():
+        return trains(workers)
 
     fits()
     before = left(workers)
     fits()
     endless = regressor(max_iter=10**7, max_time=60)
     began = time.monotonic()
-    with pressed(1, trains), pytest.raises(KeyboardInterrupt, match="was interrupted"):
+    with pressed(1, begun), pytest.raises(KeyboardInterrupt, match="was interrupted"):
         endless.fit(X, y)
     assert endless.t_ > 0
     assert endless.predict(OF.X).shape == OF.y.shape
     stays = regressor(max_iter=10**7, max_time=60)
-    with pressed(2, trains), pytest.raises(KeyboardInterrupt):
+    with pressed(2, begun), pytest.raises(KeyboardInterrupt):
         stays.fit(X, y)
     assert time.monotonic() - began < 20
     assert not hasattr(stays, "t_")

@@ -114,7 +114,7 @@ def test_parameters_of_both_classes_are_documented_alike():
         for cls in (MiniBatchRegressor, MiniBatchClassifier)
     ]
     regressor, classifier = map(list, documents)
-    only = {"delta", "quantile", "normalize_y"}, {"class_weight"}
+    only = {"delta", "quantile", "power", "normalize_y"}, {"class_weight"}
     assert [name for name in regressor if name not in only[0]] == [
         name for name in classifier if name not in only[1]
     ]

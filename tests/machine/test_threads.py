@@ -9,7 +9,7 @@ import os
 import signal
 from functools import partial
 from itertools import count
-from threading import Thread
+from threading import Barrier, Thread
 from types import SimpleNamespace
 
 import numpy as np
@@ -242,3 +242,28 @@ def test_a_child_holds_nothing_of_its_parents(two_threads):
             os._exit(0 if is_free and is_held and goes_back else 1)
         _, status = os.waitpid(child, 0)
     assert status == 0
+
+
+def test_the_threads_of_products_are_set_back():
+    """Also where several threads have set them, each for itself, at one time."""
+    before, both_in, seen = torch.get_num_threads(), Barrier(2), {}
+
+    def computes(n):
+        with threads.products_on_threads(n):
+            both_in.wait(10)
+            inside = torch.get_num_threads()
+        seen[n] = inside, torch.get_num_threads()
+
+    def starts(*numbers):
+        some = [Thread(target=computes, args=(n,)) for n in numbers]
+        for thread in some:
+            thread.start()
+        for thread in some:
+            thread.join()
+
+    starts(before + 1, before + 2)
+    assert seen == {n: (n, before) for n in (before + 1, before + 2)}
+    later = Thread(target=lambda: seen.update(later=torch.get_num_threads()))
+    later.start()
+    later.join()
+    assert seen["later"] == torch.get_num_threads() == before

@@ -153,6 +153,19 @@ def test_every_loss_of_numbers_has_its_link(loss, dtype):
         assert_alike(model, X.astype(dtype))
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("n_models", [1, 2])
+def test_several_quantiles_do_not_cross_either(n_models, dtype):
+    """A graph sorts them as the model does, and each model of an ensemble its own."""
+    params = {"loss": "quantile", "quantile": [0.5, 0.95, 0.05], "n_models": n_models}
+    model = network(MiniBatchRegressor, **params).fit(X, Y[:, 0])
+    rows = 3 * X.astype(dtype)
+    if n_models == 1:
+        raw = model._raw_predictions(rows)[0].numpy()
+        assert (raw[0] > raw[1]).any()
+    assert_alike(model, rows)
+
+
 @pytest.mark.parametrize("kind", LABELS)
 @pytest.mark.parametrize("loss", LOSSES_OF_CLASSES)
 def test_every_loss_of_classes_tells_what_it_has(loss, kind):
