@@ -470,6 +470,14 @@ def test_a_fit_of_another_class_or_engine_is_refused(path, monkeypatch):
         small(MiniBatchRegressor, max_iter=2, engine="torch").fit(X, y, checkpoint=path)
 
 
+def test_an_ensemble_is_refused(path):
+    """A checkpoint keeps one model."""
+    model = small(MiniBatchRegressor, n_models=3)
+    with pytest.raises(ValueError, match=r"n_models must be 1 with checkpoint.*Got 3"):
+        model.fit(X, y, checkpoint=path)
+    assert not path.exists()
+
+
 def test_a_warm_start_goes_on_with_the_same_model(path, monkeypatch):
     """From another one it would be another fit."""
     model = small(MiniBatchRegressor, max_iter=2, warm_start=True).fit(X, y)
