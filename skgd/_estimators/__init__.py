@@ -29,6 +29,7 @@ In the order of reading:
 * ``landscape``: the objective of an estimator at other weights than its own
 * ``callbacks``: a fit as scikit-learn's callbacks see it
 * ``saved``: what an estimator is as a tree, and an estimator of such a tree
+* ``under_way``: how far training is as a tree, likewise
 * ``watch``: who looks on at a fit: callbacks, the clock and Ctrl-C
 * ``checkpoints``: a fit under way as a file, from which it goes on
 * ``remote``: what a worker of Dask does in a fit: it is one of the ranks

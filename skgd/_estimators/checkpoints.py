@@ -29,6 +29,7 @@ from skgd._estimators.saved import parameters_of, versions
 from skgd._estimators.state import State, attributes_of_state
 from skgd._estimators.surveys import BlockRows
 from skgd._estimators.targets import Targets
+from skgd._estimators.under_way import is_count, progress_of, tree_of_progress
 from skgd._estimators.versions import defaults_of
 from skgd._estimators.watch import TIME_IS_OVER
 from skgd._machine.errors import in_the_words
@@ -37,9 +38,8 @@ from skgd._machine.fingerprints import fingerprint
 from skgd._machine.interrupts import INTERRUPTED, Terminations
 from skgd._machine.ranks import Ranks
 from skgd._machine.trees import decode, encode
-from skgd._training.progress import Point, Progress
+from skgd._training.progress import Progress
 from skgd._training.shards import Shard
-from skgd._training.stopping import Best, History, Memory, Untrained, Verdict
 
 # The parts of the tree of a file, and of what tells a fit from others.
 _PARTS = {"fit", "split_seed", "progress", "versions"}
@@ -149,7 +149,7 @@ def _checked(tree: Any) -> dict[str, Any]:
     parts = (fit["parameters"], fit["to_give"], fit["given"])
     if not all(
         type(part) is dict and all(type(name) is str for name in part) for part in parts
-    ) or not all(one is None or _is_text(one) for one in fit["given"].values()):
+    ) or not all(one is None or type(one) is str for one in fit["given"].values()):
         _wrong()
     return tree
 
@@ -222,11 +222,13 @@ def _compared(checkpoint: Checkpoint) -> Checkpoint:
             if encode(before.get(name)) != encode(now.get(name)):
                 _refuse_given(name, before.get(name), now.get(name))
         seed = held["split_seed"]
-        if not (seed is None or _is_count(seed)):
+        if not (seed is None or is_count(seed)):
             _wrong()
-        return checkpoint._replace(
-            split_seed=seed, progress=_progress_of(held["progress"])
-        )
+        try:
+            progress = progress_of(held["progress"])
+        except ValueError:
+            _wrong()
+        return checkpoint._replace(split_seed=seed, progress=progress)
 
 
 def _refuse_given(name: str, before: Any, now: Any) -> NoReturn:
@@ -339,7 +341,7 @@ class FileKeeper:
         tree = {
             "fit": fit,
             "split_seed": self._split_seed,
-            "progress": _tree_of(progress),
+            "progress": tree_of_progress(progress),
             "versions": versions(),
         }
         try:
@@ -358,147 +360,3 @@ def keeping(
         return
     with Terminations() as terminations:
         yield FileKeeper(checkpoint, split_seed, ranks, terminations)
-
-
-# How far a fit is, as a tree, and back
-
-
-def _tree_of(progress: Progress) -> dict[str, Any]:
-    history, point = progress.history, progress.point
-    memory = vars(history.memory) | {"best": tuple(history.memory.best)}
-    return progress._asdict() | {
-        "history": vars(history)
-        | {
-            "untrained": tuple(history.untrained),
-            "memory": memory,
-            "verdict": history.verdict.name,
-        },
-        "point": None if point is None else point._asdict(),
-    }
-
-
-def _progress_of(tree: Any) -> Progress:
-    """Return how far a fit is by its tree, or raise ValueError for another one."""
-    parts = _parts(tree, Progress._fields)
-    point = parts["point"]
-    if point is not None:
-        point = _point_of(point)
-    _check(
-        _is_text(parts["engine"])
-        and _is_count(parts["t"])
-        and _is_count(parts["epochs"])
-        and _is_float(parts["seconds"])
-        and _is_stream(parts["stream"])
-        and _is_arrays(parts["vectors"])
-        and _is_arrays(parts["best"])
-    )
-    history = _history_of(parts["history"])
-    return Progress(**{**parts, "history": history, "point": point})
-
-
-def _point_of(tree: Any) -> Point:
-    parts = _parts(tree, Point._fields)
-    streams = parts["streams"]
-    _check(
-        _is_losses(parts["losses"])
-        and _is_losses(parts["penalties"])
-        and _is_arrays(parts["debts"])
-        and type(streams) is tuple
-        and all(map(_is_stream, streams))
-    )
-    return Point(**parts)
-
-
-# What an epoch adds a float to.
-_ALWAYS = ("objective", "loss", "loss_curve", "seconds")
-_CURVES = (*_ALWAYS, "validation_loss", "validation_loss_curve", "score")
-
-
-def _history_of(tree: Any) -> History:
-    parts = _parts(tree, vars(History()))
-    _check(
-        all(_is_list_of(_is_float, parts[name]) for name in _CURVES)
-        and _is_list_of(_is_count, parts["t"])
-        and _is_list_of(_is_losses_of_epoch, parts["batch_loss"])
-        and type(parts["cut_short"]) is bool
-        and _is_text(parts["ended"])
-        and _is_float(parts["end"])
-        and _is_text(parts["verdict"])
-        and parts["verdict"] in Verdict.__members__
-    )
-    _check(len({len(parts[name]) for name in (*_ALWAYS, "t")}) == 1)
-    return History(
-        **{
-            **parts,
-            "untrained": _numbers_of(Untrained, parts["untrained"]),
-            "memory": _memory_of(parts["memory"]),
-            "verdict": Verdict[parts["verdict"]],
-        }
-    )
-
-
-def _memory_of(tree: Any) -> Memory:
-    parts = _parts(tree, vars(Memory()))
-    _check(
-        type(parts["improved"]) is bool
-        and _is_count(parts["waiting"])
-        and _is_count(parts["growing"])
-    )
-    return Memory(**{**parts, "best": _numbers_of(Best, parts["best"])})
-
-
-def _check(holds: bool) -> None:
-    if not holds:
-        _wrong()
-
-
-def _parts(tree: Any, names: Any) -> Mapping[str, Any]:
-    """Return the parts of a tree, which must have these names."""
-    _check(type(tree) is dict and tree.keys() == set(names))
-    return tree  # type: ignore[no-any-return]
-
-
-def _numbers_of(cls: Any, numbers: Any) -> Any:
-    """Return a tuple of numbers as a value whose defaults are of the same types."""
-    _check(
-        type(numbers) is tuple and list(map(type, numbers)) == list(map(type, cls()))
-    )
-    return cls(*numbers)
-
-
-def _is_text(value: Any) -> bool:
-    return type(value) is str
-
-
-def _is_count(value: Any) -> bool:
-    return type(value) is int and 0 <= value < 2**63
-
-
-def _is_float(value: Any) -> bool:
-    return type(value) is float
-
-
-def _is_stream(value: Any) -> bool:
-    return type(value) is np.random.Generator
-
-
-def _is_floats(value: Any) -> bool:
-    return type(value) is np.ndarray and value.dtype in (np.float32, np.float64)
-
-
-def _is_losses(value: Any) -> bool:
-    return _is_floats(value) and value.ndim == 3
-
-
-def _is_losses_of_epoch(value: Any) -> bool:
-    return _is_floats(value) and value.ndim == 1
-
-
-def _is_list_of(holds: Callable[[Any], bool], value: Any) -> bool:
-    return type(value) is list and all(map(holds, value))
-
-
-def _is_arrays(value: Any) -> bool:
-    return type(value) is dict and all(
-        type(name) is str and type(array) is np.ndarray for name, array in value.items()
-    )

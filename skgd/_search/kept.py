@@ -25,12 +25,13 @@ from warnings import warn
 from skgd._estimators.attributes import check_fitted
 from skgd._estimators.state import attributes_of_state, known_state, unfitted
 from skgd._estimators.targets import attributes_of_targets, known_targets
+from skgd._estimators.under_way import history_of, tree_of_history
 from skgd._machine.files import read_whole, write_atomically
 from skgd._machine.trees import decode, encode
 from skgd._search.digests import digest_of
 from skgd._search.request import Cell, Result
 from skgd._search.stacks import Outcome
-from skgd._training.stopping import Best, Ending, History, Memory, Untrained, Verdict
+from skgd._training.stopping import Ending
 
 _SUFFIX = ".skgd"
 
@@ -173,9 +174,8 @@ def _tree_of_outcome(outcome: Outcome) -> dict[str, Any]:
 
     Of an outcome that is handed on, there is a state.
     """
-    state, history = outcome.state, outcome.history
+    state = outcome.state
     assert state is not None
-    memory = {**vars(history.memory), "best": tuple(history.memory.best)}
     return {
         "attributes": {
             **attributes_of_targets(outcome.targets),
@@ -184,27 +184,16 @@ def _tree_of_outcome(outcome: Outcome) -> dict[str, Any]:
             "n_iter_": state.epochs,
             "n_features_in_": state.layers[0][0].shape[1],
         },
-        "history": {
-            **vars(history),
-            "untrained": tuple(history.untrained),
-            "memory": memory,
-            "verdict": history.verdict.name,
-        },
+        "history": tree_of_history(outcome.history),
     }
 
 
 def _outcome_of(tree: Any, estimator: Any) -> Outcome:
-    """Return what training goes on from, checked as what a model file holds is."""
-    kept, history = unfitted(estimator), dict(tree["history"])
+    """Return what training goes on from, checked as what other files hold is."""
+    kept = unfitted(estimator)
     vars(kept).update(tree["attributes"])
     check_fitted(kept)
     targets = known_targets(kept)
     assert targets is not None
-    best = Best(*history["memory"]["best"])
-    history |= {
-        "untrained": Untrained(*history["untrained"]),
-        "memory": Memory(**{**history["memory"], "best": best}),
-        "verdict": Verdict[history["verdict"]],
-    }
-    state, goes_on = known_state(kept, targets), History(**history)
-    return Outcome(0, 0, None, targets, state, goes_on, None, "", 0.0)
+    state, history = known_state(kept, targets), history_of(tree["history"])
+    return Outcome(0, 0, None, targets, state, history, None, "", 0.0)

@@ -25,6 +25,7 @@ from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import StandardScaler
 
 from skgd import MiniBatchClassifier, MiniBatchRegressor
+from skgd._machine.trees import decode, encode
 from skgd._search import evaluation
 from skgd._search.digests import digest_of
 
@@ -178,6 +179,22 @@ def test_a_damaged_file_costs_its_job(kept, tmp_path):
     found.clear()
     search_of(REGRESSOR, LR).fit(X, y, checkpoint=tmp_path)
     assert not found
+
+
+def test_a_history_that_no_training_has_left_is_not_gone_on_with(tmp_path):
+    """Its file is read no more than a damaged one, and its models begin anew."""
+    search, targets = new_search("halving goes on")
+    whole = results(search.fit(X, targets, checkpoint=tmp_path), times=False)
+    for path, data in files_in(tmp_path).items():
+        cells = decode(data)
+        for cell in cells:
+            if cell["outcome"] is not None:
+                cell["outcome"]["history"]["t"] = ["many"]
+        path.write_bytes(encode(cells))
+    search, _ = new_search("halving goes on")
+    with pytest.warns(UserWarning, match="is not read"):
+        search.fit(X, targets, checkpoint=tmp_path)
+    assert results(search, times=False) == whole
 
 
 def scored(estimator, rows, targets):
