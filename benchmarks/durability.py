@@ -51,7 +51,7 @@ from skgd import MiniBatchClassifier, MiniBatchRegressor, write_atomically
 from skgd._estimators.saved import file_of, model_of
 from skgd._machine.fingerprints import fingerprint
 from skgd._machine.trees import decode
-from skgd._search.digests import digest_of
+from skgd._search.fingerprints import fingerprint_of
 from skgd._training import compiled
 
 Model = MiniBatchClassifier | MiniBatchRegressor
@@ -465,7 +465,7 @@ def searches() -> dict[str, Any]:
 def search_in_child(search: Any, directory: str, most_seconds: float) -> str:
     """Search in a forked child, killed after so many seconds.
 
-    Return the digest of all that it has found but the times, "" if it was killed.
+    Return the fingerprint of all that it has found but the times, "" if it was killed.
     """
     reads, writes = os.pipe()
     child = os.fork()
@@ -478,7 +478,7 @@ def search_in_child(search: Any, directory: str, most_seconds: float) -> str:
             for name in [name for name in found if name.endswith("_time")]:
                 del found[name]
             told = [found, search.loss_curves_, search.groups_, search.best_params_]
-            os.write(writes, digest_of(told).encode())
+            os.write(writes, fingerprint_of(told).encode())
         finally:
             os._exit(0)
     os.close(writes)
@@ -525,7 +525,7 @@ class LogsAndDies:
         self.path, self.after = path, after
 
     def __call__(self, model: Model, rows: Any, labels: Any) -> float:
-        line = f"{model.lr} {model.alpha} {digest_of(rows)}\n"
+        line = f"{model.lr} {model.alpha} {fingerprint_of(rows)}\n"
         with open(self.path, "a") as log:
             log.write(line)
         with open(self.path) as log:
@@ -642,7 +642,7 @@ def fit_in_child(
 ) -> str:
     """Fit in a forked child, killed after so many seconds.
 
-    Return the digest of all that it has become but the time, "" if it was killed.
+    Return the fingerprint of all that it has become but the time, "" if it was killed.
     """
     reads, writes = os.pipe()
     child = os.fork()
@@ -653,7 +653,7 @@ def fit_in_child(
                 model.fit(*given, checkpoint=path, checkpoint_seconds=between)
             told = dict(vars(model))
             del told["time_curve_"]
-            os.write(writes, digest_of(told).encode())
+            os.write(writes, fingerprint_of(told).encode())
         finally:
             os._exit(0)
     os.close(writes)
@@ -678,7 +678,7 @@ def killed_fits(n_kills: int, seed: int = 0) -> dict[str, tuple[int, int, int]]:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 alone = vars(model.__sklearn_clone__().fit(*given))
-            whole = digest_of({n: alone[n] for n in alone if n != "time_curve_"})
+            whole = fingerprint_of({n: alone[n] for n in alone if n != "time_curve_"})
             began = time.perf_counter()
             assert fit_in_child(model, given, fresh(path), BETWEEN, 600) == whole
             seconds = time.perf_counter() - began

@@ -12,12 +12,12 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from datetime import timedelta
 from typing import Any, NamedTuple
-from zlib import crc32
 
 import numpy as np
 import torch.distributed as dist
 
 from skgd._estimators.parameters import hidden_units
+from skgd._machine.fingerprints import fingerprint
 from skgd._machine.ranks import ALONE, Ranks
 from skgd._training.shards import Shard, shard_of
 
@@ -226,14 +226,6 @@ def _shown(value: Any) -> object:
     return getattr(value, "__qualname__", type(value).__qualname__)
 
 
-def digest(arrays: Sequence[Any]) -> int:
-    """Return a number that tells arrays apart."""
-    number = 0
-    for array in arrays:
-        number = crc32(np.ascontiguousarray(array).tobytes(), number)
-    return number
-
-
 def begins_alike(
     settings: Any, before: Sequence[Any], initial: Mapping[str, Any]
 ) -> dict[str, object]:
@@ -243,10 +235,11 @@ def begins_alike(
         arrays = [array for one in before for layer in one.layers for array in layer]
         told = {
             "The state that training goes on from": (
-                f"one after {before[0].t} steps, with digest {digest(arrays)}"
+                f"one after {before[0].t} steps, with fingerprint {fingerprint(arrays)}"
             )
         }
     for name, given in initial.items():
         several = given if isinstance(given, list | tuple) else [given]
-        told[name] = None if given is None else f"digest {digest(several)}"
+        of_arrays = fingerprint([np.asarray(one) for one in several])
+        told[name] = None if given is None else f"fingerprint {of_arrays}"
     return told

@@ -8,7 +8,7 @@ In the order of reading:
 * ``stacks``: several candidates on several splits, trained as a few stacks
 * ``scores``: the scores of models, as scikit-learn's searches tell them
 * ``progress``: who looks on at a stack: callbacks, and who reads the output
-* ``digests``: what names the results of a search
+* ``fingerprints``: what names the results of a search
 * ``kept``: results that are kept in a directory as they come, and read again
 * ``jobs``: candidates of a group on some splits, or one fit
 * ``workers``: who does the jobs: threads of this process, or other processes

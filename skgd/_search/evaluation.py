@@ -38,7 +38,7 @@ from skgd._estimators.sklearn_private import (
 )
 from skgd._machine.arrays import Array
 from skgd._machine.memory import pieces
-from skgd._search.digests import digest_of, digest_of_candidate
+from skgd._search.fingerprints import fingerprint_of, fingerprint_of_candidate
 from skgd._search.grouping import Group, GroupPlan, key_of, note_on_groups, plans_of
 from skgd._search.jobs import Job, JobResult, fit_one, run_job
 from skgd._search.kept import Found, Round, keep, read
@@ -78,7 +78,7 @@ class Evaluation:
         self._search, self._request, self._split_params = search, request, split_params
         self._resource = resource  # a parameter that grows from call to call, if any
         self._base = base
-        self._kept = kept  # with a checkpoint, the directory and the next digest
+        self._kept = kept  # with a checkpoint, the directory and the next fingerprint
         # What was trained in the last call of candidates that may go on, by candidate
         # and split, and with what the steps before the last have made of the splits.
         self._states: dict[Any, dict[int, Outcome]] = {}
@@ -205,8 +205,8 @@ class Evaluation:
         if self._kept is None:
             return None, {}
         directory, name = self._kept
-        of_candidates = [digest_of_candidate(params) for params in candidates]
-        of_splits = [digest_of(tuple(map(np.asarray, rows))) for rows in splits]
+        of_candidates = [fingerprint_of_candidate(params) for params in candidates]
+        of_splits = [fingerprint_of(tuple(map(np.asarray, rows))) for rows in splits]
         of_round = Round(directory, name, of_candidates, of_splits)
         self._kept = directory, of_round.next_name
         _, last = last_step(self._base)

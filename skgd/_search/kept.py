@@ -4,11 +4,11 @@ Each job that is done leaves a file, a tree (see ``trees``) that takes its name 
 
     NAME OF THE EVALUATION - NAME OF THE JOB .skgd
 
-Both are digests. The first is of all that the results depend on but the candidates and
-the splits: another search, data or version has another one, and lets the file be. Later
-rounds of a halving search have names of their own, in which all earlier ones are. The
-second only keeps jobs apart. What is in a file is found by candidate and split, so a
-search may be cut into other jobs when it goes on.
+Both are fingerprints. The first is of all that the results depend on but the candidates
+and the splits: another search, data or version has another one, and lets the file be.
+Later rounds of a halving search have names of their own, in which all earlier ones
+are. The second only keeps jobs apart. What is in a file is found by candidate and
+split, so a search may be cut into other jobs when it goes on.
 
 A file that is damaged costs its job and no more: a warning names it, the job is done
 anew, and its file is written over. Results can be had again; to refuse them all would
@@ -28,14 +28,14 @@ from skgd._estimators.targets import attributes_of_targets, known_targets
 from skgd._estimators.under_way import history_of, tree_of_history
 from skgd._machine.files import read_whole, write_atomically
 from skgd._machine.trees import decode, encode
-from skgd._search.digests import digest_of
+from skgd._search.fingerprints import fingerprint_of
 from skgd._search.request import Cell, Result
 from skgd._search.stacks import Outcome
 from skgd._training.stopping import Ending
 
 _SUFFIX = ".skgd"
 
-# Of a digest, so many characters make a name of a file that no other one has.
+# Of a fingerprint, so many characters make a name of a file that no other one has.
 _LENGTH = 32
 
 # What the result of a fit has for certain.
@@ -52,7 +52,7 @@ class Found(NamedTuple):
 
 
 class Round(NamedTuple):
-    """Where the results of an evaluation are kept, and the digests that name them."""
+    """Where results of an evaluation are kept, and the fingerprints that name them."""
 
     directory: str
     name: str
@@ -62,7 +62,7 @@ class Round(NamedTuple):
     @property
     def next_name(self) -> str:
         """What names the next evaluation of the same search."""
-        return digest_of((self.name, list(self.candidates), list(self.splits)))
+        return fingerprint_of((self.name, list(self.candidates), list(self.splits)))
 
 
 def directory_at(checkpoint: Any) -> str:
@@ -114,7 +114,7 @@ def keep(of: Round, found: Mapping[Cell, Found]) -> None:
         )
         warn(msg, UserWarning, stacklevel=2)
         return
-    job = digest_of([(cell["candidate"], cell["split"]) for cell in cells])
+    job = fingerprint_of([(cell["candidate"], cell["split"]) for cell in cells])
     name = f"{_front(of)}{job[:_LENGTH]}{_SUFFIX}"
     write_atomically(os.path.join(of.directory, name), data)
 

@@ -51,8 +51,8 @@ from skgd._estimators.sklearn_private import (
 )
 from skgd._estimators.versions import of_this_version, with_version
 from skgd._machine.modes import numpy_as_usual
-from skgd._search.digests import digest_of_request
 from skgd._search.evaluation import Evaluation
+from skgd._search.fingerprints import fingerprint_of_request
 from skgd._search.grouping import Group
 from skgd._search.kept import directory_at
 from skgd._search.pipelines import last_step
@@ -170,7 +170,7 @@ class _VectorizedSearch(BaseSearchCV):
         request = self._request(X, y, scorers, routed, looked_at)
         kept = None
         if checkpoint is not None:
-            kept = directory_at(checkpoint), digest_of_request(request, base)
+            kept = directory_at(checkpoint), fingerprint_of_request(request, base)
         resource = getattr(self, "resource", None)
         evaluation = Evaluation(self, base, request, split_params, resource, kept)
         tells = "callback_ctx" in signature(self._run_search).parameters

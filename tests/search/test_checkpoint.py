@@ -27,7 +27,7 @@ from sklearn.preprocessing import StandardScaler
 from skgd import MiniBatchClassifier, MiniBatchRegressor
 from skgd._machine.trees import decode, encode
 from skgd._search import evaluation
-from skgd._search.digests import digest_of
+from skgd._search.fingerprints import fingerprint_of
 
 LR = {"lr": [0.001, 0.01, 0.1]}
 PIPELINE = Pipeline([("scale", StandardScaler()), ("model", clone(CLASSIFIER))])
@@ -293,14 +293,14 @@ ALIKE = {
 
 @pytest.mark.parametrize(("make", "other"), ALIKE.values(), ids=ALIKE)
 def test_what_holds_the_same_is_the_same(make, other):
-    """Two values have one digest if they are alike, and else two."""
-    assert digest_of(make()) == digest_of(make()) != digest_of(other)
+    """Two values have one fingerprint if they are alike, and else two."""
+    assert fingerprint_of(make()) == fingerprint_of(make()) != fingerprint_of(other)
 
 
-def test_a_digest_is_the_same_in_every_process():
+def test_a_fingerprint_is_the_same_in_every_process():
     """Order of hashes and addresses do not show; these are of another process."""
     value = {"b": {"x", "y", "z"}, "a": [1, 2.5, "word", X.shape, np.arange(3.0)]}
-    assert digest_of(value)[:16] == "b9e1a0a248f9d1d9"
+    assert fingerprint_of(value)[:16] == "41b6ec67a48f2c01"
 
 
 # What is refused

@@ -1,8 +1,8 @@
-"""What names the results of a search: digests of all that they depend on.
+"""What names the results of a search: fingerprints of all that they depend on.
 
-Two values have one digest, SHA-256, if they are of one type and hold the same, whatever
-process they are in. A value is taken apart as far as pickle would take it: an estimator
-is its class and its attributes, numbers are their bytes.
+Two values have one fingerprint if they are of one type and hold the same, whatever
+process they are in. That of numbers is ``_machine/fingerprints``'. All else is taken
+apart as far as pickle would take it: an estimator is its class and its attributes.
 
 What is code has no contents that tell all it does. A class counts by its name, a
 function by its name, its own instructions and constants, its defaults and what it has
@@ -27,17 +27,15 @@ from sklearn.base import clone
 from skgd._estimators.sklearn_private import PassthroughScorer
 from skgd._estimators.versions import VERSION
 from skgd._machine.arrays import Array
+from skgd._machine.fingerprints import fingerprint
 from skgd._search.request import Parameters, Request
 from skgd._training.engines import why_no_numba
 
 # Where scikit-learn keeps the callbacks of an estimator.
 _CALLBACKS = "_skl_callbacks"
 
-# Bytes of an array that does not lie in one piece are copied so many at a time.
-_AT_ONCE = 2**24
 
-
-def digest_of_request(request: Request, base: Any) -> str:
+def fingerprint_of_request(request: Request, base: Any) -> str:
     """Return what names all evaluations of a search; ValueError for what has no name.
 
     Not in it is what changes only who computes, and in which order: ``n_jobs``,
@@ -54,17 +52,17 @@ def digest_of_request(request: Request, base: Any) -> str:
         "error_score": request.error_score,
         "versions": _versions(),
     }
-    return digest_of([_told(name, one) for name, one in parts.items()])
+    return fingerprint_of([_told(name, one) for name, one in parts.items()])
 
 
-def digest_of_candidate(params: Parameters) -> str:
+def fingerprint_of_candidate(params: Parameters) -> str:
     """Return what names a candidate: its parameters, as clones of them are set."""
     return _told("a candidate", clone(dict(params), safe=False))
 
 
-def digest_of(value: Any) -> str:
-    """Return the digest of a value; an error if it has none."""
-    return _digest(value).hex()
+def fingerprint_of(value: Any) -> str:
+    """Return the fingerprint of a value; an error if it has none."""
+    return _told_apart(value).hex()
 
 
 def _versions() -> list[Any]:
@@ -74,9 +72,9 @@ def _versions() -> list[Any]:
 
 
 def _told(name: str, value: Any) -> str:
-    """Return the digest of a value, or say in words that it has none."""
+    """Return the fingerprint of a value, or say in words that it has none."""
     try:
-        return digest_of(value)
+        return fingerprint_of(value)
     except Exception as error:  # a class of the user's may raise anything
         msg = (
             f"With checkpoint, {name} must be of values that can be told from others "
@@ -86,8 +84,8 @@ def _told(name: str, value: Any) -> str:
         raise ValueError(msg) from error
 
 
-def _digest(value: Any, within: tuple[int, ...] = ()) -> bytes:
-    """Return the digest of a value that stands within others, by their addresses."""
+def _told_apart(value: Any, within: tuple[int, ...] = ()) -> bytes:
+    """Return what tells a value apart that stands within others, by addresses."""
     kind = type(value)
     if value is None or kind in (bool, int, float, complex):
         return _joined(kind.__name__, [repr(value).encode()])
@@ -102,7 +100,7 @@ def _digest(value: Any, within: tuple[int, ...] = ()) -> bytes:
     within = (*within, id(value))
 
     def parts(values: Iterable[Any]) -> list[bytes]:
-        return [_digest(one, within) for one in values]
+        return [_told_apart(one, within) for one in values]
 
     if kind in (list, tuple):
         return _joined(kind.__name__, parts(value))
@@ -130,7 +128,7 @@ def _digest(value: Any, within: tuple[int, ...] = ()) -> bytes:
 
 
 def _joined(kind: str, parts: Iterable[bytes]) -> bytes:
-    """Return the digest of parts, of which one knows where each of them ends."""
+    """Return what tells parts apart, of which one knows where each of them ends."""
     digest = sha256(f"{kind} ".encode())
     for part in parts:
         digest.update(len(part).to_bytes(8, "little"))
@@ -144,19 +142,12 @@ def _name_of(value: Any) -> str:
 
 
 def _of_array(array: Array, within: tuple[int, ...]) -> bytes:
-    """Return the digest of an array: its dtype, its shape and its numbers."""
+    """Return what tells an array apart: its dtype, its shape and its numbers."""
     front = repr((array.dtype, array.shape)).encode()
     if array.dtype.hasobject or array.dtype.kind == "T":
-        items = [_digest(one, within) for one in array.ravel().tolist()]
+        items = [_told_apart(one, within) for one in array.ravel().tolist()]
         return _joined("objects", [front, *items])
-    digest = sha256()
-    if array.flags.c_contiguous:
-        digest.update(array.reshape(-1).view(np.uint8).data)
-    else:
-        n_rows = max(1, _AT_ONCE * len(array) // max(1, array.nbytes))
-        for start in range(0, len(array), n_rows):
-            digest.update(array[start : start + n_rows].tobytes())
-    return _joined("array", [front, digest.digest()])
+    return _joined("array", [front, fingerprint(array).encode()])
 
 
 def _facts_of_function(function: FunctionType) -> list[Any]:
