@@ -123,7 +123,8 @@ class LearningRateDisplay:
 
         All of X is trained on for all of the epochs: there is no early stopping, and
         no rule, clock or callback ends the training. A schedule that spans a fit, such
-        as "one_cycle", spans these epochs. The estimator is left as it is.
+        as "one_cycle", spans these epochs. Of an ensemble, its first model is trained.
+        The estimator is left as it is.
 
         Parameters
         ----------
@@ -282,7 +283,8 @@ def _trainee(estimator: Any, max_iter: int) -> Any:
             "takes none; give another."
         )
         raise ValueError(msg)
-    trainee = clone(last).set_params(max_iter=max_iter, tol=None, early_stopping=False)
+    of_test = {"max_iter": max_iter, "tol": None, "early_stopping": False}
+    trainee = clone(last).set_params(n_models=1, **of_test)
     check_parameters(trainee)
     return trainee
 

@@ -272,7 +272,8 @@ class MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
             and on SIGTERM, which then takes its course. Parameters (but ``max_time``
             and ``verbose``) and data must be those of the fit that it holds. If that
             has ended, the model is returned at once; if it was ended by Ctrl-C or
-            ``max_time``, it goes on. None keeps nothing. Of an ensemble there is none.
+            ``max_time``, it goes on. A file is for one fit, so not for the many of a
+            cross-validation. None keeps nothing. Of an ensemble there is none.
         checkpoint_seconds : float >= 0, default=60.0
             Steps of so many seconds are lost at the most. 0 writes at every whole step.
         **others : Never

@@ -107,8 +107,8 @@ def _mean_curve(curves: Sequence[list[float]]) -> list[float]:
     return means
 
 
-def _longest_curve(curves: Sequence[list[Any]]) -> list[Any]:
-    """Return the highest of curves at each place, likewise."""
+def _highest_curve(curves: Sequence[list[Any]]) -> list[Any]:
+    """Return what is highest at each place of curves, likewise."""
     highest: list[Any] = np.max(_of_one_length(curves), axis=0).tolist()
     return highest
 
@@ -123,8 +123,8 @@ _ALIKE = ("engine_", "_targets_")
 _TOLD: Mapping[str, Callable[[Any], Any]] = {
     "n_iter_": max,
     "t_": max,
-    "step_curve_": _longest_curve,
-    "time_curve_": _longest_curve,
+    "step_curve_": _highest_curve,
+    "time_curve_": _highest_curve,
     "loss_curve_": _mean_curve,
     "validation_loss_curve_": _mean_curve,
     "validation_scores_": _mean_curve,

@@ -503,6 +503,12 @@ class MiniBatchRegressor(RegressorMixin, MiniBatchBase):
             The standard deviation of their predictions over the models, with
             ``ddof=0``; 0 of a single one. It tells what the seed decides, and no noise
             of the targets. Only with ``return_std``.
+
+        Raises
+        ------
+        ValueError
+            If X is refused; or if X is a Dask collection, which is predicted lazily,
+            and ``return_std`` is True.
         """
         z, targets = self._raw_predictions(X), known_targets(self)
         assert isinstance(targets, Numbers)
