@@ -57,15 +57,17 @@ from skgd._estimators.examples import (
 from skgd._estimators.fits import (
     Fold,
     fit_folds,
-    hold_out,
-    hold_out_blocks,
-    hold_out_together,
-    seed_of_split,
     stacks_of,
     take_over_,
     with_scale,
 )
 from skgd._estimators.growth import grown_state
+from skgd._estimators.held_out import (
+    hold_out,
+    hold_out_blocks,
+    hold_out_together,
+    seed_of_split,
+)
 from skgd._estimators.inputs import dtype_of, on_host, starts_on_host
 from skgd._estimators.members import (
     MEMBERS,

@@ -46,11 +46,10 @@ from skgd._estimators.fits import (
     Trained,
     Watching,
     fit_folds,
-    hold_out,
-    seed_of_split,
     take_over_,
     with_scale,
 )
+from skgd._estimators.held_out import hold_out, seed_of_split
 from skgd._estimators.inputs import Matrix, checked_rows, dtype_of
 from skgd._estimators.parameters import hidden_units
 from skgd._estimators.predictions import (
