@@ -25,6 +25,7 @@ In the order of reading:
 * ``endings``: how training ended, in words
 * ``record``: how training went, as an estimator tells it
 * ``held_out``: which rows are not trained on, to judge by
+* ``folds``: models that see the same rows, and these rows as tensors
 * ``fits``: the one way to fit, from folds of examples to trained models
 * ``attributes``: whether fitted attributes are such as training leaves
 * ``landscape``: the objective of an estimator at other weights than its own

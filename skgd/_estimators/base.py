@@ -54,13 +54,8 @@ from skgd._estimators.examples import (
     dtypes_of,
     sentence_on_memory,
 )
-from skgd._estimators.fits import (
-    Fold,
-    fit_folds,
-    stacks_of,
-    take_over_,
-    with_scale,
-)
+from skgd._estimators.fits import fit_folds, take_over_, with_scale
+from skgd._estimators.folds import Fold, stacks_of
 from skgd._estimators.growth import grown_state
 from skgd._estimators.held_out import (
     hold_out,

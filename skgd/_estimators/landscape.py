@@ -11,7 +11,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from skgd._equations.network import new_network
 from skgd._estimators.examples import checked_examples, device_for, dtypes_of
-from skgd._estimators.fits import Fold, data_of
+from skgd._estimators.folds import Fold, data_of
 from skgd._estimators.inputs import dtype_of
 from skgd._estimators.parameters import check_parameters
 from skgd._estimators.settings import per_model_of, shared_of

@@ -14,7 +14,8 @@ from torch import Tensor
 
 from skgd._equations.network import finite
 from skgd._estimators.callbacks import FitTasks, has_callbacks, wants_batches
-from skgd._estimators.fits import Fold, state_of
+from skgd._estimators.fits import state_of
+from skgd._estimators.folds import Fold
 from skgd._estimators.record import record_epochs_
 from skgd._estimators.state import attributes_of_state
 from skgd._estimators.targets import attributes_of_targets

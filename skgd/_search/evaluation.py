@@ -31,7 +31,7 @@ from sklearn.utils.parallel import delayed
 
 from skgd._equations.schedules import LAID_OUT
 from skgd._estimators.callbacks import subtask, task_of_search
-from skgd._estimators.fits import BYTES_OF_ROWS
+from skgd._estimators.folds import BYTES_OF_ROWS
 from skgd._estimators.sklearn_private import (
     insert_error_scores,
     warn_or_raise_about_fit_failures,

@@ -16,7 +16,7 @@ from sklearn.utils import get_tags
 
 from skgd import Blocks, MiniBatchRegressor, VectorizedGridSearchCV
 from skgd._estimators.examples import checked_examples
-from skgd._estimators.fits import Fold, data_of
+from skgd._estimators.folds import Fold, data_of
 from skgd._machine.generators import new_generator
 
 QUANTILES = [0.95, 0.05, 0.5]  # in no order
