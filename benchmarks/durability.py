@@ -12,6 +12,9 @@
 * Searches with a checkpoint, killed by SIGKILL at random times and called again: what
   they find is what a search finds that was left alone, to the bit.
 * A worker of a search that is killed: which models are trained twice for it.
+* Fits with a checkpoint, of 24 kinds, killed by SIGKILL at random times and called
+  again: the model is that of a fit that was left alone, to the bit.
+* What a checkpoint costs a fit of ten minutes, written once a minute.
 """
 
 import argparse
@@ -37,6 +40,7 @@ from statistics import median
 from typing import Any
 
 import numpy as np
+import scipy.sparse
 from joblib import parallel_config
 from joblib.externals.loky.process_executor import TerminatedWorkerError
 from sklearn.pipeline import Pipeline
@@ -45,13 +49,16 @@ from sklearn.preprocessing import StandardScaler
 import skgd
 from skgd import MiniBatchClassifier, MiniBatchRegressor, write_atomically
 from skgd._estimators.saved import file_of, model_of
+from skgd._machine.fingerprints import fingerprint
 from skgd._machine.trees import decode
 from skgd._search.digests import digest_of
+from skgd._training import compiled
 
 Model = MiniBatchClassifier | MiniBatchRegressor
 Reader = Callable[[bytes], Any]
 
 MOST_SECONDS, MOST_BYTES = 0.05, 10_000_000
+MOST_SHARE, N_KINDS = 2, 24  # of a fit in percent; of fits that are killed
 SAVED_WITHIN = 0.1  # seconds, for 10 MB, beside the disk
 
 # What no reader of a file of data does.
@@ -553,11 +560,189 @@ def killed_worker(directory: str, after: int = 20) -> tuple[int, int, int]:
     return len(scored), n_before, twice
 
 
+# Fits that are killed
+
+TARGETS = ROWS @ _rng.normal(size=8) + 0.1 * _rng.normal(size=2000)
+WIDE = scipy.sparse.random(600, 6000, density=0.005, format="csr", rng=0)
+NARROW = scipy.sparse.random(600, 50, density=0.1, format="csr", rng=0)
+WEIGHTS = _rng.uniform(0.5, 2, 2000)
+BETWEEN = 0.01  # seconds, from one checkpoint to the next
+
+Given = tuple[Any, ...]
+
+
+def fits(directory: str) -> dict[str, tuple[Model, Given]]:
+    """Return models and what they are fitted to, by what they are."""
+    few: dict[str, Any] = {"max_iter": 20, "tol": None, "random_state": 0}
+    network, dense = (8,), (ROWS, TARGETS)
+    wide, narrow = (WIDE, WIDE[:, 0].toarray().ravel()), (NARROW, TARGETS[:600])
+    settings: dict[str, tuple[dict[str, Any], Given]] = {
+        "sgd": ({"optimizer": "sgd"}, dense),
+        "momentum, by torch": (
+            {"optimizer": "sgd", "momentum": 0.9, "nesterov": True, "engine": "torch"},
+            dense,
+        ),
+        "adagrad, by torch": ({"optimizer": "adagrad", "engine": "torch"}, dense),
+        "rmsprop": ({"optimizer": "rmsprop", "hidden_layer_sizes": network}, dense),
+        "adam": ({}, dense),
+        "adamw": ({"optimizer": "adamw", "hidden_layer_sizes": network}, dense),
+        "cosine": ({"lr_schedule": "cosine"}, dense),
+        "one_cycle, by torch": ({"lr_schedule": "one_cycle", "engine": "torch"}, dense),
+        "adaptive": ({"tol": 0.1, "n_iter_no_change": 1, "max_iter": 40}, dense),
+        "step, warm-up": ({"lr_schedule": "step", "warmup_steps": 50}, dense),
+        "early stopping": (
+            {"early_stopping": True, "tol": 1e-3, "hidden_layer_sizes": network},
+            dense,
+        ),
+        "early stopping by the loss": (
+            {"early_stopping": True, "scoring": "loss", "average": True},
+            dense,
+        ),
+        "averaging, by torch": ({"average": 200, "engine": "torch"}, dense),
+        "dropout": ({"dropout": 0.3, "hidden_layer_sizes": (16, 8)}, dense),
+        "filled batches": ({"last_batch": "fill", "batch_size": 33}, dense),
+        "whole batches": ({"batch_size": None, "max_iter": 200}, dense),
+        "losses of batches": ({"record_batch_loss": True}, dense),
+        "weights": ({"hidden_layer_sizes": network}, (*dense, WEIGHTS)),
+        "float32": ({"hidden_layer_sizes": network}, (ROWS.astype("f4"), TARGETS)),
+        "sparse, an L1 penalty": (
+            {"optimizer": "sgd", "l1_ratio": 0.5, "alpha": 0.01},
+            narrow,
+        ),
+        "wide": ({"max_iter": 100}, wide),
+        "wide, by descent": (
+            {"optimizer": "sgd", "l1_ratio": 0.5, "alpha": 0.01, "max_iter": 100},
+            wide,
+        ),
+        "files": ({}, (parquet(directory),)),
+        "files, dropout": (
+            {"hidden_layer_sizes": network, "dropout": 0.2, "early_stopping": True},
+            (parquet(directory),),
+        ),
+    }
+    return {
+        name: (MiniBatchRegressor(**{**few, **parameters}), given)
+        for name, (parameters, given) in settings.items()
+    }
+
+
+def parquet(directory: str) -> skgd.Blocks:
+    """Return the rows as row groups of a file, four of which make a window."""
+    import pyarrow
+    from pyarrow.parquet import write_table
+
+    path = os.path.join(directory, "rows.parquet")
+    columns = {f"x{n}": column for n, column in enumerate(ROWS.T)}
+    write_table(pyarrow.table({**columns, "y": TARGETS}), path, row_group_size=100)
+    return skgd.Blocks.from_parquet(path, y="y", chunk_rows=400)
+
+
+def fit_in_child(
+    model: Model, given: Given, path: str, between: float, most_seconds: float
+) -> str:
+    """Fit in a forked child, killed after so many seconds.
+
+    Return the digest of all that it has become but the time, "" if it was killed.
+    """
+    reads, writes = os.pipe()
+    child = os.fork()
+    if not child:
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                model.fit(*given, checkpoint=path, checkpoint_seconds=between)
+            told = dict(vars(model))
+            del told["time_curve_"]
+            os.write(writes, digest_of(told).encode())
+        finally:
+            os._exit(0)
+    os.close(writes)
+    with open(reads, "rb") as pipe:
+        if not select.select([pipe], [], [], most_seconds)[0]:
+            os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        return pipe.read().decode()
+
+
+def killed_fits(n_kills: int, seed: int = 0) -> dict[str, tuple[int, int, int]]:
+    """Kill each fit at random times, and call it again.
+
+    Return of each how often that was, how often it then came to the same, and how often
+    it had been kept within an epoch.
+    """
+    chance, told = random.Random(seed), {}
+    compiled._AT_ONCE_S = 1e-4  # the loops' fits are short: they are heard more often
+    with tempfile.TemporaryDirectory() as directory:
+        path = os.path.join(directory, "run.skgd")
+        for name, (model, given) in fits(directory).items():
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                alone = vars(model.__sklearn_clone__().fit(*given))
+            whole = digest_of({n: alone[n] for n in alone if n != "time_curve_"})
+            began = time.perf_counter()
+            assert fit_in_child(model, given, fresh(path), BETWEEN, 600) == whole
+            seconds = time.perf_counter() - began
+            killed = same = within = 0
+            while killed < n_kills:
+                after = chance.uniform(0, seconds)
+                if fit_in_child(model, given, fresh(path), BETWEEN, after):
+                    continue  # it was done sooner
+                killed += 1
+                if os.path.exists(path):
+                    kept = decode(Path(path).read_bytes())["progress"]
+                    within += kept["point"] is not None
+                same += fit_in_child(model, given, path, 60, 600) == whole
+            told[name] = killed, same, within
+    return told
+
+
+def fresh(path: str) -> str:
+    """Return a path that names no file any more."""
+    Path(path).unlink(missing_ok=True)
+    return path
+
+
+def costs(directory: str) -> dict[str, float]:
+    """Return what a checkpoint takes, in seconds, of a model of 10 MB and X of a GB.
+
+    That is to write it, to tell X from others, and to ask after steps whether it is
+    time, in a million of them.
+    """
+    path, rows = os.path.join(directory, "run.skgd"), ROWS[:64]
+    model = MiniBatchRegressor(hidden_layer_sizes=(1200, 320), batch_size=64)
+    model.set_params(max_iter=20, tol=None, engine="torch")
+    short = MiniBatchRegressor(max_iter=10, tol=None, batch_size=1, engine="torch")
+    every: dict[str, Any] = {"checkpoint_seconds": 0}
+
+    def fit_large(**given: Any) -> None:
+        model.fit(rows, rows[:, 0], **given)
+
+    def fit_short(**given: Any) -> None:
+        short.fit(ROWS[:, :4], TARGETS, **given)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        written = seconds_of(lambda: fit_large(checkpoint=fresh(path), **every))
+        megabytes = os.path.getsize(path) / 1e6
+        written -= seconds_of(fit_large)
+        asked = seconds_of(lambda: fit_short(checkpoint=fresh(path)))
+        asked -= seconds_of(fit_short)
+    large = np.random.default_rng(0).normal(size=(10**6, 125))
+    return {
+        "megabytes": megabytes,
+        "write": written / 21,  # at the start, and after each of 20 steps
+        "tell": seconds_of(lambda: fingerprint(large), 3),
+        "ask": asked * 1e6 / 20_000,
+    }
+
+
 def main() -> None:
     """Take the measurements and print them."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--mutants", type=int, default=100_000)
-    parser.add_argument("--kills", type=int, default=200, help="of searches, in all")
+    parser.add_argument(
+        "--kills", type=int, default=200, help="of searches, and of fits"
+    )
     args = parser.parse_args()
     data = smallest_file()
     with tempfile.TemporaryDirectory() as directory:
@@ -595,6 +780,22 @@ def main() -> None:
         print(
             f"a killed worker of two: {before} of {n} models kept, {twice} done twice"
         )
+    kinds = killed_fits(-(-args.kills // N_KINDS))
+    for what, (n, same, within) in kinds.items():
+        print(
+            f"{what}: {same} of {n} killed fits went on to the same, {within} from "
+            "within an epoch"
+        )
+    of_all = [sum(column) for column in zip(*kinds.values(), strict=True)]
+    print("in all {1} of {0} killed fits, {2} from within an epoch".format(*of_all))
+    with tempfile.TemporaryDirectory() as directory:
+        cost = costs(directory)
+    share = (cost["tell"] + 11 * cost["write"]) / 600
+    print(
+        f"a checkpoint of {cost['megabytes']:.1f} MB: {cost['write']:.3f} s to write, "
+        f"{cost['tell']:.2f} s to tell a GB, {cost['ask']:.2f} s for a million steps; "
+        f"of 600 s of a fit {100 * share:.2f}% (goal {MOST_SHARE})"
+    )
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     print(f"memory at the peak: {peak:.0f} MB; signals as before: {_signals()}")
 

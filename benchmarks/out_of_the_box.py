@@ -30,6 +30,10 @@ from sklearn.datasets import (
     load_iris,
     load_wine,
 )
+from sklearn.ensemble import (
+    HistGradientBoostingClassifier,
+    HistGradientBoostingRegressor,
+)
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.impute import SimpleImputer
 from sklearn.linear_model import SGDClassifier, SGDRegressor
@@ -112,6 +116,13 @@ def mlp_of_standardised(classes: bool, seed: int) -> Any:
     return TransformedTargetRegressor(mlp(classes, seed), transformer=StandardScaler())
 
 
+def trees(classes: bool, seed: int) -> Any:
+    """Return scikit-learn's boosted trees, the usual choice for tables."""
+    if classes:
+        return HistGradientBoostingClassifier(random_state=seed)
+    return HistGradientBoostingRegressor(random_state=seed)
+
+
 CONTESTS = (
     Contest(
         'Linear: all parameters are defaults, but `SGDClassifier(loss="log_loss")`',
@@ -132,6 +143,12 @@ CONTESTS = (
         "MLP",
         mlp_of_standardised,
         classes=(False,),
+    ),
+    Contest(
+        "One hidden layer, and boosted trees with default parameters",
+        partial(ours, hidden_layer_sizes=UNITS),
+        "trees",
+        trees,
     ),
 )
 

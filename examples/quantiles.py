@@ -1,9 +1,10 @@
 """Predict an interval instead of a number, by quantiles, against boosted trees.
 
-A wave whose noise grows from left to right. Three networks are trained on the pinball
-loss, for the quantiles 0.05, 0.5 and 0.95: nine of ten points should lie between the
-outer two, on the left as on the right. The true quantiles are known here. The trees
-have their default settings.
+A wave whose noise grows from left to right. One network is trained on the pinball loss
+of the quantiles 0.05, 0.5 and 0.95, which are columns of what it predicts and never
+cross: nine of ten points should lie between the outer two, on the left as on the right.
+The true quantiles are known here. Of the trees, with their default settings, there is a
+model for each quantile.
 
     python examples/quantiles.py --output out
 """
@@ -47,11 +48,11 @@ def true_quantile(x, quantile):
     return wave(x) + noise(x) * NormalDist().inv_cdf(quantile)
 
 
-def network(quantile, epochs):
-    """Return the pipeline that predicts a quantile."""
+def network(epochs):
+    """Return the pipeline that predicts all quantiles."""
     regressor = MiniBatchRegressor(
         loss="quantile",
-        quantile=quantile,
+        quantile=QUANTILES,
         hidden_layer_sizes=(64, 64),
         activation="silu",
         init="he_uniform",  # of one feature, Glorot's weights are small
@@ -66,30 +67,35 @@ def network(quantile, epochs):
 
 
 def fit_all(X, y, epochs):
-    """Return the models of every quantile, by kind."""
-    networks = [network(quantile, epochs).fit(X, y) for quantile in QUANTILES]
+    """Return what predicts a column for every quantile, by kind."""
+    of_all = network(epochs).fit(X, y)
     trees = [
         HistGradientBoostingRegressor(
             loss="quantile", quantile=quantile, random_state=0
         ).fit(X, y)
         for quantile in QUANTILES
     ]
-    return {"skgd": networks, "HistGradientBoosting": trees}
+    return {
+        "skgd": of_all.predict,
+        "HistGradientBoosting": lambda X: np.column_stack(
+            [tree.predict(X) for tree in trees]
+        ),
+    }
 
 
-def print_report(models, X, y):
+def print_report(predict, X, y):
     """Print how often points lie between the outer quantiles, and the pinball loss."""
     thirds = np.digitize(X[:, 0], [END / 3, 2 * END / 3])
     print(
         "Share of new points between the quantiles 0.05 and 0.95, which should be 0.9"
     )
     print(f"{'':22}{'all':>8}{'left':>8}{'middle':>8}{'right':>8}{'loss':>10}")
-    predictions = {
-        name: [model.predict(X) for model in trio] for name, trio in models.items()
-    }
-    predictions["true quantiles"] = [true_quantile(X[:, 0], q) for q in QUANTILES]
+    predictions = {name: of_model(X) for name, of_model in predict.items()}
+    predictions["true quantiles"] = np.column_stack(
+        [true_quantile(X[:, 0], quantile) for quantile in QUANTILES]
+    )
     for name, predicted in predictions.items():
-        inside = (predicted[0] <= y) & (y <= predicted[-1])
+        inside = (predicted[:, 0] <= y) & (y <= predicted[:, -1])
         shares = [inside.mean()] + [inside[thirds == n].mean() for n in range(3)]
         row = "".join(f"{share:8.3f}" for share in shares)
         print(f"{name:22}{row}{pinball_loss(y, predicted):10.4f}")
@@ -98,17 +104,17 @@ def print_report(models, X, y):
 
 def pinball_loss(y, predicted):
     """Return the mean of the three losses."""
-    pairs = zip(QUANTILES, predicted, strict=True)
+    pairs = zip(QUANTILES, predicted.T, strict=True)
     return np.mean([mean_pinball_loss(y, z, alpha=quantile) for quantile, z in pairs])
 
 
-def draw(models, X, y):
+def draw(predict, X, y):
     """Return the picture: points, predicted intervals and true ones, by model."""
     figure = Figure(figsize=(11, 4.5), layout="constrained")
-    panels = figure.subplots(1, len(models), sharey=True)
+    panels = figure.subplots(1, len(predict), sharey=True)
     grid = np.linspace(0, END, 500)
-    for axes, (name, trio) in zip(panels, models.items(), strict=True):
-        low, middle, high = (model.predict(grid[:, np.newaxis]) for model in trio)
+    for axes, (name, of_model) in zip(panels, predict.items(), strict=True):
+        low, middle, high = of_model(grid[:, np.newaxis]).T
         axes.plot(X[:, 0], y, ".", color="0.6", ms=2, label="points learned from")
         axes.fill_between(grid, low, high, alpha=0.25, label="0.05 to 0.95")
         axes.plot(grid, middle, label="0.5")
@@ -131,12 +137,12 @@ def main(argv=None):
     args = parser.parse_args(argv)
 
     X, y = draw_rows(args.rows, seed=0)
-    models = fit_all(X, y, args.epochs)
-    print_report(models, *draw_rows(20_000, seed=1))
+    predict = fit_all(X, y, args.epochs)
+    print_report(predict, *draw_rows(20_000, seed=1))
 
     args.output.mkdir(parents=True, exist_ok=True)
     picture = args.output / "quantiles.png"
-    draw(models, X, y).savefig(picture, dpi=150)
+    draw(predict, X, y).savefig(picture, dpi=150)
     print(f"Picture: {picture}")
 
 

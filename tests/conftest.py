@@ -240,8 +240,8 @@ def epochs(monkeypatch):
     def bind(stack, *args):
         run_epochs = bind_epochs(stack, *args)
 
-        def run(at_most, going):
-            several = run_epochs(at_most, going)
+        def run(at_most, going, *more):
+            several = run_epochs(at_most, going, *more)
             trained.extend([len(stack.members)] * len(several))
             return several
 

@@ -97,5 +97,20 @@ def test_defaults_are_set_beside_the_peers_on_the_data_that_are_there(
     out_of_the_box.main(["--data", str(tmp_path)])
     told = capsys.readouterr().out
     assert "Without california_housing.csv" in told
-    assert [told.count(f"parity ({kind})") for kind in ("accuracy", "R2")] == [2, 3]
+    assert [told.count(f"parity ({kind})") for kind in ("accuracy", "R2")] == [3, 4]
     assert told.count("skgd is better by") == len(out_of_the_box.CONTESTS)
+
+
+def test_ensembles_are_timed_and_compared(monkeypatch, capsys):
+    """By both engines, and with one model on the data that there are."""
+    from benchmarks import ensembles, out_of_the_box
+
+    monkeypatch.setattr(ensembles, "SIZES", [(40, 3, 1)])
+    iris = {"iris": out_of_the_box.BUNDLED["iris"]}
+    monkeypatch.setattr(out_of_the_box, "BUNDLED", iris)
+    monkeypatch.setattr(ensembles, "N_MODELS", 2)
+    ensembles.main(["--repeats", "1"])
+    told = capsys.readouterr().out
+    assert told.count("| 40 x 3 |") == 2
+    assert "| iris (accuracy) | 150 x 4 |" in told
+    assert re.search(r"better on [01] of 1, by 0.005 or more on [01]; worse", told)

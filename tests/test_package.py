@@ -222,9 +222,56 @@ def test_what_is_exported_is_what_is_public():
 
 def test_the_version_is_the_projects():
     """It stands in pyproject.toml and nowhere else."""
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert skgd.__version__ == project()["version"]
 
-    assert skgd.__version__ == project["version"]
+
+def project():
+    return tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+
+
+def pins_of(end):
+    """Return the versions that .ci/run takes at an end, by package."""
+    lines = (ROOT / ".ci" / f"{end}.txt").read_text().splitlines()
+    return dict(line.split("==") for line in lines if not line.startswith("#"))
+
+
+def test_both_ends_of_what_is_claimed_are_run():
+    """The oldest versions are the lower bounds, and the newest have the same names."""
+    extras = project()["optional-dependencies"]
+    claimed = [*project()["dependencies"], *extras["test"]]
+    claimed += [*extras["numba"], *extras["parquet"], *extras["plot"]]
+    claimed += [*extras["dask"], *extras["onnx"]]
+    oldest, newest = pins_of("oldest"), pins_of("newest")
+    for requirement in claimed:
+        whole, bound = requirement.split(">=")
+        name = whole.partition("[")[0]
+        assert f"{oldest[name]}.".startswith(f"{bound}."), name
+        assert name in newest, name
+
+
+def test_the_workflow_and_the_badge_have_the_pythons_that_are_claimed():
+    """The oldest and the newest of pyproject.toml; and the oldest torch, too."""
+    versions = [
+        text.rpartition(" ")[2] for text in project()["classifiers"] if "3." in text
+    ]
+    assert project()["requires-python"] == f">={versions[0]}"
+    workflow = (ROOT / ".github" / "workflows" / "ci.yml").read_text()
+    assert f'{{python: "{versions[0]}", versions: oldest}}' in workflow
+    assert f'{{python: "{versions[-1]}", versions: newest}}' in workflow
+    badge = (ROOT / "docs" / "badges.svg").read_text()
+    oldest = dict(one.split(">=") for one in project()["dependencies"])
+    for text in (
+        f">{versions[0]} to {versions[-1]}<",
+        f">{oldest['torch']} or newer<",
+        f">{oldest['scikit-learn']} or newer<",
+        f">{project()['license']}<",
+    ):
+        assert text in badge
+    readme = " ".join(PAGES["README.md"].split())
+    assert (
+        f"NumPy {oldest['numpy']}, scikit-learn {oldest['scikit-learn']} and torch "
+        f"{oldest['torch']} are the oldest"
+    ) in readme
 
 
 def documented():
@@ -274,6 +321,7 @@ PAGES = {
         ROOT / "CONTRIBUTING.md",
         ROOT / "CHANGELOG.md",
         *sorted((ROOT / "docs").glob("*.md")),
+        *sorted((ROOT / "docs" / "guide").glob("*.md")),
         ROOT / "benchmarks" / "README.md",
     ]
 }
@@ -319,7 +367,9 @@ def test_the_code_of_a_page_runs(page, code, tmp_path, monkeypatch):
     exec(compile(code, page, "exec"), {"__name__": "page"})
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/guide.md", "docs/search.md"])
+@pytest.mark.parametrize(
+    "page", ["README.md", "docs/guide/streams.md", "docs/guide/search.md"]
+)
 def test_a_page_has_code(page):
     """The test above has something to run."""
     assert any(block.values[0] == page for block in BLOCKS)
@@ -373,7 +423,11 @@ def test_what_is_named_of_a_room_is_there(page):
     """Functions are named as they are in the code: ``room.function``."""
     rooms = {room.rpartition(".")[2]: room for room in ROOMS}
     named = re.findall(r"(?<![\w.])([a-z]\w*)\.(\w+)(?!\.py)", PAGES[page])
-    of_rooms = {(room, name) for room, name in named if room in rooms and name != "py"}
+    of_rooms = {
+        (room, name)
+        for room, name in named
+        if room in rooms and name not in ("py", "md")
+    }
     assert of_rooms
     for room, name in of_rooms:
         assert name in names_in(rooms[room]), f"{room}.{name}"

@@ -37,11 +37,10 @@ def bind_csr(problem: Problem) -> Loop:
     model = _model(problem)
     norms_of = _norms_kernel(flat.dtype.str)
 
-    def settle() -> None:
-        pass
-
+    owing = None
     if problem.optimizer == "sgd":
-        steps, settle = bind_descent(problem.x, model)
+        owing = bind_descent(problem.x, model)
+        steps = owing.steps
     else:
         steps = bind_lazy(problem.x, model, problem.state)
 
@@ -52,13 +51,16 @@ def bind_csr(problem: Problem) -> Loop:
         n_steps = -(-min(n_epoch, len(rows)) // problem.batch_size)
         for epoch, begin in enumerate(range(0, len(rows), n_epoch)):
             if epoch < len(norms):
-                settle()
+                if owing is not None:
+                    owing.settle()
                 norms_of(flat, model[1], norms[epoch])
             own = slice(epoch * n_steps, (epoch + 1) * n_steps)
             of_epoch = scalars if len(scalars) == 1 else scalars[own]
             steps(rows[begin : begin + n_epoch], of_epoch, losses[own])
 
-    return Loop(take, settle)
+    if owing is None:
+        return Loop(take)
+    return Loop(take, owing.settle, debts=owing.debts, owe=owing.owe)
 
 
 def _model(problem: Problem) -> tuple[Array, ...]:

@@ -1,8 +1,8 @@
 """Losses: value and gradient in the raw prediction ``z``, for one number.
 
 As ``_equations.losses``: ``loss(z, y, number)`` is the value for one output of a
-sample, and its derivative in z. ``number`` is what some read: ``delta``, or the
-quantile.
+sample, and its derivative in z. ``number`` is what some read: ``delta``, the quantile
+or the power.
 
 The multinomial log loss is one of all outputs of a sample together. Its entry is that
 of several samples, (o, b) one after the other in a vector.
@@ -28,6 +28,8 @@ from skgd._compiled.jit import exact
 
 # As in _equations: a count so many times below the mean, exp(-40), is none.
 _COUNT_IS_ZERO = 40.0
+# Likewise: so near to 1 or 2 a power is as good as at this distance.
+_NEAREST_POWER = 1e-6
 
 Pair = tuple[float, float]  # the value and the gradient
 ScalarLoss = Callable[[float, float, float], Pair]
@@ -104,6 +106,22 @@ def gamma(z: float, y: float, number: float) -> Pair:
 
 
 @exact
+def tweedie(z: float, y: float, power: float) -> Pair:
+    """y^b (g(b t) / b + g(-a t) / a), and y^b (exp(b t) - exp(-a t)) the gradient.
+
+    Of g(x) = exp(x) - 1 - x, t = z - log(y), a = p - 1 and b = 2 - p.
+    """
+    one, nearest = num(z, 1), num(z, _NEAREST_POWER)
+    a = clamp(power - one, nearest, one - nearest)
+    b = one - a
+    log_y, least = log(y), z - num(z, _COUNT_IS_ZERO) / b
+    log_y = where(least > log_y, least, log_y)
+    bt, at = b * (z - log_y), -a * (z - log_y)
+    growth, fall, scale = expm1(bt), expm1(at), exp(b * log_y)
+    return ((growth - bt) / b + (fall - at) / a) * scale, (growth - fall) * scale
+
+
+@exact
 def binary_log_loss(z: float, y: float, number: float) -> Pair:
     """log(exp(-y z) + exp(z - y z)); the gradient is p - y, of p = sigmoid(z).
 
@@ -174,4 +192,5 @@ LOSSES: dict[str, ScalarLoss] = {
     "squared_epsilon_insensitive": squared_epsilon_insensitive,
     "squared_error": squared_error,
     "squared_hinge": squared_hinge,
+    "tweedie": tweedie,
 }

@@ -14,7 +14,7 @@ that of dense rows, to rounding, whether rows are wide or narrow.
 Dimension key: o outputs, p owners of scalars (1 or o), i columns, b samples of a batch.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -247,11 +247,17 @@ def _settle_kernel(floats: str) -> Function:
     return kernel(_settle, nb.types.void(flat, layout, *_of_owed()))
 
 
-Steps = Callable[[Array, Array, Array], None]  # of rows, scalars and losses
+class Descent(NamedTuple):
+    """What takes steps within an epoch, and what becomes of what they owe."""
+
+    steps: Callable[[Array, Array, Array], None]  # of rows, scalars and losses
+    settle: Callable[[], None]
+    debts: Callable[[], Mapping[str, Array]]
+    owe: Callable[[Mapping[str, Array]], None]
 
 
-def bind_descent(x: Csr, model: tuple[Array, ...]) -> tuple[Steps, Callable[[], None]]:
-    """Return what takes steps within an epoch, and what settles."""
+def bind_descent(x: Csr, model: tuple[Array, ...]) -> Descent:
+    """Return what takes steps by plain descent."""
     plan, layout, _, flat, _ = model
     batch_size = int(plan[0])
     floats = flat.dtype.str
@@ -262,6 +268,8 @@ def bind_descent(x: Csr, model: tuple[Array, ...]) -> tuple[Steps, Callable[[], 
     def steps(rows: Array, scalars: Array, losses: Array) -> None:
         nonlocal owed
         owed = owed or _owed_by(scalars.shape[1])
+        if len(owed.scale) != scalars.shape[1]:
+            raise ValueError("What weights owe is not what these can.")
         if owed.since.size or scalars[:, :, _THRESHOLD].any():
             if not owed.since.size:
                 settle()
@@ -275,7 +283,17 @@ def bind_descent(x: Csr, model: tuple[Array, ...]) -> tuple[Steps, Callable[[], 
         if owed is not None:
             collect(flat, layout, *owed)
 
-    return steps, settle
+    def debts() -> Mapping[str, Array]:
+        if owed is None:
+            return {}
+        stop = int(owed.now[0]) + 1
+        return owed._replace(log=owed.log[:stop], reach=owed.reach[:stop])._asdict()
+
+    def owe(debts: Mapping[str, Array]) -> None:
+        nonlocal owed
+        owed = _owed_as(debts, int(layout[5]), int(layout[6])) if debts else None
+
+    return Descent(steps, settle, debts, owe)
 
 
 def _owed_by(n_owners: int) -> Owed:
@@ -283,6 +301,29 @@ def _owed_by(n_owners: int) -> Owed:
     nothing = np.empty((0, n_owners))
     now = np.zeros(1, np.int64)
     return Owed(np.ones(n_owners), np.empty(0, np.int32), nothing, nothing, now)
+
+
+def _owed_as(debts: Mapping[str, Array], i: int, o: int) -> Owed:
+    """Return what was told of debts, or raise ValueError: loops believe all of it."""
+    if debts.keys() != set(Owed._fields):
+        raise ValueError("It lacks what weights owe.")
+    owed = Owed(**{name: array.copy() for name, array in debts.items()})
+    p, stop = owed.scale.size, int(owed.now.sum()) + 1
+    n = stop if owed.since.size else min(1, len(owed.log))
+    kinds: Mapping[str, tuple[Any, tuple[int, ...]]] = {
+        "scale": (np.float64, (p,)),
+        "since": (np.int32, (i if owed.since.size else 0,)),
+        "log": (np.float64, (n, p)),
+        "reach": (np.float64, (n, p)),
+        "now": (np.int64, (1,)),
+    }
+    told = {name: (one.dtype, one.shape) for name, one in owed._asdict().items()}
+    since = owed.since if owed.since.size else np.zeros(1)
+    in_order = 0 <= since.min() <= since.max() < stop <= max(1, n)
+    shrunk = ((owed.scale > 0) & (owed.scale <= 1)).all()
+    if told != kinds or p not in (1, o) or not in_order or not shrunk:
+        raise ValueError("What weights owe is not what these can.")
+    return owed
 
 
 def _with_room(owed: Owed, n_steps: int) -> Owed:

@@ -1,6 +1,6 @@
 """What a loop reads and writes: arrays of NumPy, and numbers. The public face."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -40,7 +40,7 @@ class Problem(NamedTuple):
     activation: str
     optimizer: str
     negative_slope: float
-    loss_number: Array  # (o,), what the loss reads: delta or the quantile
+    loss_number: Array  # (o,), what the loss reads: delta, the quantile or the power
     max_grad_norm: float | None
     batch_size: int
     n_parts: int  # losses are told as one sum, 1, or for each output, o
@@ -64,6 +64,9 @@ class Loop(NamedTuple):
 
     take: Take
     settle: Callable[[], None] = lambda: None  # nothing is owed, next to always
+    # What is owed, to be kept; and that it is owed, in place of nothing.
+    debts: Callable[[], Mapping[str, Array]] = dict
+    owe: Callable[[Mapping[str, Array]], None] = lambda debts: None
     # Whether its products are so large that BLAS takes several threads for them: to
     # wake them takes longer, and on a busy machine a hundred times as long.
     wakes_threads: bool = False

@@ -162,6 +162,7 @@ class LossSurfaceDisplay:
             raise TypeError(msg)
         check_is_fitted(model)
         model = copy(model)  # which may be learning on
+        _check_is_one(model)
         weights = flat_weights(model).astype(float)
         path = None if trajectory is None else _checked_path(trajectory, weights)
         if path is not None and coefficients is None:
@@ -328,6 +329,16 @@ def _label(model: Any, place: int) -> str:
     of = f"feature {feature}" if names is None else names[feature]
     several = len(np.atleast_2d(model.coef_)) > 1
     return f"weight of {of}" + (f" for output {output[0]}" if several else "")
+
+
+def _check_is_one(model: Any) -> None:
+    """Refuse an ensemble, whose models have weights of their own."""
+    if hasattr(model, "estimators_"):
+        msg = (
+            "estimator must be one model. Got an ensemble of "
+            f"{len(model.estimators_)}; pass one of its estimators_."
+        )
+        raise ValueError(msg)
 
 
 def _checked_path(trajectory: Any, weights: Array) -> Array:

@@ -15,11 +15,13 @@ At a kink the gradient is that of scikit-learn's SGD estimators: 0 in regression
 slope of the losing side in classification, since a linear model starts at z = 0 and
 must leave it. Numbers enter the calls as tensors of one element, as in
 ``activations``, except where torch takes a plain one as quickly. ``delta`` may be a
-tensor that broadcasts to z, a number for each target (see ``target_scale``).
+tensor that broadcasts to z, a number for each target (see ``target_scale``), and the
+quantile a tuple, one for each output.
 """
 
 from collections.abc import Callable
 from functools import partial
+from math import log, nan
 from typing import NamedTuple
 
 import torch
@@ -31,7 +33,37 @@ from skgd._equations.tape import Tape
 # loss is the same in float64 too.
 _COUNT_IS_ZERO = 40.0
 
+# So near to 1 or 2 a power is as good as at this distance: float32 knows no nearer one.
+_NEAREST_POWER = 1e-6
+
 RecordLoss = Callable[[Tape, Tensor, Tensor, Tensor, Tensor], None]
+Quantile = float | tuple[float, ...]
+
+
+def mean_over_models(z: Tensor) -> Tensor:
+    """Return the mean of z (mob), (1ob)."""
+    return z.mean(0, keepdim=True)
+
+
+def log_mean_exp(z: Tensor) -> Tensor:
+    """Return log( mean_m( exp(z) ) ), (1ob): nothing of it under- or overflows."""
+    return torch.logsumexp(z, 0, keepdim=True) - log(len(z))
+
+
+def logit_of_mean(z: Tensor) -> Tensor:
+    """Return log(p / (1 - p)) of p = mean_m( sigmoid(z) ), (1ob)."""
+    log_sigmoid = torch.nn.functional.logsigmoid
+    return log_mean_exp(log_sigmoid(z)) - log_mean_exp(log_sigmoid(-z))
+
+
+def log_of_mean_softmax(z: Tensor) -> Tensor:
+    """Return log( mean_m( softmax(z) ) ), (1ob), whose softmax is that mean."""
+    return log_mean_exp(torch.log_softmax(z, dim=-2))
+
+
+def middle_of_clipped(z: Tensor) -> Tensor:
+    """Return 2 p - 1 of p = mean_m( clipped(z) ), (1ob), which lies in [-1, 1]."""
+    return z.clamp(-1, 1).mean(0, keepdim=True)
 
 
 class Loss(NamedTuple):
@@ -40,8 +72,11 @@ class Loss(NamedTuple):
     record: RecordLoss  # on a tape, given z, y, value and dz
     inverse_link: Callable[[Tensor], Tensor] | None  # of z (mob); None has no meaning
     log_inverse_link: Callable[[Tensor], Tensor] | None = None  # of probabilities
-    degree: int = 0  # the power of c by which it grows where targets grow by c
+    degree: float = 0  # the power of c by which it grows where targets grow by c
     log_link: bool = False  # whether z is the logarithm of what is predicted
+    # Of the scores of several models for classes, (mob), those of which the mean of
+    # their probabilities follows, (1ob); without probabilities, the mean itself.
+    joint: Callable[[Tensor], Tensor] = mean_over_models
 
 
 def squared_error(tape: Tape, z: Tensor, y: Tensor, value: Tensor, dz: Tensor) -> None:
@@ -104,13 +139,18 @@ def _beyond(
     return tape(r.sub_, c)
 
 
-def pinball(quantile: float) -> RecordLoss:
+def pinball(quantile: Quantile) -> RecordLoss:
     """``quantile`` (y - z) below the target, (1 - ``quantile``) (z - y) above it."""
 
     def loss(tape: Tape, z: Tensor, y: Tensor, value: Tensor, dz: Tensor) -> None:
+        share: float | Tensor = 0.0
+        if isinstance(quantile, tuple):
+            share = z.new_tensor(quantile).unsqueeze(-1)  # (o1)
+        else:
+            share = quantile
         r = tape(torch.sub, z, y, out=value)
         sign = tape(torch.sign, r, out=dz)  # -1, 0 or 1
-        slope = tape(torch.clamp, sign, -quantile, 1 - quantile, out=dz)
+        slope = tape(torch.clamp, sign, -share, 1 - share, out=dz)
         tape(r.mul_, slope)
 
     return loss
@@ -147,6 +187,41 @@ def gamma(tape: Tape, z: Tensor, y: Tensor, value: Tensor, dz: Tensor) -> None:
     growth = tape(torch.expm1, t, out=dz)  # exp(t) - 1
     tape(torch.sub, growth, t, out=value)
     tape(growth.neg_)
+
+
+def tweedie(power: float) -> RecordLoss:
+    """y^(2-p) / ((1-p)(2-p)) - y m^(1-p) / (1-p) + m^(2-p) / (2-p), of m = exp(z).
+
+    Half the deviance of a variance that grows as m^p, of powers 1 < p < 2. With
+    a = p - 1, b = 2 - p and t = z - log(y), it is y^b (g(b t) / b + g(-a t) / a) of
+    g(x) = exp(x) - 1 - x, and y^b (exp(b t) - exp(-a t)) the gradient. With y = 0 they
+    are exp(b z) / b and exp(b z), which is what comes out where b t is cut off at 40.
+    """
+    a = min(max(power - 1, _NEAREST_POWER), 1 - _NEAREST_POWER)
+    b = 1 - a
+
+    def loss(tape: Tape, z: Tensor, y: Tensor, value: Tensor, dz: Tensor) -> None:
+        most, minus_a = z.new_full((1,), _COUNT_IS_ZERO / b), z.new_full((1,), -a)
+        b_of_1, one_over_b = z.new_full((1,), b), z.new_full((1,), 1 / b)
+        log_y = tape(torch.log, y, out=torch.empty_like(y))
+        least = tape(torch.sub, z, most, out=torch.empty_like(z))
+        log_y = tape(torch.maximum, least, log_y, out=least)
+        t = tape(torch.sub, z, log_y, out=dz)
+        bt = tape(torch.mul, t, b_of_1, out=value)
+        at = tape(torch.mul, t, minus_a, out=torch.empty_like(z))
+        growth = tape(torch.expm1, bt, out=dz)
+        fall = tape(torch.expm1, at, out=torch.empty_like(z))
+        rest = tape(torch.sub, growth, bt, out=value)
+        rest_of_fall = tape(torch.sub, fall, at, out=at)
+        tape(rest.mul_, one_over_b)
+        tape(rest.add_, rest_of_fall, alpha=1 / a)
+        tape(growth.sub_, fall)
+        scale = tape(log_y.mul_, b_of_1)
+        tape(scale.exp_)
+        tape(rest.mul_, scale)
+        tape(growth.mul_, scale)
+
+    return loss
 
 
 def binary_log_loss(
@@ -235,43 +310,76 @@ def _identity(z: Tensor) -> Tensor:
     return z
 
 
+def without_crossings(quantile: Quantile) -> Callable[[Tensor], Tensor]:
+    """Return the link that gives larger quantiles of a sample larger predictions.
+
+    The raw ones are sorted, the rearrangement of Chernozhukov, Fernandez-Val and
+    Galichon (2010). Never is the sum of their pinball losses larger after it: but for
+    terms that no new order changes, it is minus the sum of quantile times prediction.
+    """
+    if not isinstance(quantile, tuple):
+        return _identity
+    places = places_of(quantile)
+    return lambda z: z.sort(-2).values[..., places, :]
+
+
+def places_of(quantiles: tuple[float, ...]) -> list[int]:
+    """Return the place that each of the quantiles has in ascending order."""
+    ascending = sorted(quantiles)
+    return [ascending.index(quantile) for quantile in quantiles]
+
+
 SQUARED_ERROR = Loss(squared_error, _identity, degree=2)
 ABSOLUTE_ERROR = Loss(absolute_error, _identity, degree=1)
 POISSON = Loss(poisson, torch.exp, degree=1, log_link=True)
 GAMMA = Loss(gamma, torch.exp, degree=0, log_link=True)
-BINARY_LOG_LOSS = Loss(binary_log_loss, torch.sigmoid, torch.nn.functional.logsigmoid)
+BINARY_LOG_LOSS = Loss(
+    binary_log_loss,
+    torch.sigmoid,
+    torch.nn.functional.logsigmoid,
+    joint=logit_of_mean,
+)
 MULTINOMIAL_LOG_LOSS = Loss(
     multinomial_log_loss,
     partial(torch.softmax, dim=-2),
     partial(torch.log_softmax, dim=-2),
+    joint=log_of_mean_softmax,
 )
 HINGE = Loss(hinge(1.0), None)
 SQUARED_HINGE = Loss(squared_hinge, None)
 PERCEPTRON = Loss(hinge(0.0), None)
-MODIFIED_HUBER = Loss(modified_huber, clipped, log_clipped)
+MODIFIED_HUBER = Loss(modified_huber, clipped, log_clipped, joint=middle_of_clipped)
 
-LOSSES: dict[str, Callable[[float | Tensor, float], Loss]] = {
-    "absolute_error": lambda delta, quantile: ABSOLUTE_ERROR,
-    "binary_log_loss": lambda delta, quantile: BINARY_LOG_LOSS,
-    "epsilon_insensitive": lambda delta, quantile: Loss(
+LOSSES: dict[str, Callable[[float | Tensor, Quantile, float], Loss]] = {
+    "absolute_error": lambda delta, quantile, power: ABSOLUTE_ERROR,
+    "binary_log_loss": lambda delta, quantile, power: BINARY_LOG_LOSS,
+    "epsilon_insensitive": lambda delta, quantile, power: Loss(
         epsilon_insensitive(delta), _identity, degree=1
     ),
-    "gamma": lambda delta, quantile: GAMMA,
-    "hinge": lambda delta, quantile: HINGE,
-    "huber": lambda delta, quantile: Loss(huber(delta), _identity, degree=2),
-    "modified_huber": lambda delta, quantile: MODIFIED_HUBER,
-    "multinomial_log_loss": lambda delta, quantile: MULTINOMIAL_LOG_LOSS,
-    "perceptron": lambda delta, quantile: PERCEPTRON,
-    "poisson": lambda delta, quantile: POISSON,
-    "quantile": lambda delta, quantile: Loss(pinball(quantile), _identity, degree=1),
-    "squared_epsilon_insensitive": lambda delta, quantile: Loss(
+    "gamma": lambda delta, quantile, power: GAMMA,
+    "hinge": lambda delta, quantile, power: HINGE,
+    "huber": lambda delta, quantile, power: Loss(huber(delta), _identity, degree=2),
+    "modified_huber": lambda delta, quantile, power: MODIFIED_HUBER,
+    "multinomial_log_loss": lambda delta, quantile, power: MULTINOMIAL_LOG_LOSS,
+    "perceptron": lambda delta, quantile, power: PERCEPTRON,
+    "poisson": lambda delta, quantile, power: POISSON,
+    "quantile": lambda delta, quantile, power: Loss(
+        pinball(quantile), without_crossings(quantile), degree=1
+    ),
+    "squared_epsilon_insensitive": lambda delta, quantile, power: Loss(
         squared_epsilon_insensitive(delta), _identity, degree=2
     ),
-    "squared_error": lambda delta, quantile: SQUARED_ERROR,
-    "squared_hinge": lambda delta, quantile: SQUARED_HINGE,
+    "squared_error": lambda delta, quantile, power: SQUARED_ERROR,
+    "squared_hinge": lambda delta, quantile, power: SQUARED_HINGE,
+    "tweedie": lambda delta, quantile, power: Loss(
+        tweedie(power), torch.exp, degree=2 - power, log_link=True
+    ),
 }
 
 
-def loss_named(name: str) -> Loss:
-    """Return an entry of the table for its links and degree, no matter the numbers."""
-    return LOSSES[name](1.0, 0.5)
+def loss_named(name: str, power: float = nan) -> Loss:
+    """Return an entry of the table for its links and degree.
+
+    These depend on no number, but for the degree of "tweedie" on its ``power``.
+    """
+    return LOSSES[name](1.0, 0.5, power)

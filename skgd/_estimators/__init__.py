@@ -17,6 +17,7 @@ In the order of reading:
 * ``settings``: the parameters of an estimator, as the engine takes them
 * ``weights``: weights in scikit-learn's shapes, into the network and out of it
 * ``state``: what training leaves of one model, and goes on from
+* ``members``: the models of an ensemble, each as an estimator, and all in one
 * ``growth``: classes that become more between two calls of a stream
 * ``predictions``: of networks, for rows of any kind, and those that a model knows
 * ``metrics``: scores that follow from predictions
@@ -29,6 +30,7 @@ In the order of reading:
 * ``callbacks``: a fit as scikit-learn's callbacks see it
 * ``saved``: what an estimator is as a tree, and an estimator of such a tree
 * ``watch``: who looks on at a fit: callbacks, the clock and Ctrl-C
+* ``checkpoints``: a fit under way as a file, from which it goes on
 * ``remote``: what a worker of Dask does in a fit: it is one of the ranks
 * ``cluster``: fits of collections by the workers of Dask, as the client sees them
 * ``base``: what the two estimators share

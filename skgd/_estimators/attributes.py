@@ -5,14 +5,16 @@ predicts and goes on; what numbers they hold is another matter.
 """
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Never
 
 import numpy as np
 from sklearn.base import RegressorMixin
 
 from skgd._equations.network import segments
+from skgd._estimators.members import IN_COMMON, MEMBERS, members_of
+from skgd._estimators.parameters import RULES
 from skgd._estimators.state import State, known_state, layout_of
-from skgd._estimators.targets import Targets, known_targets
+from skgd._estimators.targets import Classes, Targets, known_targets
 from skgd._estimators.weights import layers_in_units_of_y
 from skgd._machine.arrays import Array
 from skgd._training.target_scale import TargetScale
@@ -28,6 +30,9 @@ def check_fitted(estimator: Any) -> None:
         if name in has and not holds(has[name]):
             _refuse(name)
     _check_targets(estimator)
+    if MEMBERS in has:
+        _check_members(estimator)
+        return
     if "t_" not in has:  # not fitted
         return
     linear = [name in has for name in ("coef_", "intercept_", "coefs_", "intercepts_")]
@@ -42,7 +47,7 @@ def check_fitted(estimator: Any) -> None:
     _check_state(estimator, targets)
 
 
-def _refuse(name: str) -> None:
+def _refuse(name: str) -> Never:
     raise ValueError(
         f"Its attribute {name!r} is missing, or is not as training leaves it."
     )
@@ -115,7 +120,16 @@ def _is_classes(value: Any) -> bool:
     return _is_array(value) and value.ndim == 1 and len(value) > 1
 
 
+def _is_member(value: Any) -> bool:
+    """Return whether a dict has a seed and fitted attributes that are a model's own."""
+    if type(value) is not dict or not _is_count(value.get("random_state")):
+        return False
+    fitted = value.keys() - {"random_state"}
+    return fitted <= _ATTRIBUTES.keys() - {MEMBERS, *IN_COMMON}
+
+
 _ATTRIBUTES: Mapping[str, Holds] = {
+    "_members_": lambda value: _list_of(_is_member)(value) and len(value) > 1,
     "_state_": lambda value: type(value) is dict,
     "_targets_": lambda value: type(value) is dict,
     "batch_loss_curve_": _is_bias,
@@ -147,6 +161,35 @@ _ATTRIBUTES: Mapping[str, Holds] = {
 # What belongs together
 
 
+def _check_members(estimator: Any) -> None:
+    """Refuse models that do not make one estimator."""
+    has, known = vars(estimator), known_targets(estimator)
+    for name in ("t_", "n_features_in_", "n_iter_", "_targets_"):
+        if name not in has:
+            _refuse(name)
+    if not has.keys().isdisjoint(("_state_", "coef_", "coefs_")):
+        _refuse(MEMBERS)
+    kinds = set()
+    for member in members_of(estimator):
+        check_fitted(member)
+        targets = known_targets(member)
+        state = known_state(member, targets)
+        if state is None or _kind_of(targets) != _kind_of(known):
+            _refuse(MEMBERS)
+        kinds.add((layout_of(state), state.layers[0][0].dtype))
+    if len(kinds) != 1:
+        _refuse(MEMBERS)
+
+
+def _kind_of(targets: Targets | None) -> object:
+    """Return what is alike in the targets of models that make one estimator."""
+    if isinstance(targets, Classes):
+        return targets.several_a_row
+    if targets is None:
+        return None
+    return targets.n_outputs, targets.one_column, targets.quantiles
+
+
 def _check_targets(estimator: Any) -> None:
     """Refuse what is not learnt of y."""
     has = vars(estimator)
@@ -165,9 +208,11 @@ def _check_targets(estimator: Any) -> None:
             "n_outputs": lambda value: _is_count(value) and value > 0,
             "one_column": _is_bool,
             "scale": lambda value: (
-                value is None or _are(value, _rules_of_scale(kept["n_outputs"]))
+                value is None or _are(value, _rules_of_scale(_n_scales(kept)))
             ),
         }
+        if type(kept) is dict and "quantiles" in kept:  # older files have none
+            rules["quantiles"] = _quantiles_of(kept.get("n_outputs"))
     if not _are(kept, rules):
         _refuse("_targets_")
 
@@ -182,6 +227,23 @@ def _seen_of(shape: tuple[int, ...]) -> Holds:
         return of_shape(value) and bool((np.isfinite(value) & (value >= 0)).all())
 
     return seen
+
+
+def _quantiles_of(n_outputs: Any) -> Holds:
+    """Return the rule of the quantiles of the outputs, if they have any."""
+
+    def quantiles(value: Any) -> bool:
+        if value is None:
+            return True
+        floats = type(value) is tuple and all(type(one) is float for one in value)
+        return floats and RULES["quantile"].holds(value) and len(value) == n_outputs
+
+    return quantiles
+
+
+def _n_scales(kept: Mapping[str, Any]) -> int:
+    """Return how many scales there are: of several quantiles of a target it is one."""
+    return kept["n_outputs"] if kept.get("quantiles") is None else 1
 
 
 def _rules_of_scale(o: int) -> dict[str, Holds]:
@@ -206,8 +268,8 @@ def _check_layers(estimator: Any, targets: Targets) -> None:
     """Refuse weights that make no network from the features to the outputs."""
     has, o = vars(estimator), targets.n_outputs
     if "coef_" in has:
-        one_column = getattr(targets, "one_column", False) and o == 1
-        if has["coef_"].ndim != (1 if one_column else 2):
+        is_flat = getattr(targets, "is_flat", False) and o == 1
+        if has["coef_"].ndim != (1 if is_flat else 2):
             _refuse("coef_")
     elif len(has["coefs_"]) != len(has["intercepts_"]):
         _refuse("coefs_")

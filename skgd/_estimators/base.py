@@ -9,14 +9,15 @@ from __future__ import annotations  # help() then shows ArrayLike, not all it st
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial, wraps
 from os import PathLike, fspath
 from typing import Any, Never, Self, TypeVar, cast
 
+import torch
 from numpy.typing import ArrayLike
 from sklearn import config_context
 from sklearn.base import BaseEstimator, RegressorMixin
-from sklearn.metrics import accuracy_score, r2_score
 from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
@@ -29,6 +30,13 @@ from skgd._estimators.callbacks import (
     wants_batches,
     with_callbacks,
     without_contexts_,
+)
+from skgd._estimators.checkpoints import (
+    Checkpoint,
+    FileKeeper,
+    for_data,
+    keeping,
+    opened,
 )
 from skgd._estimators.checks import check_held_out, check_outputs
 from skgd._estimators.cluster import where_rows_lie
@@ -53,11 +61,20 @@ from skgd._estimators.fits import (
     hold_out_blocks,
     hold_out_together,
     seed_of_split,
+    stacks_of,
     take_over_,
     with_scale,
 )
 from skgd._estimators.growth import grown_state
 from skgd._estimators.inputs import dtype_of, on_host, starts_on_host
+from skgd._estimators.members import (
+    MEMBERS,
+    attributes_of_members,
+    check_as_many,
+    known_states,
+    members_of,
+    members_to_train,
+)
 from skgd._estimators.parallel import (
     Together,
     begins_alike,
@@ -67,7 +84,7 @@ from skgd._estimators.parallel import (
 )
 from skgd._estimators.parameters import check_parameters
 from skgd._estimators.peers import check_call, check_no_others, of_peers
-from skgd._estimators.predictions import known_prediction, raw_prediction_of
+from skgd._estimators.predictions import known_prediction, raw_predictions_of
 from skgd._estimators.record import record_running_, shorten_curves_
 from skgd._estimators.saved import file_of, model_of
 from skgd._estimators.state import (
@@ -75,12 +92,16 @@ from skgd._estimators.state import (
     attributes_of_state,
     copy_of,
     forget_,
-    known_state,
     renewed_,
     state_on_scale,
 )
 from skgd._estimators.surveys import BlockRows, some_rows, surveyed
-from skgd._estimators.targets import Targets, attributes_of_targets, known_targets
+from skgd._estimators.targets import (
+    Numbers,
+    Targets,
+    attributes_of_targets,
+    known_targets,
+)
 from skgd._estimators.versions import of_this_version, with_version
 from skgd._estimators.watch import FitWatch, Given, looking_on_together, with_clock
 from skgd._machine.errors import in_the_words
@@ -96,6 +117,28 @@ from skgd._training.stopping import History, Stream
 Method = TypeVar("Method", bound=Callable[..., Any])
 
 
+def _of_models(n_models: int) -> AbstractContextManager[None]:
+    """Say in errors of the block that one of several models is the reason."""
+    if n_models == 1:
+        return nullcontext()
+    return in_the_words(f"one of n_models={n_models}")
+
+
+def _stream_of(fold: Fold) -> Stream:
+    """Return what is remembered of a stream by the model of a fold."""
+    return Stream(*(fold.before.stream if fold.before else ()))
+
+
+def _check_no_more(args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
+    """Refuse to predict more than one number a target of a collection of Dask's."""
+    if any(args) or any(kwargs.values()):
+        msg = (
+            "return_std must be False for a Dask collection. Got True; predict by each "
+            "of estimators_, and take the std of what they predict."
+        )
+        raise ValueError(msg)
+
+
 def of_one_state(method: Method) -> Method:
     """Return a method that predicts, which reads the state of its estimator once.
 
@@ -106,11 +149,12 @@ def of_one_state(method: Method) -> Method:
 
     @numpy_as_usual
     @wraps(method)
-    def on_a_snapshot(self: MiniBatchBase, X: Any) -> Any:
+    def on_a_snapshot(self: MiniBatchBase, X: Any, *args: Any, **kwargs: Any) -> Any:
         snapshot = copy_of(self)
         if is_collection(X):
+            _check_no_more(args, kwargs)
             return lazily(snapshot, method.__name__, X)
-        return method(snapshot, X)
+        return method(snapshot, X, *args, **kwargs)
 
     return cast(Method, on_a_snapshot)
 
@@ -123,6 +167,10 @@ def _shard_of(examples: Examples, together: Together) -> Shard | None:
     if isinstance(examples.X, BlockRows):
         return shard_of_all(together.ranks, examples.X.shape[0])
     return together.shard(len(examples.labels))
+
+
+# What fit may be given to start from.
+STARTS = ("coef_init", "intercept_init", "coefs_init", "intercepts_init")
 
 
 class MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
@@ -173,6 +221,8 @@ class MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
         intercept_init: ArrayLike | None = None,
         coefs_init: Sequence[ArrayLike] | None = None,
         intercepts_init: Sequence[ArrayLike] | None = None,
+        checkpoint: str | PathLike[str] | None = None,
+        checkpoint_seconds: float = 60.0,
         **others: Never,
     ) -> Self:
         """Train on X and y for up to ``max_iter`` epochs.
@@ -208,11 +258,23 @@ class MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
         coef_init, intercept_init : array-like, default=None
             Starting weights of a linear model, of the shapes of ``coef_`` and
             ``intercept_``. None starts at zero; the intercept of numbers that are
-            normalised, at their mean.
+            normalised, at their mean. All of ``n_models`` start there.
         coefs_init, intercepts_init : list of array-like, default=None
             Starting weights of a network, of the shapes of ``coefs_`` and
-            ``intercepts_``. None draws the former, and starts the latter as those of a
-            linear model.
+            ``intercepts_``, likewise. None draws the former, and starts the latter as
+            those of a linear model.
+        checkpoint : str or path-like, default=None
+            A file from which a fit that was cut short goes on: the same call, made
+            again in this process or another one, takes the steps that are left, and
+            ends with the very bits of a fit that nothing has cut short, where versions,
+            machine and threads are the same. It is written at whole steps: when
+            training begins, after every ``checkpoint_seconds``, at the end, on Ctrl-C
+            and on SIGTERM, which then takes its course. Parameters (but ``max_time``
+            and ``verbose``) and data must be those of the fit that it holds. If that
+            has ended, the model is returned at once; if it was ended by Ctrl-C or
+            ``max_time``, it goes on. None keeps nothing. Of an ensemble there is none.
+        checkpoint_seconds : float >= 0, default=60.0
+            Steps of so many seconds are lost at the most. 0 writes at every whole step.
         **others : Never
             There must be none; the error says what another library's names are here.
 
@@ -232,17 +294,29 @@ class MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
             that of the best constant prediction, of z = 0, and of the weights it began
             with. The estimator is then as it was. With ``early_stopping``, training
             that diverges warns, and returns to the best weights it had, if an epoch had
-            better ones than the start.
+            better ones than the start. If ``checkpoint`` is damaged, is no checkpoint,
+            or is one of another fit: what differs is named.
+        OSError
+            If ``checkpoint`` cannot be read, or not be written when training begins.
+            Later on, that is a warning.
         KeyboardInterrupt
             After Ctrl-C, when the model is stored.
+
+        Examples
+        --------
+        >>> import os, tempfile
+        >>> from sklearn.datasets import load_diabetes
+        >>> from skgd import MiniBatchRegressor
+        >>> X, y = load_diabetes(return_X_y=True)
+        >>> path = os.path.join(tempfile.mkdtemp(), "run.skgd")
+        >>> first = MiniBatchRegressor(random_state=0).fit(X, y, checkpoint=path)
+        >>> again = MiniBatchRegressor(random_state=0).fit(X, y, checkpoint=path)
+        >>> bool((again.coef_ == first.coef_).all())
+        True
         """
         check_no_others(f"{type(self).__name__}.fit", others)
-        initial = {
-            "coef_init": coef_init,
-            "intercept_init": intercept_init,
-            "coefs_init": coefs_init,
-            "intercepts_init": intercepts_init,
-        }
+        starts = coef_init, intercept_init, coefs_init, intercepts_init
+        initial: dict[str, Any] = dict(zip(STARTS, starts, strict=True))
         held_out = Given(X_val, y_val, sample_weight_val)
         together = together_now()
         ranks = together.ranks
@@ -252,6 +326,7 @@ class MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
                 partial(self._begin, held_out, initial, ranks)
             )
             ranks.check_alike(partial(begins_alike, self, before, initial))
+            file = opened(checkpoint, checkpoint_seconds, self, ranks)
             examples, targets = trainee._checked(X, y, sample_weight, before, ranks)
             validation = None
             if ranks.any(X_val is not None):
@@ -263,7 +338,7 @@ class MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
                     warn_of_unlike(some_rows(examples.X), validation.X)
             shard = _shard_of(examples, together)
             warn_of_batch_size(self, shard.n_in_all if shard else examples.X.shape[0])
-            history = trainee._train(
+            histories = trainee._train(
                 examples,
                 targets,
                 before,
@@ -271,12 +346,13 @@ class MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
                 together,
                 validation=validation,
                 initial=initial,
+                checkpoint=file,
             )
         self.__dict__ = trainee.__dict__
-        if history.ended == INTERRUPTED:
+        if histories[0].ended == INTERRUPTED:
             raise KeyboardInterrupt(interruption(self.n_iter_, self.t_))
         targets = cast(Targets, known_targets(trainee))
-        warn_of_ending(self, targets, history)
+        warn_of_ending(self, targets, histories)
         warn_of_penalty(self, targets)
         return self
 
@@ -389,18 +465,17 @@ class MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
 
     def _begin(
         self, held_out: Given, initial: Mapping[str, Any], ranks: Ranks
-    ) -> tuple[Self, State | None, dict[str, Any]]:
-        """Return the copy to be trained by ``fit``, from which state, and weights."""
+    ) -> tuple[Self, list[State], dict[str, Any]]:
+        """Return the copy to be trained by ``fit``, from which states, and weights."""
         self._check_parameters(ranks)
         check_held_out(*held_out)
         trainee = copy_of(self)
-        before = None
-        if self.warm_start:
-            before = known_state(trainee, known_targets(trainee))
-        if before is None:
+        before = known_states(trainee) if self.warm_start else []
+        check_as_many(self, before)
+        if not before:
             forget_(trainee)
         elif self.lr_schedule in LAID_OUT:  # over the epochs of this fit
-            before = before._replace(schedule_begun=before.epochs)
+            before = [one._replace(schedule_begun=one.epochs) for one in before]
         return trainee, before, starts_on_host(initial)
 
     def _check_stream(
@@ -428,44 +503,58 @@ class MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
         ranks, known = together.ranks, known_targets(trainee)
         with ranks.together():
             classes = ranks.agreed(partial(self._check_stream, y, classes, ranks))
-            before = known_state(trainee, known)
+            before = known_states(trainee)
+            ranks.agreed(partial(check_as_many, self, before))
             ranks.check_alike(partial(begins_alike, self, before, {}))
             examples, targets = trainee._checked(
                 X, y, sample_weight, before, ranks, classes, of_stream=True
             )
-            state = before
-            if before is not None:
-                state = grown_state(before, self.loss, known, targets)
+            states = [grown_state(one, self.loss, known, targets) for one in before]
             if ranks.any(examples.weight is None or bool(examples.weight.any())):
-                if state is not None and state.slowed != 1.0:  # now at the full rate
-                    state = state._replace(slowed=1.0)
+                full_rate = [  # from now on
+                    one if one.slowed == 1.0 else one._replace(slowed=1.0)
+                    for one in states
+                ]
                 given = Given(X, y, sample_weight)
-                history = trainee._train(
-                    examples, targets, state, given, together, of_stream=True
+                trainee._train(
+                    examples, targets, full_rate, given, together, of_stream=True
                 )
-                if history.validation_loss_curve:  # they were tested on
-                    record_running_(trainee, history, examples.total_weight(ranks))
-                shorten_curves_(trainee)
-            elif before is None or state is not before:  # classes, maybe more
-                trainee.__dict__.update(attributes_of_targets(targets))
-                if state is not None:
-                    trainee.__dict__.update(attributes_of_state(state, targets))
+            else:  # classes, maybe more
+                trainee._note(targets, before, states)
         self.__dict__ = trainee.__dict__
         return self
+
+    def _note(
+        self, targets: Targets, before: Sequence[State], states: Sequence[State]
+    ) -> None:
+        """Keep what is learnt of rows of which none counts: classes, maybe more."""
+        if not before:
+            self.__dict__.update(attributes_of_targets(targets))
+        elif states[0] is not before[0]:
+            members = members_of(self)
+            for member, state in zip(members, states, strict=True):
+                vars(member).update(attributes_of_targets(targets))
+                vars(member).update(attributes_of_state(state, targets))
+            self._keep(members)
+
+    def _keep(self, members: Sequence[Self]) -> None:
+        """Keep what was written on the members, if they are others than this one."""
+        if members[0] is not self:
+            self.__dict__.update(attributes_of_members(members))
 
     def _checked(
         self,
         X: Any,
         y: Any,
         sample_weight: ArrayLike | None,
-        before: State | None,
+        before: Sequence[State],
         ranks: Ranks,
         classes: ArrayLike | None = None,
         *,
         of_stream: bool = False,
     ) -> tuple[Examples, Targets]:
         """Return examples to train on and what is learnt of y, or raise ValueError."""
-        dtype = None if before is None else before.layers[0][0].dtype
+        dtype = before[0].layers[0][0].dtype if before else None
         first = not hasattr(self, "n_features_in_")
         if isinstance(X, Blocks) and not of_stream:
             known, dtypes = known_targets(self), dtypes_of(self, dtype)
@@ -507,36 +596,70 @@ class MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
         self,
         examples: Examples,
         targets: Targets,
-        before: State | None,
+        before: Sequence[State],
         given: Given,
         together: Together,
         *,
         validation: Examples | None = None,
         initial: Mapping[str, Any] | None = None,
         of_stream: bool = False,
-    ) -> History:
-        """Train the model and keep its state, or raise.
+        checkpoint: Checkpoint | None = None,
+    ) -> list[History]:
+        """Train all models and keep their state, or raise.
 
         In ``fit``, Ctrl-C is put off until the state is kept; a call of ``partial_fit``
         is short.
         """
+        seed = None
+        if checkpoint is not None:
+            rows = examples, validation
+            checkpoint = for_data(checkpoint, *rows, initial, before, targets, together)
+            seed = checkpoint.split_seed
         sentence = partial(sentence_on_memory, self, examples.X, targets.n_outputs)
         with memory_for(sentence), unmoved_on_error(self.random_state):
-            fold = self._fold(examples, targets, before, validation, together)
+            folds = self._folds(examples, targets, before, validation, together, seed)
             if of_stream:
-                return self._fit_fold(fold, FitWatch(self, given, fold), of_stream=True)
-            with interruptible() as pressed:
+                return self._fit_folds(folds, given, of_stream=True)
+            seed, ranks = folds[0].split_seed, together.ranks
+            with (
+                interruptible() as pressed,
+                keeping(checkpoint, seed, ranks) as keeper,
+            ):
 
                 def interrupted() -> str:
                     return pressed() or together.interrupted()
 
-                over = with_clock(interrupted, self.max_time)
-                watch = FitWatch(self, given, fold, over)
-                history = self._fit_fold(
-                    fold, watch, validation=validation, initial=initial
+                histories = self._fit_folds(
+                    folds,
+                    given,
+                    interrupted,
+                    validation=validation,
+                    initial=initial,
+                    keeper=keeper,
                 )
-            history.ended = interrupted() or history.ended
-        return history
+            for history in histories:
+                history.ended = interrupted() or history.ended
+        return histories
+
+    def _folds(
+        self,
+        examples: Examples,
+        targets: Targets,
+        before: Sequence[State],
+        validation: Examples | None,
+        together: Together,
+        seed: int | None = None,
+    ) -> list[Fold]:
+        """Return what is trained on: a fold for each model, with its own stream."""
+        members, folds = members_to_train(self, together.ranks), []
+        states: list[State | None] = [*before] if before else [None] * len(members)
+        for member, state in zip(members, states, strict=True):
+            known, of_member = known_targets(member), targets
+            if isinstance(known, Numbers) and isinstance(targets, Numbers):
+                of_member = targets._replace(scale=known.scale)
+            fold = member._fold(examples, of_member, state, validation, together, seed)
+            folds.append(fold)
+        return folds
 
     def _fold(
         self,
@@ -545,14 +668,16 @@ class MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
         before: State | None,
         validation: Examples | None,
         together: Together,
+        split_seed: int | None,
     ) -> Fold:
-        """Return the one fold that is trained on, and the model that it goes on from.
+        """Return the fold of one model, and the state that it goes on from.
 
-        A scale that becomes known late is one that this model has to be brought to.
+        Without one, rows are held out by the seed that is given, or a new one. A scale
+        that becomes known late is one that this model has to be brought to.
         """
-        rows = held_out = seed = None
+        rows = held_out = None
         if before is None:
-            generator = new_generator(self.random_state)
+            generator, seed = new_generator(self.random_state), split_seed
         else:
             generator, seed = copied(before.generator), before.split_seed
         shard, shard_held_out = _shard_of(examples, together), None
@@ -602,36 +727,85 @@ class MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
             shard_held_out,
         )
 
-    @with_callbacks
-    def _fit_fold(
+    def _fit_folds(
         self,
-        fold: Fold,
-        watch: FitWatch,
+        folds: Sequence[Fold],
+        given: Given,
+        interrupted: Callable[[], str] = str,
         *,
         validation: Examples | None = None,
         initial: Mapping[str, Any] | None = None,
         of_stream: bool = False,
-    ) -> History:
-        """Train on a fold of one model and keep its state, or raise ValueError."""
-        before = fold.before
+        keeper: FileKeeper | None = None,
+    ) -> list[History]:
+        """Train on folds of one model each and keep their state, or raise ValueError.
+
+        Those that cannot be one stack are trained one after the other, and share the
+        time that there is. So are those that callbacks look at: each is a fit to them.
+        (Of a stream there is no clock: str says nothing.)
+        """
+        begun = None if keeper is None else keeper.begun
+        stacks = stacks_of(folds, apart=has_callbacks(self))
+        histories: list[History] = []
+        for stack in stacks:
+            over = interrupted
+            if not of_stream and self.max_time is not None:
+                over = with_clock(interrupted, self.max_time / len(stacks))
+            [member] = stack[0].estimators
+            with _of_models(len(folds)):
+                histories += member._fit_stack(
+                    stack,
+                    FitWatch(member, given, stack[0], over, begun and begun.history),
+                    validation=validation,
+                    initial=initial,
+                    of_stream=of_stream,
+                    keeper=keeper,
+                )
+        self._keep([fold.estimators[0] for fold in folds])
+        return histories
+
+    @with_callbacks
+    def _fit_stack(
+        self,
+        stack: Sequence[Fold],
+        watch: FitWatch,
+        *,
+        validation: Examples | None,
+        initial: Mapping[str, Any] | None,
+        of_stream: bool,
+        keeper: FileKeeper | None,
+    ) -> Sequence[History]:
+        """Train a stack, of which this is the first model, or raise ValueError."""
         trained = fit_folds(
-            [fold],
+            stack,
             max_iter=1 if of_stream else self.max_iter,
             tol=None if of_stream else self.tol,
             validation=validation,
             initial=initial,
-            stream=Stream(*(before.stream if before else ())) if of_stream else None,
-            watching=partial(looking_on_together, watch, fold.ranks),
+            streams=[_stream_of(fold) for fold in stack] if of_stream else None,
+            watching=partial(looking_on_together, watch, stack[0].ranks),
             wants_steps=watch.wants_steps,
             verbose=bool(self.verbose),
+            threads=torch.get_num_threads(),
+            kept=None if keeper is None else keeper.begun,
+            keeper=keeper,
         )
+        fold, ranks = stack[0], stack[0].ranks
+        tested = of_stream and bool(trained.histories[0].validation_loss_curve)
+        n_rows = fold.examples.total_weight(ranks) if tested else 0.0
 
         def keep() -> None:
-            take_over_(self, trained, 0, fold, before, watch.recorded)
+            for slot, fold in enumerate(stack):
+                [member] = fold.estimators
+                take_over_(member, trained, slot, fold, fold.before, watch.recorded)
+                if tested:
+                    record_running_(member, trained.histories[slot], n_rows)
+                if of_stream:
+                    shorten_curves_(member)
             watch.end()
 
-        fold.ranks.agreed(keep)
-        return trained.histories[0]
+        ranks.agreed(keep)
+        return trained.histories
 
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
@@ -657,30 +831,40 @@ class MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
     @numpy_as_usual
     def _score_by(
         self,
-        score: Callable[..., float],
+        metric: Callable[..., float],
         X: ArrayLike,
         y: ArrayLike,
         sample_weight: ArrayLike | None,
     ) -> float:
-        """Return a score of scikit-learn's, of targets that may lie on a device."""
+        """Return a metric of predictions and targets, which may lie on a device."""
         if is_collection(X):  # its predictions fit into memory where X may not
             predicted, y, sample_weight = computed(self.predict(X), y, sample_weight)
-            metric = r2_score if isinstance(self, RegressorMixin) else accuracy_score
             return float(metric(y, predicted, sample_weight=sample_weight))
-        weight = on_host("sample_weight", sample_weight)
+        weight, truth = on_host("sample_weight", sample_weight), on_host("y", y)
         with config_context(array_api_dispatch=False):  # y lies on the host
-            return float(score(X, on_host("y", y), weight))
+            return float(metric(truth, self.predict(X), sample_weight=weight))
 
     @abstractmethod
     def predict(self, X: ArrayLike) -> Any:
         """Predict the targets."""
 
-    def _raw_prediction(self, X: ArrayLike) -> Tensor:
-        """Return the prediction before the inverse link, of shape (1, o, n)."""
+    def _raw_predictions(self, X: ArrayLike) -> Tensor:
+        """Return the predictions of all models before the inverse link, (m, o, n)."""
         z = known_prediction(self, X)
         if z is not None:
             return z
         if not self.__sklearn_is_fitted__():  # scikit-learn asks for all tags first
             check_is_fitted(self)
         check_parameters(self)
-        return raw_prediction_of(self, X)
+        return raw_predictions_of(self, X)
+
+    @property
+    def estimators_(self) -> list[Self]:
+        """The models of an ensemble, each as a fitted estimator; with n_models > 1."""
+        if MEMBERS not in vars(self):
+            msg = (
+                f"This {type(self).__name__} has no estimators_, for it is no fitted "
+                "ensemble; with n_models > 1 it is one after fit."
+            )
+            raise AttributeError(msg)
+        return members_of(self)

@@ -53,6 +53,7 @@ class Block(NamedTuple):
     # Gives its rows, some at a time, one at the least; or targets and weights only,
     # where X is not wanted and need not be read.
     parts: Callable[[bool], Iterator[BlockPart]]
+    n_bytes: int = 0  # of a part of a file, by which it is told from another
 
 
 class Blocks:
@@ -172,6 +173,7 @@ class Blocks:
             Block(
                 f"row group {group.id} of {fragment.path}",
                 partial(_parts_of_row_group, wanted, fragment, group.id),
+                group.total_byte_size,
             )
             for fragment in dataset.get_fragments()
             for group in _fragment_of_parquet(fragment).row_groups

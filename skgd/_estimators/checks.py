@@ -32,6 +32,7 @@ _FEW_ROWS = 1024
 TARGETS: Mapping[str, Rule] = {
     "gamma": Rule(lambda y: bool((y > 0).all()), "above 0"),
     "poisson": Rule(lambda y: bool((y >= 0).all()), "0 or more"),
+    "tweedie": Rule(lambda y: bool((y >= 0).all()), "0 or more"),
 }
 
 
@@ -259,6 +260,12 @@ def too_large(estimator: Any, n_rows: int, n_features: int, n_outputs: int) -> s
     hidden = hidden_units(estimator)
     units = [*hidden, n_outputs]
     n_weights = sum(i * o for i, o in pairwise([n_features, *units]))
+    if estimator.n_models > 1:
+        return (
+            "n_models must be so small that all models fit into memory. Got "
+            f"{estimator.n_models} of {n_weights} weights each; lower n_models, or "
+            "train smaller models."
+        )
     n_of_batch = min(estimator.batch_size or n_rows, n_rows)
     if n_of_batch > _FEW_ROWS and n_of_batch * sum(units) > n_weights:
         return (

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike
 from sklearn.base import ClassifierMixin
+from sklearn.metrics import accuracy_score
 from sklearn.utils import Tags
 from torch import Tensor
 
@@ -184,8 +185,8 @@ class MiniBatchClassifier(ClassifierMixin, MiniBatchBase):
         Passes over the training data (epochs), at the most; more of them come nearer to
         the minimum.
     max_time : float > 0 or None, default=None
-        Seconds after which ``fit`` ends, at a whole step; with more of them it trains
-        for longer. None sets no limit.
+        Seconds after which ``fit`` ends, at a whole step, or with several models at
+        a whole epoch; with more of them it trains for longer. None sets no limit.
     tol : float >= 0 or None, default=1e-3
         Training stops when the objective has not fallen by more than this, on the scale
         that training sees, for ``n_iter_no_change`` epochs in a row; with
@@ -205,7 +206,8 @@ class MiniBatchClassifier(ClassifierMixin, MiniBatchBase):
         the estimator (None), or the loss ("loss"), which tells more on a few rows.
         Equal scores are told apart by the loss. A callable gets the estimator, rows and
         targets, and their ``sample_weight`` if it has an argument of this name; what
-        takes no weights counts all rows alike. If given, the rows of each call of
+        takes no weights counts all rows alike. Of several models, each is judged by
+        itself. If given, the rows of each call of
         ``partial_fit`` but the first are judged by it before they are learned.
     warm_start : bool, default=False
         Whether ``fit`` goes on from the last one: weights, optimizer state, step count,
@@ -213,6 +215,12 @@ class MiniBatchClassifier(ClassifierMixin, MiniBatchBase):
         optimizer begins with a state of its own.
     record_batch_loss : bool, default=False
         Whether ``batch_loss_curve_`` keeps the loss of every step.
+    n_models : int >= 1, default=1
+        How many models are trained, which differ in their seeds: in the weights they
+        begin with, in the order of the rows, and in those held out. What is predicted
+        is the mean over them, of numbers, of probabilities, or of the scores of a loss
+        that has none. More of them err less, up to a point, and cost more. Each is the
+        model that a fit with its seed alone gives, see ``estimators_``.
     random_state : int, RandomState instance or None, default=None
         Seed of the initial weights, the order of the rows, what is topped up, dropped
         out and held out. An int gives the same result at every call, None a new one;
@@ -232,8 +240,8 @@ class MiniBatchClassifier(ClassifierMixin, MiniBatchBase):
         else becomes float64.
     verbose : bool or int, default=False
         Whether to print a line an epoch: which of how many, the objective, loss and
-        score of held-out rows, and the seconds so far. In a search, its own ``verbose``
-        counts.
+        score of held-out rows, and the seconds so far; of several models, for the first
+        that is still in training. In a search, its own ``verbose`` counts.
 
     Attributes
     ----------
@@ -290,9 +298,15 @@ class MiniBatchClassifier(ClassifierMixin, MiniBatchBase):
         taken with ``record_batch_loss``.
     engine_ : {"torch", "numba"}
         What trained in the last call.
+    estimators_ : list of MiniBatchClassifier
+        The models, each as a fitted estimator of one model with its own
+        ``random_state``. Only with ``n_models`` above 1; then they alone have weights,
+        ``best_iter_`` and ``batch_loss_curve_``. Of the other attributes, counts are
+        those of the model that was trained the longest, and numbers and curves are
+        means over all, where one that has stopped counts with its last.
     n_features_in_ : int
         Features seen in ``fit``.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (``n_features_in_``,)
         Their names. Only if X had names, all of them strings.
 
     See Also
@@ -371,6 +385,7 @@ class MiniBatchClassifier(ClassifierMixin, MiniBatchBase):
         scoring: str | Callable[..., float] | None = None,
         warm_start: bool = False,
         record_batch_loss: bool = False,
+        n_models: int = 1,
         random_state: int | np.random.RandomState | None = None,
         device: str = "auto",
         engine: str = "auto",
@@ -413,6 +428,7 @@ class MiniBatchClassifier(ClassifierMixin, MiniBatchBase):
         self.scoring = scoring
         self.warm_start = warm_start
         self.record_batch_loss = record_batch_loss
+        self.n_models = n_models
         self.random_state = random_state
         self.device = device
         self.engine = engine
@@ -494,6 +510,10 @@ class MiniBatchClassifier(ClassifierMixin, MiniBatchBase):
     def decision_function(self, X: ArrayLike) -> Array:
         """Return the raw predictions, before the sigmoid or softmax.
 
+        Those of an ensemble are such that its probabilities follow from them in the
+        same way: the logit, or logarithm, of their mean, and with "modified_huber"
+        2 p - 1. With a loss that has no probabilities they are means.
+
         Parameters
         ----------
         X : array-like, sparse matrix or tensor of shape (n_samples, n_features)
@@ -549,7 +569,7 @@ class MiniBatchClassifier(ClassifierMixin, MiniBatchBase):
         score : float
             The share of rows whose label, or all of whose labels, are predicted.
         """
-        return self._score_by(super().score, X, y, sample_weight)
+        return self._score_by(accuracy_score, X, y, sample_weight)
 
     @_OfProbabilities
     @of_one_state
@@ -568,7 +588,7 @@ class MiniBatchClassifier(ClassifierMixin, MiniBatchBase):
         probabilities : ndarray of shape (n_samples, n_classes) or (n_samples, n_labels)
             Columns in the order of ``classes_``.
         """
-        return like_input(self._probabilities(self._class_predictions(X)).T, X)
+        return like_input(self._probabilities(self._class_predictions(X))[0].T, X)
 
     @_OfProbabilities
     @of_one_state
@@ -589,22 +609,35 @@ class MiniBatchClassifier(ClassifierMixin, MiniBatchBase):
         """
         z = self._class_predictions(X)
         if self._is_one_against_rest():
-            log_p = self._probabilities(z).log()
+            log_p = self._probabilities(z)[0].log()
         else:
             log_inverse_link = loss_of(self, self._classes()).log_inverse_link
             assert log_inverse_link is not None  # both losses have one
             log_p = log_inverse_link(z)[0]
         return like_input(log_p.T, X)
 
+    def _raw_prediction(self, X: ArrayLike) -> Tensor:
+        """Return scores (1, o, n): of an ensemble, as a model of its probabilities has.
+
+        So labels, scores and probabilities follow from each other as those of one do.
+        """
+        z = self._raw_predictions(X)
+        if len(z) == 1:
+            return z
+        loss = loss_of(self, self._classes())
+        if loss.inverse_link is not None and self._is_one_against_rest():
+            return self._probabilities(z).mean(0, keepdim=True) * 2 - 1
+        return loss.joint(z)
+
     def _probabilities(self, z: Tensor) -> Tensor:
-        """Return the probability of every class or label, (o, n)."""
+        """Return the probability of every class or label, (m, o, n)."""
         inverse_link = loss_of(self, self._classes()).inverse_link
         assert inverse_link is not None  # both losses with probabilities have one
-        p = inverse_link(z)[0]
+        p = inverse_link(z)
         if not self._is_one_against_rest():
             return p
-        total = p.sum(0)  # where all of them are 0, all classes are alike
-        return torch.where(total > 0, p / total, 1 / len(p))
+        total = p.sum(1, keepdim=True)  # where all of them are 0, all classes are alike
+        return torch.where(total > 0, p / total, 1 / p.shape[1])
 
     def _is_one_against_rest(self) -> bool:
         """Return whether the probabilities of the outputs need not add up to 1."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from math import isfinite
 from typing import Any
 from warnings import warn
@@ -42,18 +43,28 @@ def ending(settings: Any, history: History) -> Ending:
     return ending_of(history, settles=settles)
 
 
-def warn_of_ending(settings: Any, targets: Targets, history: History) -> None:
-    """Warn of training that has ended otherwise than by settling."""
+def warn_of_ending(
+    settings: Any, targets: Targets, histories: Sequence[History]
+) -> None:
+    """Warn of training that has ended otherwise than by settling.
+
+    Of several models, once: of the worst ending, how many had it, and of the first.
+    """
     sentences = {
         Ending.DIVERGED: _divergence,
         Ending.WORSE_THAN_CONSTANT: _worse_than_constant,
         Ending.LED_AWAY: _led_away,
         Ending.UNSETTLED: _unsettled,
     }
-    sentence = sentences.get(ending(settings, history))
-    if sentence is not None:
-        words = sentence(settings, targets, history)
-        warn(words, ConvergenceWarning, _OF_THE_CALLER)
+    endings = [ending(settings, history) for history in histories]
+    for one, sentence in sentences.items():
+        if one in endings:
+            words = sentence(settings, targets, histories[endings.index(one)])
+            if len(histories) > 1:
+                n = endings.count(one)
+                words = f"Of {n} of {len(histories)} models, such as this: {words}"
+            warn(words, ConvergenceWarning, _OF_THE_CALLER)
+            return
 
 
 def warn_of_batch_size(settings: Any, n_rows: int) -> None:

@@ -1,8 +1,9 @@
 """The one way to fit: from folds of examples to trained models.
 
 ``fit`` is one fold of one model, ``partial_fit`` likewise with the next rows of a
-stream, and a stack of a search is several folds of several. Who trains them is chosen
-here, and nowhere else: by the rule of ``engines``.
+stream, those of an ensemble are several folds of one, and a stack of a search is
+several folds of several. Who trains them is chosen here, and nowhere else: by the rule
+of ``engines``.
 """
 
 from __future__ import annotations
@@ -49,6 +50,7 @@ from skgd._estimators.weights import write_initial_
 from skgd._machine.arrays import Array, Floats, Indices
 from skgd._machine.devices import to_tensor
 from skgd._machine.errors import errors_of_caller
+from skgd._machine.memory import pieces
 from skgd._machine.ranks import ALONE, Ranks
 from skgd._training.batches import Data, Part, Windows, padded
 from skgd._training.csr import is_wide
@@ -56,6 +58,7 @@ from skgd._training.engines import engine_of
 from skgd._training.hyperparameters import Shared
 from skgd._training.loop import train, train_on_chunk
 from skgd._training.models import Models, joined_models
+from skgd._training.progress import Keeper, Progress
 from skgd._training.shards import Shard, Split, split_shard
 from skgd._training.stack import Validation
 from skgd._training.stopping import History, Stream
@@ -105,6 +108,47 @@ class Fold(NamedTuple):
         return len(self.examples.labels if self.rows is None else self.rows)
 
 
+# Bytes of rows that are copied for several folds, at the most.
+BYTES_OF_ROWS = 2**30
+
+
+def stacks_of(folds: Sequence[Fold], *, apart: bool = False) -> list[Sequence[Fold]]:
+    """Return the folds of the models of an ensemble, those of each stack together.
+
+    They are one stack, unless some have taken fewer steps than others by now, or are to
+    be ``apart``. Rows in blocks, those of several ranks, and wide sparse ones are seen
+    by a model at a time; and whole sets, which are copied for each, by so many as there
+    may be bytes.
+    """
+    alike: dict[Any, list[Fold]] = {}
+    for fold in folds:
+        state = fold.before
+        begun = () if state is None else _how_far(state)
+        alike.setdefault(begun, []).append(fold)
+    at_once = 1 if apart else _folds_at_once(folds[0], len(folds))
+    return [few for some in alike.values() for few in pieces(some, at_once)]
+
+
+def _how_far(state: State) -> tuple[Any, ...]:
+    """Return what the models of a stack have in common that go on."""
+    return (
+        *(state.t, state.epochs, state.optimizer_begun, state.average_begun),
+        *(state.schedule_begun, state.in_training is None, *state.optimizer_state),
+    )
+
+
+def _folds_at_once(fold: Fold, n_folds: int) -> int:
+    """Return how many folds, which have X in common, may make up a stack."""
+    X = fold.examples.X
+    if isinstance(X, BlockRows) or fold.shard is not None or is_wide(X):
+        return 1
+    size = fold.estimators[0].batch_size
+    if size is not None and size < fold.n_rows:
+        return n_folds
+    n_bytes = int(X.shape[0] * X.shape[1] * dtype_of(X).itemsize)
+    return max(1, BYTES_OF_ROWS // n_bytes)
+
+
 class Trained(NamedTuple):
     """A stack of models that were trained, slot by slot."""
 
@@ -121,40 +165,47 @@ def fit_folds(
     validation: Examples | None = None,
     initial: Mapping[str, Any] | None = None,
     histories: list[History] | None = None,
-    stream: Stream | None = None,
+    streams: Sequence[Stream] | None = None,
     watching: Watching = lambda models, data, shared: nullcontext(),
     wants_steps: bool = False,
     verbose: bool = False,
+    threads: int = 1,
+    kept: Progress | None = None,
+    keeper: Keeper | None = None,
 ) -> Trained:
     """Train the models of some folds as one stack; of ranks, one fold of one model.
 
     All that is no number of a model's own, the parameters of the first estimator say.
     ``validation`` are examples of their own to judge by, ``initial`` starting weights
-    of a single model. Where there are ``histories``, training goes on until
-    ``max_iter`` epochs in all. With what is remembered of a ``stream``, the fold is its
-    next rows, seen once.
-    ``wants_steps`` says whether who looks on looks at each of them.
+    of all models. Where there are ``histories``, training goes on until ``max_iter``
+    epochs in all. With what is remembered of ``streams``, one for each model, the folds
+    are the next rows, seen once.
+    ``wants_steps`` says whether who looks on looks at each of them, and ``threads`` on
+    how many models may be trained that take their steps in turn. A single model goes on
+    from where it was ``kept``, and may have a ``keeper``.
     """
     settings, targets = folds[0].estimators[0], folds[0].targets
     shared = shared_of(settings, targets, max_iter=max_iter, tol=tol, verbose=verbose)
-    begin = partial(
-        _begin, folds, shared, initial, wants_steps, as_given=stream is not None
-    )
+    shared = shared._replace(threads=threads)
+    of_stream = streams is not None
+    begin = partial(_begin, folds, shared, initial, wants_steps, as_given=of_stream)
     with torch.inference_mode():
         data, offsets, models, shared, per_model = folds[0].ranks.agreed(begin)
         if histories is not None:
             shared = shared._replace(max_iter=max_iter - models.epochs)
-        of_stream = stream is not None
         if of_stream and folds[0].states and tests_first(settings):
             validation = folds[0].examples  # before they are trained on
         held_out = _validation_of(folds, data, offsets, validation, of_stream=of_stream)
         with watching(models, data, shared) as watch:
-            if stream is not None:
-                history = train_on_chunk(
-                    data, models, shared, per_model, stream, held_out, watch
+            if streams is not None:
+                trained = train_on_chunk(
+                    data, models, shared, per_model, streams, held_out, watch
                 )
-                return Trained(models, [history], shared.engine)
-            trained = train(data, models, shared, per_model, held_out, watch, histories)
+            else:
+                trained = train(
+                    *(data, models, shared, per_model, held_out, watch, histories),
+                    *(kept, keeper),
+                )
             return Trained(models, trained, shared.engine)
 
 
@@ -188,7 +239,8 @@ def _begin(
     else:
         models = _new_models(folds, layout, shared, per_model, data.y)
     if initial is not None:
-        write_initial_(models.parameters, initial, targets.scale)
+        scales = [fold.targets.scale for fold in folds for _ in fold.estimators]
+        write_initial_(models.parameters, initial, scales)
     engine = engine_of(data, layout, shared, wants_steps)
     return _Begun(data, offsets, models, shared._replace(engine=engine), per_model)
 
@@ -470,7 +522,7 @@ def data_of(
     scales = [fold.targets.scale.scale for fold in folds if fold.targets.scale]
     data = Data(
         to_device(joined, device),
-        to_tensor(targets, device),
+        _targets_on(device, targets, folds[0].targets),
         _weights_on(device, weight, dtype),
         rows,
         counts,
@@ -491,7 +543,7 @@ def _data_of_one(fold: Fold, device: torch.device, *, as_given: bool) -> Data:
         weight = (weight / unit)[np.newaxis]
     return Data(
         to_device(examples.X, device),
-        to_tensor(targets, device),
+        _targets_on(device, targets, fold.targets),
         _weights_on(device, weight, dtype),
         fold.rows,
         scales=None if scale is None else scale.scale[np.newaxis],
@@ -527,7 +579,7 @@ def _data_of_blocks(fold: Fold, rows: BlockRows, device: torch.device) -> Data:
         return map(part_of, parts)
 
     def data(x: Array, y: Array, weight: Array | None) -> Data:
-        arrays = to_tensor(x, device), to_tensor(y, device)
+        arrays = to_tensor(x, device), _targets_on(device, y, targets)
         of_rows = None if weight is None else weight[np.newaxis]
         scales = None if scale is None else scale.scale[np.newaxis]
         on_device = _weights_on(device, of_rows, rows.dtype)
@@ -540,9 +592,20 @@ def _data_of_blocks(fold: Fold, rows: BlockRows, device: torch.device) -> Data:
     windows = Windows(rows.lengths, length, read, data(*digest), data(*some))
     n_places = length + is_shared
     x = np.zeros((n_places, n_features), rows.dtype)
-    y = np.zeros((len(examples.targets), n_places), rows.dtype)
+    n_values = len(examples.targets)  # of a row: class numbers, or 0 and 1 of labels
+    if isinstance(targets, Numbers):
+        n_values = targets.n_outputs
+    y = np.zeros((n_values, n_places), rows.dtype)
     room = data(x, y, np.zeros(n_places) if is_weighted else None)
     return room._replace(windows=windows, shard=fold.shard)
+
+
+def _targets_on(device: torch.device, y: Array, targets: Targets) -> Tensor:
+    """Return targets (..., o, n) on the device; of quantiles views of the one there."""
+    on_device = to_tensor(y, device)
+    if isinstance(targets, Classes):
+        return on_device
+    return on_device.expand(*y.shape[:-2], targets.n_outputs, -1)
 
 
 def _weights_on(
@@ -642,10 +705,14 @@ def _validation_of(
     if isinstance(folds[0].examples.X, BlockRows) and validation is None:
         validation = folds[0].examples.X.held_out
     if validation is not None:
-        [fold] = folds
-        shard = fold.shard if of_stream else fold.shard_held_out
         judged = [
-            fold._replace(examples=validation, rows=None, held_out=None, shard=shard)
+            fold._replace(
+                examples=validation,
+                rows=None,
+                held_out=None,
+                shard=fold.shard if of_stream else fold.shard_held_out,
+            )
+            for fold in folds
         ]
         rows, _ = data_of(judged, device)
     elif folds[0].held_out is not None:

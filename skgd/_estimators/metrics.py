@@ -10,7 +10,7 @@ Dimension key: n samples, o targets or labels of a row, k classes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from math import isfinite, nan
 from typing import Any, NamedTuple
 
@@ -18,6 +18,7 @@ import numpy as np
 from sklearn.base import ClassifierMixin
 from sklearn.metrics import (
     accuracy_score,
+    d2_pinball_score,
     log_loss,
     mean_absolute_error,
     mean_squared_error,
@@ -26,6 +27,7 @@ from sklearn.metrics import (
 )
 
 from skgd._estimators.sklearn_private import PassthroughScorer, Scorer
+from skgd._estimators.targets import quantiles_of
 from skgd._machine.arrays import Array, Floats, Indices
 
 # Labels that are numbers are whole, and so small that all floats of them are exact.
@@ -75,6 +77,8 @@ def _metric_of(scorer: Any, estimator: Any) -> tuple[Metric, int] | None:
     if type(estimator).__module__.partition(".")[0] != "skgd":
         return None
     if type(scorer) is PassthroughScorer:
+        if not isinstance(estimator, ClassifierMixin) and quantiles_of(estimator):
+            return None  # its score is another one
         classifies = isinstance(estimator, ClassifierMixin)
         return _METRICS[accuracy_score if classifies else r2_score], 1
     if type(scorer) is not Scorer or scorer._kwargs:
@@ -218,6 +222,17 @@ def _log_loss(p: Floats, columns: Indices, weight: Array | None) -> Any:
     if p.shape[1] == 2:
         of_truth = np.where(columns == 1, p[:, 1], 1 - p[:, 1])
     return np.average(-np.log(of_truth.clip(eps, 1 - eps)), weights=weight)
+
+
+def mean_d2_pinball_score(
+    quantiles: Sequence[float], y: Any, predicted: Any, *, sample_weight: Any
+) -> float:
+    """Return the mean of scikit-learn's score of each quantile, (n, k) predicted."""
+    scores = [
+        d2_pinball_score(y, column, sample_weight=sample_weight, alpha=quantile)
+        for quantile, column in zip(quantiles, np.transpose(predicted), strict=True)
+    ]
+    return float(np.mean(scores))
 
 
 _METRICS: Mapping[Any, Metric] = {

@@ -235,15 +235,15 @@ def digest(arrays: Sequence[Any]) -> int:
 
 
 def begins_alike(
-    settings: Any, before: Any, initial: Mapping[str, Any]
+    settings: Any, before: Sequence[Any], initial: Mapping[str, Any]
 ) -> dict[str, object]:
     """Return what training begins with, which must be the same on all ranks."""
     told = {**parameters_alike(settings), "The state that training goes on from": None}
-    if before is not None:
-        arrays = [array for layer in before.layers for array in layer]
+    if before:
+        arrays = [array for one in before for layer in one.layers for array in layer]
         told = {
             "The state that training goes on from": (
-                f"one after {before.t} steps, with digest {digest(arrays)}"
+                f"one after {before[0].t} steps, with digest {digest(arrays)}"
             )
         }
     for name, given in initial.items():

@@ -109,6 +109,15 @@ def _is_seed(value: object) -> bool:
     return value is None or (_is_int(value) and 0 <= value < 2**32)  # type: ignore[operator]
 
 
+def _are_quantiles(value: Any) -> bool:
+    if isinstance(value, np.ndarray) and value.ndim != 1:
+        return False
+    several = isinstance(value, _SEVERAL) and all(map(_QUANTILE.holds, value))
+    return several and len(set(value)) == len(value) > 0
+
+
+_QUANTILE = _real(0, 1, "()")
+
 _BOOL = Rule(lambda v: isinstance(v, bool | np.bool_), "a bool")
 
 _LR_SCHEDULE = _one_of(*sorted(SCHEDULES))
@@ -166,12 +175,19 @@ RULES: Mapping[str, Rule] = {
     "max_time": _or_none(_real(0, inf, "()")),
     "momentum": _real(0, 1, "[)"),
     "n_iter_no_change": _count(1),
+    "n_models": Rule(
+        lambda v: _is_int(v) and 1 <= v < 2**32, "an int in the range [1, 2**32)"
+    ),
     "negative_slope": _real(0, 1, "[]"),
     "nesterov": _BOOL,
     "normalize_y": _BOOL,
     "optimizer": _one_of(*sorted(OPTIMIZERS.keys() - VARIANTS_OF_SGD)),
+    "power": _real(1, 2, "()"),
     "power_t": _real(0, inf, "[)"),
-    "quantile": _real(0, 1, "()"),
+    "quantile": Rule(
+        lambda v: _QUANTILE.holds(v) or _are_quantiles(v),
+        f"{_QUANTILE.words}, or a list of different ones",
+    ),
     "random_state": Rule(
         _is_seed, "an int in the range [0, 2**32), a numpy.random.RandomState, or None"
     ),
@@ -203,6 +219,7 @@ LOSSES_OF_NUMBERS = (
     "quantile",
     "poisson",
     "gamma",
+    "tweedie",
 )
 LOSSES_OF_CLASSES = (
     "log_loss",
@@ -275,7 +292,7 @@ def _hold_as_before(losses: tuple[str, ...], given: Mapping[str, Any]) -> bool:
 
 # The parameters that one of the two estimators has alone, those of both, and how these
 # are read. ``hidden_layer_sizes`` is no constant.
-_OF_ONE = ("class_weight", "delta", "normalize_y", "quantile")
+_OF_ONE = ("class_weight", "delta", "normalize_y", "power", "quantile")
 _OF_BOTH = ("loss", *sorted(RULES.keys() - {*_OF_ONE, "hidden_layer_sizes"}))
 _of_both = itemgetter(*_OF_BOTH)
 

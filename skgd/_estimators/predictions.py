@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from numpy.typing import ArrayLike
 from scipy.sparse import issparse
@@ -19,7 +20,9 @@ from skgd._equations.activations import ACTIVATIONS
 from skgd._equations.network import Layer, Network, raw_prediction
 from skgd._estimators.examples import device_for
 from skgd._estimators.inputs import Matrix, checked_rows, to_device
+from skgd._estimators.members import members_of
 from skgd._estimators.weights import layers_in_units_of_y
+from skgd._machine.arrays import Array
 from skgd._machine.devices import to_tensor
 from skgd._training.csr import csr, first_output
 
@@ -46,17 +49,25 @@ def raw_predictions(
     )
 
 
-def raw_prediction_of(estimator: Any, X: ArrayLike) -> Tensor:
-    """Return the raw prediction of a fitted estimator, (1, o, n)."""
-    layers = layers_in_units_of_y(estimator)
-    rows = checked_rows(estimator, X, [layers[0][0].dtype])
+def raw_predictions_of(estimator: Any, X: ArrayLike) -> Tensor:
+    """Return the raw predictions of all models of a fitted estimator, (m, o, n)."""
+    of_models = [layers_in_units_of_y(one) for one in members_of(estimator)]
+    rows = checked_rows(estimator, X, [of_models[0][0][0].dtype])
     device = device_for(estimator, rows)
     with torch.inference_mode():
-        on_device = [
-            Layer(to_tensor(w, device)[None], to_tensor(bias, device)[None])
-            for w, bias in layers
+        layers = [
+            _stacked(of_layer, device) for of_layer in zip(*of_models, strict=True)
         ]
-        return raw_predictions(estimator, on_device, rows, device)
+        return raw_predictions(estimator, layers, rows, device)
+
+
+def _stacked(of_models: Sequence[tuple[Array, Array]], device: torch.device) -> Layer:
+    """Return a layer of several models, w (m, o, i) and bias (m, o)."""
+    if len(of_models) == 1:
+        [(w, bias)] = of_models
+        return Layer(to_tensor(w, device)[None], to_tensor(bias, device)[None])
+    w, bias = (np.stack(arrays) for arrays in zip(*of_models, strict=True))
+    return Layer(to_tensor(w, device), to_tensor(bias, device))
 
 
 def layers_at(network: Network, slots: Sequence[int]) -> list[Layer]:

@@ -6,18 +6,28 @@ What it shares with the classifier is in ``base``.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Self
 
 import numpy as np
 from numpy.typing import ArrayLike
 from sklearn.base import RegressorMixin
+from sklearn.metrics import r2_score
+from sklearn.utils import Tags
 
 from skgd._estimators.base import MiniBatchBase, of_one_state
 from skgd._estimators.cluster import where_rows_lie
 from skgd._estimators.inputs import like_input
+from skgd._estimators.metrics import mean_d2_pinball_score
+from skgd._estimators.parameters import is_real
 from skgd._estimators.targets import Numbers, known_targets, loss_of
 from skgd._machine.arrays import Array
 from skgd._machine.modes import numpy_as_usual
+
+
+def _shaped(targets: Numbers, numbers: Array) -> Array:
+    """Return numbers (o, n) for rows as the caller shapes targets."""
+    return numbers[0] if targets.is_flat else numbers.T
 
 
 class MiniBatchRegressor(RegressorMixin, MiniBatchBase):
@@ -41,16 +51,24 @@ class MiniBatchRegressor(RegressorMixin, MiniBatchBase):
         "squared_epsilon_insensitive" its square. "absolute_error" is the error, with
         the median as its minimum. "quantile" is the pinball loss, with ``quantile`` as
         its minimum. "poisson" and "gamma" are half the deviance of counts, 0 or more,
-        and of amounts above 0; the model is then linear, or a network, in the logarithm
-        of the mean.
+        and of amounts above 0, and "tweedie", with ``power``, that of amounts many of
+        which are exactly 0; the model is then linear, or a network, in the logarithm of
+        the mean.
     delta : float > 0, default=0.1
         Error up to which "huber" is quadratic, and up to which
         "epsilon_insensitive" and its square are zero (SGDRegressor's ``epsilon``).
-    quantile : float in (0, 1), default=0.5
-        The quantile that loss="quantile" predicts; a larger one predicts more.
+    quantile : float in (0, 1), or list of such, default=0.5
+        The quantile that loss="quantile" predicts; a larger one predicts more. Several,
+        of one target, are columns of the predictions, in this order, and what is
+        minimised is the sum of their losses. They never cross: the predictions of a row
+        are sorted, so that a larger quantile gets the larger one.
+    power : float in (1, 2), default=1.5
+        Power p of loss="tweedie", for a variance that grows as the p-th power of the
+        mean; a larger one lets large amounts deviate more. Counts, p = 1, are what
+        loss="poisson" is for, and amounts without zeros, p = 2, loss="gamma".
     normalize_y : bool, default=True
-        Whether training sees targets of mean 0 and standard deviation 1 (of "poisson"
-        and "gamma", of mean 1), each target by itself, so that ``lr``, ``tol`` and
+        Whether training sees targets of mean 0 and standard deviation 1 (of "poisson",
+        "gamma" and "tweedie", of mean 1), each by itself, so that ``lr``, ``tol`` and
         ``max_grad_norm`` mean the same in whatever units y is. All that is told is in
         the units of y, and the objective of a linear model is the one above, but the
         penalty of a network counts for its weights as they are trained. ("huber",
@@ -156,8 +174,8 @@ class MiniBatchRegressor(RegressorMixin, MiniBatchBase):
         Passes over the training data (epochs), at the most; more of them come nearer to
         the minimum.
     max_time : float > 0 or None, default=None
-        Seconds after which ``fit`` ends, at a whole step; with more of them it trains
-        for longer. None sets no limit.
+        Seconds after which ``fit`` ends, at a whole step, or with several models at
+        a whole epoch; with more of them it trains for longer. None sets no limit.
     tol : float >= 0 or None, default=1e-3
         Training stops when the objective has not fallen by more than this, on the scale
         that training sees, for ``n_iter_no_change`` epochs in a row; with
@@ -177,7 +195,8 @@ class MiniBatchRegressor(RegressorMixin, MiniBatchBase):
         the estimator (None), or the loss ("loss"), which tells more on a few rows.
         Equal scores are told apart by the loss. A callable gets the estimator, rows and
         targets, and their ``sample_weight`` if it has an argument of this name; what
-        takes no weights counts all rows alike. If given, the rows of each call of
+        takes no weights counts all rows alike. Of several models, each is judged by
+        itself. If given, the rows of each call of
         ``partial_fit`` but the first are judged by it before they are learned.
     warm_start : bool, default=False
         Whether ``fit`` goes on from the last one: weights, optimizer state, step count,
@@ -185,6 +204,12 @@ class MiniBatchRegressor(RegressorMixin, MiniBatchBase):
         optimizer begins with a state of its own.
     record_batch_loss : bool, default=False
         Whether ``batch_loss_curve_`` keeps the loss of every step.
+    n_models : int >= 1, default=1
+        How many models are trained, which differ in their seeds: in the weights they
+        begin with, in the order of the rows, and in those held out. What is predicted
+        is the mean over them, of numbers, of probabilities, or of the scores of a loss
+        that has none. More of them err less, up to a point, and cost more. Each is the
+        model that a fit with its seed alone gives, see ``estimators_``.
     random_state : int, RandomState instance or None, default=None
         Seed of the initial weights, the order of the rows, what is topped up, dropped
         out and held out. An int gives the same result at every call, None a new one;
@@ -204,13 +229,13 @@ class MiniBatchRegressor(RegressorMixin, MiniBatchBase):
         else becomes float64.
     verbose : bool or int, default=False
         Whether to print a line an epoch: which of how many, the objective, loss and
-        score of held-out rows, and the seconds so far. In a search, its own ``verbose``
-        counts.
+        score of held-out rows, and the seconds so far; of several models, for the first
+        that is still in training. In a search, its own ``verbose`` counts.
 
     Attributes
     ----------
     coef_ : ndarray of shape (n_features,) or (n_targets, n_features)
-        Weights of a linear model.
+        Weights of a linear model. Several quantiles have a row each, as targets do.
     intercept_ : ndarray of shape (1,) or (n_targets,)
         Its intercept; zeros without ``fit_intercept``.
     coefs_ : list of ndarray of shape (units in, units out)
@@ -259,9 +284,15 @@ class MiniBatchRegressor(RegressorMixin, MiniBatchBase):
         taken with ``record_batch_loss``.
     engine_ : {"torch", "numba"}
         What trained in the last call.
+    estimators_ : list of MiniBatchRegressor
+        The models, each as a fitted estimator of one model with its own
+        ``random_state``. Only with ``n_models`` above 1; then they alone have weights,
+        ``best_iter_`` and ``batch_loss_curve_``. Of the other attributes, counts are
+        those of the model that was trained the longest, and numbers and curves are
+        means over all, where one that has stopped counts with its last.
     n_features_in_ : int
         Features seen in ``fit``.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (``n_features_in_``,)
         Their names. Only if X had names, all of them strings.
 
     See Also
@@ -273,8 +304,9 @@ class MiniBatchRegressor(RegressorMixin, MiniBatchBase):
     In the terms of scikit-learn, with n rows, or weights that sum to n, the same
     objective is minimised by
 
-    - ``Ridge(alpha=a)`` at ``alpha = a / n``, and ``ElasticNet``, ``PoissonRegressor``
-      and ``GammaRegressor`` at the same ``alpha``;
+    - ``Ridge(alpha=a)`` at ``alpha = a / n``, and ``ElasticNet``,
+      ``PoissonRegressor``, ``GammaRegressor`` and ``TweedieRegressor`` at the same
+      ``alpha``;
     - ``QuantileRegressor`` at the same ``alpha`` and ``l1_ratio=1``;
     - ``SVR(kernel="linear")`` and ``LinearSVR`` with ``C=c`` and ``epsilon=e`` at
       ``alpha = 1 / (c n)`` and ``delta = e``; the latter penalises its intercept;
@@ -289,6 +321,9 @@ class MiniBatchRegressor(RegressorMixin, MiniBatchBase):
     ----------
     Bottou, Curtis and Nocedal, "Optimization methods for large-scale machine learning",
     SIAM Review 60 (2018), https://arxiv.org/abs/1606.04838.
+
+    Chernozhukov, Fernandez-Val and Galichon, "Quantile and probability curves without
+    crossing", Econometrica 78 (2010), https://arxiv.org/abs/0704.3649.
 
     Examples
     --------
@@ -310,7 +345,8 @@ class MiniBatchRegressor(RegressorMixin, MiniBatchBase):
         *,
         loss: str = "squared_error",
         delta: float = 0.1,
-        quantile: float = 0.5,
+        quantile: float | Sequence[float] = 0.5,
+        power: float = 1.5,
         normalize_y: bool = True,
         hidden_layer_sizes: Sequence[int] = (),
         activation: str = "relu",
@@ -346,6 +382,7 @@ class MiniBatchRegressor(RegressorMixin, MiniBatchBase):
         scoring: str | Callable[..., float] | None = None,
         warm_start: bool = False,
         record_batch_loss: bool = False,
+        n_models: int = 1,
         random_state: int | np.random.RandomState | None = None,
         device: str = "auto",
         engine: str = "auto",
@@ -355,6 +392,7 @@ class MiniBatchRegressor(RegressorMixin, MiniBatchBase):
         self.loss = loss
         self.delta = delta
         self.quantile = quantile
+        self.power = power
         self.normalize_y = normalize_y
         self.hidden_layer_sizes = hidden_layer_sizes
         self.activation = activation
@@ -390,6 +428,7 @@ class MiniBatchRegressor(RegressorMixin, MiniBatchBase):
         self.scoring = scoring
         self.warm_start = warm_start
         self.record_batch_loss = record_batch_loss
+        self.n_models = n_models
         self.random_state = random_state
         self.device = device
         self.engine = engine
@@ -442,30 +481,45 @@ class MiniBatchRegressor(RegressorMixin, MiniBatchBase):
         return self._partial_fit(X, y, None, sample_weight)
 
     @of_one_state
-    def predict(self, X: ArrayLike) -> Array:
+    def predict(
+        self, X: ArrayLike, return_std: bool = False
+    ) -> Array | tuple[Array, Array]:
         """Predict the targets.
 
         Parameters
         ----------
         X : array-like, sparse matrix or tensor of shape (n_samples, n_features)
             Rows to predict.
+        return_std : bool, default=False
+            Whether to tell as well how far the ``n_models`` models differ.
 
         Returns
         -------
         y : ndarray of shape (n_samples,) or (n_samples, n_targets)
-            Predicted targets, of the shape that ``fit`` was given.
+            Predicted targets, of the shape that ``fit`` was given: the mean over the
+            models. Of several quantiles, (n_samples, n_quantiles), in the order of
+            ``quantile``.
+        y_std : ndarray of the same shape
+            The standard deviation of their predictions over the models, with
+            ``ddof=0``; 0 of a single one. It tells what the seed decides, and no noise
+            of the targets. Only with ``return_std``.
         """
-        z, targets = self._raw_prediction(X), known_targets(self)
+        z, targets = self._raw_predictions(X), known_targets(self)
         assert isinstance(targets, Numbers)
         inverse_link = loss_of(self, targets).inverse_link
         assert inverse_link is not None  # every loss of numbers has one
-        y = like_input(inverse_link(z)[0], X)
-        return y[0] if targets.one_column else y.T
+        predicted = inverse_link(z)
+        mean = predicted[0] if len(predicted) == 1 else predicted.mean(0)
+        y = _shaped(targets, like_input(mean, X))
+        if not return_std:
+            return y
+        std = predicted.std(0, correction=0)
+        return y, _shaped(targets, like_input(std, X))
 
     def score(
         self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None
     ) -> float:
-        """Return the R2 of the predictions.
+        """Return the R2 of the predictions; of several quantiles, their mean D2.
 
         Parameters
         ----------
@@ -480,6 +534,20 @@ class MiniBatchRegressor(RegressorMixin, MiniBatchBase):
         -------
         score : float
             1 for targets that are predicted exactly, 0 for predictions as good as the
-            mean, and below 0 for worse ones. Of several targets, the mean.
+            mean, and below 0 for worse ones. Of several targets, the mean. Of several
+            quantiles, the mean of ``sklearn.metrics.d2_pinball_score`` over them: 0 is
+            as good as the quantiles of y.
         """
-        return self._score_by(super().score, X, y, sample_weight)
+        targets = known_targets(self)
+        quantiles = targets.quantiles if isinstance(targets, Numbers) else None
+        metric = r2_score
+        if quantiles is not None:
+            metric = partial(mean_d2_pinball_score, quantiles)
+        return self._score_by(metric, X, y, sample_weight)
+
+    def __sklearn_tags__(self) -> Tags:
+        tags = super().__sklearn_tags__()
+        several = isinstance(self.loss, str) and self.loss == "quantile"
+        several = several and not is_real(self.quantile)  # whatever else is set
+        tags.target_tags.multi_output = not several
+        return tags

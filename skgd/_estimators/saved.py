@@ -37,7 +37,7 @@ _PARTS = {"class", "versions", "parameters", "to_give", "requests", "attributes"
 # What an estimator holds that is no part of it: who looks on, what is asked of
 # pipelines (kept in words of its own), and what the caller noted in the last file.
 _APART = ("_skl_callbacks", "_metadata_request", "note_")
-_METHODS = ("fit", "partial_fit", "score")
+_METHODS = ("fit", "partial_fit", "predict", "score")
 
 
 def file_of(estimator: Any, note: Any = None) -> bytes:
@@ -62,6 +62,11 @@ def file_of(estimator: Any, note: Any = None) -> bytes:
 def model_of(data: bytes, cls: type[Estimator], given: Mapping[str, Any]) -> Estimator:
     """Return the model of such bytes, or raise ValueError for any others."""
     tree = decode(data)
+    if type(tree) is dict and "progress" in tree:
+        raise ValueError(
+            "It holds a fit under way, and no model; go on by fit(X, y, checkpoint=...)"
+            " with the same parameters and data."
+        )
     if type(tree) is not dict or tree.keys() != {"estimator", "note"}:
         raise ValueError("It holds no model.")
     model = estimator_of(cls, tree["estimator"], given)
@@ -82,10 +87,11 @@ def tree_of(estimator: Any) -> dict[str, Any]:
     let_forget_(kept)
     check_parameters(kept)
     names = _parameters_of(type(kept))
-    values = {name: value for name, value in vars(kept).items() if name not in _APART}
-    parameters = {name: one for name, one in values.items() if name in names}
-    to_give = {n: _kind(one) for n, one in parameters.items() if not is_tree(one)}
-    attributes = {name: one for name, one in values.items() if name not in names}
+    attributes = {
+        name: value
+        for name, value in vars(kept).items()
+        if name not in names and name not in _APART
+    }
     check_fitted(kept)
     for name, value in attributes.items():
         _check_name(type(kept), name, names)
@@ -96,10 +102,11 @@ def tree_of(estimator: Any) -> dict[str, Any]:
                 "other means."
             )
             raise TypeError(msg)
+    parameters, to_give = parameters_of(kept)
     return {
         "class": type(kept).__name__,
-        "versions": _versions(),
-        "parameters": {n: one for n, one in parameters.items() if n not in to_give},
+        "versions": versions(),
+        "parameters": parameters,
         "to_give": to_give,
         "requests": _requests_of(kept),
         "attributes": attributes,
@@ -143,6 +150,14 @@ def estimator_of(
     return made
 
 
+def parameters_of(estimator: Any) -> tuple[dict[str, Any], dict[str, str]]:
+    """Return the parameters that a tree has a place for, and what the others are."""
+    names = _parameters_of(type(estimator))
+    parameters = {name: vars(estimator)[name] for name in names}
+    to_give = {n: _kind(one) for n, one in parameters.items() if not is_tree(one)}
+    return {n: one for n, one in parameters.items() if n not in to_give}, to_give
+
+
 def _parameters_of(cls: Any) -> list[str]:
     return list(cls._get_param_names())
 
@@ -154,7 +169,7 @@ def _kind(value: Any) -> str:
     )
 
 
-def _versions() -> dict[str, str]:
+def versions() -> dict[str, str]:
     """Return the versions that the tree is made with, for who has to look into it."""
     return {
         "skgd": VERSION,
@@ -190,7 +205,7 @@ def _set_requests_(estimator: Any, asked: Any) -> None:
                 _wrong("requests")
             try:
                 getattr(estimator, f"set_{method}_request")(**requests)
-            except TypeError:
+            except (AttributeError, TypeError):  # there is no such method, or name
                 _wrong("requests")
 
 

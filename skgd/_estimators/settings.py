@@ -13,7 +13,8 @@ from skgd._training.hyperparameters import PER_MODEL, Shared
 
 # What models share that is no parameter as it stands; the others are.
 _WORKED_OUT = {
-    *("loss", "max_iter", "tol", "verbose", "delta", "quantile", "average", "horizon")
+    *("loss", "max_iter", "tol", "verbose", "delta", "quantile", "power", "average"),
+    *("horizon", "threads"),
 }
 _AS_THEY_ARE = [name for name in Shared._fields if name not in _WORKED_OUT]
 _as_they_are = attrgetter(*_AS_THEY_ARE)
@@ -47,7 +48,7 @@ def shared_of(
     settings: Any, targets: Targets, *, max_iter: int, tol: float | None, verbose: bool
 ) -> Shared:
     """Return the hyperparameters that models trained together have in common."""
-    delta, quantile = numbers_of_loss(settings)
+    delta, quantile, power = numbers_of_loss(settings, targets)
     return Shared(
         **dict(zip(_AS_THEY_ARE, _as_they_are(settings), strict=True)),
         loss=targets.loss_entry(settings.loss),
@@ -56,6 +57,7 @@ def shared_of(
         verbose=verbose,
         delta=delta,
         quantile=quantile,
+        power=power,
         average=int(settings.average),
         horizon=settings.max_iter,
     )

@@ -201,9 +201,9 @@ def attributes_of_state(state: State, targets: Targets) -> dict[str, Any]:
 
 def known_state(estimator: Any, targets: Targets | None) -> State | None:
     """Return the state that an estimator keeps, None if it is not fitted."""
-    if targets is None or not hasattr(estimator, "t_"):
+    kept: Mapping[str, Any] | None = vars(estimator).get("_state_")
+    if targets is None or kept is None:
         return None
-    kept: Mapping[str, Any] = vars(estimator)["_state_"]
     return State(
         trained_layers(estimator, kept.get("last_layer"), targets.scale),
         estimator.t_,

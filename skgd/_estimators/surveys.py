@@ -41,7 +41,13 @@ from skgd._estimators.inputs import (
     on_host,
     rows_of_table,
 )
-from skgd._estimators.targets import Numbers, Targets, learn_targets, with_seen
+from skgd._estimators.targets import (
+    Numbers,
+    Targets,
+    learn_targets,
+    numbers_of,
+    with_seen,
+)
 from skgd._machine.arrays import Array, Floats, Indices
 from skgd._machine.devices import to_numpy
 from skgd._machine.errors import errors_of_caller, in_the_words, of_caller
@@ -80,6 +86,12 @@ class BlockRows(NamedTuple):
     def shape(self) -> tuple[int, int]:
         """The numbers of rows and features."""
         return int(self.lengths.sum()), self.n_features
+
+    def told_apart_by(self) -> list[Any]:
+        """Return what tells these rows from others, without reading all of them."""
+        blocks = map(self.blocks.block, range(self.blocks.n_blocks))
+        n_bytes = [block.n_bytes for block in blocks]
+        return [n_bytes, self.blocks.chunk_rows, self.lengths, self.some.X]
 
 
 def surveyed(
@@ -252,10 +264,8 @@ def _learnt(
     """Return what is learnt of all targets by their digests, and these encoded."""
     if isinstance(estimator, RegressorMixin):
         encoded = np.ascontiguousarray(labels.reshape(len(labels), -1).T)
-        one_column = labels.ndim == 1
         before = known if isinstance(known, Numbers) else None
-        numbers = before or Numbers(len(encoded), one_column)
-        return numbers._replace(n_outputs=len(encoded)), encoded
+        return numbers_of(estimator, labels, before), encoded
     classes, (_, encoded) = learn_targets(estimator, labels, dtype, known)
     return classes, encoded
 

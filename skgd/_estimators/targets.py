@@ -16,7 +16,7 @@ from sklearn.utils import column_or_1d
 from sklearn.utils.class_weight import compute_class_weight, compute_sample_weight
 from sklearn.utils.multiclass import check_classification_targets, type_of_target
 
-from skgd._equations.losses import LOSSES, Loss
+from skgd._equations.losses import LOSSES, Loss, Quantile
 from skgd._estimators.checks import (
     check_all_seen,
     check_any_counts,
@@ -32,6 +32,7 @@ from skgd._estimators.checks import (
     class_numbers_of,
     distinct_labels,
 )
+from skgd._estimators.parameters import is_real
 from skgd._machine.arrays import Array
 from skgd._machine.errors import in_the_words
 from skgd._machine.ranks import ALONE, Ranks
@@ -43,7 +44,14 @@ class Numbers(NamedTuple):
 
     n_outputs: int
     one_column: bool  # whether y was (n,), and predictions are
-    scale: TargetScale | None = None  # on which training sees them
+    # On which training sees them; of several quantiles one for all.
+    scale: TargetScale | None = None
+    quantiles: tuple[float, ...] | None = None  # of y, if each is an output
+
+    @property
+    def is_flat(self) -> bool:
+        """Whether predictions are (n,)."""
+        return self.one_column and self.quantiles is None
 
     def loss_entry(self, loss: str) -> str:
         """Return the entry of the table of losses."""
@@ -55,7 +63,7 @@ class Numbers(NamedTuple):
 
     def coef(self, w: Array) -> Array:
         """Return the weights of a linear model, (o, i), in the shape of ``coef_``."""
-        return w[0] if self.one_column else w
+        return w[0] if self.is_flat else w
 
 
 class Classes(NamedTuple):
@@ -129,9 +137,31 @@ def _learn_numbers(
     check_domain(settings.loss, check_targets(y, dtype))
     columns = y[:, np.newaxis] if y.ndim == 1 else y  # there may be no rows
     targets = np.ascontiguousarray(columns.T, dtype=np.float64)
+    return numbers_of(settings, y, known), Encoded(y, targets)
+
+
+def numbers_of(settings: Any, y: Array, known: Numbers | None) -> Numbers:
+    """Return what is learnt of numbers but for their scale, or raise ValueError."""
+    quantiles, n_columns = quantiles_of(settings), 1 if y.ndim == 1 else y.shape[1]
     if known is None:
-        known = Numbers(len(targets), y.ndim == 1)
-    return known._replace(n_outputs=len(targets)), Encoded(y, targets)
+        known = Numbers(n_columns, y.ndim == 1)
+    if quantiles is None:
+        return known._replace(n_outputs=n_columns, quantiles=None)
+    if n_columns != 1:
+        msg = (
+            f"y must be one target if quantile is several. Got {n_columns} targets "
+            f"and quantile={settings.quantile!r}; fit an estimator for each target, or "
+            "give one quantile."
+        )
+        raise ValueError(msg)
+    return known._replace(n_outputs=len(quantiles), quantiles=quantiles)
+
+
+def quantiles_of(settings: Any) -> tuple[float, ...] | None:
+    """Return the quantiles that are outputs of their own, if they are."""
+    if settings.loss != "quantile" or is_real(settings.quantile):
+        return None
+    return tuple(map(float, settings.quantile))
 
 
 def _learn_classes(
@@ -274,16 +304,18 @@ def labels_of_all(settings: Any, y: Array, ranks: Ranks) -> Array | None:
     return np.unique(np.concatenate(of_all))
 
 
-def numbers_of_loss(settings: Any) -> tuple[float, float]:
-    """Return ``delta`` and ``quantile``, which no loss of classes has."""
-    if isinstance(settings, RegressorMixin):
-        return settings.delta, settings.quantile
-    return nan, nan
+def numbers_of_loss(settings: Any, targets: Targets) -> tuple[float, Quantile, float]:
+    """Return ``delta``, ``quantile`` and ``power``, which no loss of classes has."""
+    if isinstance(targets, Classes):
+        return nan, nan, nan
+    quantile: Quantile = settings.quantile if is_real(settings.quantile) else nan
+    return settings.delta, targets.quantiles or quantile, settings.power
 
 
 def loss_of(settings: Any, targets: Targets) -> Loss:
     """Return the loss that is minimised."""
-    return LOSSES[targets.loss_entry(settings.loss)](*numbers_of_loss(settings))
+    numbers = numbers_of_loss(settings, targets)
+    return LOSSES[targets.loss_entry(settings.loss)](*numbers)
 
 
 def known_targets(estimator: Any) -> Targets | None:

@@ -28,6 +28,9 @@ from skgd._training.objective import in_units_of_y
 from skgd._training.stopping import History
 from skgd._training.takers import Watch
 
+# Why training was ended from outside, where it was by the clock.
+TIME_IS_OVER = "max_time is over"
+
 
 class Given(NamedTuple):
     """What the caller of a fit handed in, as callbacks get to see it."""
@@ -44,8 +47,7 @@ def with_clock(
     if max_time is None:
         return interrupted
     end = monotonic() + max_time
-    over = "max_time is over"
-    return lambda: interrupted() or (over if monotonic() > end else "")
+    return lambda: interrupted() or (TIME_IS_OVER if monotonic() > end else "")
 
 
 class FitWatch:
@@ -56,14 +58,22 @@ class FitWatch:
     """
 
     def __init__(
-        self, estimator: Any, given: Given, fold: Fold, over: Callable[[], str] = str
+        self,
+        estimator: Any,
+        given: Given,
+        fold: Fold,
+        over: Callable[[], str] = str,
+        history: History | None = None,
     ) -> None:
+        """Look on from where training goes on, if there is a history already."""
         self._estimator, self._given, self._fold = estimator, given, fold
+        self._history = history or History()
         self._over = over  # str says nothing
         self._tasks: FitTasks | None = None
         self.wants_epochs = has_callbacks(estimator)
         self.wants_steps = self.wants_epochs and wants_batches(estimator)
         self.recorded = 0  # epochs that the estimator knows of
+        self._in_turn = False  # whether several models take their steps in turn
 
     def looking_on(
         self, models: Models, data: Data, shared: Shared
@@ -71,10 +81,12 @@ class FitWatch:
         """Give the watch, if there is anything to look on for."""
         estimator, self._data, self._shared = self._estimator, data, shared
         self._models = models
+        several = models.parameters.layout.n_models > 1
+        self._in_turn = several and shared.engine == "numba"
         if self.wants_epochs:
             vars(estimator).update(attributes_of_targets(self._fold.targets))
-            self._history = History()
             record_epochs_(estimator, models.t, self._history)
+            self.recorded = len(self._history.objective)
             sizes = batch_sizes(data.n_in_all, shared.batch_size, shared.last_batch)
             self._n_steps = len(sizes)
             at_once = 0 if data.windows is None else data.windows.n_at_once
@@ -125,7 +137,7 @@ class FitWatch:
             self._estimator.t_ = models.t
             if self._after_window(self._tasks, models.t):
                 return "stopped by a callback"
-        return self._over()
+        return "" if self._in_turn else self._over()  # all end with the same epoch
 
     def _after_window(self, tasks: FitTasks, t: int) -> bool:
         """End the task of a window if all its steps are taken; say whether to stop."""
@@ -139,9 +151,9 @@ class FitWatch:
         return stops
 
     def after_epoch(self, models: Models, histories: Sequence[History]) -> str:
-        [history] = histories
         if self._tasks is None:
             return self._over()
+        [history] = histories
         if history.diverged or not all(finite(models.parameters)):
             return ""  # an error is about to say so
         self._history = history

@@ -4,7 +4,7 @@ A linear model has ``coef_``, (o, i) or (i,), and ``intercept_``; a network has
 ``coefs_``, (i, o) for every layer, and ``intercepts_``. The engine's w is (m, o, i).
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -134,11 +134,13 @@ def to_scale_(network: Network, scale: TargetScale) -> None:
 
 
 def write_initial_(
-    network: Network, initial: Mapping[str, Any], scale: TargetScale | None = None
+    network: Network,
+    initial: Mapping[str, Any],
+    scales: Sequence[TargetScale | None],
 ) -> None:
-    """Write the starting weights that ``fit`` was given into the network.
+    """Write the starting weights that ``fit`` was given into all models of the network.
 
-    They are in the units of y, and the last layer is trained on a ``scale``.
+    They are in the units of y, and the last layers are trained on ``scales``.
     """
     n_layers = len(network.layers)
     linear = n_layers == 1
@@ -165,9 +167,11 @@ def write_initial_(
                 msg = f"{name} was given, but fit_intercept=False leaves it out."
                 raise ValueError(msg)
             checked = check_initial(name, value, tuple(array[0].shape), dtype)
-            if scale is not None and n == n_layers - 1:
-                checked = _on_scale(name, checked, linear, scale)
-            array[0] = to_tensor(checked, CPU)
+            for one, scale in zip(array, scales, strict=True):
+                own = checked
+                if scale is not None and n == n_layers - 1:
+                    own = _on_scale(name, checked, linear, scale)
+                one.copy_(to_tensor(own, CPU))
 
 
 def _on_scale(name: str, initial: Array, linear: bool, scale: TargetScale) -> Array:

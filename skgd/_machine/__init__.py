@@ -10,6 +10,7 @@ Nothing here knows of models. In the order of reading:
 * ``generators``: random streams, made once from a ``random_state``
 * ``trees``: values become bytes, and come back: checked, and without code
 * ``files``: files that are whole at any moment
+* ``fingerprints``: values are told apart, whatever they hold
 * ``threads``: the threads of a computation, and of a forked child
 * ``memory``: memory that is not there, in words
 * ``interrupts``: Ctrl-C, put off until all is stored

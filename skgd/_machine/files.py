@@ -10,7 +10,7 @@ import os
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from errno import EBADF, EINVAL, EISDIR, ELOOP
+from errno import EACCES, EBADF, EINVAL, EISDIR, ELOOP, ENOTDIR
 from secrets import token_hex
 from typing import Any, NoReturn
 
@@ -109,6 +109,16 @@ def read_whole(path: Path) -> bytes:
             raise
         with open(descriptor, "rb") as file:
             return file.read()
+
+
+def check_directory(path: Path) -> None:
+    """Raise OSError where no file may come to be, before there is one to write."""
+    directory = os.path.dirname(os.path.realpath(os.fsdecode(path)))
+    with _told(path):
+        if not stat.S_ISDIR(os.stat(directory).st_mode):
+            raise NotADirectoryError(ENOTDIR, os.strerror(ENOTDIR))
+        if not _may_write(directory):
+            raise PermissionError(EACCES, os.strerror(EACCES))
 
 
 def _mode_of_old(path: Path, target: str) -> int | None:

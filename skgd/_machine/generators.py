@@ -26,6 +26,20 @@ def new_generator(
     return np.random.default_rng(seed_of(random_state))
 
 
+def seeds_of(
+    random_state: int | np.random.RandomState | None, n_seeds: int
+) -> list[int]:
+    """Return some seeds: that of a ``random_state``, and others that follow from it.
+
+    The fewer are the first of the more. Of None, the first is a new one.
+    """
+    first = seed_of(random_state)
+    if first is None:
+        first = int(np.random.default_rng().integers(2**32))
+    others = np.random.SeedSequence(first).generate_state(n_seeds - 1)
+    return [int(first), *others.tolist()]
+
+
 class _NoSeed(ISeedSequence):
     """Seeds a bit generator whose state is about to be set: with zeros, at once.
 

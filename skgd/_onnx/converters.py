@@ -33,6 +33,7 @@ from sklearn.model_selection import GridSearchCV
 from sklearn.utils.validation import check_is_fitted
 
 from skgd._estimators.classifier import MiniBatchClassifier
+from skgd._estimators.members import members_of
 from skgd._estimators.regressor import MiniBatchRegressor
 from skgd._estimators.targets import Classes, known_targets
 from skgd._estimators.weights import layers_in_units_of_y
@@ -40,12 +41,15 @@ from skgd._machine.arrays import Array
 from skgd._onnx.equations import (
     ACTIVATIONS,
     INVERSE_LINKS,
+    JOINTS,
     Function,
     label_of,
     labels_of,
+    mean,
     raw_prediction,
     shares,
     with_both_classes,
+    without_crossings,
 )
 from skgd._onnx.nodes import Node, nodes_in
 from skgd._search.searches import (
@@ -125,8 +129,9 @@ def _shapes_of_regressor(operator: Any) -> None:
     _check(model, operator.inputs)
     n_rows = operator.inputs[0].get_first_dimension()
     numbers = _numbers_of(operator.inputs)
-    *_, (_, bias) = layers_in_units_of_y(model)
-    operator.outputs[0].set_type(numbers([n_rows, len(bias)]))
+    targets = known_targets(model)
+    assert targets is not None  # it is fitted
+    operator.outputs[0].set_type(numbers([n_rows, targets.n_outputs]))
 
 
 def _shapes_of_classifier(operator: Any) -> None:
@@ -145,18 +150,20 @@ def _shapes_of_classifier(operator: Any) -> None:
 def _convert_regressor(scope: Any, operator: Any, container: Any) -> None:
     """Add the nodes of the predictions."""
     model = operator.raw_operator
-    node, z = _raw_prediction(scope, operator, container)
+    node, several = _raw_predictions(scope, operator, container)
     inverse_link = _inverse_link(model)
     assert inverse_link is not None  # every loss of numbers has one
-    node("Identity", inverse_link(node, z), output=operator.outputs[0].full_name)
+    predicted = mean(node, [inverse_link(node, z) for z in several])
+    node("Identity", predicted, output=operator.outputs[0].full_name)
 
 
 def _convert_classifier(scope: Any, operator: Any, container: Any) -> None:
     """Add the nodes of the labels, and of the probabilities or scores."""
     model = operator.raw_operator
     label, scores = (variable.full_name for variable in operator.outputs)
-    node, z = _raw_prediction(scope, operator, container)
+    node, several = _raw_predictions(scope, operator, container)
     classes, labels = _classes(model), _labels(scope, model)
+    z = _joint(node, model, several)
     if classes.several_a_row:
         labels_of(node, z, label)
     else:
@@ -171,8 +178,25 @@ def _convert_classifier(scope: Any, operator: Any, container: Any) -> None:
     node("Identity", z, output=scores)
 
 
-def _raw_prediction(scope: Any, operator: Any, container: Any) -> tuple[Node, str]:
-    """Add the nodes of z; return what adds more of them, and its name."""
+def _joint(node: Node, model: Any, several: Sequence[str]) -> str:
+    """Return the scores of a classifier, given those of its models."""
+    if len(several) == 1:
+        return several[0]
+    classes, inverse_link = _classes(model), _inverse_link(model)
+    if inverse_link is not None and classes.is_one_against_rest(model.loss):
+        n = len(classes.labels)
+        p = mean(node, [shares(node, inverse_link(node, z), n) for z in several])
+        return node("Sub", node("Mul", p, 2.0), 1.0)
+    return JOINTS.get(classes.loss_entry(model.loss), mean)(node, several)
+
+
+def _raw_predictions(
+    scope: Any, operator: Any, container: Any
+) -> tuple[Node, list[str]]:
+    """Add the nodes of each model's z; return what adds more of them, and their names.
+
+    Those of an ensemble are several.
+    """
     model, inputs = operator.raw_operator, operator.inputs
     numbers = _numbers_of(inputs)
     node = nodes_in(scope, container, _DTYPES[numbers])
@@ -184,13 +208,19 @@ def _raw_prediction(scope: Any, operator: Any, container: Any) -> tuple[Node, st
     ]
     x = node("Concat", *columns, axis=1) if len(columns) > 1 else columns[0]
     activation = ACTIVATIONS[model.activation](model.negative_slope)
-    return node, raw_prediction(node, x, layers_in_units_of_y(model), activation)
+    return node, [
+        raw_prediction(node, x, layers_in_units_of_y(one), activation)
+        for one in members_of(model)
+    ]
 
 
 def _inverse_link(model: Any) -> Function | None:
     """Return what makes a prediction of z, if there is such a thing."""
     targets = known_targets(model)
     assert targets is not None  # it is fitted
+    quantiles = None if isinstance(targets, Classes) else targets.quantiles
+    if quantiles is not None and model.loss == "quantile":
+        return without_crossings(quantiles)
     return INVERSE_LINKS[targets.loss_entry(model.loss)]
 
 

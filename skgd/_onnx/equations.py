@@ -15,6 +15,7 @@ from math import sqrt
 import numpy as np
 from onnx import TensorProto
 
+from skgd._equations.losses import places_of
 from skgd._machine.arrays import Array
 from skgd._onnx.nodes import Node
 
@@ -129,6 +130,18 @@ def _clipped(node: Node, z: str) -> str:
     return node("Mul", node("Add", inside, 1.0), 0.5)
 
 
+def without_crossings(quantiles: tuple[float, ...]) -> Function:
+    """z sorted over o, and given out in the order of the quantiles."""
+    places = np.array(places_of(quantiles))
+
+    def link(node: Node, z: str) -> str:
+        n = np.array([len(places)])
+        ascending = node("TopK", z, n, axis=1, largest=0, sorted=1, unread=1)
+        return node("Gather", ascending, places, axis=1)
+
+    return link
+
+
 # By the entries of the table of losses; None is that of a loss without one.
 INVERSE_LINKS: dict[str, Function | None] = {
     "absolute_error": _identity,
@@ -145,6 +158,53 @@ INVERSE_LINKS: dict[str, Function | None] = {
     "squared_epsilon_insensitive": _identity,
     "squared_error": _identity,
     "squared_hinge": None,
+    "tweedie": _exp,
+}
+
+
+def mean(node: Node, several: Sequence[str]) -> str:
+    """The mean over some models; of one, what it is."""
+    total, *others = several
+    for one in others:
+        total = node("Add", total, one)
+    return node("Mul", total, 1 / len(several)) if others else total
+
+
+def _log_mean_exp(node: Node, several: Sequence[str]) -> str:
+    """The logarithm of the mean of exp(z), each over the highest of them."""
+    highest = node("Max", *several)
+    shares = [node("Exp", node("Sub", z, highest)) for z in several]
+    return node("Add", node("Log", mean(node, shares)), highest)
+
+
+def _log_sigmoid(node: Node, z: str) -> str:
+    """-log(1 + exp(-z))."""
+    return node("Neg", _softplus(node, node("Neg", z)))
+
+
+def _logit_of_mean(node: Node, several: Sequence[str]) -> str:
+    """log(p / (1 - p)) of the mean p of sigmoid(z)."""
+    log_p = _log_mean_exp(node, [_log_sigmoid(node, z) for z in several])
+    opposite = [_log_sigmoid(node, node("Neg", z)) for z in several]
+    return node("Sub", log_p, _log_mean_exp(node, opposite))
+
+
+def _log_of_mean_softmax(node: Node, several: Sequence[str]) -> str:
+    """The logarithm of the mean of softmax(z)."""
+    log_p = [node("LogSoftmax", z, axis=1) for z in several]
+    return _log_mean_exp(node, log_p)
+
+
+def _middle_of_clipped(node: Node, several: Sequence[str]) -> str:
+    """2 p - 1 of the mean p of (z + 1) / 2, cut off at 0 and 1."""
+    return mean(node, [node("Max", node("Min", z, 1.0), -1.0) for z in several])
+
+
+# The scores of several models, of losses for classes; of all others, their mean.
+JOINTS: dict[str, Callable[[Node, Sequence[str]], str]] = {
+    "binary_log_loss": _logit_of_mean,
+    "modified_huber": _middle_of_clipped,
+    "multinomial_log_loss": _log_of_mean_softmax,
 }
 
 

@@ -22,7 +22,8 @@ def nodes_in(scope: Any, container: Any, dtype: Any) -> Node:
     """Return the function that adds a node to a graph of skl2onnx.
 
     Floats, alone or in an array, become numbers of the dtype; ints and text stay what
-    they are. ``output`` is the name of the result, where it has one already.
+    they are. ``output`` is the name of the result, where it has one already. Of some
+    operators nothing reads all that they give: so many more are ``unread``.
     """
 
     def name_of(value: str | float | Array) -> str:
@@ -44,14 +45,16 @@ def nodes_in(scope: Any, container: Any, dtype: Any) -> Node:
         operator: str,
         *inputs: str | float | Array,
         output: str | None = None,
+        unread: int = 0,
         **attributes: Any,
     ) -> str:
         names = [name_of(value) for value in inputs]
         result: str = output or scope.get_unique_variable_name(operator.lower())
+        others = [scope.get_unique_variable_name("unread") for _ in range(unread)]
         container.add_node(
             operator,
             names,
-            result,
+            [result, *others],
             name=scope.get_unique_operator_name(operator),
             **attributes,
         )

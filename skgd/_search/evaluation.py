@@ -31,6 +31,7 @@ from sklearn.utils.parallel import delayed
 
 from skgd._equations.schedules import LAID_OUT
 from skgd._estimators.callbacks import subtask, task_of_search
+from skgd._estimators.fits import BYTES_OF_ROWS
 from skgd._estimators.sklearn_private import (
     insert_error_scores,
     warn_or_raise_about_fit_failures,
@@ -43,7 +44,7 @@ from skgd._search.jobs import Job, JobResult, fit_one, run_job
 from skgd._search.kept import Found, Round, keep, read
 from skgd._search.pipelines import fit_steps, last_step
 from skgd._search.request import Cell, CvSplit, GivenUp, Parameters, Request, Result
-from skgd._search.stacks import BYTES_OF_ROWS, Outcome
+from skgd._search.stacks import Outcome
 from skgd._search.workers import (
     Workers,
     are_numbers,

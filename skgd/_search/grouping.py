@@ -173,6 +173,8 @@ def _why_apart(estimator: Any, path: str, y: Any, fit_params: Parameters) -> str
         return "the steps of the pipeline are others"
     if has_callbacks(last):
         return "its callbacks look at single fits"
+    if last.n_models > 1:
+        return "n_models makes each an ensemble, a stack of its own"
     if last.max_time is not None:
         return "max_time is a limit of a single fit"
     if y is None:

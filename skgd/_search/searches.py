@@ -379,7 +379,7 @@ class VectorizedGridSearchCV(_VectorizedSearch, GridSearchCV):
         Labels of the classes. Only with ``refit``, of a classifier.
     n_features_in_ : int
         Features seen in ``fit``. Only with ``refit``.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (``n_features_in_``,)
         Their names. Only with ``refit``, if X had names, all of them strings.
 
     See Also
@@ -400,7 +400,7 @@ class VectorizedGridSearchCV(_VectorizedSearch, GridSearchCV):
     else, such as ``batch_size`` or ``hidden_layer_sizes``, makes groups of its own,
     each trained in turn. Steps before the last of a pipeline are fitted once for each
     split and distinct setting of their own parameters. Left to one fit at a time are
-    estimators with ``max_time`` or callbacks, and fits that are given more than
+    ensembles, estimators with ``max_time`` or callbacks, and fits given more than
     ``sample_weight``.
     Callbacks that scikit-learn propagates, such as its ``ProgressBar``, watch the
     search whether they are set on it or on the estimator.
@@ -554,7 +554,7 @@ class VectorizedRandomizedSearchCV(_VectorizedSearch, RandomizedSearchCV):
         Labels of the classes. Only with ``refit``, of a classifier.
     n_features_in_ : int
         Features seen in ``fit``. Only with ``refit``.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (``n_features_in_``,)
         Their names. Only with ``refit``, if X had names, all of them strings.
 
     See Also
@@ -574,7 +574,7 @@ class VectorizedRandomizedSearchCV(_VectorizedSearch, RandomizedSearchCV):
     else, such as ``batch_size`` or ``hidden_layer_sizes``, makes groups of its own,
     each trained in turn. Steps before the last of a pipeline are fitted once for each
     split and distinct setting of their own parameters. Left to one fit at a time are
-    estimators with ``max_time`` or callbacks, and fits that are given more than
+    ensembles, estimators with ``max_time`` or callbacks, and fits given more than
     ``sample_weight``.
     Callbacks that scikit-learn propagates, such as its ``ProgressBar``, watch the
     search whether they are set on it or on the estimator.
@@ -764,7 +764,7 @@ class VectorizedHalvingGridSearchCV(_Halving, HalvingGridSearchCV, _VectorizedSe
         Labels of the classes. Only with ``refit``, of a classifier.
     n_features_in_ : int
         Features seen in ``fit``. Only with ``refit``.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (``n_features_in_``,)
         Their names. Only with ``refit``, if X had names, all of them strings.
     n_resources_, n_candidates_ : list of int
         Resources of a candidate, and candidates, of every iteration.
@@ -952,7 +952,7 @@ class VectorizedHalvingRandomSearchCV(
         Labels of the classes. Only with ``refit``, of a classifier.
     n_features_in_ : int
         Features seen in ``fit``. Only with ``refit``.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (``n_features_in_``,)
         Their names. Only with ``refit``, if X had names, all of them strings.
     n_resources_, n_candidates_ : list of int
         Resources of a candidate, and candidates, of every iteration.

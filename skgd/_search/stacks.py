@@ -41,6 +41,7 @@ from skgd._estimators.examples import (
     sentence_on_memory,
 )
 from skgd._estimators.fits import (
+    BYTES_OF_ROWS,
     Fold,
     Trained,
     Watching,
@@ -77,9 +78,6 @@ _BYTES_OF_CPU, _SHARE_OF_CUDA = 12 * 2**20, 0.4
 
 # Bytes of a model besides arrays: its records, and what is bound for it.
 _BYTES_OF_OBJECTS = 20_000
-
-# Bytes of rows that are copied for several splits, at the most.
-BYTES_OF_ROWS = 2**30
 
 
 class TrainingSplit(NamedTuple):

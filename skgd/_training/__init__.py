@@ -6,6 +6,7 @@ In the order of reading:
 * ``hyperparameters``: what models trained together share, and what is each one's own
 * ``models``: the models in training
 * ``stopping``: when a model has settled, diverged, or was ended
+* ``progress``: how far training is, at a whole step: all that it goes on from
 * ``csr``: the rows of a sparse matrix
 * ``shards``: rows that lie on several ranks, and which of them each batch sees
 * ``batches``: which rows each step sees; folds

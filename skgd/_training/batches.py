@@ -30,7 +30,7 @@ class Data(NamedTuple):
     # (n, i), a row a sample.
     x: Tensor | Csr
     # (o, n), or (f, o, n), those of each fold; or (1, n) where it holds class numbers
-    # and o is above one.
+    # and o is above one. Several quantiles are outputs that are views of one target.
     y: Tensor
     # (1, n), sample weights; or (f, n), those of each fold.
     weight: Tensor | None
@@ -163,9 +163,9 @@ def weights_in_all(data: Data) -> list[float]:
 def select_folds(data: Data, folds: Sequence[int]) -> Data:
     """Return the data of some of the folds, without padding that they do not need."""
     chosen, rows, counts, weight = list(folds), data.rows, data.counts, data.weight
-    y = data.y[chosen] if data.y.ndim == 3 else data.y
-    if y.ndim == 3 and len(y) == 1:
-        y = y[0]
+    y = data.y
+    if y.ndim == 3:
+        y = y[chosen] if len(chosen) > 1 else y[chosen[0]]
     scales = None if data.scales is None else data.scales[chosen]
     if weight is not None and len(weight) > 1:
         weight = weight[chosen]

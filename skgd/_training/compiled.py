@@ -16,13 +16,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from skgd._equations.losses import Quantile
 from skgd._equations.network import Layout, segments
 from skgd._equations.optimizers import OPTIMIZERS, PerModel, elastic_net
 from skgd._machine.arrays import Array, Floats, Indices
 from skgd._machine.threads import one_thread_of_blas
+from skgd._training.batches import Data
 from skgd._training.csr import Csr
 from skgd._training.engines import multiply_adds_of_row
+from skgd._training.hyperparameters import Shared
 from skgd._training.objective import bind_penalties
+from skgd._training.progress import Keeping, Point, steps_in
 from skgd._training.scalars import rule_of_scalars
 from skgd._training.steps import n_parts
 from skgd._training.takers import Ahead, Taken, Taker
@@ -62,14 +66,28 @@ def bind_compiled(ahead: Ahead) -> Taker:
     epoch_s = _EPOCH_S + len(sizes) * _AT_ONCE_S / steps_at_once
     epochs_at_once = min(int(_AT_ONCE_S / epoch_s), _ROWS_AT_ONCE // n_rows)
 
-    def take(rows_of_epochs: Sequence[Indices], going: Sequence[int]) -> Taken:
+    def take(
+        rows_of_epochs: Sequence[Indices],
+        going: Sequence[int],
+        point: Point | None = None,
+        keeping: Keeping | None = None,
+    ) -> Taken:
         n_epochs = len(rows_of_epochs)
         rows = rows_of_epochs[0] if n_epochs == 1 else np.concatenate(rows_of_epochs)
         losses = np.empty((n_epochs * len(sizes), 1, parts), dtype)
         norms = np.empty((n_epochs, penalties.n_owners, 2), dtype)
         wanted, t, ended = norms if penalties.any else norms[:0], models.t, ""
+        if point is not None:
+            losses[: steps_in(point)] = point.losses
+            models.t += steps_in(point)
+            wanted = norms[:0]
+            loop.owe(point.debts)
+
+        def of_start() -> Floats:
+            return penalties.of_norms(norms) if point is None else point.penalties
+
         at_once = steps_at_once if n_epochs == 1 else len(losses)
-        for first in range(0, len(losses), at_once):
+        for first in range(models.t - t, len(losses), at_once):
             some = losses[first : first + at_once]
             rates = rule.rates_of_steps(models.t, len(some))
             steps = Steps(models.t, len(some), models.optimizer_begun, average_begun)
@@ -81,10 +99,12 @@ def bind_compiled(ahead: Ahead) -> Taker:
             models.t += len(some)
             if watch is not None:
                 ended = watch.after_step(models, torch.from_numpy(some[-1]))
+            if keeping is not None and keeping.is_due(ended):
+                keeping.keep(Point(losses[: models.t - t], of_start(), loop.debts()))
             if ended:
                 break
         loop.settle()
-        return Taken(losses[: models.t - t], penalties.of_norms(norms), ended)
+        return Taken(losses[: models.t - t], of_start(), ended)
 
     return Taker(take, max(1, epochs_at_once))
 
@@ -97,15 +117,20 @@ def _say_so() -> None:
 
 def _steps_at_once(ahead: Ahead) -> int:
     """Return how many steps are taken before anyone is heard, one at the least."""
-    network = ahead.models.parameters
-    _, *hidden, _ = network.layout.sizes
-    of_a_row = multiply_adds_of_row(ahead.data, network.layout)
+    return max(1, int(_AT_ONCE_S / seconds_of_step(ahead)))
+
+
+def seconds_of_step(ahead: Ahead) -> float:
+    """Return what a step of one model takes at the most, about."""
+    layout = ahead.models.parameters.layout.alone
+    _, *hidden, _ = layout.sizes
+    of_a_row = multiply_adds_of_row(ahead.data, layout)
     of_a_row += _NUMBERS_OF_UNIT * sum(hidden)
     numbers = ahead.sizes[0] * of_a_row
-    touches_few = network.layout.columns_first and not hidden
+    touches_few = layout.columns_first and not hidden
     if not touches_few or ahead.models.average is not None:
-        numbers += segments(network.layout).length
-    return max(1, int(_AT_ONCE_S / (_STEP_S + _NUMBER_S * numbers)))
+        numbers += segments(layout).length
+    return _STEP_S + _NUMBER_S * numbers
 
 
 def _numbers(per_model: PerModel) -> Floats:
@@ -123,14 +148,9 @@ def _problem(ahead: Ahead, optimizer: str) -> Problem:
     network, flat = models.parameters, models.parameters.flat.numpy()
     sizes, n_weights = network.layout.sizes, network.n_weights
     weights_at, biases_at = _places(network.layout)
-    numbers: Sequence[float] | Floats = [shared.delta] * sizes[-1]
-    if shared.loss == "quantile":
-        numbers = [shared.quantile] * sizes[-1]
-    elif data.scales is not None:
-        [numbers] = shared.delta / data.scales
     return Problem(
         x=_rows(data.x),
-        y=data.y.contiguous().numpy(),
+        y=_targets(data.y),
         weight=None if data.weight is None else data.weight[0].contiguous().numpy(),
         sizes=sizes,
         flat=flat,
@@ -149,11 +169,29 @@ def _problem(ahead: Ahead, optimizer: str) -> Problem:
         activation=shared.activation,
         optimizer=optimizer,
         negative_slope=shared.negative_slope,
-        loss_number=np.array(numbers, flat.dtype),
+        loss_number=_loss_numbers(data, shared, sizes[-1]).astype(flat.dtype),
         max_grad_norm=shared.max_grad_norm,
         batch_size=ahead.sizes[0],
         n_parts=n_parts(data.scales),
     )
+
+
+def _loss_numbers(data: Data, shared: Shared, n_outputs: int) -> Floats:
+    """Return the number that the loss of each output reads, (o,)."""
+    numbers: float | Floats | Quantile = shared.delta
+    if shared.loss == "quantile":
+        numbers = shared.quantile
+    elif shared.loss == "tweedie":
+        numbers = shared.power
+    elif data.scales is not None:
+        [numbers] = shared.delta / data.scales
+    return np.broadcast_to(np.array(numbers, float), n_outputs)
+
+
+def _targets(y: Tensor) -> Array:
+    """Return targets (o, n), each in a row; of several quantiles it is the same row."""
+    rows: Array = (y if y.stride(1) == 1 else y.contiguous()).numpy()
+    return rows
 
 
 @lru_cache(maxsize=256)

@@ -175,9 +175,10 @@ def _centre(shared: Shared, targets: Floats, weights: Floats | None) -> Floats:
     if weights is not None and not weights.any():
         return np.zeros(len(targets))
     if shared.loss in _MEDIAN:
-        q = shared.quantile if shared.loss == "quantile" else 0.5
+        shares = shared.quantile if shared.loss == "quantile" else 0.5
         alike = np.ones(targets.shape[1]) if weights is None else weights
-        return np.array([_quantile(one, q, alike) for one in targets])
+        of_outputs = zip(targets, np.broadcast_to(shares, len(targets)), strict=True)
+        return np.array([_quantile(one, q, alike) for one, q in of_outputs])
     mean: Floats = np.average(targets, axis=1, weights=weights)
     if loss_named(shared.loss).log_link:
         return np.log(mean, where=mean > 0, out=np.zeros_like(mean))
@@ -202,7 +203,7 @@ def _summed(
     """Return the loss of constants (k, o, 1), summed over rows and outputs, (k,)."""
     z = constants.expand(-1, -1, y.shape[1]).contiguous()
     value, tape = torch.empty_like(z), Tape()
-    LOSSES[shared.loss](delta, shared.quantile).record(
+    LOSSES[shared.loss](delta, shared.quantile, shared.power).record(
         tape, z, y, value, torch.empty_like(z)
     )
     tape.replay()

@@ -1,13 +1,13 @@
 """Epochs of a stack: their rows, steps and losses, and held-out rows after them."""
 
 from collections.abc import Callable, Sequence
-from functools import partial
 from math import nan
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
 from skgd._machine.arrays import Floats, Indices
+from skgd._machine.generators import copied
 from skgd._training.batches import (
     Data,
     all_rows,
@@ -20,6 +20,13 @@ from skgd._training.hyperparameters import Shared
 from skgd._training.in_turn import bind_in_turn
 from skgd._training.models import Models
 from skgd._training.objective import bind_mean_loss, penalty_on_scales, units_in_y
+from skgd._training.progress import (
+    Keeping,
+    Point,
+    check_in_epoch,
+    drawn,
+    steps_in,
+)
 from skgd._training.shards import bind_order, sizes_here
 from skgd._training.stack import Stack
 from skgd._training.stepwise import bind_stepwise
@@ -55,12 +62,20 @@ class HeldOutLosses(NamedTuple):
     score: list[float] | None = None  # (m,)
 
 
-def bind_epochs(
-    stack: Stack, shared: Shared, watch: Watch | None
-) -> Callable[[int, Sequence[int]], list[Epoch]]:
-    """Return the function that trains for some epochs, one or a few that it is asked.
+class RunEpochs(Protocol):
+    """Trains for some epochs, one or a few that it is asked, as ``Take`` is."""
 
-    It is told the slots of the models that go on.
+    def __call__(
+        self,
+        at_most: int,
+        going: Sequence[int],
+        point: Point | None = None,
+        keeping: Keeping | None = None,
+    ) -> list[Epoch]: ...
+
+
+def bind_epochs(stack: Stack, shared: Shared, watch: Watch | None) -> RunEpochs:
+    """Return the function that trains for some epochs.
 
     The objective that an epoch tells is the mean of the losses of the batches, each
     taken before its step, plus the penalty at the start of the epoch.
@@ -83,8 +98,15 @@ def bind_epochs(
     else:
         take_epochs = bind_windows(ahead, TAKERS[shared.engine])
 
-    def run_epochs(at_most: int, going: Sequence[int]) -> list[Epoch]:
-        t, taken = models.t, take_epochs(at_most, going)
+    def run_epochs(
+        at_most: int,
+        going: Sequence[int],
+        point: Point | None = None,
+        keeping: Keeping | None = None,
+    ) -> list[Epoch]:
+        if point is not None:
+            check_in_epoch(point, len(in_all), units.shape, data.windows is not None)
+        t, taken = models.t, take_epochs(at_most, going, point, keeping)
         epochs = _told(taken, t, rows_in_steps, units)
         models.epochs += len(epochs)
         return epochs
@@ -99,9 +121,27 @@ def _bind_in_memory(ahead: Ahead, rows_in_steps: Indices) -> TakeEpochs:
         ahead.data, ahead.models, ahead.shared, ahead.in_all, rows_in_steps
     )
 
-    def take_epochs(at_most: int, going: Sequence[int]) -> Taken:
-        n_epochs = min(at_most, taker.at_once)
-        return taker.take([draw_rows() for _ in range(n_epochs)], going)
+    def take_epochs(
+        at_most: int,
+        going: Sequence[int],
+        point: Point | None = None,
+        keeping: Keeping | None = None,
+    ) -> Taken:
+        n_epochs = min(at_most, taker.at_once) if point is None else 1
+
+        def draw() -> list[Indices]:
+            return [draw_rows(going) for _ in range(n_epochs)]
+
+        if keeping is None and point is None:
+            return taker.take(draw(), going)
+        [stream] = ahead.models.generators
+        rows, before = drawn(stream, draw, point)
+
+        def told(point: Point) -> Point | None:
+            is_end = steps_in(point) == n_epochs * ahead.epoch_steps
+            return None if is_end else point._replace(streams=(before,))
+
+        return taker.take(rows, going, point, keeping and keeping.in_terms_of(told))
 
     return take_epochs
 
@@ -152,25 +192,33 @@ def _mean_losses(losses: Floats, rows_in_steps: Indices) -> Floats:
 
 def _bind_rows(
     data: Data, models: Models, shared: Shared, sizes: list[int], in_steps: Indices
-) -> Callable[[], Indices]:
+) -> Callable[[Sequence[int]], Indices]:
     """Return the function that draws the rows of an epoch, so many of each fold.
 
-    They come in order: (n,), or (f, n), each fold's own.
+    They come in order: (n,), or (f, n), each fold's own. It is told the slots of the
+    models that go on: where none of a fold does, its generator stays where it is.
     """
     if sizes == [data.n_in_all]:  # the whole set is not gathered
-        return partial(all_rows, data)
+        return lambda going: all_rows(data)
     if data.shard is not None:
         [generator] = models.generators
         draw = bind_order(data.shard, sum(sizes), shuffle=shared.shuffle)
         if data.rows is None:
-            return partial(draw, generator)
+            return lambda going: draw(generator)
         rows = data.rows
-        return lambda: rows[draw(generator)]
-    n_rows = in_steps.sum(0).tolist()
+        return lambda going: rows[draw(generator)]
+    n_rows, n_models = in_steps.sum(0).tolist(), models.parameters.layout.n_models
 
-    def draw_rows() -> Indices:
+    def draw_rows(going: Sequence[int]) -> Indices:
+        on = {slot * len(n_rows) // n_models for slot in going}
         draws = [
-            _rows_of_fold(data, fold, generator, n_of_fold, shuffle=shared.shuffle)
+            _rows_of_fold(
+                data,
+                fold,
+                generator if fold in on else copied(generator),
+                n_of_fold,
+                shuffle=shared.shuffle,
+            )
             for fold, (generator, n_of_fold) in enumerate(
                 zip(models.generators, n_rows, strict=True)
             )

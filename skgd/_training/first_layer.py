@@ -23,8 +23,8 @@ touches, b samples of the batch, u all units of all models.
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
-from itertools import repeat
-from typing import NamedTuple, Protocol
+from itertools import islice, repeat
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -34,8 +34,8 @@ from skgd._equations.contraction import Call
 from skgd._equations.network import Layer, Network, first_segment, gradient, output
 from skgd._equations.optimizers import Vectors
 from skgd._equations.tape import Tape
-from skgd._machine.arrays import Floats
-from skgd._machine.devices import numbers_like
+from skgd._machine.arrays import Array, Floats
+from skgd._machine.devices import numbers_like, to_numpy
 from skgd._training.csr import (
     Csr,
     add_transposed_product_,
@@ -74,6 +74,12 @@ class FirstLayer(Protocol):
     def owe(self, t: int, n_steps: int) -> None:
         """Let the next steps, so many after t, owe their penalty."""
 
+    def debts(self) -> Mapping[str, Array]:
+        """Return what is owed now, to be kept."""
+
+    def go_on_owing(self, debts: Mapping[str, Array], n_taken: int) -> None:
+        """Let it be owed, where so many of those next steps are taken already."""
+
     def record_output(self, tape: Tape, batch: Batch, *, out: Tensor) -> None:
         """Record what fills the layer's output (mob)."""
 
@@ -94,6 +100,12 @@ class Dense(NamedTuple):
         return batches
 
     def owe(self, t: int, n_steps: int) -> None:
+        pass
+
+    def debts(self) -> Mapping[str, Array]:
+        return {}
+
+    def go_on_owing(self, debts: Mapping[str, Array], n_taken: int) -> None:
         pass
 
     def record_output(self, tape: Tape, batch: Batch, *, out: Tensor) -> None:
@@ -131,6 +143,12 @@ class Wide(NamedTuple):
             for name in _PENALTY
         )
         self.weights.owe(shrink, threshold)
+
+    def debts(self) -> Mapping[str, Array]:
+        return self.weights.debts()
+
+    def go_on_owing(self, debts: Mapping[str, Array], n_taken: int) -> None:
+        self.weights.go_on_owing(debts, n_taken)
 
     def record_output(self, tape: Tape, batch: Batch, *, out: Tensor) -> None:
         tape.append(partial(self.weights.forward, out))
@@ -268,6 +286,21 @@ def _settle_(w: Tensor, since: Tensor, now: int, owed: Debts) -> None:
         w.sub_(torch.clamp(w, -threshold, threshold))
 
 
+_NOT_OWED = "What weights owe is not what these can."
+
+
+def _array_of(
+    debts: Mapping[str, Array], name: str, dtype: Any, shape: Sequence[int]
+) -> Array:
+    """Return the one array of what was kept of debts, or raise ValueError."""
+    if debts.keys() != {name}:
+        raise ValueError(_NOT_OWED)
+    array = debts[name]
+    if array.dtype != dtype or array.shape != tuple(shape):
+        raise ValueError(_NOT_OWED)
+    return array
+
+
 # Given weights, their gradient, the optimizer's state for them, each (k, u), and the
 # scalars of the step, each (1, u) or (1, 1): the calls of the optimizer.
 Bind = Callable[
@@ -318,6 +351,18 @@ class WideLayer:
         for w, since in zip(*parts, strict=True):
             _settle_(w, since, self._now, self._owed)
         self._since.fill_(self._now)
+
+    def debts(self) -> Mapping[str, Array]:
+        """Return what is owed now, to be kept."""
+        return {"since": to_numpy(self._since)}
+
+    def go_on_owing(self, debts: Mapping[str, Array], n_taken: int) -> None:
+        """Let it be owed, where so many of those next steps are taken already."""
+        since = _array_of(debts, "since", np.dtype(np.int32), self._since.shape)
+        if since.size and not 0 <= since.min() <= since.max() <= n_taken:
+            raise ValueError(_NOT_OWED)
+        self._since.copy_(torch.from_numpy(since))
+        self._now = n_taken
 
     def forward(self, z: Tensor) -> None:
         """Write the product of the weights and the next batch into z (mob)."""
@@ -376,6 +421,18 @@ class WideUnit:
         """Collect what is owed by all columns up to the step just taken."""
         self._w.mul_(self._scale)
         self._scale = 1.0
+
+    def debts(self) -> Mapping[str, Array]:
+        """Return what is owed now, to be kept."""
+        return {"scale": np.array(self._scale)}
+
+    def go_on_owing(self, debts: Mapping[str, Array], n_taken: int) -> None:
+        """Let it be owed, where so many of those next steps are taken already."""
+        scale = float(_array_of(debts, "scale", np.dtype(np.float64), ()))
+        if not 0 < scale <= 1:
+            raise ValueError(_NOT_OWED)
+        self._scale = scale
+        self._shrink = islice(self._shrink, n_taken, None)
 
     def forward(self, z: Tensor) -> None:
         """Write the product of the weights and the next batch into z (mob)."""

@@ -3,6 +3,8 @@
 from collections.abc import Callable
 from typing import NamedTuple
 
+from skgd._equations.losses import Quantile
+
 
 class Shared(NamedTuple):
     """Hyperparameters that all models trained together have in common."""
@@ -22,7 +24,8 @@ class Shared(NamedTuple):
     verbose: bool
     dropout: float = 0.0
     delta: float = 0.1
-    quantile: float = 0.5
+    quantile: Quantile = 0.5  # or one for each output
+    power: float = 1.5
     max_grad_norm: float | None = None
     average: int = 0  # the step from which weights are averaged; 0 is never
     lr_schedule: str | Callable[[int], float] = "constant"
@@ -32,6 +35,7 @@ class Shared(NamedTuple):
     warmup_steps: int = 0
     horizon: int = 1  # epochs that a schedule is laid out for
     engine: str = "torch"  # who takes the steps, an entry of ``epochs.TAKERS``
+    threads: int = 1  # on which models that take their steps in turn may take them
 
     @property
     def adaptive(self) -> bool:

@@ -2,11 +2,14 @@
 
 A loop trains one model, whose parameters lie in a vector of its own. So those of a
 stack are copied, and written back when all that go on have taken their steps: the stack
-is what others read. In company a model takes the steps that it would take alone. Who
-looks on is heard between the steps of each; to end them all they raise.
+is what others read. In company a model takes the steps that it would take alone, be it
+on a thread beside those of others. Who looks on is heard between the steps of each; to
+end them all they raise, or say so after the epoch.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from dataclasses import replace
 
 import numpy as np
@@ -15,10 +18,14 @@ from torch import Tensor
 from skgd._equations.network import Network, in_rows, write_rows_
 from skgd._machine.arrays import Indices
 from skgd._training.batches import select_folds
-from skgd._training.compiled import bind_compiled
+from skgd._training.compiled import bind_compiled, seconds_of_step
 from skgd._training.models import Models
+from skgd._training.progress import Keeping, Point
 from skgd._training.steps import n_parts
 from skgd._training.takers import Ahead, Taken, Taker
+
+# Steps that take less than this, in seconds, are over before threads have started.
+_WORTH_THREADS_S = 0.002
 
 
 def bind_in_turn(ahead: Ahead) -> Taker:
@@ -43,9 +50,16 @@ def bind_in_turn(ahead: Ahead) -> Taker:
         )
         for slot, fold in enumerate(fold_of)
     ]
-    parts = n_parts(ahead.data.scales)
+    parts, seconds_of_one = n_parts(ahead.data.scales), seconds_of_step(ahead)
 
-    def take(rows_of_epochs: Sequence[Indices], going: Sequence[int]) -> Taken:
+    def take(
+        rows_of_epochs: Sequence[Indices],
+        going: Sequence[int],
+        point: Point | None = None,
+        keeping: Keeping | None = None,
+    ) -> Taken:
+        assert point is None
+        assert keeping is None  # several models are kept by nobody
         n_epochs = len(rows_of_epochs)
         losses = np.zeros((n_epochs * len(ahead.sizes), n_models, parts))
         penalties = np.zeros((n_epochs, n_models, parts))
@@ -53,16 +67,40 @@ def bind_in_turn(ahead: Ahead) -> Taker:
             [np.atleast_2d(rows)[fold, : sum(sizes)] for rows in rows_of_epochs]
             for fold, sizes in enumerate(sizes_of)
         ]
-        for slot in going:
+
+        def take_those_of(slot: int) -> None:
+            """Take the steps of one model."""
             taken = takers[slot].take(of_folds[fold_of[slot]], [0])
             losses[:, slot] = taken.losses[:, 0]
             penalties[:, slot] = taken.penalties[:, 0]
+
+        worth_it = len(losses) * seconds_of_one > _WORTH_THREADS_S
+        _for_each(take_those_of, going, ahead.shared.threads if worth_it else 1)
         models.t += len(losses)
         for name, network in _networks(models).items():
             write_rows_(network, rows_of[name])
         return Taken(losses, penalties)
 
     return Taker(take, min(taker.at_once for taker in takers))
+
+
+def _for_each(act: Callable[[int], None], slots: Sequence[int], threads: int) -> None:
+    """Do something for the model in each slot, on some threads: loops let others run.
+
+    The modes of NumPy come along with the context.
+    """
+    if threads == 1 or len(slots) == 1:
+        for slot in slots:
+            act(slot)
+        return
+    with ThreadPoolExecutor(min(threads, len(slots))) as pool:
+        done = [pool.submit(copy_context().run, act, slot) for slot in slots]
+        try:
+            for one in done:
+                one.result()
+        finally:  # after an error the others need not begin
+            for one in done:
+                one.cancel()
 
 
 def _sizes(ahead: Ahead, fold: int) -> list[int]:

@@ -4,7 +4,7 @@ A model that stops, or whose objective is no longer a number, keeps the weights 
 has, and the others go on: company changes nothing.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from math import isfinite, nan
 from time import monotonic
@@ -19,6 +19,16 @@ from skgd._training.epochs import Epoch, HeldOutLosses, bind_epochs, bind_valida
 from skgd._training.hyperparameters import Shared
 from skgd._training.models import Models, select_models, write_models_
 from skgd._training.objective import units_in_y
+from skgd._training.progress import (
+    Keeper,
+    Keeping,
+    Point,
+    Progress,
+    go_on_,
+    steps_in,
+    vectors_of,
+    write_vectors_,
+)
 from skgd._training.stack import Stack, Validation, new_stack, without_stopped
 from skgd._training.stopping import (
     ADAPTIVE_DIVISOR,
@@ -50,18 +60,24 @@ def train(
     validation: Validation | None = None,
     watch: Watch | None = None,
     histories: list[History] | None = None,
+    kept: Progress | None = None,
+    keeper: Keeper | None = None,
 ) -> list[History]:
     """Train the models in place until each has stopped, and tell how it went.
 
-    Where ``histories`` are given, training goes on from there.
+    Where ``histories`` are given, training goes on from there. That of one model goes
+    on from the progress that was ``kept``, and a ``keeper`` may keep it.
     """
     with _threads(data, models, shared):
         some = judged_rows(data, models.parameters)
+        if kept is not None:
+            go_on_(models, shared.engine, kept)
+            histories = [kept.history]
         if histories is None:
             untrained = losses_untrained(data, models, shared, some)
             histories = [History(untrained=losses) for losses in untrained]
         stack = new_stack(models, histories, per_model, data, validation)
-        _run_epochs(stack, models, shared, histories, watch)
+        _run_epochs(stack, models, shared, histories, watch, kept, keeper)
         losses = losses_over(some, models.predicting, shared)
         of_numbers = finite(models.predicting)
         for history, loss, is_finite in zip(histories, losses, of_numbers, strict=True):
@@ -74,35 +90,40 @@ def train_on_chunk(
     models: Models,
     shared: Shared,
     per_model: PerModel,
-    stream: Stream,
+    streams: Sequence[Stream],
     validation: Validation | None = None,
     watch: Watch | None = None,
-) -> History:
-    """Train one model in place on the next rows of a stream, once it is judged by some.
+) -> list[History]:
+    """Train models in place on the next rows of a stream, once judged by some.
 
     Of a stream nothing is known but what has come. Its loss may jump when its targets
     do, and that of a single row says little, so a model has diverged only if its loss
     is no number, or is far above those of constants, and far above all it was before it
     grew: from the first half of the batches to the second, or for some calls in a row.
+    Each remembers what its losses were, its own ``streams``.
     """
     with _threads(data, models, shared):
-        history = History()
+        histories = [History() for _ in streams]
         if validation is not None:
-            judged = new_stack(models, [history], per_model, data, validation)
-            units = units_in_y(validation.data, shared, 1)
+            judged = new_stack(models, histories, per_model, data, validation)
+            units = units_in_y(validation.data, shared, len(histories))
             held_out = bind_validation(judged, shared)(judged)
-            _record_held_out(history, 0, held_out, units)
-        stack = new_stack(models, [history], per_model, data, None)
-        epoch = _run_epochs(stack, models, shared, [history], watch)
+            for slot, history in enumerate(histories):
+                _record_held_out(history, slot, held_out, units)
+        stack = new_stack(models, histories, per_model, data, None)
+        epoch = _run_epochs(stack, models, shared, histories, watch)
         assert epoch is not None
-        [loss] = history.loss if all(finite(models.predicting)) else [nan]
-        judge_chunk(history, loss)
-        peak = peak_of(epoch.batch_loss, stream.then(loss))
-        if peak > 0:  # next to never: what it is held against is computed now
-            [untrained] = losses_of_constants_by_model(data, models, shared)
-            history.untrained = untrained
-            judge_peak(history, peak)
-    return history
+        of_numbers = finite(models.predicting)
+        for slot, (history, stream) in enumerate(zip(histories, streams, strict=True)):
+            [loss] = history.loss if of_numbers[slot] else [nan]
+            judge_chunk(history, loss)
+            losses = epoch.batch_loss[:, slot : slot + 1]
+            peak = peak_of(losses, stream.then(loss))
+            if peak > 0:  # next to never: what it is held against is computed now
+                untrained = losses_of_constants_by_model(data, models, shared)
+                history.untrained = untrained[slot]
+                judge_peak(history, peak)
+    return histories
 
 
 def _threads(
@@ -123,30 +144,31 @@ def _run_epochs(
     shared: Shared,
     histories: Sequence[History],
     watch: Watch | None,
+    kept: Progress | None = None,
+    keeper: Keeper | None = None,
 ) -> Epoch | None:
     """Train epoch by epoch until all models have stopped, and write the histories.
 
     ``everyone`` is where all models end, those of the stack and those that have
     stopped. Returns the last epoch.
     """
-    began = monotonic() - max(
-        (h.seconds[-1] for h in histories if h.seconds), default=0
-    )
+    began = monotonic() - _seconds_so_far(histories, kept)
     run_epochs = bind_epochs(stack, shared, watch)
     validate = bind_validation(stack, shared)
-    best = None
-    if stack.validation is not None and stack.validation.stops:
-        best = select_models(everyone, range(len(histories)))
-        begun = validate(stack) if stack.going else HeldOutLosses()
-        _begin_with(histories, begun, stack)
-    remaining, over, epoch = shared.max_iter if stack.going else 0, False, None
+    best = _best_so_far(stack, everyone, histories, validate, kept)
+    keeping = _bind_keeping(keeper, stack, shared, histories, best, began)
+    point = None if kept is None else kept.point
+    remaining = _epochs_left(shared, kept) if stack.going else 0
+    over, epoch = False, None
+    if keeping is not None and remaining:
+        keeping.keep(point)  # it fails before the first step, if it does
     while remaining and not over:
         if watch is not None:
             watch.before_epoch()
         before = monotonic()
         at_most = min(remaining, _epochs_to_come(stack, shared, histories, watch))
-        epochs = run_epochs(at_most, stack.going)
-        held_out = validate(stack)
+        epochs = run_epochs(at_most, stack.going, point, keeping)
+        point, held_out = None, validate(stack)
         took = (monotonic() - before) / len(epochs)
         times = [before - began + n * took for n in range(1, len(epochs) + 1)]
         _judge_epochs(stack, shared, histories, epochs, held_out, times)
@@ -160,12 +182,85 @@ def _run_epochs(
             run_epochs = bind_epochs(smaller, shared, watch)
             validate = bind_validation(smaller, shared)
         stack = smaller
+        is_last = over or not remaining
+        if keeping is not None and (is_last or _any_due(keeping, stack, epoch.ended)):
+            keeping.keep(None)
     stack.write_to_(everyone, stack.going)
     everyone.t, everyone.epochs = stack.models.t, stack.models.epochs
     if best is not None:
         seen = [n for n, history in enumerate(histories) if isfinite(history.best)]
         write_models_(everyone, seen, best, seen)
     return epoch
+
+
+def _best_so_far(
+    stack: Stack,
+    everyone: Models,
+    histories: Sequence[History],
+    validate: Callable[[Stack], HeldOutLosses],
+    kept: Progress | None,
+) -> Models | None:
+    """Return the models that training may return to: at first, what it begins with."""
+    if stack.validation is None or not stack.validation.stops:
+        return None
+    best = select_models(everyone, range(len(histories)))
+    if kept is not None:
+        write_vectors_(best, kept.best)
+    else:
+        begun = validate(stack) if stack.going else HeldOutLosses()
+        _begin_with(histories, begun, stack)
+    return best
+
+
+def _seconds_so_far(histories: Sequence[History], kept: Progress | None) -> float:
+    """Return the seconds that training has taken before."""
+    if kept is not None:
+        return kept.seconds
+    return max((one.seconds[-1] for one in histories if one.seconds), default=0)
+
+
+def _epochs_left(shared: Shared, kept: Progress | None) -> int:
+    """Return how many epochs are to be trained for, at the most."""
+    if kept is None:
+        return shared.max_iter
+    return 0 if kept.history.ended else shared.max_iter - len(kept.history.objective)
+
+
+def _bind_keeping(
+    keeper: Keeper | None,
+    stack: Stack,
+    shared: Shared,
+    histories: Sequence[History],
+    best: Models | None,
+    began: float,
+) -> Keeping | None:
+    """Return who is told how far the one model of a stack is, if anyone."""
+    if keeper is None:
+        return None
+    [history], models = histories, stack.models
+    [stream] = models.generators
+
+    def keep(point: Point | None) -> None:
+        progress = Progress(
+            history,
+            shared.engine,
+            models.t - steps_in(point),
+            models.epochs,
+            stream,
+            vectors_of(models),
+            {} if best is None else vectors_of(best),
+            monotonic() - began,
+            point,
+        )
+        keeper.keep(progress)
+
+    return Keeping(keeper.is_due, keep)
+
+
+def _any_due(keeping: Keeping, stack: Stack, ended: str) -> bool:
+    """Return whether any rank wants to keep the end of an epoch: all do it then."""
+    due, shard = keeping.is_due(ended), stack.data.shard
+    return due if shard is None else shard.ranks.any(due)
 
 
 def _epochs_to_come(

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from skgd._equations.activations import ACTIVATIONS
 from skgd._equations.contraction import Call, contraction
+from skgd._equations.losses import loss_named
 from skgd._equations.network import Network, by_fold, forward
 from skgd._equations.optimizers import PerModel, elastic_net
 from skgd._equations.tape import Tape
@@ -57,7 +58,7 @@ def units_in_y(data: Data, shared: Shared, n_models: int) -> Floats:
     """Return what the parts of the losses of all models count in units of y, (m, r)."""
     units = np.array([[1.0]])
     if data.scales is not None:
-        units = units_of(data.scales, shared.loss)
+        units = units_of(data.scales, loss_named(shared.loss, shared.power))
     return units.repeat(n_models // len(units), 0)
 
 
@@ -68,7 +69,8 @@ def penalty_on_scales(
     if data.scales is None or len(network.layers) > 1:
         return per_model
     n_in_fold = len(network.layers[0].w) // len(data.scales)
-    return on_scales(per_model, data.scales.repeat(n_in_fold, 0), shared.loss)
+    loss = loss_named(shared.loss, shared.power)
+    return on_scales(per_model, data.scales.repeat(n_in_fold, 0), loss)
 
 
 def bind_mean_loss(

@@ -123,10 +123,10 @@ class Bound(NamedTuple):
     first: FirstLayer
     gradients: Network  # what the backward pass fills
     update: Tape  # the optimizer's part of a step, and that of the average
-    # With other ranks: the gradient, and one number that is 0 as long as none of them
-    # wishes to end the training after the next step.
+    # With other ranks: the gradient, and two numbers that are 0 as long as none of them
+    # wishes to end the training after the next step, and to keep how far it is.
     added_up: Tensor | None
-    wish: Tensor | None
+    wishes: Tensor | None
 
 
 def bind_models(
@@ -145,11 +145,11 @@ def bind_models(
     start = updated_apart(data.x, models)
     rule = rule_of_scalars(models, shared, per_model, epoch_steps, n_taken)
     scalars = bind_scalars(rule, start)
-    gradients, added_up, wish = _gradients(data, models)
+    gradients, added_up, wishes = _gradients(data, models)
     first = bind_first_layer(data.x, models, gradients, scalars)
     update = _update(models, gradients, first, scalars)
     return Bound(
-        data, models, shared, scalars, first, gradients, update, added_up, wish
+        data, models, shared, scalars, first, gradients, update, added_up, wishes
     )
 
 
@@ -161,7 +161,7 @@ def _gradients(
     if data.shard is None or data.shard.ranks.size == 1:
         return gradients, None, None
     length = len(gradients.flat)
-    added_up = gradients.flat.new_zeros(length + 1)
+    added_up = gradients.flat.new_zeros(length + 2)
     gradients = Network(added_up[:length], gradients.layout)
     return gradients, added_up, added_up[length:]
 
@@ -358,7 +358,8 @@ def record_loss(
         delta = delta.unsqueeze(1) if isinstance(delta, Tensor) else delta
     elif isinstance(delta, Tensor):
         delta = delta[0]
-    LOSSES[shared.loss](delta, shared.quantile).record(tape, z, y, values, of_fold)
+    entry = LOSSES[shared.loss](delta, shared.quantile, shared.power)
+    entry.record(tape, z, y, values, of_fold)
     if loss.shape[1] > 1:
         tape(values.mul_, share)
         tape(torch.sum, value, 2, out=loss)

@@ -7,14 +7,18 @@ sparse rows.
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from itertools import groupby
+from itertools import groupby, islice
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from skgd._machine.arrays import Indices
+from skgd._machine.arrays import Floats, Indices
+from skgd._machine.devices import to_numpy
+from skgd._training.batches import Data
 from skgd._training.objective import bind_penalty
+from skgd._training.progress import Arrays, Keeping, Point, steps_in
 from skgd._training.sources import Fetch
 from skgd._training.steps import Bound, Step, bind_models, bind_step, n_parts
 from skgd._training.takers import Ahead, Taken, Taker, Watch
@@ -22,9 +26,26 @@ from skgd._training.takers import Ahead, Taken, Taker, Watch
 # Steps that are laid out in advance, with their rows and scalars: many tensors.
 _STEPS_AT_ONCE = 4096
 
-# Takes some steps, given their rows, (n,) or (f, n), and where to write their losses,
-# (steps, m, r), and says who ended them.
-_Run = Callable[[Tensor, Tensor], str]
+
+class _Some(NamedTuple):
+    """Some steps in a row, of which the first may be taken already."""
+
+    rows: Tensor  # (n,) or (f, n)
+    losses: Tensor  # (steps, m, r), to be filled
+    n_taken: int
+    debts: Arrays  # what is owed then
+    keeping: "_Keeping | None"
+
+
+class _Keeping(NamedTuple):
+    """Who keeps the point that the steps are at."""
+
+    is_due: Callable[[str], bool]
+    keep: Callable[[], None]
+
+
+# Takes some steps, and says who ended them.
+_Run = Callable[[_Some], str]
 
 
 def bind_stepwise(ahead: Ahead) -> Taker:
@@ -41,26 +62,48 @@ def bind_stepwise(ahead: Ahead) -> Taker:
         for start in range(0, len(sizes), _STEPS_AT_ONCE)
     ]
 
-    def take(rows_of_epochs: Sequence[Indices], going: Sequence[int]) -> Taken:
+    def take(
+        rows_of_epochs: Sequence[Indices],
+        going: Sequence[int],
+        point: Point | None = None,
+        keeping: Keeping | None = None,
+    ) -> Taken:
         [rows_of_epoch] = rows_of_epochs
         rows = torch.from_numpy(rows_of_epoch).to(data.y.device)
-        t, of_start, ended = models.t, penalty(), ""
+        t, penalties, ended = models.t, penalty(), ""
         losses = data.y.new_empty(len(sizes), n_models, parts)
+        n_taken, debts = steps_in(point), {} if point is None else point.debts
+        if point is not None:
+            models.t += n_taken
+            losses[:n_taken].copy_(_own_part(point.losses, data))
+            penalties = torch.from_numpy(point.penalties[0])
+
+        def told() -> Taken:
+            taken = losses[: models.t - t]
+            if data.shard is not None:
+                taken = taken.clone()
+                data.shard.ranks.sum_(taken)
+            of_start = to_numpy(penalties).astype(float)[np.newaxis]
+            return Taken(to_numpy(taken), of_start, ended)
+
+        def keep(keeping: Keeping) -> None:
+            keeping.keep(Point(*told()[:2], bound.first.debts()))
+
+        kept = keeping and _Keeping(keeping.is_due, partial(keep, keeping))
         for run, some_rows, some_losses in zip(
             runs,
             rows.split_with_sizes(rows_of_runs, dim=-1),
             torch.split(losses, _STEPS_AT_ONCE),
             strict=True,
         ):
-            ended = run(some_rows, some_losses)
+            if n_taken <= len(some_losses):  # else nothing is owed since
+                ended = run(_Some(some_rows, some_losses, n_taken, debts, kept))
+                debts = {}
+            n_taken = max(0, n_taken - len(some_losses))
             if ended:
                 break
         bound.first.settle()
-        taken = losses[: models.t - t]
-        if data.shard is not None:
-            data.shard.ranks.sum_(taken)
-        told = taken.cpu().numpy()
-        return Taken(told, of_start.cpu().numpy().astype(float)[np.newaxis], ended)
+        return told()
 
     return Taker(take, at_once=1)
 
@@ -81,6 +124,12 @@ def _runs(bound: Bound, ahead: Ahead) -> list[_Run]:
     return runs
 
 
+def _own_part(losses: Floats, data: Data) -> Tensor:
+    """Return what this rank adds to losses of all ranks: the first one all of them."""
+    is_first = data.shard is None or data.shard.ranks.rank == 0
+    return torch.from_numpy(losses if is_first else np.zeros_like(losses))
+
+
 # Of some steps in a row: what fetches their batches, and how many rows at a time.
 Fetches = list[tuple[Fetch, int]]
 
@@ -90,18 +139,24 @@ def _run(
     steps: list[Step],
     fetches: Fetches,
     watch: Watch | None,
-    rows: Tensor,
-    losses: Tensor,
+    some: _Some,
 ) -> str:
     """Take steps one by one, write their losses, and say who ended it."""
-    models, scalars = bound.models, bound.scalars
+    models, scalars, n_taken = bound.models, bound.scalars, some.n_taken
     before_step = watch.before_step if watch and watch.wants_steps else None
     after_step = watch.after_step if watch else None
-    batches = bound.first.see(_fetched(fetches, rows))
-    bound.first.owe(models.t, len(steps))
-    rows_of_scalars, ended = scalars.rows(models.t, len(steps)), ""
+    batches = bound.first.see(islice(_fetched(fetches, some.rows), n_taken, None))
+    t = models.t - n_taken  # before the first of them
+    bound.first.owe(t, len(steps))
+    if n_taken:
+        bound.first.go_on_owing(some.debts, n_taken)
+    rows_of_scalars, ended = scalars.rows(t, len(steps)), ""
     for step, batch, row, loss in zip(
-        steps, batches, rows_of_scalars, losses.unbind(), strict=True
+        steps[n_taken:],
+        batches,
+        rows_of_scalars[n_taken:],
+        some.losses[n_taken:].unbind(),
+        strict=True,
     ):
         if before_step is not None:
             before_step()
@@ -115,14 +170,29 @@ def _run(
         models.t += 1
         if after_step is not None:
             ended = after_step(models, loss) or ended
-            if ended and bound.wish is None:
-                return ended
-        if bound.wish is not None:
-            if bound.wish.item():  # of any rank
+        if bound.wishes is not None:
+            if _come_true(bound.wishes, some.keeping, ended):
                 return ended or "ended by another rank"
-            if ended:
-                bound.wish.fill_(1)  # all see it after the next step
+            continue
+        if some.keeping is not None and some.keeping.is_due(ended):
+            some.keeping.keep()
+        if ended:
+            return ended
     return ""
+
+
+def _come_true(wishes: Tensor, keeping: _Keeping | None, ended: str) -> bool:
+    """Do what any rank has wished before the step, and say whether it was to end.
+
+    What this one wishes, all do after the next step.
+    """
+    to_end, to_keep = wishes.tolist()
+    if to_keep and keeping is not None:
+        keeping.keep()
+    due = not to_end and keeping is not None and keeping.is_due(ended)
+    if to_keep or ended or due:
+        wishes[0], wishes[1] = bool(ended), due
+    return bool(to_end)
 
 
 def _fetches(steps: Sequence[Step], sizes: Sequence[int]) -> Fetches:

@@ -4,7 +4,7 @@ There is one taker for each engine, see ``stepwise`` and ``compiled``. Which one
 makes no difference but for rounding.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
 from torch import Tensor
@@ -14,6 +14,7 @@ from skgd._machine.arrays import Floats, Indices
 from skgd._training.batches import Data
 from skgd._training.hyperparameters import Shared
 from skgd._training.models import Models
+from skgd._training.progress import Keeping, Point
 from skgd._training.stopping import History
 
 
@@ -64,15 +65,36 @@ class Taken(NamedTuple):
     ended: str = ""  # who ended it from outside, if anyone
 
 
-class Taker(NamedTuple):
+class Take(Protocol):
     """Takes steps, given the rows of some epochs, (n,) of each, or (f, n).
 
     It is told the slots of the models that go on, and may leave the others as they are.
+    A single epoch may be gone on with from a point in it, and points be kept.
     """
 
-    take: Callable[[Sequence[Indices], Sequence[int]], Taken]
+    def __call__(
+        self,
+        rows_of_epochs: Sequence[Indices],
+        going: Sequence[int],
+        point: Point | None = None,
+        keeping: Keeping | None = None,
+    ) -> Taken: ...
+
+
+class Taker(NamedTuple):
+    """Who takes steps."""
+
+    take: Take
     at_once: int  # epochs that are taken before anyone is heard
 
 
-# Takes the steps of some epochs, of so many at the most, likewise.
-TakeEpochs = Callable[[int, Sequence[int]], Taken]
+class TakeEpochs(Protocol):
+    """Takes the steps of some epochs, of so many at the most, likewise."""
+
+    def __call__(
+        self,
+        at_most: int,
+        going: Sequence[int],
+        point: Point | None = None,
+        keeping: Keeping | None = None,
+    ) -> Taken: ...

@@ -11,9 +11,10 @@ last layer's weights are w = factor w', with a factor of ``scale``, or 1.
 
 Every loss is homogeneous in what is scaled: loss(y, z) = unit loss(y', z'), where
 
-    unit = scale^2    squared_error, huber, squared_epsilon_insensitive
-    unit = scale      absolute_error, epsilon_insensitive, quantile, poisson
-    unit = 1          gamma
+    unit = scale^2          squared_error, huber, squared_epsilon_insensitive
+    unit = scale            absolute_error, epsilon_insensitive, quantile, poisson
+    unit = scale^(2 - p)    tweedie, of power p
+    unit = 1                gamma
 
 if ``delta`` is measured in scales as well, delta' = delta / scale. (Poisson's is
 scale (exp(z') - y' + y' log(y') - y' z'), for the terms in log(scale) cancel.) The
@@ -42,7 +43,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from skgd._equations.losses import loss_named
+from skgd._equations.losses import Loss, loss_named
 from skgd._equations.optimizers import PerModel
 from skgd._machine.arrays import Array, Floats
 from skgd._machine.devices import numbers_like
@@ -56,7 +57,10 @@ _FEWEST_ROWS = 10
 
 
 class TargetScale(NamedTuple):
-    """How the targets of every output are moved and scaled for training."""
+    """How the targets of every output are moved and scaled for training.
+
+    Outputs that are quantiles of one target share one scale: all is (1,), not (o,).
+    """
 
     shift: Floats  # (o,)
     scale: Floats  # (o,)
@@ -214,10 +218,10 @@ def prediction_of_y(z: Tensor, scale: TargetScale | None) -> Tensor:
     return torch.addcmul(offset, z, factor)
 
 
-def units_of(scales: Floats, loss: str) -> Floats:
+def units_of(scales: Floats, loss: Loss) -> Floats:
     """Return what the loss of each output is multiplied by to be in the units of y."""
     with np.errstate(over="ignore", under="ignore"):
-        units: Floats = scales ** loss_named(loss).degree
+        units: Floats = scales**loss.degree
     return units
 
 
@@ -230,15 +234,14 @@ def delta_on_scales(
     return numbers_like(delta / scales, like).unsqueeze(-1)
 
 
-def on_scales(per_model: PerModel, scales: Floats, loss: str) -> PerModel:
+def on_scales(per_model: PerModel, scales: Floats, loss: Loss) -> PerModel:
     """Return hyperparameters of linear models on the scales of their targets, (m, o).
 
     Those of the penalty are (m, o) where they differ between the outputs of a model.
     """
-    degree, log_link = loss_named(loss).degree, loss_named(loss).log_link
-    factor = np.ones_like(scales) if log_link else scales
+    factor = np.ones_like(scales) if loss.log_link else scales
     with np.errstate(over="ignore", under="ignore"):
-        ratio = scales ** ((0 if log_link else 2) - degree)  # factor^2 / unit
+        ratio = scales ** ((0 if loss.log_link else 2) - loss.degree)  # factor^2 / unit
         alpha = per_model["alpha"][:, np.newaxis] * ratio
     lasso = per_model["l1_ratio"] * per_model["alpha"]
     if _alike(alpha) and (_alike(factor) or not lasso.any()):

@@ -26,7 +26,8 @@ from torch import Tensor
 from skgd._machine.arrays import Bools, Indices
 from skgd._machine.devices import CPU
 from skgd._machine.ranks import ALONE, Ranks
-from skgd._training.batches import Data, Part, rows_of_epoch
+from skgd._training.batches import Data, Part, Windows, rows_of_epoch
+from skgd._training.progress import Keeping, Point, drawn, steps_in
 from skgd._training.takers import Ahead, TakeEpochs, Taken, Taker
 
 # Batches are filled up to so many sizes at the most.
@@ -73,28 +74,35 @@ def bind_windows(ahead: Ahead, bind: Callable[[Ahead], Taker]) -> TakeEpochs:
             takers[key] = bind(alone._replace(counts=counts, n_taken=n_taken))
         return takers[key]
 
-    def take_epoch(at_most: int, going: Sequence[int]) -> Taken:
-        blocks = np.arange(len(windows.lengths))
-        if shuffle:
-            blocks = generator.permutation(len(blocks))
-        ends, taken, n_taken = np.cumsum(windows.lengths[blocks]), list[Taken](), 0
-        reads = (
-            _reads_here(ends, start, min(start + length, n_samples), ranks)
-            for start in starts
-        )
-        parts = windows.read(blocks[ranks.rank :: ranks.size])
+    def take_epoch(
+        at_most: int,
+        going: Sequence[int],
+        point: Point | None = None,
+        keeping: Keeping | None = None,
+    ) -> Taken:
+        draw = partial(rows_of_epoch, generator, shuffle=shuffle)
+        n_blocks = len(windows.lengths)
+        blocks, before = drawn(generator, partial(draw, n_blocks, n_blocks), point)
+        first = steps_in(point) // n_steps  # window that is not behind the point
+        taken, inside = _taken_before(point, n_taken := first * n_steps)
+        ahead.models.t += n_taken
+        parts = _parts_from(windows, blocks, first * length, ranks)
+        reads = _reads_here(windows, blocks, starts[first:], ranks)
         with closing(_read_ahead(parts, rooms, reads)) as filled:
-            for n, some in enumerate(of_windows):
+            for n, some in enumerate(of_windows[first:]):
                 buffer, here = n % len(rooms), ranks.agreed(partial(next, filled))
-                rows = rows_of_epoch(generator, len(here), sum(some), shuffle=shuffle)
+                draw_rows = partial(draw, len(here), sum(some))
+                rows, stream = drawn(generator, draw_rows, inside, level=1)
                 sizes = some
                 if data.shard is not None:
                     rows, sizes = _rows_here(rows, here, some, nothing=length)
                 if not _is_on_host(data):
                     _copy_(data, buffers[buffer])
                 taker = taker_of(buffer, sizes, some, n_taken)
-                taken.append(taker.take([rows], going))
-                n_taken += len(some)
+                told = partial(_told_in_epoch, ahead, taken, (before, stream))
+                own = keeping and keeping.in_terms_of(told)
+                taken.append(taker.take([rows], going, inside, own))
+                inside, n_taken = None, n_taken + len(some)
                 if taken[-1].ended:
                     break
         losses = np.concatenate([of_window.losses for of_window in taken])
@@ -103,11 +111,62 @@ def bind_windows(ahead: Ahead, bind: Callable[[Ahead], Taker]) -> TakeEpochs:
     return take_epoch
 
 
-def _reads_here(ends: Indices, start: int, stop: int, ranks: Ranks) -> Bools:
-    """Return which rows from start to stop this rank reads, given where blocks end.
+def _taken_before(
+    point: Point | None, n_steps: int
+) -> tuple[list[Taken], Point | None]:
+    """Return what was told of whole windows before a point, and it in its window."""
+    if point is None:
+        return [], None
+    taken = Taken(point.losses[:n_steps], point.penalties)
+    is_at_border = steps_in(point) == n_steps
+    inside = None if is_at_border else point._replace(losses=point.losses[n_steps:])
+    return [taken] if n_steps else [], inside
+
+
+def _told_in_epoch(
+    ahead: Ahead,
+    taken: Sequence[Taken],
+    streams: tuple[np.random.Generator, np.random.Generator],
+    point: Point,
+) -> Point | None:
+    """Return a point in a window as one in its epoch, None at its end."""
+    losses = np.concatenate([*(window.losses for window in taken), point.losses])
+    if len(losses) == ahead.epoch_steps:
+        return None
+    penalties = taken[0].penalties if taken else point.penalties
+    return Point(losses, penalties, point.debts, streams)
+
+
+def _parts_from(
+    windows: Windows, blocks: Indices, start: int, ranks: Ranks
+) -> Iterator[Part]:
+    """Give the rows that this rank reads, of those from the start on.
 
     The ranks take the blocks by turns, in the order of the epoch.
     """
+    ends = np.cumsum(windows.lengths[blocks])
+    first = int(np.searchsorted(ends, start, "right"))
+    own = first + (ranks.rank - first) % ranks.size
+    n_before = start - int(ends[first] - windows.lengths[blocks[first]])
+    for part in windows.read(blocks[own :: ranks.size]):
+        n = min(n_before, len(part.x)) if own == first else 0
+        n_before -= n
+        weight = None if part.weight is None else part.weight[n:]
+        yield Part(part.x[n:], part.y[:, n:], weight)
+
+
+def _reads_here(
+    windows: Windows, blocks: Indices, starts: Sequence[int], ranks: Ranks
+) -> Iterator[Bools]:
+    """Give which rows of each window, by where it starts, this rank reads."""
+    ends = np.cumsum(windows.lengths[blocks])
+    for start in starts:
+        stop = min(start + windows.n_at_once, windows.n_samples)
+        yield _are_read_here(ends, start, stop, ranks)
+
+
+def _are_read_here(ends: Indices, start: int, stop: int, ranks: Ranks) -> Bools:
+    """Return which rows from start to stop this rank reads, given where blocks end."""
     first, last = np.searchsorted(ends, [start, stop - 1], "right")
     blocks = np.arange(first, last + 1)
     n_rows = np.diff(np.minimum(ends[blocks], stop), prepend=start)

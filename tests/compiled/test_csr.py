@@ -63,7 +63,7 @@ def targets_of(loss: str, o: int) -> np.ndarray:
     rng = np.random.default_rng(1)
     if loss == "multinomial_log_loss":
         return rng.integers(0, o, (1, N_ROWS)).astype(float)
-    if loss in ("poisson", "gamma"):
+    if loss in ("poisson", "gamma", "tweedie"):
         return rng.integers(0, 3, (o, N_ROWS)) + float(loss == "gamma")
     if loss.endswith(("log_loss", "hinge", "modified_huber", "perceptron")):
         return rng.integers(0, 2, (o, N_ROWS)).astype(float)
@@ -138,6 +138,7 @@ def problem_of(one: Case) -> Problem:
         np.ones(o) if one.data.scales is None else one.data.scales[0]
     )
     number = np.full(o, shared.quantile) if shared.loss == "quantile" else deltas
+    number = np.full(o, shared.power) if shared.loss == "tweedie" else number
     average = one.models.average
     return Problem(
         x=Csr(x.values.numpy(), x.columns.numpy(), x.starts),

@@ -15,7 +15,7 @@ from skgd._compiled.loops import bind
 from skgd._compiled.problem import Csr, Problem
 from skgd._equations.activations import ACTIVATIONS
 from skgd._equations.initialisers import initialise_
-from skgd._equations.losses import LOSSES
+from skgd._equations.losses import LOSSES, loss_named
 from skgd._equations.network import new_like, new_network
 from skgd._equations.optimizers import OPTIMIZERS
 from skgd._training.batches import Data, batch_sizes
@@ -67,7 +67,7 @@ def data_of(case):
     x, y = rng.normal(size=(N, I)), rng.normal(size=(case.n_outputs, N))
     if case.loss in CLASSES:
         y = rng.integers(max(2, case.n_outputs), size=(1, N))
-    elif case.loss in ("poisson", "gamma"):
+    elif case.loss in ("poisson", "gamma", "tweedie"):
         y = np.exp(y)
     weight = rng.random((1, N)) + 0.1 if case.is_weighted else None
     x, y, weight = (
@@ -118,7 +118,8 @@ def start_of(case):
         average=new_like(network) if case.average else None,
     )
     if data.scales is not None and not case.hidden:
-        per_model = on_scales(per_model, data.scales, case.loss)
+        loss = loss_named(case.loss, shared.power)
+        per_model = on_scales(per_model, data.scales, loss)
     sizes = batch_sizes(N, case.batch_size, case.last_batch)
     return Start(data, models, shared, per_model, sizes)
 
@@ -153,6 +154,7 @@ def problem_of(case, start, x=None):
         delta = shared.delta / data.scales[0]
     number = np.full(case.n_outputs, shared.quantile)
     number = number if case.loss == "quantile" else delta
+    number = np.full(case.n_outputs, shared.power) if case.loss == "tweedie" else number
     flat = network.flat.numpy()
     return Problem(
         x=data.x.numpy() if x is None else x,

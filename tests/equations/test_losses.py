@@ -19,8 +19,10 @@ from torch.distributions import Exponential, Poisson
 from skgd._equations.losses import LOSSES
 from skgd._equations.tape import Tape
 from skgd._estimators.checks import TARGETS, check_domain
+from skgd._estimators.parameters import LOSSES_OF_CLASSES
+from skgd._estimators.targets import Classes
 
-DELTA, QUANTILE = 0.25, 0.75
+DELTA, QUANTILE, POWER = NUMBERS = 0.25, 0.75, 1.5
 CLASSES = {
     "binary_log_loss",
     "hinge",
@@ -43,6 +45,20 @@ def unlikelihood(distribution, z, y):
     """Return how much less likely y is at the mean exp(z) than at its own."""
     there, at_best = distribution(z.exp()), distribution(y.clamp_min(1e-300))
     return at_best.log_prob(y) - there.log_prob(y)
+
+
+def tweedie_deviance(z, y):
+    """Return half of it as an integral over means, by its defining differential.
+
+    That is (y - m) / m^p dm from the mean exp(z) to y, or with m = exp(u), of smooth
+    (y - m) m^(1 - p) du, by Gauss and Legendre.
+    """
+    far = -2 * 40.0  # below which nothing is left of a target of 0
+    end = y.clamp_min(np.exp(far)).log()
+    nodes, weights = map(torch.from_numpy, np.polynomial.legendre.leggauss(200))
+    u = z[..., None] + (end - z)[..., None] * (nodes + 1) / 2
+    slopes = (y[..., None] - u.exp()) * ((1 - POWER) * u).exp()
+    return (end - z) / 2 * (slopes @ weights)
 
 
 # The loss of every sample and output, (mob), of z and y (mob); summed over o, (m1b), of
@@ -74,6 +90,7 @@ ORACLES = {
     ).square(),
     "squared_error": lambda z, y: F.mse_loss(z, y, reduction="none") / 2,
     "squared_hinge": lambda z, y: margin_loss(z, y, 1.0).square(),
+    "tweedie": tweedie_deviance,
 }  # fmt: skip
 
 # scikit-learn's own: a class of sklearn._loss, or of its SGD estimators.
@@ -91,6 +108,7 @@ SKLEARN = {
     "squared_epsilon_insensitive": _sgd_fast.SquaredEpsilonInsensitive(DELTA),
     "squared_error": sklearn_losses.HalfSquaredError(),
     "squared_hinge": _sgd_fast.SquaredHinge(1.0),
+    "tweedie": sklearn_losses.HalfTweedieLoss(power=POWER),
 }
 
 # Raw predictions, kinks among them: y, y +- delta, the margins, and the start.
@@ -105,21 +123,25 @@ def targets(name, shape, seed=1):
         return F.one_hot(noise.argmax(-2), shape[-2]).mT.to(torch.float64)
     if name in CLASSES:
         return (noise > 0).to(torch.float64)
-    return {"poisson": noise.exp().round(), "gamma": noise.exp()}.get(name, noise)
+    amounts = noise.exp()
+    of_name = {"poisson": amounts.round(), "tweedie": amounts.round(), "gamma": amounts}
+    return of_name.get(name, noise)
 
 
 def some_targets(name):
     """Return a few targets that suit the loss, the end of its domain among them."""
     if name in CLASSES:
         return [0.0, 1.0]
-    return {"poisson": [0.0, 1.0, 3.0], "gamma": [0.5, 3.0]}.get(name, [0.5, -3.0])
+    if name in ("poisson", "tweedie"):
+        return [0.0, 1.0, 3.0]
+    return [0.5, 3.0] if name == "gamma" else [0.5, -3.0]
 
 
-def written(name, z, y, delta=DELTA, quantile=QUANTILE):
+def written(name, z, y, delta=DELTA, quantile=QUANTILE, power=POWER):
     """Return what the package writes for a loss: value and gradient, both (mob)."""
     value, dz = torch.full_like(z, torch.nan), torch.full_like(z, torch.nan)
     tape = Tape()
-    LOSSES[name](delta, quantile).record(tape, z, y, value, dz)
+    LOSSES[name](delta, quantile, power).record(tape, z, y, value, dz)
     tape.replay()
     return value, dz
 
@@ -146,6 +168,9 @@ def by_sklearn(name, z, y):
     value, dz = loss.loss_gradient(y, z)
     if name in TARGETS:  # where scikit-learn leaves out what depends on y alone
         value = value + loss.constant_to_optimal_zero(y)
+    if name == "tweedie":  # it multiplies a target of 0 by an inf
+        never = (y == 0) & (z == -1e4)
+        value, dz = np.where(never, 0, value), np.where(never, 0, dz)
     return value, dz
 
 
@@ -274,6 +299,37 @@ def test_far_predictions_are_exact(name, dtype):
     np.testing.assert_allclose(dz[0, 0], expected_dz, rtol=rtol)
 
 
+@pytest.mark.parametrize("of_folds", [False, True])
+def test_several_quantiles_are_the_outputs(of_folds):
+    """Each has value and gradient of its own, of the one target; folds' models too."""
+    z, y, quantiles = (
+        raw_predictions((2, 3, 7)),
+        raw_predictions((1, 7)),
+        (0.9, 0.1, 0.5),
+    )
+    expected = [
+        written("quantile", z[:, [n]], y, quantile=q) for n, q in enumerate(quantiles)
+    ]
+    arrays = (z[:, None], y.expand(2, 1, 3, 7)) if of_folds else (z, y.expand(3, 7))
+    got = written("quantile", *arrays, quantile=quantiles)
+    for one, of_each in zip(got, zip(*expected, strict=True), strict=True):
+        assert torch.equal(one.reshape(2, 3, 7), torch.cat(of_each, dim=1))
+
+
+@pytest.mark.parametrize(
+    "quantiles", [(0.1, 0.5, 0.9), (0.9, 0.1, 0.5), (0.5, 0.9, 0.1)]
+)
+def test_larger_quantiles_get_larger_predictions(quantiles):
+    """Of every sample, whatever their order: the link is a sort, by no index."""
+    z = raw_predictions((2, 3, 50))
+    link = LOSSES["quantile"](DELTA, quantiles, POWER).inverse_link
+    by_quantile = dict(zip(quantiles, link(z).unbind(1), strict=True))
+    ascending = torch.stack([by_quantile[q] for q in (0.1, 0.5, 0.9)], dim=1)
+    assert torch.equal(
+        ascending, torch.stack([z.amin(1), z.median(1).values, z.amax(1)], dim=1)
+    )
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_certain_classes_are_exact(dtype):
     """Of softmax outputs 1e4 apart a right one costs 0, a wrong one its margin."""
@@ -300,7 +356,7 @@ def test_the_calls_are_replayed(name):
     z, y = raw_predictions((2, 3, 5)), targets(name, (3, 5))
     value, dz = torch.empty_like(z), torch.empty_like(z)
     tape = Tape()
-    LOSSES[name](DELTA, QUANTILE).record(tape, z, y, value, dz)
+    LOSSES[name](*NUMBERS).record(tape, z, y, value, dz)
     for seed in (2, 3):
         new_z, new_y = raw_predictions((2, 3, 5), seed), targets(name, (3, 5), seed)
         z.copy_(new_z)
@@ -318,7 +374,11 @@ def test_the_calls_are_replayed(name):
 NAMES = {
     type(loss): name for name, loss in SKLEARN.items() if not hasattr(loss, "py_loss")
 } | {sklearn_losses.HalfMultinomialLoss: "multinomial_log_loss"}
-ROWS = [row for row in specific.pytestmark[0].args[1] if type(row[0]) in NAMES]
+ROWS = [
+    row
+    for row in specific.pytestmark[0].args[1]
+    if type(row[0]) in NAMES and getattr(row[0].closs, "power", 1.5) < 2
+]
 
 
 def test_scikit_learns_table_is_found():
@@ -369,12 +429,17 @@ def test_small_log_losses_keep_their_digits(y, z):
 
 def deviance(name, z, y):
     """Return the half deviance and its derivative, computed with fifty digits."""
+    power = Decimal(POWER)
     with localcontext() as context:
         context.prec = 50
         z, y = Decimal(z), Decimal(y)
         if name == "gamma":
             ratio = y / z.exp()
             return float(ratio - 1 - ratio.ln()), float(1 - ratio)
+        if name == "tweedie":
+            mean, a, b = z.exp(), 1 - power, 2 - power
+            value = y**b / (a * b) - y * mean**a / a + mean**b / b
+            return float(value), float(mean**b - y * mean**a)
         return float(z.exp() - y + y * (y.ln() - z)), float(z.exp() - y)
 
 
@@ -419,7 +484,7 @@ LINKS = {name: loss.link for name, loss in SKLEARN.items() if hasattr(loss, "lin
 def test_the_inverse_link_is_scikit_learns(name):
     """A raw prediction becomes a prediction as in scikit-learn's loss."""
     z = raw_predictions((2, 4, 9))
-    predicted = LOSSES[name](DELTA, QUANTILE).inverse_link(z)
+    predicted = LOSSES[name](*NUMBERS).inverse_link(z)
     expected = LINKS[name].inverse(np.ascontiguousarray(z.mT.numpy()).reshape(-1, 4))
 
     np.testing.assert_allclose(predicted.mT.reshape(-1, 4), expected, rtol=1e-13)
@@ -436,9 +501,7 @@ def test_the_probabilities_of_modified_huber_are_those_of_sgd():
     z = np.array([-1e4, -1, -0.5, 0, 0.3, 1, 1e4])
     sgd = SGDClassifier(loss="modified_huber").fit([[0], [1]], [0, 1])
     sgd.coef_, sgd.intercept_ = np.array([[1.0]]), np.array([0.0])
-    probabilities = LOSSES["modified_huber"](DELTA, QUANTILE).inverse_link(
-        two_classes(z)
-    )
+    probabilities = LOSSES["modified_huber"](*NUMBERS).inverse_link(two_classes(z))
 
     np.testing.assert_allclose(
         probabilities[0].T, sgd.predict_proba(z[:, None]), rtol=1e-15
@@ -446,16 +509,14 @@ def test_the_probabilities_of_modified_huber_are_those_of_sgd():
 
 
 WITH_LOGS = [
-    name
-    for name in LOSSES
-    if LOSSES[name](DELTA, QUANTILE).log_inverse_link is not None
+    name for name in LOSSES if LOSSES[name](*NUMBERS).log_inverse_link is not None
 ]
 
 
 @pytest.mark.parametrize("name", LOSSES)
 def test_what_a_loss_can_predict(name):
     """Numbers need a link; of classes, three losses have no probabilities."""
-    loss = LOSSES[name](DELTA, QUANTILE)
+    loss = LOSSES[name](*NUMBERS)
     margins = {"hinge", "perceptron", "squared_hinge"}
 
     assert (loss.inverse_link is None) == (name in margins)
@@ -467,7 +528,7 @@ def test_what_a_loss_can_predict(name):
 def test_probabilities_and_their_logs_agree(name, dtype):
     """They sum to 1, and the logs are theirs, without nan, however certain."""
     z = two_classes([-1e4, -30, -1, -0.9, 0, 0.3, 1, 5, 1e4], dtype)
-    loss = LOSSES[name](DELTA, QUANTILE)
+    loss = LOSSES[name](*NUMBERS)
     probability, log_probability = loss.inverse_link(z), loss.log_inverse_link(z)
 
     torch.testing.assert_close(probability.sum(1), torch.ones(1, 9, dtype=dtype))
@@ -478,7 +539,7 @@ def test_probabilities_and_their_logs_agree(name, dtype):
 @pytest.mark.parametrize("name", ["binary_log_loss", "multinomial_log_loss"])
 def test_the_logs_of_vanishing_probabilities_are_finite(name):
     """A probability below all numbers has a logarithm still."""
-    loss = LOSSES[name](DELTA, QUANTILE)
+    loss = LOSSES[name](*NUMBERS)
 
     assert torch.isfinite(loss.log_inverse_link(two_classes([-1e4, 1e4]))).all()
 
@@ -487,7 +548,7 @@ def test_the_logs_of_vanishing_probabilities_are_finite(name):
 def test_modified_hubers_log_probabilities_keep_their_digits(missing):
     """Nothing is lost on the way, near 1 or near 0."""
     z = two_classes([1 - 2 * missing])
-    log_probability = LOSSES["modified_huber"](DELTA, QUANTILE).log_inverse_link(z)
+    log_probability = LOSSES["modified_huber"](*NUMBERS).log_inverse_link(z)
     expected = [np.log(missing), np.log1p(-missing)]
 
     np.testing.assert_allclose(log_probability[0, :, 0], expected, rtol=1e-14)
@@ -517,3 +578,35 @@ def test_what_is_said_of_the_domain(loss, y, said):
         ValueError, match=re.escape(f"For loss={loss!r}, y must be {said}")
     ):
         check_domain(loss, np.array(y))
+
+
+@pytest.mark.parametrize("z", [[0.3, -1.2, 2.0], [-800.0, -790.0], [40.0, 45.0, 38.0]])
+def test_the_scores_of_several_models_are_those_of_their_mean_probability(z):
+    """Against the logit of it in 400 digits, also where doubles would be 0 or 1."""
+    with localcontext() as context:
+        context.prec = 400
+        p = [1 / (1 + (-Decimal(one)).exp()) for one in z]
+        mean = sum(p) / len(p)
+        logit = float((mean / (1 - mean)).ln())
+        log_p = float(mean.ln())
+    column = torch.tensor(z, dtype=torch.float64).view(-1, 1, 1)
+    binary = LOSSES["binary_log_loss"](DELTA, QUANTILE)
+    score = binary.joint(column)
+    three = LOSSES["multinomial_log_loss"](DELTA, QUANTILE)
+    scores = three.joint(torch.cat([column, torch.zeros_like(column)], dim=1))
+
+    assert score.shape == (1, 1, 1)
+    assert score.item() == pytest.approx(logit, rel=1e-13)
+    assert binary.log_inverse_link(score).item() == pytest.approx(log_p, rel=1e-12)
+    of_three = three.log_inverse_link(scores)[0, 0].item()
+    assert of_three == pytest.approx(log_p, rel=1e-12, abs=1e-16)
+    assert (scores[0, 0] - scores[0, 1]).item() == pytest.approx(logit, rel=1e-13)
+
+
+@pytest.mark.parametrize("name", LOSSES_OF_CLASSES)
+def test_every_loss_with_probabilities_has_the_scores_of_their_mean(name):
+    """What the scores of several models are by definition; without, they are means."""
+    entry = Classes(np.arange(4), several_a_row=False).loss_entry(name)
+    loss, z = LOSSES[entry](DELTA, QUANTILE), raw_predictions((3, 4, 9))
+    link = loss.inverse_link or (lambda z: z)
+    torch.testing.assert_close(link(loss.joint(z))[0], link(z).mean(0))

@@ -109,6 +109,7 @@ CASES = {
         "y", {"hidden_layer_sizes": (8, 4), "max_grad_norm": 0.5, "batch_size": 50}
     ),
     "adamw": Case("y", {"optimizer": "adamw", "alpha": 0.1, "loss": "absolute_error"}),
+    "ensemble": Case("y", {"hidden_layer_sizes": (4,), "n_models": 2}, again=True),
     "rmsprop": Case("labels", {"optimizer": "rmsprop", "loss": "hinge"}),
     "adagrad": Case("several", {"optimizer": "adagrad", "class_weight": "balanced"}),
     "whole": Case("y", {"optimizer": "sgd", "batch_size": None}, True),
@@ -150,6 +151,12 @@ CASES = {
     "quantile": Case(
         "y", {"loss": "quantile", "quantile": 0.9, "lr_schedule": "cosine"}
     ),
+    "quantiles": Case(
+        "y",
+        {"loss": "quantile", "quantile": [0.9, 0.1], "early_stopping": True},
+        weighted=True,
+        validated=True,
+    ),
     "poisson": Case("y", {"loss": "poisson", "record_batch_loss": True}),
     "filled": Case("y", {"last_batch": "fill"}),
     "dropped": Case("y", {"last_batch": "drop"}),
@@ -173,7 +180,9 @@ CASES = {
 def numbers_of(model):
     """Return what training has left, to be held against that of others."""
     told = {
-        "weights": flat_weights(model),
+        "weights": np.concatenate(
+            [flat_weights(one) for one in getattr(model, "estimators_", [model])]
+        ),
         "loss_curve": np.array(model.loss_curve_),
         "t": np.array(model.t_),
     }
@@ -367,6 +376,14 @@ def endings(rank):
             X, labels, ["high", "low", "middle", "other"][: 4 - (rank == 1)]
         ),
     )
+    kept = Path(sys.argv[1], "kept.skgd")
+    for other in (X, X + (rank == 2)):  # a fit that has ended; and another one
+        name = "kept" if other is X else "kept of others"
+        yield name, lambda rows=other: regressor(**few).fit(rows, y, checkpoint=kept)
+    yield (
+        "kept by one",
+        lambda: regressor().fit(X, y, checkpoint=None if rank else kept),
+    )
     yield "random", lambda: regressor(random_state=None, **few).fit(X, y)
     yield "names", lambda: regressor(**few).fit(named(X, "abcdef"[rank:] + "xyz"), y)
     yield "states", lambda: goes_on(regressor(warm_start=True, **few), rank, X, y)
@@ -389,6 +406,34 @@ def breaking(of, on_this_rank):
         return of.X, of.y
 
     return Blocks.from_iterables([read] * 6, chunk_rows=80)
+
+
+PIECES = {
+    "rows": {"optimizer": "adam", "max_iter": 3},
+    "held-out rows": {"early_stopping": True, "average": True, "max_iter": 3},
+    "blocks": {"max_iter": 2, "hidden_layer_sizes": (4,)},
+}
+
+
+def in_pieces(case, rank, of, folder):
+    """Return a fit, and one that the clock of one rank has ended after each few steps.
+
+    Each of its calls goes on in the file of the one before.
+    """
+    here = rows_of(LENGTHS, [[0], [1, 2], [3, 4]][rank])
+    given = of.X[here], of.y[here]
+    if case == "blocks":
+        reads = [lambda n=n: (of.X[n::6], of.y[n::6]) for n in range(6)]
+        given = (Blocks.from_iterables(reads, chunk_rows=130),)
+    parameters = {"tol": None, "random_state": 0, "batch_size": 64, **PIECES[case]}
+    whole = MiniBatchRegressor(**parameters).fit(*given)
+    over = 1e-9 if rank == 1 else None
+    ts = [0]
+    while ts[-1] < whole.t_ and len(ts) < 99:
+        model = MiniBatchRegressor(max_time=over, **parameters)
+        model.fit(*given, checkpoint=folder / f"{case}.skgd")
+        ts.append(model.t_)
+    return numbers_of(whole), numbers_of(model), ts
 
 
 def named(X, names):
@@ -438,6 +483,8 @@ def main(folder):
             for case in OF_BLOCKS:
                 told[name, "blocks", case] = numbers_of(fit_blocks(case, of))
     with data_parallel():
+        for case in PIECES:
+            told["pieces", case] = in_pieces(case, rank, of, Path(folder))
         for name, act in endings(rank):
             told[name] = outcome(act)
     with data_parallel():

@@ -31,7 +31,8 @@ from skgd import MiniBatchClassifier, MiniBatchRegressor, VectorizedGridSearchCV
 # Parameters
 
 NOT_A_BOOL = [None, 0, 1, "yes", 1.0, [True]]
-NOT_A_NUMBER = [None, "0.1", True, 1j, [0.1], np.array([0.1, 0.2]), decimal.Decimal(1)]
+NOT_A_SCALAR = [None, "0.1", True, 1j, decimal.Decimal(1)]
+NOT_A_NUMBER = [*NOT_A_SCALAR, [0.1], np.array([0.1, 0.2])]
 NOT_AN_INT = ["3", 2.0, True, 1j, [3], np.float64(3)]
 NOT_A_CHOICE = ["", "nonsense", 1, True, ["adam"], b"adam"]
 NOT_FINITE = [float("nan"), float("inf"), -float("inf"), np.float32("nan")]
@@ -71,6 +72,7 @@ BAD_PARAMETERS = {
     "last_batch": [None, "Keep", *NOT_A_CHOICE],
     "shuffle": NOT_A_BOOL,
     "max_iter": [None, 0, -1, *NOT_AN_INT, *NOT_FINITE, *BEYOND_INT64],
+    "n_models": [None, 0, -1, *NOT_AN_INT, *NOT_FINITE, *BEYOND_INT64],
     "max_time": [0, -1.0, *NOT_A_NUMBER[1:], *NOT_FINITE, *BEYOND_FLOAT],
     "tol": [-1e-9, *NOT_A_NUMBER[1:], *NOT_FINITE, *BEYOND_FLOAT],
     "n_iter_no_change": [None, 0, -1, *NOT_AN_INT, *NOT_FINITE, *BEYOND_INT64],
@@ -96,7 +98,11 @@ BAD_PARAMETERS = {
 BAD_OF_ONE_CLASS = {
     MiniBatchRegressor: {
         "delta": [0, -0.1, *NOT_A_NUMBER, *NOT_FINITE, *BEYOND_FLOAT],
-        "quantile": [0, 1, 1.0, -0.1, *NOT_A_NUMBER, *NOT_FINITE],
+        "quantile": [
+            *(0, 1, 1.0, -0.1, *NOT_A_SCALAR, *NOT_FINITE, (), [0.5, 1], [0.5, 0.5]),
+            *([[0.1, 0.2]], np.full((1, 1), 0.5), ["0.5"], {0.1, 0.2}),
+        ],
+        "power": [1, 2, 0, 3.0, *NOT_A_NUMBER, *NOT_FINITE],
         "normalize_y": NOT_A_BOOL,
     },
     MiniBatchClassifier: {
@@ -167,6 +173,7 @@ GOOD_PARAMETERS = {
     "l1_ratio": [0, 1],
     "batch_size": [None, 1, np.int32(7)],
     "max_iter": [1, np.int64(2)],
+    "n_models": [1, np.int64(2)],
     "n_iter_no_change": [2**63 - 1],
     "decay_every": [2**63 - 1],
     "warmup_steps": [2**63 - 1],
@@ -283,6 +290,7 @@ BAD_FOR_A_LOSS = {
     "one negative count": ("poisson", with_one(-1e-9, abs(y)), "must be 0 or more"),
     "negative amounts": ("gamma", y, "loss='gamma', y must be above 0"),
     "no amount": ("gamma", with_one(0, abs(y)), "loss='gamma', y must be above 0"),
+    "an amount below 0": ("tweedie", y, "loss='tweedie', y must be 0 or more"),
     "too small an amount for float32": ("gamma", abs(y) * 1e-50, "must be above 0"),
 }
 

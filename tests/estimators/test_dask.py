@@ -576,3 +576,22 @@ def test_a_worker_that_is_killed_ends_the_fit(tmp_path):
         again = regressor().fit(X, y)
         np.testing.assert_allclose(flat_weights(again), flat_weights(alone), 1e-12)
         assert not cluster.scheduler.extensions["multi_locks"].requests
+
+
+def test_a_fit_goes_on_from_a_checkpoint(client, tmp_path):
+    """Rank 0 writes and reads it; which worker holds what counts for rounding alone."""
+    X, y = OF.X[:240], OF.y[:240]
+    given = da.from_array(X, chunks=(60, -1)), da.from_array(y, chunks=60)
+    parameters = {"random_state": 0, "max_iter": 2, "tol": None, "batch_size": 60}
+    whole = MiniBatchRegressor(**parameters).fit(*given)
+    ts = [0]
+    while ts[-1] < whole.t_ and len(ts) < 20:
+        model = MiniBatchRegressor(max_time=1e-9, **parameters)
+        ts.append(model.fit(*given, checkpoint=str(tmp_path / "run")).t_)
+    assert len(ts) > 3
+    found, expected = flat_weights(model), flat_weights(whole)
+    np.testing.assert_allclose(found, expected, rtol=1e-12)
+    with pytest.raises(ValueError, match="X of partition 0 must be what the fit was"):
+        MiniBatchRegressor(**parameters).fit(
+            2 * given[0], given[1], checkpoint=str(tmp_path / "run")
+        )

@@ -60,7 +60,7 @@ def fits(draw):
     cls = MiniBatchRegressor if "number" in target else MiniBatchClassifier
     losses = LOSSES_OF_NUMBERS if cls is MiniBatchRegressor else LOSSES_OF_CLASSES
     loss = draw(one_of(*losses))
-    if loss in ("poisson", "gamma"):
+    if loss in ("poisson", "gamma", "tweedie"):
         y = np.exp(np.clip(y / 10, -2, 2))
     schedule = draw(one_of(*sorted(SCHEDULES)))
     alpha, l1_ratio = draw(one_of((1e-4, 0), (0.1, 0), (0.1, 0.5), (0.05, 1)))

@@ -114,7 +114,7 @@ def test_parameters_of_both_classes_are_documented_alike():
         for cls in (MiniBatchRegressor, MiniBatchClassifier)
     ]
     regressor, classifier = map(list, documents)
-    only = {"delta", "quantile", "normalize_y"}, {"class_weight"}
+    only = {"delta", "quantile", "power", "normalize_y"}, {"class_weight"}
     assert [name for name in regressor if name not in only[0]] == [
         name for name in classifier if name not in only[1]
     ]
@@ -150,6 +150,8 @@ def test_fitted_attributes_are_the_documented_ones(cls, y, hidden):
     vars(model).update(best)
     others = {"coef_", "intercept_"} if hidden else {"coefs_", "intercepts_"}
     public = {k for k in vars(model) if k.endswith("_") and not k.startswith("_")}
+    assert not hasattr(model, "estimators_")  # which an ensemble has, see there
+    others |= {"estimators_"}
     assert public == documented(cls, "Attributes").keys() - others
 
 

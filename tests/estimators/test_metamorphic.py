@@ -56,7 +56,7 @@ def tasks(draw, *kinds):
         case "numbers":
             y, losses = X[:, 0] + rng.normal(size=n), RESIDUAL
         case "amounts":
-            y, losses = rng.gamma(2, size=n), ["poisson", "gamma"]
+            y, losses = rng.gamma(2, size=n), ["poisson", "gamma", "tweedie"]
         case "two classes":
             y = np.arange(n) % 2
         case "three classes":

@@ -25,6 +25,7 @@ from sklearn.linear_model import (
     LogisticRegression,
     PoissonRegressor,
     QuantileRegressor,
+    TweedieRegressor,
 )
 from sklearn.linear_model._sgd_fast import ModifiedHuber
 from sklearn.svm import SVC, SVR, LinearSVC, LinearSVR
@@ -39,6 +40,7 @@ two_classes, three_classes = TASKS["two classes"][1], TASKS["three classes"][1]
 rng = np.random.default_rng(1)
 counts = rng.poisson(np.exp(y / 3))
 amounts = np.exp(y / 3) * rng.gamma(2, 0.5, N_ROWS)
+claims = amounts * rng.binomial(1, 0.6, N_ROWS)
 several_labels = (np.column_stack([Y, Y.sum(axis=1)]) > [3, -1, 2]).astype(int)
 
 weighted_or_not = pytest.mark.parametrize(
@@ -88,6 +90,13 @@ SMOOTH = {
         {"loss": "gamma"},
         lambda s: GammaRegressor(
             alpha=ALPHA, solver="newton-cholesky", tol=1e-12, max_iter=1000
+        ),
+    ),
+    "tweedie": (
+        claims,
+        {"loss": "tweedie", "power": 1.3},
+        lambda s: TweedieRegressor(
+            power=1.3, link="log", alpha=ALPHA, solver="newton-cholesky", tol=1e-12
         ),
     ),
     "squared epsilon-insensitive": (

@@ -18,6 +18,7 @@ from parallel_cases import (
     LENGTHS,
     LENGTHS_VAL,
     OF_BLOCKS,
+    PIECES,
     PLACEMENTS,
     arrays,
     chunks_of,
@@ -250,6 +251,8 @@ UNLIKE = {
     "other blocks": "X.n_blocks must be the same on all ranks. Got 2 on rank 0 and 3",
     "diverges": "Training diverged in epoch",
     "one class": "must have at least two classes. Got one class only",
+    "kept of others": "X of partition 2 must be what the fit was given that it holds",
+    "kept by one": "Whether checkpoint is given must be the same on all ranks",
     "Ctrl-C": "Training was interrupted in epoch 2, after 10 steps",
 }
 
@@ -260,6 +263,17 @@ def test_what_concerns_all_ranks_is_said_on_all(told, name):
     first, *others = ends(told, name)
     assert UNLIKE[name] in first
     assert set(others) == {first}
+
+
+@pytest.mark.parametrize("case", PIECES)
+def test_ranks_go_on_from_a_checkpoint(told, case):
+    """At whole steps that the clock of one rank has ended all at, to the same bits."""
+    for rank in told:
+        whole, in_pieces, ts = rank["pieces", case]
+        assert ts == told[0]["pieces", case][2]
+        assert len(ts) > 5
+        assert_close(in_pieces, whole, 0)
+        assert in_pieces["weights"].tobytes() == whole["weights"].tobytes()
 
 
 def test_held_out_rows_may_lie_on_some_ranks(told):

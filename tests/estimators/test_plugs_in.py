@@ -393,7 +393,8 @@ def test_requests_exist_for_what_the_methods_take(cls):
         requests = model.get_metadata_routing()
         starts = {"coef_init", "intercept_init", "coefs_init", "intercepts_init"}
         held_out = {"X_val", "y_val", "sample_weight_val"}
-        assert set(requests.fit.requests) == starts | held_out | {"sample_weight"}
+        others = {"sample_weight", "checkpoint", "checkpoint_seconds"}
+        assert set(requests.fit.requests) == starts | held_out | others
         classes = set() if cls is MiniBatchRegressor else {"classes"}
         assert set(requests.partial_fit.requests) == classes | {"sample_weight"}
         assert set(requests.score.requests) == {"sample_weight"}

@@ -543,6 +543,16 @@ FORGED = {
 }
 
 
+@pytest.mark.parametrize("quantiles", [(0.5,), (0.5, 0.5), (0.5, 1), [0.1, 0.5], 0.5])
+def test_quantiles_that_are_not_those_of_the_outputs_are_refused(path, quantiles):
+    """A file has a quantile for each output, or comes back as it was."""
+    model = small(MiniBatchRegressor, loss="quantile", quantile=[0.9, 0.1]).fit(X, y)
+    assert saved(model, path).predict(X).tobytes() == model.predict(X).tobytes()
+    forge = _to(ATTRIBUTES, "_targets_", {**model._targets_, "quantiles": quantiles})
+    with pytest.raises(ValueError, match="'_targets_'"):
+        model_of(changed(model, forge), MiniBatchRegressor, {})
+
+
 @pytest.mark.parametrize("change", FORGED.values(), ids=FORGED)
 def test_what_training_does_not_leave_is_refused(change):
     """With a ValueError: a file is believed no more than data."""

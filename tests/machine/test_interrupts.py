@@ -25,6 +25,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from skgd import MiniBatchClassifier, MiniBatchRegressor, VectorizedGridSearchCV
+from skgd._machine.interrupts import Terminations
 
 y = Y[:, 0]
 labels = TASKS["two classes"][1] == "yes"
@@ -340,3 +341,78 @@ def test_other_threads_fit_without_a_handler():
     thread.join()
     assert seen == [before] * 4
     assert model.n_iter_ == 3
+
+
+# SIGTERM
+
+
+@pytest.fixture
+def heard():
+    """Give a list that gets what a handler of the caller's hears of SIGTERM."""
+    numbers = []
+    before = signal.signal(signal.SIGTERM, lambda number, frame: numbers.append(number))
+    yield numbers
+    signal.signal(signal.SIGTERM, before)
+
+
+def test_sigterm_is_put_off_until_it_may_take_its_course(heard):
+    """Once for all that came before, and at the end of the block at last."""
+    with Terminations() as terminations:
+        terminations.let_through()  # none has come
+        signal.raise_signal(signal.SIGTERM)
+        assert terminations.came
+        assert heard == []
+        terminations.let_through()
+        assert not terminations.came
+        assert len(heard) == 1
+        signal.raise_signal(signal.SIGTERM)
+        assert len(heard) == 1
+    assert len(heard) == 2
+    signal.raise_signal(signal.SIGTERM)
+    assert len(heard) == 3
+
+
+def test_sigterm_that_is_sent_twice_waits_for_nothing(heard):
+    """The second one takes its course at once, wherever the block is."""
+    with Terminations() as terminations:
+        signal.raise_signal(signal.SIGTERM)
+        signal.raise_signal(signal.SIGTERM)
+        assert len(heard) == 1
+        assert terminations.came
+    assert len(heard) == 2
+
+
+def test_sigterm_takes_its_course_after_an_error(heard):
+    """The error comes out, and the handler is the one before."""
+
+    def fails():
+        with Terminations():
+            signal.raise_signal(signal.SIGTERM)
+            raise ArithmeticError
+
+    handler = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(ArithmeticError):
+        fails()
+    assert len(heard) == 1
+    assert signal.getsignal(signal.SIGTERM) is handler
+
+
+def test_sigterm_is_left_alone_where_it_is_not_ours():
+    """In a thread, where no handler can be set, and where the process ignores it."""
+    handlers = []
+
+    def look():
+        with Terminations() as terminations:
+            handlers.append(signal.getsignal(signal.SIGTERM))
+            terminations.let_through()
+
+    before = signal.getsignal(signal.SIGTERM)
+    thread = threading.Thread(target=look)
+    thread.start()
+    thread.join()
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    try:
+        look()
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert handlers == [before, signal.SIG_IGN]

@@ -117,6 +117,8 @@ FITS = {
     "an init": (C, "dense", {"init": "he_normal", **NETWORK}),
     "delta": (R, "dense", {"loss": "huber", "delta": 1.0}),
     "quantile": (R, "dense", {"loss": "quantile", "quantile": 0.9}),
+    "quantiles": (R, "dense", {"loss": "quantile", "quantile": (0.9, 0.2), **NETWORK}),
+    "power": (R, "dense", {"loss": "tweedie", "power": 1.2}),
 }
 
 

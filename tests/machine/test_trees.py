@@ -88,7 +88,12 @@ SINGLE = {
     "keys of all kinds": {0: 1, True: 2, "a": 3, None: 4, (1, "b"): 5, 2.5: 6},
     "keys of NumPy": {np.int64(3): 1, np.str_("a"): 2, np.datetime64("2020-01-01"): 3},
     "a key like ours": {"$array": 0},
-    "scalars": [np.float32(0.1), np.bool_(True), np.uint8(3), np.datetime64("NaT")],
+    "scalars": [
+        np.float32(0.1),
+        np.bool_(True),
+        np.uint8(3),
+        np.datetime64("NaT", "s"),
+    ],
     "texts": np.array(["a", "", "\u00e9\U0001f600", "\ud800", "a\0"], object),
     "no texts": np.array([], object),
     "text": ["", "\ud800", "\0", "a\nb", '"\\'],

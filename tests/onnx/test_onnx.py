@@ -97,6 +97,29 @@ def test_every_activation_and_loss_has_its_nodes():
     assert equations.INVERSE_LINKS.keys() == losses.LOSSES.keys()
     for name, link in equations.INVERSE_LINKS.items():
         assert (link is None) is (losses.loss_named(name).inverse_link is None), name
+    joint = {
+        n
+        for n in losses.LOSSES
+        if losses.loss_named(n).joint != losses.mean_over_models
+    }
+    assert equations.JOINTS.keys() == joint
+
+
+@pytest.mark.parametrize("loss", ["log_loss", "modified_huber", "hinge"])
+@pytest.mark.parametrize("kind", ["two words", "three words", "several"])
+def test_an_ensemble_is_the_mean_of_its_models(kind, loss):
+    """Labels, and what they go by, in float64; so of numbers."""
+    model = network(MiniBatchClassifier, loss=loss, n_models=3, lr=0.1)
+    assert_alike(model.fit(X, LABELS[kind]), X)
+    if loss != "hinge":
+        register_onnx()
+        options = {id(model): {"raw_scores": True, "zipmap": False}}
+        graph = skl2onnx.to_onnx(model, X, options=options)
+        scores = run(graph, X)["probabilities"]
+        expected = model.decision_function(X).reshape(len(X), -1)
+        np.testing.assert_allclose(scores[:, -expected.shape[1] :], expected, rtol=1e-7)
+    numbers = network(MiniBatchRegressor, loss="poisson", n_models=3)
+    assert_alike(numbers.fit(X, np.exp(Y / 4)), X)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
@@ -128,6 +151,19 @@ def test_every_loss_of_numbers_has_its_link(loss, dtype):
     for y in (positive[:, 0], positive):
         model = small(MiniBatchRegressor, loss=loss).fit(X, y)
         assert_alike(model, X.astype(dtype))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("n_models", [1, 2])
+def test_several_quantiles_do_not_cross_either(n_models, dtype):
+    """A graph sorts them as the model does, and each model of an ensemble its own."""
+    params = {"loss": "quantile", "quantile": [0.5, 0.95, 0.05], "n_models": n_models}
+    model = network(MiniBatchRegressor, **params).fit(X, Y[:, 0])
+    rows = 3 * X.astype(dtype)
+    if n_models == 1:
+        raw = model._raw_predictions(rows)[0].numpy()
+        assert (raw[0] > raw[1]).any()
+    assert_alike(model, rows)
 
 
 @pytest.mark.parametrize("kind", LABELS)

@@ -46,7 +46,8 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 # Losses and optimizers
 
 RATES_AND_PENALTY = [LR, {"alpha": [0.1]}]
-TARGETS = {"poisson": np.round(2 * POSITIVE), "gamma": POSITIVE}
+COUNTS = np.round(2 * POSITIVE)
+TARGETS = {"poisson": COUNTS, "tweedie": COUNTS, "gamma": POSITIVE}
 
 
 @every_depth
@@ -259,6 +260,7 @@ OTHER_VALUES = {  # than those of the small estimators
     "nesterov": True,
     "normalize_y": False,
     "optimizer": "sgd",
+    "power": 1.1,
     "power_t": 0.3,
     "quantile": 0.2,
     "random_state": 5,
@@ -282,6 +284,7 @@ MATTERS = {
     "n_iter_no_change": {"tol": 1.0},
     "negative_slope": {"activation": "leaky_relu"},
     "nesterov": {"optimizer": "sgd", "momentum": 0.9},
+    "power": {"loss": "tweedie"},
     "power_t": {"lr_schedule": "invscaling"},
     "quantile": {"loss": "quantile"},
     "scoring": {"early_stopping": True, "optimizer": "rmsprop", "max_iter": 8},
@@ -311,7 +314,7 @@ def test_every_parameter_is_searched(cls, name):
     """Whatever is searched beside the learning rate, the scores are the oracle's."""
     model = small(cls, hidden_layer_sizes=(4,), **MATTERS.get(name, {}))
     default, other = getattr(model, name), OTHER_VALUES[name]
-    y_of, scoring = y, "r2"
+    y_of, scoring = POSITIVE if name == "power" else y, "r2"
     if cls is MiniBatchClassifier:
         other = {"loss": "hinge", "scoring": "neg_log_loss"}.get(name, other)
         y_of, scoring = LABELS, "roc_auc" if name == "loss" else likelihood

@@ -226,7 +226,7 @@ def test_epochs_are_chunks_of_a_stream(optimizer):
     train(data, fitted, shared, per_model)
     for _ in range(6):
         once = shared._replace(max_iter=1)
-        train_on_chunk(data, streamed, once, per_model, Stream())
+        train_on_chunk(data, streamed, once, per_model, [Stream()])
 
     same_bits(fitted, streamed)
 

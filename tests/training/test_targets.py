@@ -38,8 +38,9 @@ DEGREE = {
     "quantile": 1,
     "poisson": 1,
     "gamma": 0,
+    "tweedie": 0.5,
 }
-LOG_LINK = ("poisson", "gamma")
+LOG_LINK = ("poisson", "gamma", "tweedie")
 SIZES = {"linear": (), "network": (5,)}
 
 pytestmark = [  # three epochs from random weights may well end far off
