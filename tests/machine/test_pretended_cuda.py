@@ -426,6 +426,7 @@ def test_steps_that_wait_do_so_a_few_times(cls, kind, params, of_a_step):
     ],
     ids=["dense", "wide"],
 )
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 def test_a_checkpoint_is_gone_on_from_there(kind, params, tmp_path, monkeypatch):
     """It holds arrays of the host, whose numbers come back to the device."""
     rows, y, path = ROWS[kind], TARGETS[R], tmp_path / "run"
