@@ -365,6 +365,12 @@ def _wait_for(
     while pending := [task for task in tasks if task.status == "pending"]:
         with suppress(TimeoutError):
             wait(pending, timeout=_BETWEEN, return_when="FIRST_COMPLETED")
+        if client.status != "running":
+            msg = (
+                "The client must stay open until fit has ended. Got one that is "
+                f"{client.status}; the model is as it was, call fit again."
+            )
+            raise RuntimeError(msg)
         gone = sorted(set(addresses) - set(client.nthreads()))
         if gone:
             msg = (

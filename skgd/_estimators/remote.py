@@ -92,6 +92,7 @@ def train(
         names = [f"{name}_val" for name in _NAMES]
         rows.update(zip(names, _stacked(held_out), strict=False))
     model = copy_of(work.estimator)
+    model.verbose = model.verbose and rank == 0
 
     def interrupted() -> str:
         return "" if rank or meeting.name in worker.data else INTERRUPTED
