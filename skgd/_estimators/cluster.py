@@ -154,7 +154,10 @@ def _train_(
     rows, held_out = (X, y, sample_weight), (X_val, y_val, sample_weight_val)
     client = access.client
     _check(estimator, client, held_out)
-    with _stored(client, rows, held_out) as (partitions, others):
+    with (
+        client.as_current(),  # which functions of Dask take for the default one
+        _stored(client, rows, held_out) as (partitions, others),
+    ):
         shares = _shares(client, partitions, others)
         first, *_ = shares
         with (
@@ -292,8 +295,9 @@ def _locked(client: Any, addresses: Sequence[str]) -> Iterator[str]:
             pass
         yield lock.id
     finally:  # also where Ctrl-C came while it waited, for the scheduler goes on
-        with suppress(KeyError, OSError):  # it was not asked yet, or has gone
-            client.sync(client.scheduler.multi_lock_release, id=lock.id)
+        if client.status == "running":  # else rank 0 lets it go
+            with suppress(KeyError, OSError):  # it was not asked yet, or has gone
+                client.sync(client.scheduler.multi_lock_release, id=lock.id)
 
 
 @contextmanager
@@ -306,7 +310,13 @@ def _meeting(client: Any, address: str, name: str) -> Iterator[tuple[Any, Meetin
         _wait_for(client, [told], [address])
         yield kept, told.result()
     finally:
-        client.cancel([told, kept], force=True)
+        _cancel(client, [told, kept])
+
+
+def _cancel(client: Any, futures: Sequence[Any]) -> None:
+    """Let futures go, whoever else may want them; a closed client has done so."""
+    if client.status == "running":
+        client.cancel(futures, force=True)
 
 
 def _trained(
@@ -330,7 +340,7 @@ def _trained(
 
     def look() -> None:
         if interrupted() and not kept.cancelled():
-            client.cancel([kept], force=True)  # of which rank 0 takes notice
+            _cancel(client, [kept])  # of which rank 0 takes notice
 
     try:
         with interruptible() as interrupted:
@@ -340,12 +350,12 @@ def _trained(
                 is_interrupted=trained.is_interrupted or bool(interrupted())
             )
     except KeyboardInterrupt:  # pressed twice, and the model is not stored
-        client.cancel([kept], force=True)
+        _cancel(client, [kept])
         with suppress(TimeoutError):
             wait(tasks[:1], timeout=_TO_END)
         raise
     finally:
-        client.cancel(tasks, force=True)
+        _cancel(client, tasks)
 
 
 def _wait_for(

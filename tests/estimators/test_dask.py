@@ -377,17 +377,20 @@ def test_what_no_workers_can_train_on_is_refused(client, name):
     assert not hasattr(model, "coef_")
 
 
-def test_fit_of_a_client_is_told_what_it_needs(client):
-    """A collection, seconds, a client that waits."""
+def test_fit_of_a_client_is_told_what_it_needs(workers):
+    """A collection, seconds, and a client, which need not be the default one."""
     X, y = as_collections(OF.X, OF.y)
     with pytest.raises(TypeError, match=r"call the model's own fit"):
         skgd.dask.fit(regressor(), OF.X, OF.y)
     with pytest.raises(ValueError, match="timeout must be seconds above 0"):
         skgd.dask.fit(regressor(), X, y, timeout=0)
-    with pytest.raises(TypeError, match="epochs is max_iter here"):
-        skgd.dask.fit(regressor(), X, y, epochs=3)
-    model = skgd.dask.fit(regressor(), X, y, client=client, timeout=60)
-    np.testing.assert_allclose(model.coef_, regressor().fit(X, y).coef_, 1e-12)
+    with distributed.Client(workers):
+        with pytest.raises(TypeError, match="epochs is max_iter here"):
+            skgd.dask.fit(regressor(), X, y, epochs=3)
+        expected = regressor().fit(X, y)
+    with distributed.Client(workers, set_as_default=False) as other:
+        model = skgd.dask.fit(regressor(), X, y, client=other, timeout=60)
+    np.testing.assert_allclose(model.coef_, expected.coef_, 1e-12)
 
 
 def test_without_a_client_partitions_are_read_as_blocks():
@@ -461,8 +464,13 @@ def pressed(times, when):
 
 
 def trains(workers):
-    """Return whether a worker does anything."""
-    return any(worker.state.executing_count for worker in workers.workers.values())
+    """Return whether a worker takes part in a fit."""
+    tasks = [
+        (key, task.state)
+        for worker in workers.workers.values()
+        for key, task in list(worker.state.tasks.items())
+    ]
+    return any("-rank-0" in str(key) and state == "executing" for key, state in tasks)
 
 
 def test_a_client_that_is_gone_ends_its_fit(client, workers):
@@ -474,8 +482,9 @@ def test_a_client_that_is_gone_ends_its_fit(client, workers):
         ended = pool.submit(skgd.dask.fit, endless, X, y, client=other)
         while not trains(workers):
             time.sleep(0.02)
+        time.sleep(0.2)
         other.close()
-        assert ended.exception(timeout=20) is not None
+        assert ended.exception(timeout=30) is not None
     assert not hasattr(endless, "t_")
     assert regressor().fit(X, y).t_ > 0
     assert not workers.scheduler.extensions["multi_locks"].requests

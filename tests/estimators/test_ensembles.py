@@ -78,6 +78,7 @@ FITS = {
     "on torch": ({"engine": "torch", "average": True}, X, Y),
     "stops early": ({"early_stopping": True, "max_iter": 30, "tol": 1e-3}, X, y),
     "whole batches": ({"batch_size": None, "dtype": "float32"}, X, y),
+    "quantiles": ({"loss": "quantile", "quantile": [0.9, 0.1, 0.5]}, X, y),
     "counts": ({"loss": "poisson", "last_batch": "fill"}, X, np.exp(y / 4)),
     "wide": ({"hidden_layer_sizes": (), "optimizer": "sgd"}, wide, y),
 }
@@ -98,7 +99,7 @@ def test_each_model_is_a_fit_of_its_own_seed(params, rows, targets):
     np.testing.assert_allclose(predicted, of_each.mean(0), rtol=rtol)
     np.testing.assert_allclose(std, of_each.std(0), rtol=10 * rtol, atol=rtol)
     assert std.max() > 1e-3
-    if targets.ndim == 1:
+    if predicted.ndim == 1:
         voting = VotingRegressor([(str(n), one) for n, one in enumerate(singles)])
         voting.estimators_ = singles
         np.testing.assert_allclose(predicted, voting.predict(rows), rtol=rtol)

@@ -3,6 +3,8 @@
 Every optimizer, schedule, loss, activation and option is fitted once.
 """
 
+from itertools import count
+
 import numpy as np
 import pytest
 import torch
@@ -33,6 +35,7 @@ from skgd import (
     VectorizedHalvingRandomSearchCV,
     VectorizedRandomizedSearchCV,
 )
+from skgd._estimators import checkpoints
 from skgd._estimators.parameters import LOSSES_OF_CLASSES, LOSSES_OF_NUMBERS
 
 y, two = Y[:, 0], TASKS["two classes"][1]
@@ -413,3 +416,35 @@ def test_steps_that_wait_do_so_a_few_times(cls, kind, params, of_a_step):
     """The places of sparse rows are looked up, and masks are drawn, on the host."""
     [few, _], [many, _] = (waits_of_an_epoch(cls, kind, n, params) for n in (3, 5))
     assert many - few == {what: 2 * times for what, times in of_a_step.items()}
+
+
+@pytest.mark.parametrize(
+    ("kind", "params"),
+    [
+        ("dense", {**NETWORK, "dropout": 0.3, "average": 3, "early_stopping": True}),
+        ("wide", {**SGD, "l1_ratio": 0.5, "alpha": 0.1}),
+    ],
+    ids=["dense", "wide"],
+)
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+def test_a_checkpoint_is_gone_on_from_there(kind, params, tmp_path, monkeypatch):
+    """It holds arrays of the host, whose numbers come back to the device."""
+    rows, y, path = ROWS[kind], TARGETS[R], tmp_path / "run"
+    model = small(R, engine="torch", max_iter=3, batch_size=16, **params)
+    here, write, calls = (
+        clone(model).fit(rows, y),
+        checkpoints.write_atomically,
+        count(),
+    )
+
+    def killing(path, data):
+        write(path, data)
+        if next(calls) == 5:
+            raise SystemExit
+
+    monkeypatch.setattr(checkpoints, "write_atomically", killing)
+    with pretended_cuda():
+        model.set_params(device="cuda")
+        with pytest.raises(SystemExit):
+            clone(model).fit(rows, y, checkpoint=path, checkpoint_seconds=0)
+        assert_same_fit(clone(model).fit(rows, y, checkpoint=path), here, rows)
