@@ -54,15 +54,9 @@ from skgd._estimators.examples import (
     dtypes_of,
     sentence_on_memory,
 )
-from skgd._estimators.fits import fit_folds, take_over_, with_scale
-from skgd._estimators.folds import Fold, stacks_of
+from skgd._estimators.fits import fit_folds, take_over_
+from skgd._estimators.folds import Fold, fold_of, shard_here, stacks_of
 from skgd._estimators.growth import grown_state
-from skgd._estimators.held_out import (
-    hold_out,
-    hold_out_blocks,
-    hold_out_together,
-    seed_of_split,
-)
 from skgd._estimators.inputs import dtype_of, on_host, starts_on_host
 from skgd._estimators.members import (
     MEMBERS,
@@ -76,7 +70,6 @@ from skgd._estimators.parallel import (
     Together,
     begins_alike,
     check_can_be_shared,
-    shard_of_all,
     together_now,
 )
 from skgd._estimators.parameters import check_parameters
@@ -90,9 +83,8 @@ from skgd._estimators.state import (
     copy_of,
     forget_,
     renewed_,
-    state_on_scale,
 )
-from skgd._estimators.surveys import BlockRows, some_rows, surveyed
+from skgd._estimators.surveys import some_rows, surveyed
 from skgd._estimators.targets import (
     Numbers,
     Targets,
@@ -103,12 +95,11 @@ from skgd._estimators.versions import of_this_version, with_version
 from skgd._estimators.watch import FitWatch, Given, looking_on_together, with_clock
 from skgd._machine.errors import in_the_words
 from skgd._machine.files import read_whole, write_atomically
-from skgd._machine.generators import copied, new_generator, unmoved_on_error
+from skgd._machine.generators import unmoved_on_error
 from skgd._machine.interrupts import INTERRUPTED, interruptible
 from skgd._machine.memory import memory_for
 from skgd._machine.modes import numpy_as_usual
 from skgd._machine.ranks import ALONE, Ranks
-from skgd._training.shards import Shard
 from skgd._training.stopping import History, Stream
 
 Method = TypeVar("Method", bound=Callable[..., Any])
@@ -154,16 +145,6 @@ def of_one_state(method: Method) -> Method:
         return method(snapshot, X, *args, **kwargs)
 
     return cast(Method, on_a_snapshot)
-
-
-def _shard_of(examples: Examples, together: Together) -> Shard | None:
-    """Return which rows lie here of those that ranks train on; None in one process.
-
-    Rows in blocks may be read by any of them, so all lie here.
-    """
-    if isinstance(examples.X, BlockRows):
-        return shard_of_all(together.ranks, examples.X.shape[0])
-    return together.shard(len(examples.labels))
 
 
 # What fit may be given to start from.
@@ -334,7 +315,7 @@ class MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
                     )
                 if ranks is ALONE:  # a part of the rows may well be unlike another
                     warn_of_unlike(some_rows(examples.X), validation.X)
-            shard = _shard_of(examples, together)
+            shard = shard_here(examples, together)
             warn_of_batch_size(self, shard.n_in_all if shard else examples.X.shape[0])
             histories = trainee._train(
                 examples,
@@ -655,75 +636,11 @@ class MiniBatchBase(ABC, CallbackSupportMixin, BaseEstimator):
             known, of_member = known_targets(member), targets
             if isinstance(known, Numbers) and isinstance(targets, Numbers):
                 of_member = targets._replace(scale=known.scale)
-            fold = member._fold(examples, of_member, state, validation, together, seed)
+            fold = fold_of(
+                member, examples, of_member, state, validation, together, seed
+            )
             folds.append(fold)
         return folds
-
-    def _fold(
-        self,
-        examples: Examples,
-        targets: Targets,
-        before: State | None,
-        validation: Examples | None,
-        together: Together,
-        split_seed: int | None,
-    ) -> Fold:
-        """Return the fold of one model, and the state that it goes on from.
-
-        Without one, rows are held out by the seed that is given, or a new one. A scale
-        that becomes known late is one that this model has to be brought to.
-        """
-        rows = held_out = None
-        if before is None:
-            generator, seed = new_generator(self.random_state), split_seed
-        else:
-            generator, seed = copied(before.generator), before.split_seed
-        shard, shard_held_out = _shard_of(examples, together), None
-        if shard is not None:
-            [first, *_] = shard.ranks.gather(generator.bit_generator.state)
-            generator.bit_generator.state = first
-        if validation is not None:
-            shard_held_out = together.shard_held_out(len(validation.labels))
-        elif self.early_stopping:
-            seed = seed_of_split(generator, seed)
-            if isinstance(examples.X, BlockRows):
-                examples, shard_held_out = hold_out_blocks(
-                    self, examples, targets, seed, together.ranks
-                )
-                shard = _shard_of(examples, together)
-            elif shard is not None:
-                rows, held_out, shard, shard_held_out = hold_out_together(
-                    self, examples, targets, shard, seed
-                )
-            else:
-                rows, held_out = hold_out(self, examples, targets, seed)
-        known, ranks = targets.scale, together.ranks
-        if isinstance(examples.X, BlockRows):  # whose targets all ranks know
-            ranks = ALONE
-        targets = with_scale(
-            self, targets, examples, rows, first=before is None, ranks=ranks
-        )
-        if before is not None and known is not None and targets.scale is not None:
-            before = state_on_scale(before, known, targets.scale)
-        states = () if before is None else (before,)
-        if shard is not None:
-            shard = shard._replace(mean_weight=examples.mean_weight(rows, ranks))
-        if shard_held_out is not None and validation is not None:
-            shard_held_out = shard_held_out._replace(
-                mean_weight=validation.mean_weight(None, ranks)
-            )
-        return Fold(
-            examples,
-            targets,
-            generator,
-            [self],
-            rows,
-            held_out,
-            seed,
-            states,
-            shard,
-            shard_held_out,
-        )
 
     def _fit_folds(
         self,

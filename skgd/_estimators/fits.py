@@ -19,7 +19,6 @@ from torch import Tensor
 
 from skgd._equations.activations import ACTIVATIONS
 from skgd._equations.initialisers import initialise_
-from skgd._equations.losses import loss_named
 from skgd._equations.network import Layout, new_by_layout, new_like
 from skgd._equations.optimizers import OPTIMIZERS, PerModel, variant
 from skgd._estimators.checks import check_wide
@@ -32,11 +31,9 @@ from skgd._estimators.record import record_end_, record_epochs_
 from skgd._estimators.scoring import tests_first
 from skgd._estimators.settings import per_model_of, shared_of
 from skgd._estimators.state import State, attributes_of_state, model_of, read_state
-from skgd._estimators.targets import Numbers, Targets, attributes_of_targets
+from skgd._estimators.targets import Targets, attributes_of_targets
 from skgd._estimators.weights import write_initial_
-from skgd._machine.arrays import Indices
 from skgd._machine.errors import errors_of_caller
-from skgd._machine.ranks import ALONE, Ranks
 from skgd._training.batches import Data
 from skgd._training.csr import is_wide
 from skgd._training.engines import engine_of
@@ -46,7 +43,6 @@ from skgd._training.models import Models, joined_models
 from skgd._training.progress import Keeper, Progress
 from skgd._training.stopping import History, Stream
 from skgd._training.takers import Watch
-from skgd._training.target_scale import scale_of
 
 # Gives who looks on, if anyone, at the training of these models.
 Watching = Callable[[Models, Data, Shared], AbstractContextManager[Watch | None]]
@@ -195,45 +191,6 @@ def take_over_(
     vars(estimator).update(attributes_of_targets(fold.targets))
     vars(estimator).update(attributes_of_state(state, fold.targets))
     return state
-
-
-def with_scale(
-    settings: Any,
-    targets: Targets,
-    examples: Examples,
-    rows: Indices | None,
-    *,
-    first: bool,
-    ranks: Ranks = ALONE,
-) -> Targets:
-    """Return the targets with the scale of those trained on, or all, if they have one.
-
-    What was known before stays. Unless it is the ``first`` call, targets without a
-    scale stay without.
-    """
-    if not isinstance(targets, Numbers):
-        return targets
-    log_link, before = loss_named(settings.loss).log_link, targets.scale
-    if before is None:
-        if not (settings.normalize_y and first):
-            return targets
-    elif len(before.scale) != len(examples.targets):
-        return targets._replace(scale=None)  # training will not go on with other layers
-    elif before.log_link != log_link:  # another loss than before
-        before = None
-    encoded, weight = examples.targets, examples.weight
-    if rows is not None:
-        encoded = encoded[:, rows]
-        weight = None if weight is None else weight[rows]
-    scale = scale_of(
-        encoded,
-        weight,
-        log_link=log_link,
-        fit_intercept=settings.fit_intercept,
-        before=before,
-        ranks=ranks,
-    )
-    return targets._replace(scale=scale)
 
 
 def _layout(settings: Any, targets: Targets, data: Data, n_models: int) -> Layout:

@@ -14,23 +14,32 @@ import scipy.sparse
 import torch
 from torch import Tensor
 
+from skgd._equations.losses import loss_named
 from skgd._estimators.checks import check_cast
 from skgd._estimators.examples import Examples
+from skgd._estimators.held_out import (
+    hold_out,
+    hold_out_blocks,
+    hold_out_together,
+    seed_of_split,
+)
 from skgd._estimators.inputs import Matrix, dtype_of, to_device
+from skgd._estimators.parallel import Together, shard_of_all
 from skgd._estimators.scoring import bind_score, has_score, held_out_of
-from skgd._estimators.state import State
+from skgd._estimators.state import State, state_on_scale
 from skgd._estimators.surveys import BlockRows, parts_of_blocks
 from skgd._estimators.targets import Classes, Numbers, Targets
 from skgd._machine.arrays import Array, Indices
 from skgd._machine.devices import to_tensor
 from skgd._machine.errors import errors_of_caller
+from skgd._machine.generators import copied, new_generator
 from skgd._machine.memory import pieces
 from skgd._machine.ranks import ALONE, Ranks
 from skgd._training.batches import Data, Part, Windows, padded
 from skgd._training.csr import is_wide
 from skgd._training.shards import Shard
 from skgd._training.stack import Validation
-from skgd._training.target_scale import on_scale
+from skgd._training.target_scale import on_scale, scale_of
 from skgd._training.windows import rows_of_a_window
 
 
@@ -70,6 +79,122 @@ class Fold(NamedTuple):
     def n_rows(self) -> int:
         """The number of examples that are trained on."""
         return len(self.examples.labels if self.rows is None else self.rows)
+
+
+def fold_of(
+    settings: Any,
+    examples: Examples,
+    targets: Targets,
+    before: State | None,
+    validation: Examples | None,
+    together: Together,
+    split_seed: int | None,
+) -> Fold:
+    """Return the fold of one model, with the state that it goes on from.
+
+    Without one, rows are held out by the seed that is given, or a new one. A scale
+    that becomes known late is one that this model has to be brought to.
+    """
+    rows = held_out = None
+    if before is None:
+        generator, seed = new_generator(settings.random_state), split_seed
+    else:
+        generator, seed = copied(before.generator), before.split_seed
+    shard, shard_held_out = shard_here(examples, together), None
+    if shard is not None:
+        [first, *_] = shard.ranks.gather(generator.bit_generator.state)
+        generator.bit_generator.state = first
+    if validation is not None:
+        shard_held_out = together.shard_held_out(len(validation.labels))
+    elif settings.early_stopping:
+        seed = seed_of_split(generator, seed)
+        if isinstance(examples.X, BlockRows):
+            examples, shard_held_out = hold_out_blocks(
+                settings, examples, targets, seed, together.ranks
+            )
+            shard = shard_here(examples, together)
+        elif shard is not None:
+            rows, held_out, shard, shard_held_out = hold_out_together(
+                settings, examples, targets, shard, seed
+            )
+        else:
+            rows, held_out = hold_out(settings, examples, targets, seed)
+    known, ranks = targets.scale, together.ranks
+    if isinstance(examples.X, BlockRows):  # whose targets all ranks know
+        ranks = ALONE
+    targets = with_scale(
+        settings, targets, examples, rows, first=before is None, ranks=ranks
+    )
+    if before is not None and known is not None and targets.scale is not None:
+        before = state_on_scale(before, known, targets.scale)
+    states = () if before is None else (before,)
+    if shard is not None:
+        shard = shard._replace(mean_weight=examples.mean_weight(rows, ranks))
+    if shard_held_out is not None and validation is not None:
+        shard_held_out = shard_held_out._replace(
+            mean_weight=validation.mean_weight(None, ranks)
+        )
+    return Fold(
+        examples,
+        targets,
+        generator,
+        [settings],
+        rows,
+        held_out,
+        seed,
+        states,
+        shard,
+        shard_held_out,
+    )
+
+
+def shard_here(examples: Examples, together: Together) -> Shard | None:
+    """Return which rows lie here of those that ranks train on; None in one process.
+
+    Rows in blocks may be read by any of them, so all lie here.
+    """
+    if isinstance(examples.X, BlockRows):
+        return shard_of_all(together.ranks, examples.X.shape[0])
+    return together.shard(len(examples.labels))
+
+
+def with_scale(
+    settings: Any,
+    targets: Targets,
+    examples: Examples,
+    rows: Indices | None,
+    *,
+    first: bool,
+    ranks: Ranks = ALONE,
+) -> Targets:
+    """Return the targets with the scale of those trained on, or all, if they have one.
+
+    What was known before stays. Unless it is the ``first`` call, targets without a
+    scale stay without.
+    """
+    if not isinstance(targets, Numbers):
+        return targets
+    log_link, before = loss_named(settings.loss).log_link, targets.scale
+    if before is None:
+        if not (settings.normalize_y and first):
+            return targets
+    elif len(before.scale) != len(examples.targets):
+        return targets._replace(scale=None)  # training will not go on with other layers
+    elif before.log_link != log_link:  # another loss than before
+        before = None
+    encoded, weight = examples.targets, examples.weight
+    if rows is not None:
+        encoded = encoded[:, rows]
+        weight = None if weight is None else weight[rows]
+    scale = scale_of(
+        encoded,
+        weight,
+        log_link=log_link,
+        fit_intercept=settings.fit_intercept,
+        before=before,
+        ranks=ranks,
+    )
+    return targets._replace(scale=scale)
 
 
 # Bytes of rows that are copied for several folds, at the most.

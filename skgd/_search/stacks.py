@@ -40,8 +40,8 @@ from skgd._estimators.examples import (
     examples_within,
     sentence_on_memory,
 )
-from skgd._estimators.fits import Trained, Watching, fit_folds, take_over_, with_scale
-from skgd._estimators.folds import BYTES_OF_ROWS, Fold
+from skgd._estimators.fits import Trained, Watching, fit_folds, take_over_
+from skgd._estimators.folds import BYTES_OF_ROWS, Fold, with_scale
 from skgd._estimators.held_out import hold_out, seed_of_split
 from skgd._estimators.inputs import Matrix, checked_rows, dtype_of
 from skgd._estimators.parameters import hidden_units

@@ -37,7 +37,7 @@ from skgd import (
     WeightTrajectory,
     data_parallel,
 )
-from skgd._estimators import base
+from skgd._estimators import folds
 from skgd._training import epochs
 
 pytestmark = [
@@ -130,7 +130,7 @@ def oracle(name):
     model, everywhere = case.estimator(), PLACEMENTS["one"][0]
     LEFT[:] = LENGTHS
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(base, "hold_out", held_out_by_hand)
+        patch.setattr(folds, "hold_out", held_out_by_hand)
         for select, lengths in chunks_of(case, everywhere):
 
             def draw(*given, lengths=lengths, **options):
