@@ -5,9 +5,9 @@
 * A disk that is full, or a process that is killed, at every byte of a small file:
   what was there before is there as it was.
 * Every flip of a single bit, and every truncation: refused.
-* Mutants whose digest is right, so that the reader behind it sees them: none runs code,
-  imports, or opens a file, none takes more than 50 ms or 10 MB; each is refused with a
-  ValueError, or is a model, and predicts without any other error.
+* Mutants whose checksum is right, so that the reader behind it sees them: none runs
+  code, imports, or opens a file, none takes more than 50 ms or 10 MB; each is refused
+  with a ValueError, or is a model, and predicts without any other error.
 * How long a model of 10 MB takes to be saved and loaded, beside its bytes alone.
 * Searches with a checkpoint, killed by SIGKILL at random times and called again: what
   they find is what a search finds that was left alone, to the bit.
@@ -207,7 +207,7 @@ FRONT = struct.Struct("<8sII")
 
 
 def sealed(data: bytes) -> bytes:
-    """Return bytes with the digest that is right for them."""
+    """Return bytes with the checksum that is right for them."""
     return data + sha256(data).digest()
 
 

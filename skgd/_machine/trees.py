@@ -9,13 +9,13 @@ bytes are
     length      4 bytes, of the head
     head        JSON in ASCII: [arrays, tree], the former as [dtype, shape, order] each
     arrays      one after the other, their numbers and nothing between them
-    digest      32 bytes, SHA-256 of all before it
+    checksum    32 bytes, SHA-256 of all before it
 
 In the JSON an object of one key that begins with "$" is what JSON has no word for:
 {"$array": 3} is the fourth array. Each array is named once.
 
-Whoever reads it believes nothing: the digest and all lengths are compared before an
-array is made, and memory is taken for no more than the bytes that are there. A digest
+Whoever reads it believes nothing: the checksum and all lengths are compared before an
+array is made, and memory is taken for no more than the bytes that are there. A checksum
 is no signature: it tells a file that is damaged, and not one that is forged; so what
 reads a tree must hold against any tree.
 """
@@ -38,7 +38,7 @@ from skgd._machine.generators import stream_at, written
 MAGIC = b"\x93SKGD\r\n\x1a"
 FORMAT = 1
 _FRONT = struct.Struct("<8sII")
-_N_DIGEST = 32
+_N_CHECKSUM = 32
 
 # At the most: of the head in bytes, of lists in lists, and of ints in bits.
 _LONGEST_HEAD, _DEEPEST, _MOST_BITS = 2**26, 32, 4096
@@ -101,7 +101,7 @@ def _head_and_content(data: memoryview) -> tuple[memoryview, memoryview]:
     """Return the head and the bytes of the arrays, if all is there and undamaged."""
     if bytes(data[: len(MAGIC)]) != MAGIC:
         raise ValueError("It does not begin as a file of skgd does.")
-    if len(data) < _FRONT.size + _N_DIGEST:
+    if len(data) < _FRONT.size + _N_CHECKSUM:
         raise ValueError(f"It is damaged: it ends after {len(data)} bytes.")
     _, number, n_head = _FRONT.unpack_from(data)
     if number > FORMAT:
@@ -110,9 +110,9 @@ def _head_and_content(data: memoryview) -> tuple[memoryview, memoryview]:
             f"version reads formats up to {FORMAT}. Install a later one."
         )
         raise ValueError(msg)
-    if sha256(data[:-_N_DIGEST]).digest() != data[-_N_DIGEST:]:
-        raise ValueError("It is damaged: its digest, SHA-256, is another one.")
-    body = data[_FRONT.size : -_N_DIGEST]
+    if sha256(data[:-_N_CHECKSUM]).digest() != data[-_N_CHECKSUM:]:
+        raise ValueError("It is damaged: its checksum, SHA-256, is another one.")
+    body = data[_FRONT.size : -_N_CHECKSUM]
     if number < 1 or n_head > min(len(body), _LONGEST_HEAD):
         _damaged("a wrong format or length")
     return body[:n_head], body[n_head:]

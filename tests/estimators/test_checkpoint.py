@@ -502,7 +502,7 @@ def test_a_model_file_is_no_checkpoint_nor_the_other_way_round(path, monkeypatch
     [
         (lambda data: b"", "does not begin as a file of skgd"),
         (lambda data: data[:-40], "damaged"),
-        (lambda data: data[:300] + b"?" + data[301:], "digest"),
+        (lambda data: data[:300] + b"?" + data[301:], "checksum"),
     ],
     ids=["empty", "cut off", "a byte"],
 )

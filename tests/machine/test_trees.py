@@ -182,7 +182,7 @@ def test_what_is_no_tree_is_refused(value):
 
 
 def sealed(head, content=b"", number=FORMAT, length=None):
-    """Return bytes with the digest that is right for them."""
+    """Return bytes with the checksum that is right for them."""
     head = head if isinstance(head, bytes) else json.dumps(head).encode()
     length = len(head) if length is None else length
     data = struct.pack("<8sII", MAGIC, number, length) + head + content
@@ -273,7 +273,7 @@ FORGED = {
 
 @pytest.mark.parametrize("data", FORGED.values(), ids=FORGED)
 def test_what_encode_does_not_write_is_refused(data):
-    """Also where the digest is right."""
+    """Also where the checksum is right."""
     with pytest.raises(ValueError, match=r"It|A random stream|codec"):
         decode(data)
 
@@ -294,7 +294,7 @@ def test_what_is_wrong_is_told():
         decode(b"\x80\x04" + data)
     with pytest.raises(ValueError, match="ends after 20 bytes"):
         decode(data[:20])
-    with pytest.raises(ValueError, match="damaged: its digest"):
+    with pytest.raises(ValueError, match="damaged: its checksum"):
         decode(data[:-1])
     with pytest.raises(ValueError, match="format 2, of a later version"):
         decode(sealed([[], 0], number=2))
