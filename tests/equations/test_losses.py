@@ -590,9 +590,9 @@ def test_the_scores_of_several_models_are_those_of_their_mean_probability(z):
         logit = float((mean / (1 - mean)).ln())
         log_p = float(mean.ln())
     column = torch.tensor(z, dtype=torch.float64).view(-1, 1, 1)
-    binary = LOSSES["binary_log_loss"](DELTA, QUANTILE)
+    binary = LOSSES["binary_log_loss"](*NUMBERS)
     score = binary.joint(column)
-    three = LOSSES["multinomial_log_loss"](DELTA, QUANTILE)
+    three = LOSSES["multinomial_log_loss"](*NUMBERS)
     scores = three.joint(torch.cat([column, torch.zeros_like(column)], dim=1))
 
     assert score.shape == (1, 1, 1)
@@ -607,6 +607,6 @@ def test_the_scores_of_several_models_are_those_of_their_mean_probability(z):
 def test_every_loss_with_probabilities_has_the_scores_of_their_mean(name):
     """What the scores of several models are by definition; without, they are means."""
     entry = Classes(np.arange(4), several_a_row=False).loss_entry(name)
-    loss, z = LOSSES[entry](DELTA, QUANTILE), raw_predictions((3, 4, 9))
+    loss, z = LOSSES[entry](*NUMBERS), raw_predictions((3, 4, 9))
     link = loss.inverse_link or (lambda z: z)
     torch.testing.assert_close(link(loss.joint(z))[0], link(z).mean(0))
