@@ -1,6 +1,7 @@
 """Ensembles: each model is a fit of a seed of its own; their mean is predicted."""
 
 import pickle
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -25,6 +26,7 @@ from skgd import (
     VectorizedGridSearchCV,
     WeightTrajectory,
 )
+from skgd._estimators import base
 from skgd._training import in_turn
 from skgd._training.csr import NARROW
 
@@ -379,7 +381,7 @@ def test_all_end_with_the_same_step(engine):
 
 def test_models_are_trained_on_threads_to_the_same_bit(monkeypatch):
     monkeypatch.setattr(in_turn, "_WORTH_THREADS_S", 0.0)
-    monkeypatch.setattr("torch.get_num_threads", lambda: 3)
+    monkeypatch.setattr(base, "torch", SimpleNamespace(get_num_threads=lambda: 3))
     pools = []
 
     class Pool(in_turn.ThreadPoolExecutor):

@@ -122,6 +122,7 @@ FITS = {
     "quantile": (R, "dense", {"loss": "quantile", "quantile": 0.9}),
     "quantiles": (R, "dense", {"loss": "quantile", "quantile": (0.9, 0.2), **NETWORK}),
     "power": (R, "dense", {"loss": "tweedie", "power": 1.2}),
+    "ensemble": (C, "dense", {"n_models": 2, **NETWORK}),
 }
 
 
@@ -149,7 +150,9 @@ def test_what_cuda_refuses_is_refused():
 
 def assert_same_fit(there, here, rows):
     """Assert that two estimators have come to the same, and predict it."""
-    assert_same_layers(there, here, rtol=1e-9, atol=1e-11)
+    pair = [getattr(one, "estimators_", [one]) for one in (there, here)]
+    for models in zip(*pair, strict=True):
+        assert_same_layers(*models, rtol=1e-9, atol=1e-11)
     np.testing.assert_allclose(there.loss_curve_, here.loss_curve_, rtol=1e-9)
     predicted, expected = there.predict(rows), here.predict(rows)
     if expected.dtype.kind == "f":
