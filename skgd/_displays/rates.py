@@ -31,6 +31,9 @@ _LOWEST, _HIGHEST, _N_RATES = 1e-5, 10.0, 25
 # Losses so many times that of the lowest rate, which hardly moves, leave the picture.
 _FAR_UP = 10.0
 
+# Below the lowest loss, so much of what the axes span is left free.
+_MARGIN = 0.05
+
 
 class LearningRateDisplay:
     """Learning-rate range test: the objective after a few epochs at each of many rates.
@@ -208,7 +211,7 @@ class LearningRateDisplay:
         self.best_ = self.diverged_ = None
         if trained.any():
             self._mark_the_best(int(np.nanargmin(losses)))
-            self._cut_off_above(high)
+            self._cut_off_above(low, high)
         if not trained.all():
             self._mark_the_diverged(self.lrs[~trained])
         if self.ax_.get_yscale() == "log":
@@ -232,10 +235,12 @@ class LearningRateDisplay:
             **star,
         )
 
-    def _cut_off_above(self, high: float) -> None:
-        """Let losses beyond a height leave the axes at the top."""
+    def _cut_off_above(self, low: float, high: float) -> None:
+        """Let losses beyond a height leave the axes at the top, which end below low."""
         if np.max(self.losses, where=np.isfinite(self.losses), initial=high) > high:
-            self.ax_.set_ylim(top=high)
+            is_log = self.ax_.get_yscale() == "log"
+            below = low * (low / high) ** _MARGIN if is_log else low - _MARGIN * high
+            self.ax_.set_ylim(min(below, low), high)
 
     def _mark_the_diverged(self, lrs: Floats) -> None:
         """Mark rates at the upper edge, which belong to no height."""

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from math import ceil
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple, NoReturn, Self
 
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
 from skgd._displays.axes import DECADE, axes_and_figure, check_choice, legend_above
 from skgd._displays.labels import differing, is_number, short_keys, short_value
+from skgd._estimators.sklearn_private import BaseSearchCV
 from skgd._machine.arrays import Array, Floats
 from skgd._machine.modes import numpy_as_usual
 
@@ -153,7 +154,8 @@ class SearchDisplay:
             If there is no such parameter or score, or nothing in which the candidates
             differ.
         """
-        check_is_fitted(search, "cv_results_")
+        if not hasattr(search, "cv_results_"):
+            _refuse(search)
         results = search.cv_results_
         check_choice("score", score, _means(results))
         rows, params = _last_rounds(search)
@@ -372,6 +374,14 @@ def _means(results: Mapping[str, Any]) -> list[str]:
     return [name for name in results if name.startswith(("mean_test_", "mean_train_"))]
 
 
+def _refuse(search: Any) -> NoReturn:
+    """Raise the error for what is no fitted search."""
+    if isinstance(search, BaseSearchCV):
+        check_is_fitted(search, "cv_results_")
+    msg = f"search must be a fitted search. Got {type(search).__name__}."
+    raise TypeError(msg)
+
+
 def _last_rounds(search: Any) -> tuple[Array, list[dict[str, Any]]]:
     """Return which rows of cv_results_ count, and their parameters.
 
@@ -410,7 +420,7 @@ def _axes_and_others(
         axes = []
         for argument, name in (("x", x), ("y", y)):
             if name is not None:
-                check_choice(argument, name, [*short.values(), *keys])
+                check_choice(argument, name, dict.fromkeys([*short.values(), *keys]))
                 axes += [key for key in keys if name in (key, short[key])][:1]
         if len(set(axes)) < len(axes):
             raise ValueError(f"y must be another parameter than x. Got {y!r} for both.")

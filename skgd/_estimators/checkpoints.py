@@ -128,10 +128,17 @@ def _opened(
     if data is None:
         return Checkpoint(path, seconds, fit, None)
     with in_the_words(f"checkpoint={path!r}"):
-        held = _checked(decode(data))
+        held = _checked(_decoded(data))
         if compares:
             _check_same_parameters(type(settings), held["fit"], fit)
     return Checkpoint(path, seconds, fit, held)
+
+
+def _decoded(data: bytes) -> Any:
+    try:
+        return decode(data)
+    except ValueError as error:
+        raise ValueError(f"{error} Delete it, {_ANEW}.") from error
 
 
 def _checked(tree: Any) -> dict[str, Any]:

@@ -10,7 +10,7 @@ import os
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from errno import EACCES, EBADF, EINVAL, EISDIR, ELOOP, ENOTDIR
+from errno import EACCES, EBADF, EINVAL, EISDIR, ELOOP
 from secrets import token_hex
 from typing import Any, NoReturn
 
@@ -115,8 +115,16 @@ def check_directory(path: Path) -> None:
     """Raise OSError where no file may come to be, before there is one to write."""
     directory = os.path.dirname(os.path.realpath(os.fsdecode(path)))
     with _told(path):
-        if not stat.S_ISDIR(os.stat(directory).st_mode):
-            raise NotADirectoryError(ENOTDIR, os.strerror(ENOTDIR))
+        try:
+            is_there = stat.S_ISDIR(os.stat(directory).st_mode)
+        except (FileNotFoundError, NotADirectoryError):
+            is_there = False
+        if not is_there:
+            msg = (
+                f"The directory of {_shown(path)} must exist. Got none; make it, or "
+                "choose another path."
+            )
+            raise FileNotFoundError(msg)
         if not _may_write(directory):
             raise PermissionError(EACCES, os.strerror(EACCES))
 

@@ -189,7 +189,7 @@ def test_halving_shows_the_last_round_of_each_candidate():
 def test_what_cannot_be_drawn_is_refused():
     """Each has its sentence."""
     search = ridges(positive=[True, False])
-    with pytest.raises(ValueError, match="y must be one of 'alpha', 'positive'"):
+    with pytest.raises(ValueError, match=r"one of 'alpha', 'positive'[.]"):
         draw(search, "alpha", "lr")
     with pytest.raises(ValueError, match="y must be another parameter than x"):
         draw(search, "alpha", "alpha")
@@ -199,6 +199,8 @@ def test_what_cannot_be_drawn_is_refused():
         draw(searched(Ridge(), {"alpha": [1]}))
     with pytest.raises(NotFittedError):
         draw(GridSearchCV(Ridge(), {}))
+    with pytest.raises(TypeError, match=r"must be a fitted search. Got Ridge\."):
+        draw(Ridge().fit([[0], [1]], [0, 1]))
 
 
 def test_another_score_has_another_best():

@@ -197,7 +197,7 @@ def test_what_was_drawn_from_entropy_is_gone_on_with(path, monkeypatch):
     """Without a random_state too: which rows are held out, the order of the others."""
     seeds = iter([1, 2, 1])
     monkeypatch.setattr(
-        "skgd._estimators.base.new_generator",
+        "skgd._estimators.folds.new_generator",
         lambda random_state: np.random.default_rng(next(seeds)),
     )
     params = {"random_state": None, "early_stopping": True, "max_iter": 3}
@@ -510,7 +510,7 @@ def test_a_damaged_file_is_refused(path, monkeypatch, damage, match):
     """It is left as it is: who damaged it may know what to do."""
     model, held = begun(path, monkeypatch)
     path.write_bytes(damage(held))
-    with pytest.raises(ValueError, match=f"run.skgd'*: .*{match}"):
+    with pytest.raises(ValueError, match=f"run.skgd'*: .*{match}.* to begin anew"):
         model.fit(X, y, checkpoint=path)
     assert path.read_bytes() == damage(held)
 
@@ -561,8 +561,8 @@ def test_paths_that_name_no_file_are_told_before_any_work(tmp_path, monkeypatch)
     for path, kind, match in (
         (tmp_path, IsADirectoryError, "Got a directory"),
         (tmp_path / "fifo", OSError, "Got a FIFO"),
-        (tmp_path / "none" / "run", FileNotFoundError, "its directory is not"),
-        (tmp_path / "fifo" / "run", NotADirectoryError, "its directory is not"),
+        (tmp_path / "none" / "run", FileNotFoundError, "must exist. Got none; make"),
+        (tmp_path / "fifo" / "run", FileNotFoundError, "must exist. Got none; make"),
         (3, TypeError, "checkpoint must be None, or the path of a file"),
         ("", TypeError, "checkpoint must be None, or the path of a file"),
     ):
