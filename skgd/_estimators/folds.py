@@ -209,6 +209,8 @@ def stacks_of(folds: Sequence[Fold], *, apart: bool = False) -> list[Sequence[Fo
     by a model at a time; and whole sets, which are copied for each, by so many as there
     may be bytes.
     """
+    if len(folds) == 1:  # most calls: those of a stream are short
+        return [folds]
     alike: dict[Any, list[Fold]] = {}
     for fold in folds:
         state = fold.before

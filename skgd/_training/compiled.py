@@ -185,7 +185,7 @@ def _loss_numbers(data: Data, shared: Shared, n_outputs: int) -> Floats:
         numbers = shared.power
     elif data.scales is not None:
         [numbers] = shared.delta / data.scales
-    return np.broadcast_to(np.array(numbers, float), n_outputs)
+    return np.full(n_outputs, numbers, float)
 
 
 def _targets(y: Tensor) -> Array:
