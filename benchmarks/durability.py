@@ -34,6 +34,7 @@ import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator
 from copy import deepcopy
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from statistics import median
@@ -462,10 +463,10 @@ def searches() -> dict[str, Any]:
     }
 
 
-def search_in_child(search: Any, directory: str, most_seconds: float) -> str:
-    """Search in a forked child, killed after so many seconds.
+def told_by_child(act: Callable[[], Any], most_seconds: float) -> str:
+    """Return the fingerprint of what an act of a forked child returns.
 
-    Return the fingerprint of all that it has found but the times, "" if it was killed.
+    It is "" if the child was killed, after so many seconds.
     """
     reads, writes = os.pipe()
     child = os.fork()
@@ -473,22 +474,25 @@ def search_in_child(search: Any, directory: str, most_seconds: float) -> str:
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
-                search.fit(ROWS, LABELS, checkpoint=directory)
-            found = dict(search.cv_results_)
-            for name in [name for name in found if name.endswith("_time")]:
-                del found[name]
-            told = [found, search.loss_curves_, search.groups_, search.best_params_]
+                told = act()
             os.write(writes, fingerprint_of(told).encode())
         finally:
             os._exit(0)
     os.close(writes)
     with open(reads, "rb") as pipe:
-        if select.select([pipe], [], [], most_seconds)[0]:
-            os.waitpid(child, 0)
-            return pipe.read().decode()
-        os.kill(child, signal.SIGKILL)
+        if not select.select([pipe], [], [], most_seconds)[0]:
+            os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
-        return ""
+        return pipe.read().decode()
+
+
+def found_by(search: Any, directory: str) -> list[Any]:
+    """Search, and return all that was found but the times."""
+    search.fit(ROWS, LABELS, checkpoint=directory)
+    found = dict(search.cv_results_)
+    for name in [name for name in found if name.endswith("_time")]:
+        del found[name]
+    return [found, search.loss_curves_, search.groups_, search.best_params_]
 
 
 def killed_searches(n_kills: int, seed: int = 0) -> dict[str, tuple[int, int, int]]:
@@ -504,16 +508,17 @@ def killed_searches(n_kills: int, seed: int = 0) -> dict[str, tuple[int, int, in
             search.fit(ROWS, LABELS)  # so that children need not import and compile
         with tempfile.TemporaryDirectory() as directory:
             began = time.perf_counter()
-            whole = search_in_child(search, directory, 600)
+            whole = told_by_child(partial(found_by, search, directory), 600)
             seconds = time.perf_counter() - began
         killed = same = begun = 0
         while killed < n_kills:
             with tempfile.TemporaryDirectory() as directory:
-                if search_in_child(search, directory, chance.uniform(0, seconds)):
+                act = partial(found_by, search, directory)
+                if told_by_child(act, chance.uniform(0, seconds)):
                     continue  # it was done sooner
                 killed += 1
                 begun += bool([n for n in os.listdir(directory) if n[0] != "."])
-                same += search_in_child(search, directory, 600) == whole != ""
+                same += told_by_child(act, 600) == whole != ""
         told[name] = killed, same, begun
     return told
 
@@ -637,31 +642,12 @@ def parquet(directory: str) -> skgd.Blocks:
     return skgd.Blocks.from_parquet(path, y="y", chunk_rows=400)
 
 
-def fit_in_child(
-    model: Model, given: Given, path: str, between: float, most_seconds: float
-) -> str:
-    """Fit in a forked child, killed after so many seconds.
-
-    Return the fingerprint of all that it has become but the time, "" if it was killed.
-    """
-    reads, writes = os.pipe()
-    child = os.fork()
-    if not child:
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                model.fit(*given, checkpoint=path, checkpoint_seconds=between)
-            told = dict(vars(model))
-            del told["time_curve_"]
-            os.write(writes, fingerprint_of(told).encode())
-        finally:
-            os._exit(0)
-    os.close(writes)
-    with open(reads, "rb") as pipe:
-        if not select.select([pipe], [], [], most_seconds)[0]:
-            os.kill(child, signal.SIGKILL)
-        os.waitpid(child, 0)
-        return pipe.read().decode()
+def become_of(model: Model, given: Given, path: str, between: float) -> dict[str, Any]:
+    """Fit, and return all that the model has become but the time."""
+    model.fit(*given, checkpoint=path, checkpoint_seconds=between)
+    told = dict(vars(model))
+    del told["time_curve_"]
+    return told
 
 
 def killed_fits(n_kills: int, seed: int = 0) -> dict[str, tuple[int, int, int]]:
@@ -680,18 +666,21 @@ def killed_fits(n_kills: int, seed: int = 0) -> dict[str, tuple[int, int, int]]:
                 alone = vars(model.__sklearn_clone__().fit(*given))
             whole = fingerprint_of({n: alone[n] for n in alone if n != "time_curve_"})
             began = time.perf_counter()
-            assert fit_in_child(model, given, fresh(path), BETWEEN, 600) == whole
+            act = partial(become_of, model, given, fresh(path), BETWEEN)
+            assert told_by_child(act, 600) == whole
             seconds = time.perf_counter() - began
             killed = same = within = 0
             while killed < n_kills:
                 after = chance.uniform(0, seconds)
-                if fit_in_child(model, given, fresh(path), BETWEEN, after):
+                act = partial(become_of, model, given, fresh(path), BETWEEN)
+                if told_by_child(act, after):
                     continue  # it was done sooner
                 killed += 1
                 if os.path.exists(path):
                     kept = decode(Path(path).read_bytes())["progress"]
                     within += kept["point"] is not None
-                same += fit_in_child(model, given, path, 60, 600) == whole
+                again = partial(become_of, model, given, path, 60)
+                same += told_by_child(again, 600) == whole
             told[name] = killed, same, within
     return told
 

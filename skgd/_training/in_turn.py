@@ -34,7 +34,7 @@ def bind_in_turn(ahead: Ahead) -> Taker:
     n_models, n_folds = models.parameters.layout.n_models, len(models.generators)
     if n_models == 1:
         return bind_compiled(ahead)
-    rows_of = {name: in_rows(network) for name, network in _networks(models).items()}
+    rows_of = {name: in_rows(network) for name, network in models.networks.items()}
     fold_of = [slot * n_folds // n_models for slot in range(n_models)]
     sizes_of = [_sizes(ahead, fold) for fold in range(n_folds)]
     takers = [
@@ -77,7 +77,7 @@ def bind_in_turn(ahead: Ahead) -> Taker:
         worth_it = len(losses) * seconds_of_one > _WORTH_THREADS_S
         _for_each(take_those_of, going, ahead.shared.threads if worth_it else 1)
         models.t += len(losses)
-        for name, network in _networks(models).items():
+        for name, network in models.networks.items():
             write_rows_(network, rows_of[name])
         return Taken(losses, penalties)
 
@@ -107,12 +107,6 @@ def _sizes(ahead: Ahead, fold: int) -> list[int]:
     """Return the rows of a fold in each batch."""
     pairs = zip(ahead.sizes, ahead.counts, strict=True)
     return [size if count is None else count[fold] for size, count in pairs]
-
-
-def _networks(models: Models) -> dict[str, Network]:
-    """Return all that training changes, by its name."""
-    averages = {} if models.average is None else {"average": models.average}
-    return {**models.optimizer_state, **averages, "parameters": models.parameters}
 
 
 def _alone(

@@ -31,6 +31,12 @@ class Models:
         """What predicts: the mean of the weights if there is one."""
         return self.parameters if self.average is None else self.average
 
+    @property
+    def networks(self) -> dict[str, Network]:
+        """All that lies as the parameters do, and that steps change, by its name."""
+        average = {} if self.average is None else {"average": self.average}
+        return {**self.optimizer_state, **average, "parameters": self.parameters}
+
 
 def joined_models(
     models: Sequence[Models], generators: Sequence[np.random.Generator]

@@ -14,7 +14,6 @@ from typing import NamedTuple, Protocol, TypeVar
 import numpy as np
 import torch
 
-from skgd._equations.network import Network
 from skgd._machine.arrays import Array, Floats
 from skgd._machine.devices import to_numpy
 from skgd._machine.generators import copied
@@ -130,7 +129,7 @@ def _set_(stream: np.random.Generator, other: np.random.Generator) -> None:
 
 def vectors_of(models: Models) -> Arrays:
     """Return all that the steps of models change, but for what they are counted by."""
-    vectors = {name: to_numpy(one.flat) for name, one in _networks(models).items()}
+    vectors = {name: to_numpy(one.flat) for name, one in models.networks.items()}
     if models.slowed is not None:
         vectors["slowed"] = models.slowed
     return vectors
@@ -146,17 +145,10 @@ def write_vectors_(models: Models, vectors: Arrays) -> None:
         raise ValueError(
             "Vectors that training goes on from must be those of the model."
         )
-    for name, network in _networks(models).items():
+    for name, network in models.networks.items():
         network.flat.copy_(torch.from_numpy(vectors[name]))
     if models.slowed is not None:
         models.slowed[:] = vectors["slowed"]
-
-
-def _networks(models: Models) -> dict[str, Network]:
-    """Return what lies as the parameters do, by its name."""
-    state = {f"state {name}": one for name, one in models.optimizer_state.items()}
-    average = {} if models.average is None else {"average": models.average}
-    return {"parameters": models.parameters, **average, **state}
 
 
 def go_on_(models: Models, engine: str, progress: Progress) -> None:
