@@ -18,7 +18,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import scale
 
 from skgd import MiniBatchClassifier, MiniBatchRegressor
-from skgd._estimators.peers import PEERS
+from skgd._estimators.peers import OF_OTHER_METHODS, PEERS
 
 PAGE = (Path(__file__).parents[1] / "docs" / "porting.md").read_text()
 OURS = MiniBatchClassifier, MiniBatchRegressor
@@ -128,7 +128,9 @@ def test_errors_know_the_names_of_the_page():
     """All that are not ours as well, and those that the page names above its table."""
     head = PAGE.split("\n|")[0]
     above = {name for name in PEERS if f"`{name}`" in head}
-    assert above == {"C", "eval_set"}
+    of_ensembles = {"n_estimators", "quantiles"}
+    of_boosting = {"eval_set", "quantile_alpha", "tweedie_variance_power"}
+    assert above == {"C", *of_ensembles, *of_boosting}
     assert PEERS.keys() == rows_of_peers().keys() | above
 
 
@@ -156,6 +158,29 @@ def test_a_name_of_a_peers_is_explained(cls, name):
     with pytest.raises(TypeError, match=f"^{cls.__name__}.fit {message}"):
         model.fit([[0.0]], [0.0], **peer)
     assert model.get_params() == cls(lr=0.5).get_params()
+
+
+@pytest.mark.parametrize("name", OF_OTHER_METHODS)
+@pytest.mark.parametrize("cls", OURS)
+def test_an_argument_of_another_method_is_explained(cls, name):
+    """The constructor and set_params say whose it is; and it is one there."""
+    message = f"takes no '{name}': {re.escape(OF_OTHER_METHODS[name])}[.]$"
+    for method, error in ((cls, TypeError), (cls().set_params, ValueError)):
+        with pytest.raises(error, match=message):
+            method(**{name: "run.skgd"})
+    whose = MiniBatchRegressor.predict if name == "return_std" else cls.fit
+    assert name in signature(whose).parameters
+    assert re.search(rf" of (\w+\.)?{whose.__name__}\b", OF_OTHER_METHODS[name])
+
+
+def test_a_classifier_is_asked_for_probabilities():
+    """predict has no deviation of labels, whatever is asked for."""
+    model = MiniBatchClassifier(batch_size=1).fit([[0.0], [1.0]], [0, 1])
+    for asked in (True, False):
+        with pytest.raises(TypeError, match=r"predict takes no 'return_std':.*_proba"):
+            model.predict([[0.0]], return_std=asked)
+    with pytest.raises(TypeError, match=r"predict\(\) got an unexpected .* 'proba'"):
+        model.predict([[0.0]], proba=True)
 
 
 def test_several_names_are_explained_at_once():
