@@ -11,6 +11,7 @@ import pytest
 from conftest import OPTIMIZERS, TASKS, WEIGHT, X, Y, frozen, small
 from scipy import sparse
 from sklearn.base import clone
+from sklearn.model_selection import cross_validate
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
@@ -449,6 +450,13 @@ def test_another_fit_is_told_what_differs(path, monkeypatch, request, params, gi
         model.fit(**{"X": X, "y": y, **given}, checkpoint=path)
     assert path.read_bytes() == held
     assert not hasattr(model, "t_")
+
+
+def test_a_cross_validation_is_told_that_a_file_is_for_one_fit(path):
+    """Its second fit finds the file of the first one, of other rows."""
+    options = {"params": {"checkpoint": path}, "cv": 2, "error_score": "raise"}
+    with pytest.raises(ValueError, match="file is for one fit, not for the many of a"):
+        cross_validate(small(MiniBatchRegressor), X, y, **options)
 
 
 def test_what_changes_no_step_may_differ(path, monkeypatch, capsys):
