@@ -86,6 +86,16 @@ def check_unmasked(name: str, values: Any) -> None:
         raise ValueError(msg)
 
 
+def check_text(name: str, values: Any) -> None:
+    """Refuse NumPy's text of variable width, which scikit-learn does not know."""
+    if getattr(getattr(values, "dtype", None), "kind", "") == "T":
+        msg = (
+            f"{name} must be of a dtype that scikit-learn knows. Got {values.dtype}; "
+            f"pass {name}.astype(object)."
+        )
+        raise TypeError(msg)
+
+
 def check_places(name: str, matrix: Any) -> None:
     """Refuse a sparse matrix that has entries outside of its shape.
 
