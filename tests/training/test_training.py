@@ -8,6 +8,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from conftest import SHARED, frozen, real_devices
+from covering import every_pair
 
 import skgd._training.steps
 from skgd._equations.activations import ACTIVATIONS
@@ -138,9 +139,13 @@ def assert_together_equals_apart(
 
 
 @real_devices
-@pytest.mark.parametrize("own", [False, True], ids=["same rows", "rows of their own"])
-@pytest.mark.parametrize("kind", SIZES)
-@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@every_pair(
+    pytest.mark.parametrize(
+        "own", [False, True], ids=["same rows", "rows of their own"]
+    ),
+    pytest.mark.parametrize("kind", SIZES),
+    pytest.mark.parametrize("optimizer", OPTIMIZERS),
+)
 def test_company_changes_nothing(optimizer, kind, own, device):
     """Five models with numbers of their own train together as they train apart."""
     heavy = optimizer in ("momentum", "nesterov")
@@ -155,9 +160,11 @@ def test_company_changes_nothing(optimizer, kind, own, device):
     assert_together_equals_apart(data, SIZES[kind], shared, own, **changes)
 
 
-@pytest.mark.parametrize("weighted", [False, True])
-@pytest.mark.parametrize("batch_size", [None, 1, 8])
-@pytest.mark.parametrize("loss", LOSSES)
+@every_pair(
+    pytest.mark.parametrize("weighted", [False, True]),
+    pytest.mark.parametrize("batch_size", [None, 1, 8]),
+    pytest.mark.parametrize("loss", LOSSES),
+)
 def test_company_changes_nothing_for_any_loss(loss, batch_size, weighted):
     """Likewise for every loss, size of batch, and with sample weights."""
     n_outputs = 1 if loss == "binary_log_loss" else 3
@@ -216,9 +223,13 @@ def test_a_model_that_diverges_disturbs_no_other(kind, own):
     assert diverged == [False, True, False, True, False]
 
 
-@pytest.mark.parametrize("own", [False, True], ids=["same rows", "rows of their own"])
-@pytest.mark.parametrize("kind", SIZES)
-@pytest.mark.parametrize("changes", SETTINGS.values(), ids=SETTINGS)
+@every_pair(
+    pytest.mark.parametrize(
+        "own", [False, True], ids=["same rows", "rows of their own"]
+    ),
+    pytest.mark.parametrize("kind", SIZES),
+    pytest.mark.parametrize("changes", SETTINGS.values(), ids=SETTINGS),
+)
 def test_company_changes_nothing_for_any_setting(changes, kind, own):
     """Likewise where gradients are cut, weights averaged, units dropped, rates fall."""
     shared = SHARED._replace(**changes)
@@ -234,11 +245,13 @@ def test_company_changes_nothing_for_any_setting(changes, kind, own):
 FOLDS = [[0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10], [9, 4, 11, 12, 13, 14, 15, 16, 17]]
 
 
-@pytest.mark.parametrize("kind", SIZES)
-@pytest.mark.parametrize("loss", ["squared_error", "multinomial_log_loss"])
-@pytest.mark.parametrize("weights", [None, "of rows", "of folds"])
-@pytest.mark.parametrize("last_batch", ["keep", "drop", "fill"])
-@pytest.mark.parametrize("batch_size", [4, 1, None])
+@every_pair(
+    pytest.mark.parametrize("kind", SIZES),
+    pytest.mark.parametrize("loss", ["squared_error", "multinomial_log_loss"]),
+    pytest.mark.parametrize("weights", [None, "of rows", "of folds"]),
+    pytest.mark.parametrize("last_batch", ["keep", "drop", "fill"]),
+    pytest.mark.parametrize("batch_size", [4, 1, None]),
+)
 def test_folds_change_nothing(batch_size, last_batch, weights, loss, kind):
     """Models of a fold are trained on its rows, whatever the others are trained on."""
     shared = SHARED._replace(batch_size=batch_size, last_batch=last_batch, loss=loss)
@@ -422,10 +435,14 @@ def test_held_out_rows_that_only_watch_change_nothing():
     assert torch.equal(watched.parameters.flat, plain.parameters.flat)
 
 
-@pytest.mark.parametrize("weighted", [False, True])
-@pytest.mark.parametrize("own", [False, True], ids=["same rows", "rows of their own"])
-@pytest.mark.parametrize("batch_size", [None, 20, 7, 1])
-@pytest.mark.parametrize("last_batch", ["keep", "fill"])
+@every_pair(
+    pytest.mark.parametrize("weighted", [False, True]),
+    pytest.mark.parametrize(
+        "own", [False, True], ids=["same rows", "rows of their own"]
+    ),
+    pytest.mark.parametrize("batch_size", [None, 20, 7, 1]),
+    pytest.mark.parametrize("last_batch", ["keep", "fill"]),
+)
 def test_training_on_some_rows_is_training_on_a_copy_of_them(
     last_batch, batch_size, own, weighted
 ):
@@ -444,9 +461,15 @@ def test_training_on_some_rows_is_training_on_a_copy_of_them(
         assert history.objective == other.objective
 
 
-@pytest.mark.parametrize("own", [False, True], ids=["same rows", "rows of their own"])
-@pytest.mark.parametrize("kind", SIZES)
-@pytest.mark.parametrize("changes", [{}, *SETTINGS.values()], ids=["plain", *SETTINGS])
+@every_pair(
+    pytest.mark.parametrize(
+        "own", [False, True], ids=["same rows", "rows of their own"]
+    ),
+    pytest.mark.parametrize("kind", SIZES),
+    pytest.mark.parametrize(
+        "changes", [{}, *SETTINGS.values()], ids=["plain", *SETTINGS]
+    ),
+)
 def test_one_that_diverges_changes_no_bit_of_the_others(changes, kind, own):
     """In the epoch in which one becomes infinite, the others have the bits of before.
 
