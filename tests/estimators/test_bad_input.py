@@ -215,6 +215,21 @@ def test_a_stream_keeps_its_layers(cls):
 # Classes
 
 
+def test_text_of_variable_width_is_told_what_to_become():
+    """scikit-learn does not know NumPy's StringDType: not in y, classes, or a score."""
+    words = np.array(["a", "b"] * 30, dtype=np.dtypes.StringDType())
+    model = stream(MiniBatchClassifier)
+    said = {"match": r"Got StringDType\(\); pass y.astype\(object", "error": TypeError}
+    assert_refused(model.fit, X, words, **said)
+    assert_refused(model.partial_fit, X, words, **said)
+    assert_refused(model.fit, X, labels, X_val=X, y_val=words, **said)
+    assert list(model.fit(X, words.astype(object)).classes_) == ["a", "b"]
+    assert_refused(model.score, X, words, **said)
+    new, classes = small(MiniBatchClassifier), np.unique(words)
+    said["match"] = "^classes must be of a dtype that scikit-learn knows"
+    assert_refused(new.partial_fit, X, words.astype(object), classes, **said)
+
+
 @pytest.mark.parametrize("one", [[0], ["a"], [True]], ids=str)
 def test_one_class_is_refused(one):
     """A classifier needs two classes, in y or in classes."""

@@ -133,7 +133,7 @@ def assert_together_equals_apart(
                 both = getattr(together, name), getattr(alone, name)
                 for ours, theirs in zip(*map(arrays, both), strict=True):
                     torch.testing.assert_close(
-                        ours[place], theirs[0], rtol=1e-8, atol=1e-10
+                        ours[place], theirs[0], rtol=1e-8, atol=1e-9
                     )
     return histories
 
@@ -169,9 +169,13 @@ def test_company_changes_nothing_for_any_loss(loss, batch_size, weighted):
     """Likewise for every loss, size of batch, and with sample weights."""
     n_outputs = 1 if loss == "binary_log_loss" else 3
     shared = SHARED._replace(loss=loss, batch_size=batch_size, max_iter=4)
-    data = data_of(loss, n_outputs, weighted)
+    data, changes = data_of(loss, n_outputs, weighted), {}
+    if batch_size == 1:  # larger steps lead to losses of 1e5, where rounding grows
+        changes = {"lr": [0.02, 0.05, 0.01, 0.03, 0.003]}
 
-    assert_together_equals_apart(data, (4, 6, n_outputs), shared, own=batch_size == 8)
+    assert_together_equals_apart(
+        data, (4, 6, n_outputs), shared, own=batch_size == 8, **changes
+    )
 
 
 @pytest.mark.parametrize("last_batch", ["keep", "drop", "fill"])
