@@ -334,14 +334,14 @@ def _judge_epochs(
     pairs = zip(stack.going, stack.running, strict=True)
     running = [(slot, histories[number]) for slot, number in pairs]
     for epoch, time in zip(epochs, seconds, strict=True):
+        running = [pair for pair in running if pair[1].goes_on]
+        if not running:
+            break
         for slot, history in running:
-            if history.goes_on:
-                history.seconds.append(time)
-                _judge_epoch(stack, shared, slot, history, epoch, held_out)
+            history.seconds.append(time)
+            _judge_epoch(stack, shared, slot, history, epoch, held_out)
         if shared.verbose:
             print(_line(running[0][1], shared.max_iter))
-        if not [history for _, history in running if history.goes_on]:
-            break
 
 
 def _judge_epoch(
