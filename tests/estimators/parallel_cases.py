@@ -352,6 +352,12 @@ def endings(rank):
         lambda: MiniBatchClassifier().fit(X, labels if rank else y.astype(int)),
     )
     yield (
+        "kinds of text",
+        lambda: MiniBatchClassifier(**long | few).fit(
+            X, labels if rank else labels.astype(object)
+        ),
+    )
+    yield (
         "new classes",
         lambda: MiniBatchClassifier(**long | few).fit(X, np.full(len(X), rank)),
     )

@@ -195,7 +195,9 @@ def ends(told, name):
     return [rank[name][0] for rank in told]
 
 
-@pytest.mark.parametrize("name", ["clock", "callback stops", "random", "new classes"])
+@pytest.mark.parametrize(
+    "name", ["clock", "callback stops", "random", "new classes", "kinds of text"]
+)
 def test_ranks_end_with_one_model(told, name):
     """A clock or a callback of one rank ends all after one step; rank 0 draws."""
     first, *others = ends(told, name)
