@@ -173,16 +173,6 @@ def test_an_argument_of_another_method_is_explained(cls, name):
     assert re.search(rf" of (\w+\.)?{whose.__name__}\b", OF_OTHER_METHODS[name])
 
 
-def test_a_classifier_is_asked_for_probabilities():
-    """predict has no deviation of labels, whatever is asked for."""
-    model = MiniBatchClassifier(batch_size=1).fit([[0.0], [1.0]], [0, 1])
-    for asked in (True, False):
-        with pytest.raises(TypeError, match=r"predict takes no 'return_std':.*_proba"):
-            model.predict([[0.0]], return_std=asked)
-    with pytest.raises(TypeError, match=r"predict\(\) got an unexpected .* 'proba'"):
-        model.predict([[0.0]], proba=True)
-
-
 def test_several_names_are_explained_at_once():
     """One error is enough for a line that was pasted."""
     with pytest.raises(TypeError, match=r"no 'eta0' and no 'n_jobs': eta0 is lr here"):
