@@ -541,7 +541,7 @@ def check_labels(labels: Array, classes: Array) -> None:
 
 def check_more_classes(known: Array, named: Array) -> None:
     """Refuse classes among which are not all that are known, distinct ones."""
-    alike = _kind_of_labels(known) == _kind_of_labels(named)
+    alike = kind_of_labels(known) == kind_of_labels(named)
     lacking = set(known.tolist()) - set(named.tolist()) if alike else known.tolist()
     if lacking:
         missing = np.array([label in lacking for label in known.tolist()])
@@ -554,7 +554,7 @@ def check_more_classes(known: Array, named: Array) -> None:
         raise ValueError(msg)
 
 
-def _kind_of_labels(labels: Array) -> str:
+def kind_of_labels(labels: Array) -> str:
     """Return what labels are: ints and text have two kinds of arrays each."""
     kind = labels.dtype.kind
     return {"u": "i", "O": "U"}.get(kind, kind)
