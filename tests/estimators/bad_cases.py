@@ -97,7 +97,7 @@ BAD_ROWS = {
     "a set": ({1, 2}, "must hold numbers"),
     "a function": (len, "must hold numbers"),
     "an iterator": (iter(X), "X must be rows.* runs once"),
-    "a word": ("X", text("'X'")),
+    "a word": ("X", r"X must be rows. Got 'X'; .* skgd.Blocks.from_parquet"),
     "a table of vectors": ([[[1, 2]] * 4] * len(X), "dim 3"),
     "nan of fractions": (
         with_one(np.nan, with_one(Fraction(1), dtype=object), object),
