@@ -268,6 +268,20 @@ def loky_at_last():
     get_reusable_executor().shutdown(wait=True, kill_workers=True)
 
 
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items):
+    """Run all tests that need processes of joblib first, in one of the workers of -n.
+
+    Each of them would start its own, anew after five minutes without work.
+    """
+
+    def need_none(item):
+        fixtures = getattr(item, "fixturenames", ())
+        return "loky_at_last" not in fixtures and "loky" not in item.name
+
+    items.sort(key=need_none)
+
+
 @pytest.fixture
 def loky(loky_at_last):
     """Let n_jobs=2 be processes."""
