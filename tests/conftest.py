@@ -16,6 +16,7 @@ import rich
 import sklearn
 import torch
 import torch.nn.functional as F
+from _pytest.doctest import DoctestModule
 from hypothesis import settings
 from joblib import parallel_config
 from joblib.externals.loky import get_reusable_executor
@@ -132,6 +133,13 @@ def pytest_configure(config):
         os.environ["OMP_NUM_THREADS"] = "1"
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_collect_file(file_path, parent):
+    """Look for no doctests in tests: there are none, and it takes seconds."""
+    collectors = yield
+    return [one for one in collectors if not isinstance(one, DoctestModule)]
+
+
 def pytest_itemcollected(item):
     """Refuse an id with an address in it: the workers of ``-n 2`` would not agree."""
     if " at 0x" in item.nodeid.lower():
@@ -217,6 +225,8 @@ def _chosen_where_free(patch):
 
 
 on_both_engines = pytest.mark.usefixtures("engine")
+# The same as an axis of ``every_pair``, in modules that are on both.
+every_engine = pytest.mark.parametrize("engine", ["torch", "numba"], indirect=True)
 needs_numba = pytest.mark.skipif(
     bool(engines.why_no_numba()), reason="no numba on this machine"
 )

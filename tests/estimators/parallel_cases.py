@@ -1,7 +1,7 @@
 """Fits of several processes, which each of them runs, and writes down what came of it.
 
-``torchrun --nproc-per-node 3 parallel_cases.py FOLDER``; ``test_parallel`` starts it
-once, and reads. Rows lie in partitions of unlike lengths, one of a single row.
+``python parallel_cases.py FOLDER``, which ``test_parallel`` starts once to read what is
+there then. Rows lie in partitions of unlike lengths, one of a single row.
 """
 
 import os
@@ -351,6 +351,12 @@ def endings(rank):
         lambda: MiniBatchClassifier().fit(X, labels if rank else y.astype(int)),
     )
     yield (
+        "kinds of text",
+        lambda: MiniBatchClassifier(**long | few).fit(
+            X, labels if rank else labels.astype(object)
+        ),
+    )
+    yield (
         "new classes",
         lambda: MiniBatchClassifier(**long | few).fit(X, np.full(len(X), rank)),
     )
@@ -505,5 +511,21 @@ def late(rank):
                 dist.barrier()
 
 
+def launch(folder):
+    """Start three ranks as torchrun does, but forked, for imports take seconds."""
+    from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+
+    config = LaunchConfig(
+        min_nodes=1,
+        max_nodes=1,
+        nproc_per_node=3,
+        rdzv_backend="c10d",
+        rdzv_endpoint="localhost:0",
+        max_restarts=0,
+        start_method="fork",
+    )
+    elastic_launch(config, main)(folder)
+
+
 if __name__ == "__main__":
-    main(sys.argv[1])
+    launch(sys.argv[1])
