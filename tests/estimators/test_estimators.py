@@ -615,7 +615,7 @@ def test_prediction_finishes_in_a_forked_child(hidden):
         with warnings.catch_warnings():  # from 3.12 on, of the threads forked from
             warnings.simplefilter("ignore", DeprecationWarning)
             child.start()
-        child.join(timeout=30)
+        child.join(timeout=300)
         hangs = child.exitcode is None
         child.kill()
         child.join()
