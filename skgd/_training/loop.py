@@ -160,8 +160,11 @@ def _run_epochs(
     point = None if kept is None else kept.point
     remaining = _epochs_left(shared, kept) if stack.going else 0
     over, epoch = False, None
-    if keeping is not None and remaining:
-        keeping.keep(point)  # it fails before the first step, if it does
+    if keeper is not None and keeping is not None and remaining:
+        if kept is None:  # it fails before the first step, if it does
+            keeping.keep(None)
+        else:  # as it was: the steps taken of its epoch are not yet counted
+            keeper.keep(kept)
     while remaining and not over:
         if watch is not None:
             watch.before_epoch()
