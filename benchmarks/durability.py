@@ -11,10 +11,11 @@
 * How long a model of 10 MB takes to be saved and loaded, beside its bytes alone.
 * Searches with a checkpoint, killed by SIGKILL at random times and called again: what
   they find is what a search finds that was left alone, to the bit.
-* A worker of a search that is killed: which models are trained twice for it.
+* A worker of a search that is killed: how many models are trained twice for it.
 * Fits with a checkpoint, of 24 kinds, killed by SIGKILL at random times and called
   again: the model is that of a fit that was left alone, to the bit.
-* What a checkpoint costs a fit of ten minutes, written once a minute.
+* What a checkpoint costs a fit of ten minutes, written once a minute: by what each part
+  of it takes, and by fits of a tenth of that, with a checkpoint and without in turn.
 """
 
 import argparse
@@ -38,17 +39,17 @@ from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import scipy.sparse
 from joblib import parallel_config
-from joblib.externals.loky.process_executor import TerminatedWorkerError
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import StandardScaler
 
 import skgd
 from skgd import MiniBatchClassifier, MiniBatchRegressor, write_atomically
+from skgd._estimators import base, checkpoints
 from skgd._estimators.saved import file_of, model_of
 from skgd._machine.fingerprints import fingerprint
 from skgd._machine.trees import decode
@@ -539,11 +540,10 @@ class LogsAndDies:
         return float(model.score(rows, labels))
 
 
-def killed_worker(directory: str, after: int = 20) -> tuple[int, int, int]:
-    """Kill one of two loky workers at a score, and call the search again.
+def killed_worker(directory: str, after: int = 20) -> tuple[int, int]:
+    """Kill one of two loky workers at a score; the search goes on by itself.
 
-    Return how many models there are, how many were kept at the kill, and how many were
-    scored twice.
+    Return how many models there are, and how many were scored twice.
     """
     log = os.path.join(directory, "log")
     model = MiniBatchClassifier(
@@ -551,18 +551,12 @@ def killed_worker(directory: str, after: int = 20) -> tuple[int, int, int]:
     )
     kept = os.path.join(directory, "kept")
     search = skgd.VectorizedGridSearchCV(
-        model, GRID, cv=5, n_jobs=2, scoring=LogsAndDies(log, after), verbose=1
+        model, GRID, cv=5, n_jobs=2, scoring=LogsAndDies(log, after)
     )
     with parallel_config("loky"):
-        try:
-            search.fit(ROWS, LABELS, checkpoint=kept)
-        except TerminatedWorkerError:
-            files = [path.read_bytes() for path in Path(kept).iterdir()]
-            n_before = sum(len(decode(data)) for data in files)
         search.fit(ROWS, LABELS, checkpoint=kept)
     scored = Counter(Path(log).read_text().splitlines())
-    twice = sum(count > 1 for count in scored.values())
-    return len(scored), n_before, twice
+    return len(scored), sum(count > 1 for count in scored.values())
 
 
 # Fits that are killed
@@ -651,7 +645,7 @@ def become_of(model: Model, given: Given, path: str, between: float) -> dict[str
 
 
 def killed_fits(n_kills: int, seed: int = 0) -> dict[str, tuple[int, int, int]]:
-    """Kill each fit at random times, and call it again.
+    """Kill each fit at random times, go on, kill that too, and call it again.
 
     Return of each how often that was, how often it then came to the same, and how often
     it had been kept within an epoch.
@@ -679,6 +673,8 @@ def killed_fits(n_kills: int, seed: int = 0) -> dict[str, tuple[int, int, int]]:
                 if os.path.exists(path):
                     kept = decode(Path(path).read_bytes())["progress"]
                     within += kept["point"] is not None
+                again = partial(become_of, model, given, path, BETWEEN)
+                told_by_child(again, chance.uniform(0, seconds))  # killed once more
                 again = partial(become_of, model, given, path, 60)
                 same += told_by_child(again, 600) == whole
             told[name] = killed, same, within
@@ -725,6 +721,67 @@ def costs(directory: str) -> dict[str, float]:
     }
 
 
+class Cost(NamedTuple):
+    """The CPU seconds of a fit without and with a checkpoint, and what is its own."""
+
+    alone: float
+    kept: float
+    own: float  # of what a checkpoint does within the fit, measured there
+    n_written: int
+
+
+def cost_of_a_fit(directory: str, between: float, repeats: int = 3) -> Cost:
+    """Return what a checkpoint costs a fit, written every so many seconds.
+
+    A fit is some epochs of a model of 10 MB on 100,000 rows of 54 features; medians of
+    so many with a checkpoint and without, in turn. All seconds are of CPU time, those
+    between two checkpoints too, so that a busy machine counts for little.
+    """
+    rows = np.random.default_rng(0).normal(size=(100_000, 54))
+    path = os.path.join(directory, "run.skgd")
+    model = MiniBatchRegressor(hidden_layer_sizes=(1200, 320), batch_size=256)
+    model.set_params(max_iter=4, tol=None, random_state=0)
+    keeper, parts = checkpoints.FileKeeper, Counter[str]()
+    places = ((base, "for_data"), (keeper, "is_due"), (keeper, "_write"))
+    places += ((checkpoints, "monotonic"),)
+    before = [getattr(where, name) for where, name in places]
+
+    def timed(name: str, act: Callable[..., Any]) -> Callable[..., Any]:
+        def timed_act(*args: Any) -> Any:
+            start = time.process_time()
+            told = act(*args)
+            parts["seconds"] += time.process_time() - start
+            parts[name] += 1
+            return told
+
+        return timed_act
+
+    def cost(few: int, **given: Any) -> float:
+        start = time.process_time()
+        model.fit(rows[:few], rows[:few, 0], **given)
+        return time.process_time() - start
+
+    alone, kept, own = [], [], []
+    try:
+        for (where, name), act in zip(places, before, strict=True):
+            setattr(where, name, timed(name, act))
+        checkpoints.monotonic = time.process_time
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            cost(1000, checkpoint=fresh(path))
+            for _ in range(repeats):
+                alone.append(cost(len(rows)))
+                parts.clear()
+                every = {"checkpoint_seconds": between}
+                kept.append(cost(len(rows), checkpoint=fresh(path), **every))
+                own.append((parts["seconds"], parts["_write"]))
+    finally:
+        for (where, name), act in zip(places, before, strict=True):
+            setattr(where, name, act)
+    seconds, n_written = sorted(own)[repeats // 2]
+    return Cost(median(alone), median(kept), seconds, n_written)
+
+
 def main() -> None:
     """Take the measurements and print them."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -765,10 +822,8 @@ def main() -> None:
             f"{what}: {same} of {n} killed searches went on to the same, {begun} from"
         )
     with tempfile.TemporaryDirectory() as directory:
-        n, before, twice = killed_worker(directory)
-        print(
-            f"a killed worker of two: {before} of {n} models kept, {twice} done twice"
-        )
+        n, twice = killed_worker(directory)
+        print(f"a killed worker of two: {twice} of {n} models done twice")
     kinds = killed_fits(-(-args.kills // N_KINDS))
     for what, (n, same, within) in kinds.items():
         print(
@@ -784,6 +839,13 @@ def main() -> None:
         f"a checkpoint of {cost['megabytes']:.1f} MB: {cost['write']:.3f} s to write, "
         f"{cost['tell']:.2f} s to tell a GB, {cost['ask']:.2f} s for a million steps; "
         f"of 600 s of a fit {100 * share:.2f}% (goal {MOST_SHARE})"
+    )
+    with tempfile.TemporaryDirectory() as directory:
+        run = cost_of_a_fit(directory, between=3)
+    print(
+        f"fits of {run.alone:.1f} s of CPU time without a checkpoint, {run.kept:.1f} "
+        f"with one that is written {run.n_written} times, which takes {run.own:.2f} of "
+        f"it; as often in 600 s it is {run.own / 6:.2f}%"
     )
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     print(f"memory at the peak: {peak:.0f} MB; signals as before: {_signals()}")

@@ -27,7 +27,6 @@ from warnings import catch_warnings
 import numpy as np
 from sklearn.base import clone
 from sklearn.pipeline import Pipeline
-from sklearn.utils.parallel import delayed
 
 from skgd._equations.schedules import LAID_OUT
 from skgd._estimators.callbacks import subtask, task_of_search
@@ -50,6 +49,7 @@ from skgd._search.workers import (
     are_numbers,
     may_train_by_loops,
     on_accelerator,
+    results_of,
     workers_of,
 )
 from skgd._training.stopping import Ending
@@ -400,24 +400,23 @@ class Evaluation:
         for by_loops, some in numbers.items():
             if not some:
                 continue
-            do = workers.threads() if by_loops else workers.processes()
-            for done, number in do(
-                delayed(run_job)(request, jobs[n], n, contexts[n], workers.n)
-                for n in some
-            ):
-                yield done, jobs[number]
+            kind = workers.threads if by_loops else workers.processes
+            calls = [(request, jobs[n], contexts[n], workers.n) for n in some]
+            for number, done in results_of(kind, run_job, calls):
+                yield done, jobs[some[number]]
 
     def _prepare(self, jobs: Sequence[Job], workers: Workers) -> dict[int, CvSplit]:
         """Return the splits of jobs as the steps before the last have made them."""
         request = self._request
         splits = {split.number: split for job in jobs for split in job.splits}
         prepared = {n: one for n, one in splits.items() if one.prepared is not None}
-        do = workers.threads() if are_numbers(request.X) else workers.processes()
-        for split in do(
-            delayed(fit_steps)(request, jobs[0].estimator, split)
+        kind = workers.threads if are_numbers(request.X) else workers.processes
+        calls = [
+            (request, jobs[0].estimator, split)
             for split in splits.values()
             if split.prepared is None
-        ):
+        ]
+        for _, split in results_of(kind, fit_steps, calls):
             prepared[split.number] = split
         if jobs[0].may_go_on:
             self._prepared[jobs[0].setting] = prepared
@@ -440,8 +439,8 @@ class Evaluation:
             )
             for number, split in cells
         ]
-        fits = [
-            delayed(fit_one)(
+        calls = [
+            (
                 self._request,
                 clone(self._base),
                 candidates[cell[0]],
@@ -453,7 +452,8 @@ class Evaluation:
             for cell, one in zip(cells, contexts, strict=True)
         ]
         found = {}
-        for cell, result in workers.processes()(fits) if fits else ():
+        for number, result in results_of(workers.processes, fit_one, calls):
+            cell = cells[number]
             found[cell] = Found(result, reason=reasons.get(cell[0], ""))
             if of_round is not None:
                 keep(of_round, {cell: found[cell]})

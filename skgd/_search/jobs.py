@@ -40,16 +40,14 @@ class JobResult(NamedTuple):
     reason: str = ""
 
 
-def run_job(
-    request: Request, job: Job, number: int, context: Any, n_workers: int
-) -> tuple[JobResult, int]:
-    """Return what comes of a job, done by one of so many workers, and its number."""
+def run_job(request: Request, job: Job, context: Any, n_workers: int) -> JobResult:
+    """Return what comes of a job, done by one of so many workers."""
     with threads_beside(n_workers):
         if context is None:
-            return _result_of_job(request, job, None), number
+            return _result_of_job(request, job, None)
         context.call_on_fit_task_begin(estimator=request.caller)
         try:
-            return _result_of_job(request, job, context), number
+            return _result_of_job(request, job, context)
         finally:
             context.call_on_fit_task_end(estimator=request.caller)
 
@@ -117,10 +115,10 @@ def fit_one(
     rows: tuple[Array, Array],
     totals: tuple[int, int],
     context: Any,
-) -> tuple[Cell, Result]:
+) -> Result:
     """Return the result of one fit by scikit-learn's own function."""
     (candidate, split), (train, test) = cell, rows
-    result = fit_and_score(
+    result: Result = fit_and_score(
         estimator,
         request.X,
         request.y,
@@ -145,4 +143,4 @@ def fit_one(
     result["loss_curve"] = np.array(getattr(last, "loss_curve_", []))
     result["together"] = False
     result["engine"] = getattr(last, "engine_", "")
-    return cell, result
+    return result

@@ -10,6 +10,9 @@ Later rounds of a halving search have names of their own, in which all earlier o
 are. The second only keeps jobs apart. What is in a file is found by candidate and
 split, so a search may be cut into other jobs when it goes on.
 
+The last fit, of the best candidate, is kept like any other fit, in a file of its own
+that is a checkpoint of the estimator.
+
 A file that is damaged costs its job and no more: a warning names it, the job is done
 anew, and its file is written over. Results can be had again; to refuse them all would
 cost more than the one.
@@ -19,6 +22,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any, NamedTuple
 from warnings import warn
 
@@ -28,8 +32,8 @@ from skgd._estimators.targets import attributes_of_targets, known_targets
 from skgd._estimators.under_way import history_of, tree_of_history
 from skgd._machine.files import read_whole, write_atomically
 from skgd._machine.trees import decode, encode
-from skgd._search.fingerprints import fingerprint_of
-from skgd._search.request import Cell, Result
+from skgd._search.fingerprints import fingerprint_of, fingerprint_of_candidate
+from skgd._search.request import Cell, Parameters, Result
 from skgd._search.stacks import Outcome
 from skgd._training.stopping import Ending
 
@@ -77,7 +81,8 @@ def directory_at(checkpoint: Any) -> str:
         )
         raise TypeError(msg)
     try:
-        os.makedirs(path, exist_ok=True)
+        with suppress(PermissionError):  # there is none then, which is told below
+            os.makedirs(path, exist_ok=True)
     except (FileExistsError, NotADirectoryError) as error:
         msg = (
             "checkpoint must be a directory, in which results are kept. Got "
@@ -91,6 +96,12 @@ def directory_at(checkpoint: Any) -> str:
         )
         raise PermissionError(msg)
     return path
+
+
+def file_of_refit(directory: str, name: str, params: Parameters) -> str:
+    """Return the path of the checkpoint of a candidate that is fitted to all rows."""
+    told = fingerprint_of((name, fingerprint_of_candidate(params)))
+    return os.path.join(directory, f"refit-{told[:_LENGTH]}{_SUFFIX}")
 
 
 def keep(of: Round, found: Mapping[Cell, Found]) -> None:

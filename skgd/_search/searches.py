@@ -15,6 +15,7 @@ from warnings import warn
 
 import numpy as np
 from numpy.typing import ArrayLike
+from sklearn import get_config
 from sklearn.base import clone, is_classifier
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import (
@@ -54,7 +55,7 @@ from skgd._machine.modes import numpy_as_usual
 from skgd._search.evaluation import Evaluation
 from skgd._search.fingerprints import fingerprint_of_request
 from skgd._search.grouping import Group
-from skgd._search.kept import directory_at
+from skgd._search.kept import directory_at, file_of_refit
 from skgd._search.pipelines import last_step
 from skgd._search.request import GivenUp, Request
 
@@ -124,7 +125,10 @@ class _VectorizedSearch(BaseSearchCV):
         ``random_state`` is an integer, with as many workers. ``n_jobs``, ``max_bytes``,
         ``verbose`` and ``refit`` may be others: then scores are the same but for
         rounding. Halving keeps every round, with the states that the next goes on from.
-        Failed fits are kept as such. The last fit, of the best candidate, is made anew.
+        Failed fits are kept as such. The last fit, of the best candidate, goes on where
+        it was, as by ``checkpoint`` of the estimator's ``fit``; that of an ensemble, of
+        another library's estimator, or of a Pipeline under metadata routing, is made
+        anew.
 
         A function, such as a scorer, counts by its name, its instructions, constants
         and defaults, a class and a callback by their names: after a change of what
@@ -133,7 +137,8 @@ class _VectorizedSearch(BaseSearchCV):
         is found: a warning names the file, and its models are trained anew.
 
         Where compiled loops train, a group makes at least 32 jobs, so that a kill costs
-        little; on torch, one for each split.
+        little; on torch, one for each split. Where a worker process is killed, what is
+        under way is done anew, and a warning tells of it: joblib ends the others, too.
         """
         check_max_bytes(self.max_bytes)
         check_alone(type(self).__name__)
@@ -180,7 +185,7 @@ class _VectorizedSearch(BaseSearchCV):
             warn(concern, ConvergenceWarning, stacklevel=4)
         self._keep(evaluation, scorers, refit_metric)
         if self.refit:
-            self._refit(base, X, y, routed.estimator.fit, context, told)
+            self._refit(base, X, y, routed.estimator.fit, context, told, kept)
         context.call_on_fit_task_end(**told)
         return self
 
@@ -260,9 +265,13 @@ class _VectorizedSearch(BaseSearchCV):
         fit_params: dict[str, Any],
         context: Any,
         told: dict[str, Any],
+        kept: tuple[str, str] | None,
     ) -> None:
         """Fit the best candidate to all of the data."""
         best = clone(base).set_params(**clone(self.best_params_, safe=False))
+        if kept is not None:
+            file = file_of_refit(*kept, self.best_params_)
+            fit_params = {**fit_params, **_to_keep_in(file, best)}
         self.best_estimator_ = best
         refit = context.subcontext("refit-with-best-params")
         with refit.propagate_callback_context(best):
@@ -274,6 +283,19 @@ class _VectorizedSearch(BaseSearchCV):
         if hasattr(best, "feature_names_in_"):
             self.feature_names_in_ = best.feature_names_in_
         refit.call_on_fit_task_end(**told)
+
+
+def _to_keep_in(file: str, estimator: Any) -> dict[str, Any]:
+    """Return what tells ``fit`` to keep itself in a file; nothing where it cannot.
+
+    A Pipeline hands on what is told to its last step, but not by metadata routing.
+    """
+    path, last = last_step(estimator)
+    routes = path and get_config()["enable_metadata_routing"]
+    of_ours = type(last) in (MiniBatchClassifier, MiniBatchRegressor)
+    if routes or not of_ours or last.n_models > 1:
+        return {}
+    return {f"{path}checkpoint": file}
 
 
 def _check_given(estimator: Any, X: Any, y: Any) -> None:

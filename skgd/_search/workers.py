@@ -6,10 +6,12 @@ calls of a stack on torch, is left to processes. ``joblib.parallel_config`` has 
 word.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack, contextmanager
 from functools import cache, partial
 from typing import Any, NamedTuple
+from warnings import warn
 
 import joblib
 import numpy as np
@@ -18,7 +20,7 @@ from joblib.parallel import get_active_backend
 from numpy.typing import ArrayLike
 from scipy.sparse import issparse
 from sklearn import config_context, get_config
-from sklearn.utils.parallel import Parallel
+from sklearn.utils.parallel import Parallel, delayed
 
 from skgd._estimators.inputs import device_of
 from skgd._estimators.parameters import hidden_units
@@ -55,6 +57,44 @@ def workers_of(
 
         threads, processes = (partial(of_kind, kind) for kind in ("threads", None))
         yield Workers(threads, processes, effective_n_jobs(n_jobs))
+
+
+def results_of(
+    workers: Callable[[], Any],
+    function: Callable[..., Any],
+    calls: Sequence[tuple[Any, ...]],
+) -> Iterator[tuple[int, Any]]:
+    """Give what comes of each call of a function, with its number, as it is done.
+
+    A process that is killed takes with it what is under way, for joblib ends the others
+    as well. That is done anew by new ones, as long as something gets done between two
+    kills: a call that always kills its worker ends the search.
+    """
+    left = dict(enumerate(calls))
+    while left:
+        jobs, n_before = list(left.items()), len(left)
+        try:
+            for number, result in workers()(
+                delayed(_numbered)(number, function, given) for number, given in jobs
+            ):
+                del left[number]
+                yield number, result
+        except BrokenProcessPool as error:
+            if len(left) == n_before:
+                raise
+            why = " ".join(str(error).split())
+            msg = (
+                "A worker was killed, and what was under way is done anew: "
+                f"{len(left)} of {n_before} jobs are left. If memory has run out, "
+                f"lower n_jobs. joblib says: {why}"
+            )
+            warn(msg, UserWarning, stacklevel=2)
+
+
+def _numbered(
+    number: int, function: Callable[..., Any], given: tuple[Any, ...]
+) -> tuple[int, Any]:
+    return number, function(*given)
 
 
 def _parallel(prefer: str | None, **settings: Any) -> Any:

@@ -162,8 +162,8 @@ def _run_epochs(
     point = None if kept is None else kept.point
     remaining = _epochs_left(shared, kept) if stack.going else 0
     over, epoch = False, None
-    if keeping is not None and remaining:
-        keeping.keep(point)  # it fails before the first step, if it does
+    if remaining:
+        _keep_start(keeper, keeping, kept)
     while remaining and not over:
         if watch is not None:
             watch.before_epoch()
@@ -259,6 +259,20 @@ def _bind_keeping(
         keeper.keep(progress)
 
     return Keeping(keeper.is_due, keep)
+
+
+def _keep_start(
+    keeper: Keeper | None, keeping: Keeping | None, kept: Progress | None
+) -> None:
+    """Keep what training begins with: it fails before the first step, if it does.
+
+    What it goes on from is kept as it was: the steps taken of its epoch are not counted
+    by the models before these go on.
+    """
+    if keeper is not None and kept is not None:
+        keeper.keep(kept)
+    elif keeping is not None:
+        keeping.keep(None)
 
 
 def _any_due(keeping: Keeping, stack: Stack, ended: str) -> bool:

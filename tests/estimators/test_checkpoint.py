@@ -114,14 +114,16 @@ every_setting = pytest.mark.parametrize(("params", "engine"), BOTH)
 def test_a_fit_goes_on_to_the_same_bits(path, monkeypatch, params, engine):
     """All fitted attributes are those of a fit that was never cut short.
 
-    It was cut twice: in an epoch, and in a later one by whoever went on.
+    It was cut three times: in an epoch, in a later one by whoever went on, and as soon
+    as the next one had begun.
     """
     model = small(MiniBatchRegressor, engine=engine, max_iter=4, **params)
     never_cut = clone(model).fit(X, y)
     first, more = (2, 2) if "batch_size" in params else (5, 11)
     at = cut_short(monkeypatch, clone(model), X, y, after=first, path=path)
     then = cut_short(monkeypatch, clone(model), X, y, after=more, path=path)
-    assert 0 < at < then
+    again = cut_short(monkeypatch, clone(model), X, y, after=1, path=path)
+    assert 0 < at < then == again
     assert of(clone(model).fit(X, y, checkpoint=path)) == of(never_cut)
 
 

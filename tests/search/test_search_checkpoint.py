@@ -7,6 +7,7 @@ import os
 import warnings
 from fractions import Fraction
 from functools import partial
+from itertools import count
 from pathlib import Path
 from threading import Lock
 
@@ -25,9 +26,12 @@ from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import StandardScaler
 
 from skgd import MiniBatchClassifier, MiniBatchRegressor
+from skgd._estimators import checkpoints
 from skgd._machine.trees import decode, encode
 from skgd._search import evaluation
 from skgd._search.fingerprints import fingerprint_of
+from skgd._search.pipelines import last_step
+from skgd._training import compiled
 
 LR = {"lr": [0.001, 0.01, 0.1]}
 PIPELINE = Pipeline([("scale", StandardScaler()), ("model", clone(CLASSIFIER))])
@@ -88,7 +92,9 @@ def results(search, times=True):
 
 
 def files_in(directory):
-    return {path: path.read_bytes() for path in Path(directory).iterdir()}
+    """Return what is kept of jobs."""
+    files = [path for path in Path(directory).iterdir() if "refit" not in path.name]
+    return {path: path.read_bytes() for path in files}
 
 
 @pytest.fixture
@@ -135,12 +141,42 @@ def test_a_search_that_was_killed_goes_on(case, kept, tmp_path):
     assert sum(found) == n_models - n_before
     after = files_in(tmp_path / "killed")
     assert before.items() <= after.items()
-    assert {path.name for path in after} == set(os.listdir(tmp_path / "whole"))
+    whole_names = {path.name for path in files_in(tmp_path / "whole")}
+    assert {path.name for path in after} == whole_names
 
     found.clear()  # and now all is there, the times too
     again = new_search(case)[0].fit(X, targets, checkpoint=tmp_path / "killed")
     assert results(again) == results(search)
     assert not found
+
+
+@pytest.mark.parametrize("estimator", [REGRESSOR, PIPELINE], ids=["model", "pipeline"])
+def test_a_last_fit_that_was_killed_goes_on(estimator, tmp_path, monkeypatch):
+    """The best candidate is kept as any fit is, and comes to the same bits."""
+    of_pipeline = estimator is PIPELINE
+    name, targets = ("model__lr", labels) if of_pipeline else ("lr", y)
+    write, at = checkpoints.write_atomically, []
+
+    def fit(**given):
+        best = search_of(estimator, {name: [0.1, 0.01]}).fit(X, targets, **given)
+        _, last = last_step(best.best_estimator_)
+        return frozen({n: v for n, v in vars(last).items() if n != "time_curve_"})
+
+    def killing(path, data):
+        write(path, data)
+        kept = decode(data)["progress"]
+        at.append(kept["t"] + (len(kept["point"]["losses"]) if kept["point"] else 0))
+        if len(at) == 5:
+            raise KeyboardInterrupt
+
+    alone, seconds = fit(), count(step=100.0)
+    monkeypatch.setattr(checkpoints, "monotonic", lambda: next(seconds))
+    monkeypatch.setattr(compiled, "_AT_ONCE_S", 1e-9)
+    monkeypatch.setattr(checkpoints, "write_atomically", killing)
+    with pytest.raises(KeyboardInterrupt):
+        fit(checkpoint=tmp_path)
+    assert fit(checkpoint=tmp_path) == alone
+    assert at[0] == 0 < at[4] == at[5] < at[-1]
 
 
 def test_a_search_goes_on_with_more_candidates_and_other_workers(
@@ -324,10 +360,30 @@ def test_what_is_no_directory_is_refused(checkpoint, kind, words):
 
 
 def test_a_directory_that_may_not_be_written_to_is_refused(tmp_path, monkeypatch):
-    """The owner of all files may write anywhere, so the answer is put in its mouth."""
+    """The owner of all files may write anywhere, so the answer is put in its mouth.
+
+    Nor is one that may not be made.
+    """
+
+    def makedirs(path, exist_ok):
+        raise PermissionError(13, "Permission denied", path)
+
     monkeypatch.setattr(os, "access", lambda *_: False)
-    with pytest.raises(PermissionError, match="may be read and written to"):
-        search_of(REGRESSOR).fit(X, y, checkpoint=tmp_path)
+    for _ in range(2):
+        with pytest.raises(PermissionError, match="may be read and written to"):
+            search_of(REGRESSOR).fit(X, y, checkpoint=tmp_path)
+        monkeypatch.setattr(os, "makedirs", makedirs)
+
+
+def test_what_lies_in_the_directory_besides_is_let_be(tmp_path):
+    """What a killed write leaves, and other names; a FIFO is no directory."""
+    half = tmp_path / ".skgd-0123456789abcdef.tmp"
+    half.write_bytes(b"half")
+    search_of(REGRESSOR, {"lr": [0.1]}).fit(X, y, checkpoint=tmp_path)
+    assert half.read_bytes() == b"half"
+    os.mkfifo(tmp_path / "fifo")
+    with pytest.raises(NotADirectoryError, match="is a file or lies in one"):
+        search_of(REGRESSOR).fit(X, y, checkpoint=tmp_path / "fifo")
 
 
 def test_what_cannot_be_named_is_refused(tmp_path):

@@ -7,6 +7,7 @@ import time
 import tracemalloc
 import warnings
 import weakref
+from concurrent.futures.process import BrokenProcessPool
 from itertools import chain
 
 import joblib
@@ -17,7 +18,6 @@ from conftest import X, frozen, global_state, needs_numba, small
 from interrupted import interrupted_at, some_moments
 from joblib import parallel_config
 from joblib._parallel_backends import LokyBackend
-from joblib.externals.loky.process_executor import TerminatedWorkerError
 from joblib.parallel import ThreadingBackend
 from search_cases import (
     CLASSIFIER,
@@ -44,6 +44,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from skgd import MiniBatchClassifier, MiniBatchRegressor
 from skgd._search.progress import StackProgress
+from skgd._search.workers import results_of
 
 # Workers
 
@@ -232,23 +233,43 @@ def test_backends_that_give_all_results_at_once():
         assert_workers_change_nothing(*WORK["groups"])
 
 
-def test_a_worker_that_is_killed_is_told(loky):
-    """The error says so, and the next search has new workers."""
-    here = os.getpid()
+def test_a_worker_that_is_killed_costs_what_is_under_way(loky, tmp_path):
+    """A warning tells of it; what was done stays, and new workers do the rest."""
+    asked, here = tmp_path / "asked", os.getpid()
 
-    def kills(model, rows, targets):
-        if os.getpid() != here:
+    def scores(model, rows, targets):
+        with open(asked, "a") as log:
+            log.write(f"{model.lr} {rows.sum()}\n")
+        if len(asked.read_text().splitlines()) == 7 and os.getpid() != here:
             os.kill(os.getpid(), signal.SIGKILL)
-        return 0.0
+        return model.score(rows, targets)
 
-    search = search_of(REGRESSOR, n_jobs=2, scoring=kills)
-    with pytest.raises(
-        TerminatedWorkerError, match=r"unexpectedly terminated(.|\n)*SIGKILL"
+    space = {"lr": [0.001, 0.003, 0.01, 0.03, 0.1]}
+    search = search_of(REGRESSOR, space, n_jobs=2, scoring=scores)
+    with pytest.warns(UserWarning, match=r"A worker was killed.*SIGKILL"):
+        search.fit(X, y, checkpoint=tmp_path / "kept")
+    scored = asked.read_text().splitlines()
+    assert len(set(scored)) == 10
+    assert len(scored) <= 10 + 2  # one of each worker
+    assert_same_results(search, search_of(REGRESSOR, space).fit(X, y))
+
+
+def test_what_always_kills_its_worker_ends_the_search():
+    """What is done by then is given; joblib's error comes when nothing more is."""
+
+    def dies(jobs):
+        for job, (number, *given), _ in jobs:
+            if number == 2:
+                raise BrokenProcessPool("terminated by SIGKILL")
+            yield job.function(number, *given)
+
+    done = []
+    with (
+        pytest.warns(UserWarning, match="2 of 4 jobs are left.*by SIGKILL"),
+        pytest.raises(BrokenProcessPool),
     ):
-        search.fit(X, y)
-    assert not hasattr(search, "cv_results_")
-    search.set_params(scoring=None).fit(X, y)
-    assert_same_results(search, search_of(REGRESSOR).fit(X, y))
+        done.extend(results_of(lambda: dies, pow, [(n, 2) for n in range(4)]))
+    assert done == [(0, 0), (1, 1)]
 
 
 @pytest.mark.parametrize(("model", "space", "settings"), WORK.values(), ids=WORK)
