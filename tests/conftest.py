@@ -217,6 +217,8 @@ def _chosen_where_free(patch):
 
 
 on_both_engines = pytest.mark.usefixtures("engine")
+# The same as an axis of ``every_pair``, in modules that are on both.
+every_engine = pytest.mark.parametrize("engine", ["torch", "numba"], indirect=True)
 needs_numba = pytest.mark.skipif(
     bool(engines.why_no_numba()), reason="no numba on this machine"
 )

@@ -86,6 +86,16 @@ def check_unmasked(name: str, values: Any) -> None:
         raise ValueError(msg)
 
 
+def check_text(name: str, values: Any) -> None:
+    """Refuse NumPy's text of variable width, which scikit-learn does not know."""
+    if getattr(getattr(values, "dtype", None), "kind", "") == "T":
+        msg = (
+            f"{name} must be of a dtype that scikit-learn knows. Got {values.dtype}; "
+            f"pass {name}.astype(object)."
+        )
+        raise TypeError(msg)
+
+
 def check_places(name: str, matrix: Any) -> None:
     """Refuse a sparse matrix that has entries outside of its shape.
 
@@ -367,6 +377,34 @@ def check_domain(loss: str, y: Array) -> None:
         msg = (
             f"For loss={loss!r}, y must be {TARGETS[loss].words}. Got numbers from "
             f"{y.min()} to {y.max()}."
+        )
+        raise ValueError(msg)
+
+
+def check_scoring(settings: Any, quantiles: Sequence[float] | None) -> None:
+    """Refuse scorers of one column where predictions have several: all with names."""
+    scoring = settings.scoring
+    if quantiles is None or len(quantiles) == 1 or not isinstance(scoring, str):
+        return
+    if scoring != "loss":
+        msg = (
+            "scoring must be None, 'loss' or a callable if quantile is several, for "
+            f"scikit-learn's scorers compare one column. Got {scoring!r}; None is the "
+            "mean of d2_pinball_score."
+        )
+        raise ValueError(msg)
+
+
+def check_as_many_quantiles(
+    before: Sequence[float] | None, now: Sequence[float] | None
+) -> None:
+    """Refuse to go on with another number of quantiles: each is an output."""
+    n_before, n_now = (1 if some is None else len(some) for some in (before, now))
+    if n_before != n_now:
+        msg = (
+            f"Training goes on only with as many quantiles as it began with, {n_before}"
+            f". Got {n_now}; set quantile to as many, or to begin anew, call fit with "
+            "warm_start=False."
         )
         raise ValueError(msg)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from functools import wraps
 from types import MethodType
-from typing import Any, Self
+from typing import Any, Never, Self
 
 import numpy as np
 import torch
@@ -21,6 +21,7 @@ from torch import Tensor
 from skgd._estimators.base import MiniBatchBase, of_one_state
 from skgd._estimators.cluster import where_rows_lie
 from skgd._estimators.inputs import labels_like_input, like_input, on_host
+from skgd._estimators.peers import check_no_others
 from skgd._estimators.targets import Classes, known_targets, loss_of
 from skgd._machine.arrays import Array
 from skgd._machine.devices import to_numpy
@@ -529,13 +530,15 @@ class MiniBatchClassifier(ClassifierMixin, MiniBatchBase):
         return z[0] if self._has_one_score(z) else z.T
 
     @of_one_state
-    def predict(self, X: ArrayLike) -> Array:
+    def predict(self, X: ArrayLike, **others: Never) -> Array:
         """Predict the labels.
 
         Parameters
         ----------
         X : array-like, sparse matrix or tensor of shape (n_samples, n_features)
             Rows to predict.
+        **others : Never
+            There must be none; the error says what tells how sure a classifier is.
 
         Returns
         -------
@@ -543,6 +546,7 @@ class MiniBatchClassifier(ClassifierMixin, MiniBatchBase):
             The label of the highest score for each row; or 0 and 1 for each of several
             labels.
         """
+        check_no_others(f"{type(self).__name__}.predict", others)
         z = self._raw_prediction(X)[0]
         if self._classes().several_a_row:
             return labels_like_input(to_numpy(z.T > 0).astype(np.int64), X)

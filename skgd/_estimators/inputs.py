@@ -21,6 +21,7 @@ from skgd._estimators.blocks import check_in_memory
 from skgd._estimators.checks import (
     check_numeric,
     check_places,
+    check_text,
     check_unmasked,
     checked_targets,
     columns_of,
@@ -277,6 +278,7 @@ def on_host(name: str, values: Any) -> Any:
     """Return a tensor as an array, and all else as it is, if it is in memory."""
     if not isinstance(values, Tensor):
         check_computed(name, values)
+        check_text(name, values)
         return values
     _check_dense(name, values)
     known = values.double() if values.dtype == torch.bfloat16 else values  # to NumPy

@@ -152,6 +152,14 @@ def test_a_bad_parameter_of_one_class_is_refused_likewise(cls, name, value):
     test_a_bad_parameter_is_refused_in_one_sentence(cls, name, value)
 
 
+@pytest.mark.parametrize("power", [0, 1, 2])
+def test_a_power_at_a_bound_is_told_which_loss_it_is(power):
+    """Who brings 0, 1 or 2 from TweedieRegressor is told the losses."""
+    model = small(MiniBatchRegressor, loss="tweedie", power=power)
+    losses = "0, 1 and 2 are loss='squared_error', 'poisson' and 'gamma'"
+    assert_refused(model.fit, X, Y[:, 0] ** 2, match=losses)
+
+
 @every_class
 def test_parameters_are_checked_before_the_data(cls):
     """A wrong parameter is told even if nothing else is right."""

@@ -12,10 +12,13 @@ import pyarrow as pa
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 import pytest
+from bad_cases import assert_refused
 from pretended_cuda import pretended_cuda
 from scipy.sparse import csr_array
 from sklearn.base import clone
 from sklearn.linear_model import SGDRegressor
+from sklearn.model_selection import cross_validate
+from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from skgd import (
@@ -447,8 +450,32 @@ def test_blocks_are_for_fit_alone(folder):
             model.fit(blocks, X_val=data, y_val=Y)
     with pytest.raises(ValueError, match="y and sample_weight must be None"):
         model.fit(blocks, Y)
-    with pytest.raises(TypeError):
-        SGDRegressor().fit(blocks, Y)
+    for of_others in (SGDRegressor(), make_pipeline(StandardScaler(), model)):
+        with pytest.raises(TypeError, match=r"Got Blocks.* hand on blocks\.map\(step"):
+            of_others.fit(blocks, Y)
+    with pytest.raises(TypeError, match=r"Got Blocks.* hand on blocks\.map\(step"):
+        cross_validate(model, blocks)
+
+
+def test_files_that_are_not_there_are_told(folder, tmp_path):
+    """A path, a pattern, a folder without any; and a path where rows are asked for."""
+    path = str(tmp_path / "clicks.parquet")
+    with pytest.raises(FileNotFoundError, match=f"'{path}', which is not; look at the"):
+        Blocks.from_parquet(path, "y")
+    pattern = f"{folder}/*.parquet"
+    with pytest.raises(FileNotFoundError, match="which is not; list the files of a pa"):
+        Blocks.from_parquet(pattern, "y")
+    (tmp_path / "empty").mkdir()
+    for none in (tmp_path / "empty", []):
+        with pytest.raises(ValueError, match=r"of Parquet or more. Got .* is none;"):
+            Blocks.from_parquet(none, "y")
+    said = r"^X must be rows. Got .*; .* skgd.Blocks.from_parquet\('.*', y="
+    for given in (path, tmp_path):
+        model = MiniBatchRegressor(batch_size=1)
+        assert_refused(model.fit, given, "y", match=said, error=TypeError)
+        assert_refused(model.partial_fit, given, [0.0], match=said, error=TypeError)
+        model.fit([[0.0]], [0.0])
+        assert_refused(model.predict, given, match=said, error=TypeError)
 
 
 def test_bad_blocks_are_named(folder):

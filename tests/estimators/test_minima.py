@@ -10,12 +10,14 @@ from conftest import (
     X,
     Y,
     assert_same_layers,
+    every_engine,
     every_minimiser,
     on_both_engines,
     real_devices,
     settled,
     small,
 )
+from covering import every_pair
 from estimator_cases import AS_THEY_ARE, three_classes, two_classes, y
 from sklearn.base import clone
 from sklearn.linear_model import (
@@ -54,9 +56,12 @@ MINIMA_OF_SQUARES = {
 
 
 @real_devices
-@every_minimiser
-@pytest.mark.parametrize(
-    ("params", "oracle"), MINIMA_OF_SQUARES.values(), ids=MINIMA_OF_SQUARES
+@every_pair(
+    every_minimiser,
+    pytest.mark.parametrize(
+        ("params", "oracle"), MINIMA_OF_SQUARES.values(), ids=MINIMA_OF_SQUARES
+    ),
+    every_engine,
 )
 def test_squared_error_is_minimised(params, oracle, optimizer, device):
     """Whole-batch descent ends where scikit-learn's solver does, zeros being exact."""
@@ -75,9 +80,14 @@ def test_the_lasso_of_these_tests_has_zeros_and_others():
 
 
 @real_devices
-@pytest.mark.parametrize("fit_intercept", [True, False])
-@pytest.mark.parametrize("labels", [two_classes, three_classes], ids=["two", "three"])
-@every_minimiser
+@every_pair(
+    pytest.mark.parametrize("fit_intercept", [True, False]),
+    pytest.mark.parametrize(
+        "labels", [two_classes, three_classes], ids=["two", "three"]
+    ),
+    every_minimiser,
+    every_engine,
+)
 def test_log_loss_is_minimised(labels, optimizer, fit_intercept, device):
     """Whole-batch descent ends at LogisticRegression with C = 1 / (alpha n)."""
     params = {**optimizer, "alpha": 0.05, "fit_intercept": fit_intercept}

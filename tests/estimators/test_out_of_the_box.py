@@ -10,6 +10,7 @@ from contextlib import suppress
 import numpy as np
 import pytest
 from conftest import every_class, small
+from covering import every_pair
 from scipy import sparse
 from sklearn.base import clone
 from sklearn.datasets import load_breast_cancer, load_diabetes, load_iris
@@ -152,10 +153,12 @@ CHUNKS = {
 }
 
 
-@pytest.mark.parametrize("begins", ["fit", "partial_fit"])
-@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
-@pytest.mark.parametrize("normalize_y", [True, False])
-@pytest.mark.parametrize("chunks", CHUNKS.values(), ids=CHUNKS)
+@every_pair(
+    pytest.mark.parametrize("begins", ["fit", "partial_fit"]),
+    pytest.mark.parametrize("optimizer", ["sgd", "adam"]),
+    pytest.mark.parametrize("normalize_y", [True, False]),
+    pytest.mark.parametrize("chunks", CHUNKS.values(), ids=CHUNKS),
+)
 def test_no_stream_gets_stuck(chunks, normalize_y, optimizer, begins):
     """Targets that jump, drift, reset, or are all zero at first are learned on."""
     model = MiniBatchRegressor(optimizer=optimizer, normalize_y=normalize_y)

@@ -20,6 +20,7 @@ from conftest import (
     frozen,
     small,
 )
+from covering import every_pair
 from scipy import sparse
 from sklearn import config_context
 from sklearn.base import clone
@@ -94,8 +95,10 @@ SETTINGS = {
 }
 
 
-@pytest.mark.parametrize("params", SETTINGS.values(), ids=SETTINGS)
-@every_kind
+@every_pair(
+    pytest.mark.parametrize("params", SETTINGS.values(), ids=SETTINGS),
+    every_kind,
+)
 def test_a_stream_goes_on_from_a_file(path, cls, y, hidden, params):
     """All of the model is as it was, and takes the steps that it would have taken."""
     model = small(cls, hidden_layer_sizes=hidden, **params)

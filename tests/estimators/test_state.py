@@ -30,6 +30,7 @@ from conftest import (
     real_devices,
     small,
 )
+from covering import every_pair
 from sklearn import config_context
 from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning
@@ -88,10 +89,14 @@ EVERY_CURVE = {
 
 @pytest.mark.filterwarnings("ignore:Training ended with a loss")
 @pytest.mark.filterwarnings("ignore:No epoch did better")
-@pytest.mark.parametrize(("cls", "loss"), EACH_LOSS)
-@every_depth
-@pytest.mark.parametrize("targets", ["one", "several"])
-@pytest.mark.parametrize("params", [{}, EVERY_CURVE], ids=["plain", "all that is kept"])
+@every_pair(
+    pytest.mark.parametrize(("cls", "loss"), EACH_LOSS),
+    every_depth,
+    pytest.mark.parametrize("targets", ["one", "several"]),
+    pytest.mark.parametrize(
+        "params", [{}, EVERY_CURVE], ids=["plain", "all that is kept"]
+    ),
+)
 def test_float32_stays_float32(cls, loss, hidden, targets, params):
     """No weight, no optimizer state and no prediction is in another precision."""
     target = {
@@ -399,9 +404,11 @@ def interrupt(t):
     return 1.0
 
 
-@every_class
-@every_depth
-@pytest.mark.parametrize("name", CALLS)
+@every_pair(
+    every_class,
+    every_depth,
+    pytest.mark.parametrize("name", CALLS),
+)
 def test_every_call_leaves_the_process_as_it_was(cls, hidden, name):
     """Seeds, threads, modes, filters and handlers, also after calls that fail."""
     model = small(cls, hidden_layer_sizes=hidden and (64,), batch_size=20)
