@@ -16,6 +16,7 @@ import rich
 import sklearn
 import torch
 import torch.nn.functional as F
+from _pytest.doctest import DoctestModule
 from hypothesis import settings
 from joblib import parallel_config
 from joblib.externals.loky import get_reusable_executor
@@ -130,6 +131,13 @@ def pytest_configure(config):
         torch.set_num_threads(1)
         threadpool_limits(1, user_api="openmp")
         os.environ["OMP_NUM_THREADS"] = "1"
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collect_file(file_path, parent):
+    """Look for no doctests in tests: there are none, and it takes seconds."""
+    collectors = yield
+    return [one for one in collectors if not isinstance(one, DoctestModule)]
 
 
 def pytest_itemcollected(item):

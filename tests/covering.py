@@ -64,12 +64,22 @@ def _axis(mark):
     names, cases = _names(mark), list(mark.args[1])
     ids = mark.kwargs.get("ids")
     ids = map(ids, cases) if callable(ids) else ids or starmap(_id, enumerate(cases))
-    several = [case if len(names) > 1 else (case,) for case in cases]
+    several = [
+        case.values if _is_param(case) else case if len(names) > 1 else (case,)
+        for case in cases
+    ]
     return names, list(zip(ids, several, strict=True))
+
+
+def _is_param(case):
+    """Return whether a case is one of ``pytest.param``."""
+    return isinstance(case, type(pytest.param()))
 
 
 def _id(number, case):
     """Return words for a case: its value, where that is short, or its number."""
+    if _is_param(case):
+        return str(case.id or number)
     if isinstance(case, type):
         return case.__name__
     simple = case is None or isinstance(case, bool | int | float | str)

@@ -119,8 +119,8 @@ MAKE_GRAPHS = {"_onnx.nodes", "_onnx.equations", "_onnx.converters"}
 
 @pytest.mark.parametrize("room", [room for room in ROOMS if room not in MAKE_GRAPHS])
 def test_skgd_is_imported_without_onnx(room):
-    """Neither onnx and skl2onnx, nor what needs them, until they are asked for."""
-    late = {"onnx", "skl2onnx", *(f"skgd.{other}" for other in MAKE_GRAPHS)}
+    """Neither onnx, skl2onnx, pyarrow, nor what needs them, until it is asked for."""
+    late = {"onnx", "skl2onnx", "pyarrow", *(f"skgd.{other}" for other in MAKE_GRAPHS)}
     names = imports_of(room, at_once=True)
     assert not late & {*names, *(name.partition(".")[0] for name in names)}
 

@@ -209,7 +209,10 @@ BAD_LABELS = {
     "None": ([None] * 60, "labels of one kind"),
     "text and None": (["a", None] * 30, "labels of one kind"),
     "bytes": ([b"a", b"b"] * 30, "labels represented as bytes"),
-    "NaT": (np.where(labels > 0, DATES, np.datetime64("NaT")), "y must hold lab.* NaT"),
+    "NaT": (
+        np.where(labels > 0, DATES, np.datetime64("NaT", "D")),
+        "y must hold lab.* NaT",
+    ),
     "NaT in a series": (
         pd.Series([pd.NaT, DATES[0]] * 30),
         "y must hold labels. G.* NaT",

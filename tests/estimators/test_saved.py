@@ -2,8 +2,6 @@
 
 import os
 import signal
-import subprocess
-import sys
 import warnings
 from pathlib import Path
 
@@ -247,23 +245,6 @@ def test_a_class_weight_has_labels_as_keys(path):
         loaded = saved(model, path)
         assert loaded.class_weight == weights
         assert list(map(type, loaded.class_weight)) == list(map(type, weights))
-
-
-def test_a_fresh_process_goes_on_to_the_same_bits(path, tmp_path):
-    """Nothing of the process that saved is needed."""
-    model = small(
-        MiniBatchRegressor, average=True, dropout=0.2, hidden_layer_sizes=(3,)
-    )
-    model.partial_fit(X, y)
-    model.save(path, note={"X": X, "y": y})
-    code = (
-        "from skgd import MiniBatchRegressor as R\n"
-        f"model = R.load({str(path)!r})\n"
-        "model.partial_fit(model.note_['X'], model.note_['y']).save('after')\n"
-    )
-    subprocess.run([sys.executable, "-c", code], check=True, cwd=tmp_path)
-    after = MiniBatchRegressor.load(tmp_path / "after")
-    assert of(after) == of(model.partial_fit(X, y))
 
 
 def test_a_search_has_a_model_to_save(path):
