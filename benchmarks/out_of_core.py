@@ -5,9 +5,11 @@
 Prints, of linear models and of a network, rows a second of CPU and of wall time, the
 peak of memory above the imports, and R2 on rows of their own: of a fit of all rows in
 memory, and of fits of the same rows in files, whose parts are shifted against each
-other as days are. Each in a process of its own; the files are written to a folder that
-goes at the end. What is asked of them: no more than three windows and 50 MB whatever
-the number of rows, half of the rows a second, and R2 within 0.002.
+other as days are; of files as pyarrow writes them, and of files whose numbers are plain
+(``use_dictionary=False``). And what it takes to read and decode the files alone. Each
+in a process of its own; the files are written to a folder that goes at the end. What is
+asked of them: no more than three windows and 50 MB whatever the number of rows, half of
+the rows a second, and R2 within 0.002.
 """
 
 import json
@@ -35,7 +37,7 @@ def rows_of(rng: np.random.Generator, n_rows: int, shift: float) -> Any:
     return X, (X @ coef + rng.normal(size=n_rows)).astype(np.float32)
 
 
-def write(folder: str, n_rows: int) -> None:
+def write(folder: str, n_rows: int, *, plain: bool) -> None:
     """Write the files, part by part."""
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -49,7 +51,9 @@ def write(folder: str, n_rows: int) -> None:
             table = pa.table({**columns, "y": y})
             if writer is None:
                 path = f"{folder}/part{file}.parquet"
-                writer = pq.ParquetWriter(path, table.schema, compression="snappy")
+                writer = pq.ParquetWriter(
+                    path, table.schema, compression="snappy", use_dictionary=not plain
+                )
             writer.write_table(table, row_group_size=GROUP)
             left -= len(y)
         assert writer is not None
@@ -99,24 +103,45 @@ def fit(folder: str, setting: str, chunk_rows: int) -> dict[str, float]:
     }
 
 
+def read(folder: str) -> dict[str, float]:
+    """Return what it costs to read and decode all rows once, and nothing else."""
+    import skgd
+
+    blocks = skgd.Blocks.from_parquet(folder, "y")
+    wall, cpu = time.perf_counter(), time.process_time()
+    n_rows = sum(len(y) for _, y, _ in blocks)
+    wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
+    return {"CPU": n_rows / cpu / 1e6, "wall": n_rows / wall / 1e6}
+
+
 def main(millions: float) -> None:
     """Print a line for each fit."""
     print(f"{'':44}  M rows a second of    peak   windows")
     print(f"{'':44}     CPU       wall     MB     + MB           R2")
     for n_rows in (int(millions * 1e6 / 4), int(millions * 1e6)):
-        with tempfile.TemporaryDirectory() as folder:
-            write(folder, n_rows)
-            for setting in SETTINGS:
-                for chunk_rows in (0, 2**18):
-                    command = [sys.executable, "-m", "benchmarks.out_of_core", "fit"]
-                    told = subprocess.run(
-                        [*command, folder, setting, str(chunk_rows)],
-                        check=True,
-                        capture_output=True,
-                        text=True,
-                        cwd=Path(__file__).parent.parent,
-                    )
-                    _print(setting, chunk_rows, json.loads(told.stdout))
+        for plain in (False, True):
+            print("plain numbers" if plain else "as pyarrow writes")
+            with tempfile.TemporaryDirectory() as folder:
+                write(folder, n_rows, plain=plain)
+                told = _told("read", folder)
+                print(f"{'read alone':44}{told['CPU']:9.2f} {told['wall']:10.2f}")
+                for setting in SETTINGS:
+                    for chunk_rows in (2**18,) if plain else (0, 2**18):
+                        told = _told("fit", folder, setting, str(chunk_rows))
+                        _print(setting, chunk_rows, told)
+
+
+def _told(*arguments: str) -> dict[str, float]:
+    """Return what a process of its own has to tell."""
+    told = subprocess.run(
+        [sys.executable, "-m", "benchmarks.out_of_core", *arguments],
+        check=True,
+        capture_output=True,
+        text=True,
+        cwd=Path(__file__).parent.parent,
+    )
+    numbers: dict[str, float] = json.loads(told.stdout)
+    return numbers
 
 
 def _print(setting: str, chunk_rows: int, told: dict[str, float]) -> None:
@@ -133,5 +158,7 @@ def _print(setting: str, chunk_rows: int, told: dict[str, float]) -> None:
 if __name__ == "__main__":
     if sys.argv[1:2] == ["fit"]:
         print(json.dumps(fit(sys.argv[2], sys.argv[3], int(sys.argv[4]))))
+    elif sys.argv[1:2] == ["read"]:
+        print(json.dumps(read(sys.argv[2])))
     else:
         main(float(sys.argv[1]) if len(sys.argv) > 1 else 4.0)

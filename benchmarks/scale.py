@@ -13,7 +13,7 @@ import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from functools import partial
 from pathlib import Path
 from statistics import median
@@ -133,10 +133,15 @@ def exactness() -> Iterator[str]:
 
 
 def hook() -> Iterator[str]:
-    """Yield what the steps of a group of one cost more than those of no group."""
+    """Yield what the steps of a group of one cost more than those of no group.
+
+    A step is what a longer fit takes more than a shorter one: what fits take besides,
+    such as to make the group, is told apart.
+    """
     dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
     yield "CPU microseconds of a step on torch, of no group and of a group of one:"
     columns = ["features", "units", "batch", "no group", "group of one", "ratio"]
+    columns.append("a fit more, ms")
     yield from table(columns, map(hook_row, *zip(*HOOKED, strict=True)))
     dist.destroy_process_group()
 
@@ -147,31 +152,34 @@ HOOKED = [(20, (), 64), (50, (), 1024), (50, (64, 32), 256), (50, (256,), 8192)]
 def hook_row(n_features: int, units: tuple[int, ...], batch_size: int) -> list[str]:
     n_steps = 4000 if batch_size < 8192 else 64
     X, y = rows(min(64 * batch_size, 2**17), n_features)
+    n_epochs = max(1, batch_size * n_steps // len(X))
     model = MiniBatchRegressor(
         hidden_layer_sizes=units,
         batch_size=batch_size,
-        max_iter=max(1, batch_size * n_steps // len(X)),
         tol=None,
         random_state=0,
         engine="torch",
     )
 
-    def cpu_of_step(*, together: bool) -> float:
+    def cpu_of_fit(n_epochs: int, *, together: bool) -> float:
         began = time.thread_time()
-        if together:
-            with data_parallel():
-                model.fit(X, y)
-        else:
-            model.fit(X, y)
-        return (time.thread_time() - began) / model.t_ * 1e6
+        with data_parallel() if together else nullcontext():
+            model.set_params(max_iter=n_epochs).fit(X, y)
+        return (time.thread_time() - began) * 1e6
 
-    pairs = [
-        (cpu_of_step(together=False), cpu_of_step(together=True)) for _ in range(7)
-    ]
-    alone, together = (median(some) for some in zip(*pairs, strict=True))
-    ratio = median(one / other for other, one in pairs)
+    def cpu(*, together: bool) -> tuple[float, float]:
+        """Return what a step takes, and what a fit of a single epoch does."""
+        first = cpu_of_fit(1, together=together)
+        all_epochs = cpu_of_fit(1 + n_epochs, together=together)
+        n_steps = n_epochs * model.t_ // (1 + n_epochs)
+        return (all_epochs - first) / n_steps, first
+
+    pairs = np.array([(cpu(together=False), cpu(together=True)) for _ in range(7)])
+    (alone, fit_alone), (together, fit_together) = np.median(pairs, axis=0)
+    ratio = float(np.median(pairs[:, 1, 0] / pairs[:, 0, 0]))
     times = [short(alone), short(together), against(ratio, 1.02, at_most=True)]
-    return [str(n_features), str(units), str(batch_size), *times]
+    of_fit = short((fit_together - fit_alone) / 1000)
+    return [str(n_features), str(units), str(batch_size), *times, of_fit]
 
 
 def seconds_of_epochs(*, apart: bool = False) -> dict[Any, float]:

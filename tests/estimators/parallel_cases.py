@@ -8,6 +8,7 @@ import os
 import pickle
 import signal
 import sys
+import time
 import warnings
 from itertools import count
 from pathlib import Path
@@ -468,6 +469,22 @@ def open_here():
     return [len(os.listdir(one)) for one in folders if one.is_dir()]
 
 
+def open_at_the_end(before):
+    """Return the same as soon as it is no more than before; or ten seconds later.
+
+    Threads of gloo's end, and sockets close, a while after nobody holds them any more.
+    """
+    end = time.monotonic() + 10
+    while more_than(before, open_here()) and time.monotonic() < end:
+        time.sleep(0.02)
+    return open_here()
+
+
+def more_than(before, now):
+    """Return whether of anything there is more now."""
+    return any(one > other for one, other in zip(now, before, strict=True))
+
+
 def main(folder):
     """Run everything, and write down what came of it on this rank."""
     warnings.simplefilter("ignore")
@@ -492,7 +509,7 @@ def main(folder):
             told[name] = outcome(act)
     with data_parallel():
         told["anew"] = outcome(lambda: MiniBatchRegressor(max_iter=1).fit(of.X, of.y))
-    told["left"] = before, open_here()
+    told["left"] = before, open_at_the_end(before)
     Path(folder, f"rank{rank}.pkl").write_bytes(pickle.dumps(told))
     dist.destroy_process_group()
 

@@ -25,6 +25,7 @@ from parallel_cases import (
     fit,
     fit_blocks,
     fit_partitions,
+    more_than,
     numbers_of,
     rows_of,
 )
@@ -308,8 +309,7 @@ def test_the_timeout_is_kept(told):
 def test_nothing_is_left(told):
     """As many threads and open files as before, of every process."""
     for rank in told:
-        before, after = rank["left"]
-        assert all(one <= other for one, other in zip(after, before, strict=True))
+        assert not more_than(*rank["left"])
 
 
 @pytest.mark.parametrize(
