@@ -16,6 +16,7 @@ import rich
 import sklearn
 import torch
 import torch.nn.functional as F
+from _pytest.doctest import DoctestModule
 from hypothesis import settings
 from joblib import parallel_config
 from joblib.externals.loky import get_reusable_executor
@@ -132,6 +133,13 @@ def pytest_configure(config):
         os.environ["OMP_NUM_THREADS"] = "1"
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_collect_file(file_path, parent):
+    """Look for no doctests in tests: there are none, and it takes seconds."""
+    collectors = yield
+    return [one for one in collectors if not isinstance(one, DoctestModule)]
+
+
 def pytest_itemcollected(item):
     """Refuse an id with an address in it: the workers of ``-n 2`` would not agree."""
     if " at 0x" in item.nodeid.lower():
@@ -217,6 +225,8 @@ def _chosen_where_free(patch):
 
 
 on_both_engines = pytest.mark.usefixtures("engine")
+# The same as an axis of ``every_pair``, in modules that are on both.
+every_engine = pytest.mark.parametrize("engine", ["torch", "numba"], indirect=True)
 needs_numba = pytest.mark.skipif(
     bool(engines.why_no_numba()), reason="no numba on this machine"
 )
@@ -256,6 +266,20 @@ def loky_at_last():
     """End the processes of joblib, the same for all tests: they start slowly."""
     yield
     get_reusable_executor().shutdown(wait=True, kill_workers=True)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items):
+    """Run all tests that need processes of joblib first, in one of the workers of -n.
+
+    Each of them would start its own, anew after five minutes without work.
+    """
+
+    def need_none(item):
+        fixtures = getattr(item, "fixturenames", ())
+        return "loky_at_last" not in fixtures and "loky" not in item.name
+
+    items.sort(key=need_none)
 
 
 @pytest.fixture

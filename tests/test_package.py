@@ -4,6 +4,7 @@ import ast
 import inspect
 import re
 import tomllib
+from functools import cache
 from importlib import import_module
 from pathlib import Path
 
@@ -67,10 +68,15 @@ def file_of(room):
     return PACKAGE / f"{room.replace('.', '/')}.py"
 
 
+@cache
+def tree_of(room):
+    return ast.parse(file_of(room).read_text())
+
+
 def imports_of(room, *, at_once=False):
     """Return the modules that a room imports, whenever that is or with itself."""
     names = set()
-    tree = ast.parse(file_of(room).read_text())
+    tree = tree_of(room)
     for node in tree.body if at_once else ast.walk(tree):
         if isinstance(node, ast.ImportFrom):
             whole = node.module.removeprefix("skgd.") in PACKAGES  # rooms by name
@@ -113,8 +119,8 @@ MAKE_GRAPHS = {"_onnx.nodes", "_onnx.equations", "_onnx.converters"}
 
 @pytest.mark.parametrize("room", [room for room in ROOMS if room not in MAKE_GRAPHS])
 def test_skgd_is_imported_without_onnx(room):
-    """Neither onnx and skl2onnx, nor what needs them, until they are asked for."""
-    late = {"onnx", "skl2onnx", *(f"skgd.{other}" for other in MAKE_GRAPHS)}
+    """Neither onnx, skl2onnx, pyarrow, nor what needs them, until it is asked for."""
+    late = {"onnx", "skl2onnx", "pyarrow", *(f"skgd.{other}" for other in MAKE_GRAPHS)}
     names = imports_of(room, at_once=True)
     assert not late & {*names, *(name.partition(".")[0] for name in names)}
 
@@ -131,7 +137,7 @@ def test_gradients_are_written_by_hand(room):
 @pytest.mark.parametrize("room", ROOMS)
 def test_private_names_are_not_imported(room):
     """None of another room, and of scikit-learn and skl2onnx in one room only."""
-    for node in ast.walk(ast.parse(file_of(room).read_text())):
+    for node in ast.walk(tree_of(room)):
         if not isinstance(node, ast.ImportFrom):
             continue
         package, *modules = node.module.split(".")
@@ -147,7 +153,7 @@ def test_private_names_are_not_imported(room):
 @pytest.mark.parametrize("room", ROOMS)
 def test_rooms_keep_to_their_own_attributes(room):
     """No room reaches into an object of another room."""
-    nodes = list(ast.walk(ast.parse(file_of(room).read_text())))
+    nodes = list(ast.walk(tree_of(room)))
     attributes = [node for node in nodes if isinstance(node, ast.Attribute)]
     own = {a.attr for a in attributes if getattr(a.value, "id", "") in ("self", "cls")}
     own |= {n.name for n in nodes if isinstance(n, ast.FunctionDef | ast.ClassDef)}
@@ -158,7 +164,7 @@ def test_rooms_keep_to_their_own_attributes(room):
 
 def functions_of(room):
     """Return the functions of a room but for the constructors of public classes."""
-    nodes = list(ast.walk(ast.parse(file_of(room).read_text())))
+    nodes = list(ast.walk(tree_of(room)))
     classes = [node for node in nodes if isinstance(node, ast.ClassDef)]
     public = [part for cls in classes if cls.name in skgd.__all__ for part in cls.body]
     return [

@@ -12,13 +12,13 @@ import pytest
 from sklearn.base import clone
 from sklearn.datasets import load_breast_cancer, load_diabetes
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.linear_model import SGDClassifier, SGDRegressor
+from sklearn.linear_model import LogisticRegression, SGDClassifier, SGDRegressor
 from sklearn.neural_network import MLPClassifier, MLPRegressor
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import scale
 
 from skgd import MiniBatchClassifier, MiniBatchRegressor
-from skgd._estimators.peers import PEERS
+from skgd._estimators.peers import OF_OTHER_METHODS, PEERS
 
 PAGE = (Path(__file__).parents[1] / "docs" / "porting.md").read_text()
 OURS = MiniBatchClassifier, MiniBatchRegressor
@@ -128,7 +128,9 @@ def test_errors_know_the_names_of_the_page():
     """All that are not ours as well, and those that the page names above its table."""
     head = PAGE.split("\n|")[0]
     above = {name for name in PEERS if f"`{name}`" in head}
-    assert above == {"C", "eval_set"}
+    of_ensembles = {"n_estimators", "quantiles"}
+    of_boosting = {"eval_set", "quantile_alpha", "tweedie_variance_power"}
+    assert above == {"C", *of_ensembles, *of_boosting}
     assert PEERS.keys() == rows_of_peers().keys() | above
 
 
@@ -156,6 +158,19 @@ def test_a_name_of_a_peers_is_explained(cls, name):
     with pytest.raises(TypeError, match=f"^{cls.__name__}.fit {message}"):
         model.fit([[0.0]], [0.0], **peer)
     assert model.get_params() == cls(lr=0.5).get_params()
+
+
+@pytest.mark.parametrize("name", OF_OTHER_METHODS)
+@pytest.mark.parametrize("cls", OURS)
+def test_an_argument_of_another_method_is_explained(cls, name):
+    """The constructor and set_params say whose it is; and it is one there."""
+    message = f"takes no '{name}': {re.escape(OF_OTHER_METHODS[name])}[.]$"
+    for method, error in ((cls, TypeError), (cls().set_params, ValueError)):
+        with pytest.raises(error, match=message):
+            method(**{name: "run.skgd"})
+    whose = MiniBatchRegressor.predict if name == "return_std" else cls.fit
+    assert name in signature(whose).parameters
+    assert re.search(rf" of (\w+\.)?{whose.__name__}\b", OF_OTHER_METHODS[name])
 
 
 def test_several_names_are_explained_at_once():
@@ -230,6 +245,72 @@ def test_the_settings_reproduce_the_peers_defaults(name):
     assert model.n_iter_ == peer.n_iter_
     off = np.linalg.norm(weights(model) - weights(peer))
     assert off < 1e-3 * np.linalg.norm(weights(peer))
+
+
+ROWS_OF_THE_TABLE = {  # what they call it, what it is here: of SGD, and of MLP
+    "sgd_regressor": [
+        ({"loss": "huber", "epsilon": 0.2}, {"loss": "huber", "delta": 0.2}),
+        (
+            {"loss": "squared_epsilon_insensitive", "epsilon": 0.2},
+            {"loss": "squared_epsilon_insensitive", "delta": 0.2},
+        ),
+        ({"average": 100}, {"average": 100}),
+        ({"fit_intercept": False}, {"fit_intercept": False}),
+        ({"learning_rate": "adaptive"}, {"lr_schedule": "adaptive"}),
+        ({"penalty": None}, {"alpha": 0}),
+    ],
+    "sgd_classifier": [
+        ({"loss": "log_loss", "class_weight": "balanced"},) * 2,
+        ({"loss": "modified_huber"},) * 2,
+    ],
+    "mlp_regressor": [
+        (
+            {"solver": "sgd", "momentum": 0.5, "nesterovs_momentum": False},
+            {"optimizer": "sgd", "momentum": 0.5},
+        ),
+        ({"solver": "sgd"}, {"optimizer": "sgd", "momentum": 0.9, "nesterov": True}),
+        ({"beta_1": 0.5, "beta_2": 0.9},) * 2,
+        ({"activation": "tanh"},) * 2,
+        ({"activation": "logistic"},) * 2,
+        (  # with Adam, the penalty is another one
+            {"solver": "sgd", "momentum": 0, "batch_size": 50, "alpha": 1.0},
+            {"optimizer": "sgd", "batch_size": 50, "alpha": 1 / 50},
+        ),
+    ],
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "theirs", "ours"),
+    [(name, *row) for name, rows in ROWS_OF_THE_TABLE.items() for row in rows],
+)
+def test_a_row_of_the_table_says_the_same_of_both(name, theirs, ours):
+    """Set as it says, both take the same steps for some epochs."""
+    short = {"shuffle": False, "random_state": 0, "max_iter": 5}
+    peer, model = clone(SETTINGS[name]), settings()[name]
+    if name.startswith("sgd"):  # at rates so small that nothing is cut
+        peer.set_params(tol=None, learning_rate="constant", eta0=1e-3)
+        model.set_params(lr_schedule="constant", lr=1e-3)
+    else:
+        peer.set_params(tol=0)
+    peer.set_params(**short, **theirs)
+    model.set_params(tol=None, **short, **ours)
+    X, y = standardised(peer)
+    start = starting_weights(peer, X, y)
+    begun = fitted(model.set_params(max_iter=1), X, y, **start)
+    model = fitted(model.set_params(max_iter=5), X, y, **start)
+    peer = fitted(peer, X, y)
+    off = np.linalg.norm(weights(model) - weights(peer))
+    assert off < 1e-3 * np.linalg.norm(weights(model) - weights(begun))
+
+
+def test_c_is_the_alpha_that_is_told():
+    """LogisticRegression ends where alpha = 1 / (C * n) does."""
+    X, y = standardised(SGDClassifier())
+    peer = LogisticRegression(C=0.1, tol=1e-8).fit(X, y)
+    model = MiniBatchClassifier(alpha=1 / (0.1 * len(X)), batch_size=None, lr=0.1)
+    model.set_params(lr_schedule="cosine", tol=None, max_iter=500).fit(X, y)
+    np.testing.assert_allclose(weights(model), weights(peer), atol=1e-5)
 
 
 @pytest.mark.parametrize("name", SETTINGS)

@@ -157,7 +157,7 @@ class SearchDisplay:
         if not hasattr(search, "cv_results_"):
             _refuse(search)
         results = search.cv_results_
-        check_choice("score", score, _means(results))
+        _check_score(score, results)
         rows, params = _last_rounds(search)
         axes, others = _axes_and_others(params, x, y)
         short = short_keys(list(dict.fromkeys(key for some in params for key in some)))
@@ -372,6 +372,19 @@ def _limits(scores: Floats) -> dict[str, float]:
 def _means(results: Mapping[str, Any]) -> list[str]:
     """Return the names of the mean scores in the results of a search."""
     return [name for name in results if name.startswith(("mean_test_", "mean_train_"))]
+
+
+def _check_score(score: str, results: Mapping[str, Any]) -> None:
+    """Refuse what is no mean score of a search, which has one for each scorer."""
+    means = _means(results)
+    if "mean_test_score" not in means and score not in means and means:
+        msg = (
+            "score must be named where a search has several scorers: one of "
+            f"{', '.join(map(repr, means))}. Got {score!r}; pass score={means[0]!r}, "
+            "say."
+        )
+        raise ValueError(msg)
+    check_choice("score", score, means)
 
 
 def _refuse(search: Any) -> NoReturn:

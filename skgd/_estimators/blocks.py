@@ -11,7 +11,8 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from itertools import chain
-from typing import TYPE_CHECKING, Any, NamedTuple
+from os import PathLike
+from typing import TYPE_CHECKING, Any, NamedTuple, Never
 
 import numpy as np
 
@@ -149,8 +150,10 @@ class Blocks:
         ------
         ImportError
             If there is no pyarrow.
+        FileNotFoundError
+            If there is no such file.
         ValueError
-            If there are no such columns, or files of another format.
+            If there are no such columns, no files, or files of another format.
 
         Examples
         --------
@@ -293,6 +296,15 @@ class Blocks:
         """Give the rows of all blocks in order, in parts."""
         return chain.from_iterable(block.parts(True) for block in self._blocks)
 
+    def __array__(self, *args: Any, **kwargs: Any) -> Never:
+        """Refuse to be one array, which other estimators would make of it."""
+        msg = (
+            "X must be rows in memory here. Got Blocks, which only fit of an estimator "
+            "of skgd reads block by block; a step that comes before it in a Pipeline, "
+            "fit by partial_fit over the blocks, and hand on blocks.map(step)."
+        )
+        raise TypeError(msg)
+
     def __repr__(self) -> str:
         return f"Blocks(n_blocks={self.n_blocks}, chunk_rows={self.chunk_rows})"
 
@@ -331,6 +343,12 @@ def check_in_memory(name: str, X: Any) -> None:
     """Refuse what is read block by block, or once, where rows are asked for."""
     if hasattr(X, "__next__"):
         raise TypeError(_runs_once(name, X))
+    if isinstance(X, str | PathLike):
+        msg = (
+            f"{name} must be rows. Got {X!r}; to fit on files of Parquet, pass "
+            f"skgd.Blocks.from_parquet({str(X)!r}, y=...), with the column of y."
+        )
+        raise TypeError(msg)
     if isinstance(X, Blocks) or is_dataset(X):
         msg = (
             f"{name} must be rows in memory. Got {type(X).__name__}, which only fit "
@@ -393,7 +411,26 @@ def _dataset(path_or_dataset: Any) -> Dataset:
         raise ImportError(msg) from error
     if is_dataset(path_or_dataset):
         return path_or_dataset
-    return dataset(path_or_dataset, format="parquet")
+    try:
+        found = dataset(path_or_dataset, format="parquet")
+    except FileNotFoundError as error:
+        path = str(error)
+        to_do = "look at the path"
+        if set(path) & set("*?["):
+            to_do = "list the files of a pattern by sorted(glob.glob(pattern))"
+        msg = (
+            f"path_or_dataset must be files that are there. Got {path!r}, which is "
+            f"not; {to_do}."
+        )
+        raise FileNotFoundError(msg) from error
+    if not found.schema.names:
+        msg = (
+            "path_or_dataset must be one file of Parquet or more. Got "
+            f"{path_or_dataset!r}, which is none; look at the path, or what it was "
+            "listed by."
+        )
+        raise ValueError(msg)
+    return found
 
 
 def _fragment_of_parquet(fragment: Any) -> ParquetFileFragment:

@@ -245,7 +245,8 @@ def _refuse_given(name: str, before: Any, now: Any) -> NoReturn:
     )
     raise ValueError(
         f"{name} must be what the fit was given that it holds ({before}). Got another "
-        f"({now}); pass that again, {_ANEW}."
+        f"({now}); pass that again, {_ANEW}: a file is for one fit, not for the many "
+        "of a cross-validation."
     )
 
 

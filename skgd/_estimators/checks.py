@@ -86,6 +86,16 @@ def check_unmasked(name: str, values: Any) -> None:
         raise ValueError(msg)
 
 
+def check_text(name: str, values: Any) -> None:
+    """Refuse NumPy's text of variable width, which scikit-learn does not know."""
+    if getattr(getattr(values, "dtype", None), "kind", "") == "T":
+        msg = (
+            f"{name} must be of a dtype that scikit-learn knows. Got {values.dtype}; "
+            f"pass {name}.astype(object)."
+        )
+        raise TypeError(msg)
+
+
 def check_places(name: str, matrix: Any) -> None:
     """Refuse a sparse matrix that has entries outside of its shape.
 
@@ -371,6 +381,34 @@ def check_domain(loss: str, y: Array) -> None:
         raise ValueError(msg)
 
 
+def check_scoring(settings: Any, quantiles: Sequence[float] | None) -> None:
+    """Refuse scorers of one column where predictions have several: all with names."""
+    scoring = settings.scoring
+    if quantiles is None or len(quantiles) == 1 or not isinstance(scoring, str):
+        return
+    if scoring != "loss":
+        msg = (
+            "scoring must be None, 'loss' or a callable if quantile is several, for "
+            f"scikit-learn's scorers compare one column. Got {scoring!r}; None is the "
+            "mean of d2_pinball_score."
+        )
+        raise ValueError(msg)
+
+
+def check_as_many_quantiles(
+    before: Sequence[float] | None, now: Sequence[float] | None
+) -> None:
+    """Refuse to go on with another number of quantiles: each is an output."""
+    n_before, n_now = (1 if some is None else len(some) for some in (before, now))
+    if n_before != n_now:
+        msg = (
+            f"Training goes on only with as many quantiles as it began with, {n_before}"
+            f". Got {n_now}; set quantile to as many, or to begin anew, call fit with "
+            "warm_start=False."
+        )
+        raise ValueError(msg)
+
+
 def distinct_labels(name: str, labels: Any) -> Array:
     """Return the labels that there are, sorted."""
     labels = np.asarray(labels)
@@ -503,7 +541,7 @@ def check_labels(labels: Array, classes: Array) -> None:
 
 def check_more_classes(known: Array, named: Array) -> None:
     """Refuse classes among which are not all that are known, distinct ones."""
-    alike = _kind_of_labels(known) == _kind_of_labels(named)
+    alike = kind_of_labels(known) == kind_of_labels(named)
     lacking = set(known.tolist()) - set(named.tolist()) if alike else known.tolist()
     if lacking:
         missing = np.array([label in lacking for label in known.tolist()])
@@ -516,7 +554,7 @@ def check_more_classes(known: Array, named: Array) -> None:
         raise ValueError(msg)
 
 
-def _kind_of_labels(labels: Array) -> str:
+def kind_of_labels(labels: Array) -> str:
     """Return what labels are: ints and text have two kinds of arrays each."""
     kind = labels.dtype.kind
     return {"u": "i", "O": "U"}.get(kind, kind)

@@ -119,7 +119,8 @@ class MiniBatchClassifier(ClassifierMixin, MiniBatchBase):
         How the learning rate changes with the steps t = 1, 2, ... "constant" does not.
         "invscaling" is ``lr / t ** power_t``. "optimal" is Bottou's
         ``1 / (alpha * (t_0 + t - 1))``, whatever ``lr`` is. "adaptive" divides by 5
-        when training would have stopped for want of progress, and stops at 1e-6.
+        when training would have stopped for want of progress, and stops at 1e-6, or
+        where the last division has brought no progress by ``tol``.
         "cosine" falls to zero, and "one_cycle" rises to ``lr`` before it falls, over
         ``max_iter`` epochs: every ``fit`` runs through the whole curve, a warm start
         too, while the other schedules go on from the steps that there were. "step"

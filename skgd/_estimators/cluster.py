@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import sys
 import warnings
+from asyncio import run_coroutine_threadsafe
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent import futures as threaded
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from functools import wraps
@@ -47,8 +49,8 @@ Method = TypeVar("Method", bound=Callable[..., Any])
 # Seconds after which a rank that does not answer is given up.
 TIMEOUT = 300.0
 
-# Seconds between two looks at the ranks; and at the most, until all ranks have ended
-# when one has failed.
+# Seconds between two looks at the ranks, and at the client; and at the most, until all
+# ranks have ended when one has failed.
 _BETWEEN, _FOR_OTHERS = 0.2, 5.0
 
 # Seconds until rank 0 has taken notice of the end, at the most.
@@ -155,6 +157,7 @@ def _train_(
     client = access.client
     _check(estimator, client, held_out)
     with (
+        _told_of_closing(client),
         client.as_current(),  # which functions of Dask take for the default one
         _stored(client, rows, held_out) as (partitions, others),
     ):
@@ -203,6 +206,48 @@ def _check(estimator: Any, client: Any, held_out: Sequence[Any]) -> None:
 
 
 @contextmanager
+def _told_of_closing(client: Any) -> Iterator[None]:
+    """Say in words that the client has been closed, of which Dask has many errors."""
+    try:
+        yield
+    except Exception as error:
+        if client.status == "running":
+            raise
+        msg = (
+            "The client must stay open until fit has ended. Got one that is "
+            f"{client.status}; the model is as it was, call fit again."
+        )
+        raise RuntimeError(msg) from error
+
+
+def _asked(
+    client: Any, function: Callable[..., Any], *args: Any, **options: Any
+) -> Any:
+    """Return what a function of Dask's that waits returns, while the client is open.
+
+    Dask itself would wait for ever where another thread closes the client, and ends
+    the loop that is to answer.
+    """
+
+    async def ask() -> Any:
+        return await function(*args, **options)
+
+    _check_open(client)
+    answer = run_coroutine_threadsafe(ask(), client.loop.asyncio_loop)
+    try:
+        while not threaded.wait([answer], _BETWEEN).done:
+            _check_open(client)
+        return answer.result()
+    finally:
+        answer.cancel()
+
+
+def _check_open(client: Any) -> None:
+    if client.status != "running":
+        raise ConnectionError("The client has been closed")
+
+
+@contextmanager
 def _stored(
     client: Any, rows: Sequence[Any], held_out: Sequence[Any]
 ) -> Iterator[tuple[list[Stored], list[Stored]]]:
@@ -223,7 +268,7 @@ def _stored(
                 else:
                     given = tuple(one for one in held_out if one is not None)
                     n_rows = n_rows_of(0, given)
-                    futures += client.scatter([given], hash=False)
+                    futures += _asked(client, client.scatter, [given], hash=False)
                     others = [Stored(futures[-1], n_rows, ())]
         yield partitions, others
     finally:
@@ -242,8 +287,8 @@ def _computed(client: Any, rows: Sequence[Any], futures: list[Any]) -> list[Stor
     several = list(zip(*columns, strict=True))
     counts = client.map(n_rows_of, range(len(several)), several, pure=False)
     futures += counts
-    numbers_of_rows = client.gather(counts)
-    where = client.who_has([X for X, *_ in several])
+    numbers_of_rows = _asked(client, client.gather, counts)
+    where = _asked(client, client.who_has, [X for X, *_ in several])
     return [
         Stored(some, n_rows, where[some[0].key])
         for some, n_rows in zip(several, numbers_of_rows, strict=True)
@@ -262,7 +307,7 @@ def _shares(
 
     Held-out rows that lie elsewhere go to a rank.
     """
-    everywhere = list(client.nthreads())
+    everywhere = list(_asked(client, client.nthreads))
     shares: dict[str, Share] = {}
 
     def has(address: str) -> int:
@@ -291,13 +336,13 @@ def _locked(client: Any, addresses: Sequence[str]) -> Iterator[str]:
 
     lock = MultiLock(sorted(addresses), client=client)
     try:  # a request of a client that has gone is forgotten in time
-        while not lock.acquire(timeout=_ASKED_ANEW):
+        while not _asked(client, lock.acquire, timeout=_ASKED_ANEW):
             pass
         yield lock.id
     finally:  # also where Ctrl-C came while it waited, for the scheduler goes on
         if client.status == "running":  # else rank 0 lets it go
             with suppress(KeyError, OSError):  # it was not asked yet, or has gone
-                client.sync(client.scheduler.multi_lock_release, id=lock.id)
+                _asked(client, client.scheduler.multi_lock_release, id=lock.id)
 
 
 @contextmanager
@@ -308,7 +353,7 @@ def _meeting(client: Any, address: str, name: str) -> Iterator[tuple[Any, Meetin
     told = client.submit(meeting_at, kept, kept.key, **there)
     try:
         _wait_for(client, [told], [address])
-        yield kept, told.result()
+        yield kept, _asked(client, told.result)
     finally:
         _cancel(client, [told, kept])
 
@@ -316,7 +361,7 @@ def _meeting(client: Any, address: str, name: str) -> Iterator[tuple[Any, Meetin
 def _cancel(client: Any, futures: Sequence[Any]) -> None:
     """Let futures go, whoever else may want them; a closed client has done so."""
     if client.status == "running":
-        client.cancel(futures, force=True)
+        _asked(client, client.cancel, futures, force=True)
 
 
 def _trained(
@@ -345,14 +390,14 @@ def _trained(
     try:
         with interruptible() as interrupted:
             _wait_for(client, tasks, list(shares), look)
-            trained: Trained = tasks[0].result()
+            trained: Trained = _asked(client, tasks[0].result)
             return trained._replace(
                 is_interrupted=trained.is_interrupted or bool(interrupted())
             )
     except KeyboardInterrupt:  # pressed twice, and the model is not stored
         _cancel(client, [kept])
         with suppress(TimeoutError):
-            wait(tasks[:1], timeout=_TO_END)
+            _asked(client, wait, tasks[:1], timeout=_TO_END)
         raise
     finally:
         _cancel(client, tasks)
@@ -374,14 +419,9 @@ def _wait_for(
     end = inf
     while pending := [task for task in tasks if task.status == "pending"]:
         with suppress(TimeoutError):
-            wait(pending, timeout=_BETWEEN, return_when="FIRST_COMPLETED")
-        if client.status != "running":
-            msg = (
-                "The client must stay open until fit has ended. Got one that is "
-                f"{client.status}; the model is as it was, call fit again."
-            )
-            raise RuntimeError(msg)
-        gone = sorted(set(addresses) - set(client.nthreads()))
+            first = {"timeout": _BETWEEN, "return_when": "FIRST_COMPLETED"}
+            _asked(client, wait, pending, **first)
+        gone = sorted(set(addresses) - set(_asked(client, client.nthreads)))
         if gone:
             msg = (
                 f"The workers must live until fit has ended. Got the loss of "
@@ -393,7 +433,8 @@ def _wait_for(
         if monotonic() > end:
             break
         look()
-    errors = [task.exception() for task in tasks if task.status == "error"]
+    failed = [task for task in tasks if task.status == "error"]
+    errors = [_asked(client, task.exception) for task in failed]
     own = [error for error in errors if not is_of_another_rank(error)]
     if errors and not own:
         msg = (

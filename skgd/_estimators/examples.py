@@ -15,6 +15,7 @@ from skgd._estimators.checks import (
     check_any_counts,
     check_dtype_of_device,
     check_weights,
+    kind_of_labels,
     too_large,
 )
 from skgd._estimators.inputs import (
@@ -151,7 +152,7 @@ def _columns_alike(
     """Return what rows must have in common on all ranks."""
     if not len(y):
         return {}
-    kind = "numbers" if y.dtype.kind in "biuf" else y.dtype.str[1]
+    kind = "numbers" if y.dtype.kind in "biuf" else kind_of_labels(y)
     return {
         "The number of features of X": rows.shape[1],
         "The names of the features of X": [

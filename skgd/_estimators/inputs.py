@@ -21,6 +21,7 @@ from skgd._estimators.blocks import check_in_memory
 from skgd._estimators.checks import (
     check_numeric,
     check_places,
+    check_text,
     check_unmasked,
     checked_targets,
     columns_of,
@@ -38,7 +39,7 @@ def checked_rows(estimator: Any, X: Any, dtypes: list[Any]) -> Matrix:
     """Return the rows to predict, of one of the dtypes, or raise ValueError."""
     if isinstance(X, Tensor):
         return _checked_tensor(estimator, X, dtypes, first=False)
-    if _are_columns(X, dtypes) and _is_like_first(estimator, X) and _are_plain(X):
+    if _are_columns(X, dtypes) and _is_like_first(estimator, X) and are_plain(X):
         return X
     check_in_memory("X", X)
     with conversion_of("X", X):
@@ -80,17 +81,19 @@ def checked_rows_and_targets(
 def rows_of_table(table: Any, dtype: Any) -> Array:
     """Return a table of pyarrow's, whose columns are known, as rows of finite numbers.
 
-    Column by column: a whole table would become float64 on the way.
+    Column by column: a whole table would become float64 on the way. They lie so, too:
+    who copies them lays them out as rows, which costs no more than to copy rows.
     """
-    rows = np.empty((table.num_rows, table.num_columns), dtype)
+    columns = np.empty((table.num_columns, table.num_rows), dtype)
     with conversion_of("X", table), np.errstate(all="ignore"):
-        for place, column in enumerate(table.itercolumns()):
-            rows[:, place] = column.to_numpy()
-        if not isfinite(rows.sum()) and not np.isfinite(rows).all():
-            place = int(np.argmin(np.isfinite(rows).all(axis=0)))
+        for column, values in zip(columns, table.itercolumns(), strict=True):
+            parts = [part.to_numpy(zero_copy_only=False) for part in values.chunks]
+            np.concatenate(parts, out=column, casting="unsafe")
+        if not isfinite(columns.sum()) and not np.isfinite(columns).all():
+            place = int(np.argmin(np.isfinite(columns).all(axis=1)))
             name = table.column_names[place]
             raise ValueError(f"X contains NaN or infinity, in column {name!r}.")
-    return rows
+    return columns.T
 
 
 def in_its_shape(name: str, values: Any) -> Any:
@@ -102,7 +105,7 @@ def in_its_shape(name: str, values: Any) -> Any:
     return matrix
 
 
-def _are_plain(*arrays: Array) -> bool:
+def are_plain(*arrays: Array) -> bool:
     """Return whether scikit-learn's checks would let arrays pass as they are.
 
     They take longer than the prediction of a row. What is unlike this goes to them.
@@ -138,7 +141,7 @@ def _are_plain_columns(
         and type(y) is np.ndarray
         and y.shape == X.shape[:1]
         and (first or _is_like_first(estimator, X))
-        and _are_plain(X, y)
+        and are_plain(X, y)
     )
 
 
@@ -275,6 +278,7 @@ def on_host(name: str, values: Any) -> Any:
     """Return a tensor as an array, and all else as it is, if it is in memory."""
     if not isinstance(values, Tensor):
         check_computed(name, values)
+        check_text(name, values)
         return values
     _check_dense(name, values)
     known = values.double() if values.dtype == torch.bfloat16 else values  # to NumPy

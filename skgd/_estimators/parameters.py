@@ -118,6 +118,9 @@ def _are_quantiles(value: Any) -> bool:
 
 _QUANTILE = _real(0, 1, "()")
 
+_POWER = _real(1, 2, "()")
+_OTHER_POWERS = "for 0, 1 and 2 are loss='squared_error', 'poisson' and 'gamma'"
+
 _BOOL = Rule(lambda v: isinstance(v, bool | np.bool_), "a bool")
 
 _LR_SCHEDULE = _one_of(*sorted(SCHEDULES))
@@ -182,7 +185,7 @@ RULES: Mapping[str, Rule] = {
     "nesterov": _BOOL,
     "normalize_y": _BOOL,
     "optimizer": _one_of(*sorted(OPTIMIZERS.keys() - VARIANTS_OF_SGD)),
-    "power": _real(1, 2, "()"),
+    "power": _POWER._replace(words=f"{_POWER.words}, {_OTHER_POWERS}"),
     "power_t": _real(0, inf, "[)"),
     "quantile": Rule(
         lambda v: _QUANTILE.holds(v) or _are_quantiles(v),

@@ -1,7 +1,8 @@
 """What parameters of other estimators are called here: the table of docs/porting.md.
 
 Who comes from ``SGDClassifier`` or skorch meets errors before the page: they say what
-it says. Names that mean the same there and here are not in this table.
+it says. Names that mean the same there and here are not in this table. So it is told of
+arguments of ours that are given to another method than theirs.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -33,6 +34,7 @@ PEERS: Mapping[str, str] = {
     "max_epochs": "max_epochs is max_iter here",
     "max_fun": "max_fun has no counterpart here, for it is of the solver 'lbfgs'",
     "module": _NETWORK,
+    "n_estimators": "n_estimators is n_models here",
     "n_jobs": "n_jobs has no counterpart here, for all classes are one model",
     "nesterovs_momentum": "nesterovs_momentum is nesterov here",
     "optimizer__betas": "optimizer__betas is beta_1 and beta_2 here",
@@ -44,18 +46,31 @@ PEERS: Mapping[str, str] = {
     "penalty": _PENALTY,
     "predict_nonlinearity": "predict_nonlinearity has no counterpart here, for the "
     "loss has its own",
+    "quantile_alpha": "quantile_alpha is quantile here",
+    "quantiles": "quantiles is quantile here, which may be a list",
     "solver": "solver is optimizer here",
     "train_split": "train_split is validation_fraction here, with early_stopping=True",
+    "tweedie_variance_power": "tweedie_variance_power is power here",
+}
+
+# Arguments of ours that are asked for where they are none.
+OF_OTHER_METHODS: Mapping[str, str] = {
+    name: f"{name} is an argument of fit"
+    for name in ("checkpoint", "checkpoint_seconds", "X_val", "y_val")
+} | {
+    "return_std": "return_std is an argument of MiniBatchRegressor.predict; how sure "
+    "a classifier is, its predict_proba tells",
 }
 
 
 def of_peers(method: str, names: Iterable[str]) -> str:
-    """Return the sentence on the names that are those of other estimators, or ""."""
-    known = [name for name in names if name in PEERS]
+    """Return the sentence on the names that others have a meaning for, or ""."""
+    meanings = {**PEERS, **OF_OTHER_METHODS}
+    known = [name for name in names if name in meanings]
     if not known:
         return ""
     given = " and no ".join(repr(name) for name in known)
-    return f"{method} takes no {given}: {'; '.join(PEERS[name] for name in known)}."
+    return f"{method} takes no {given}: {'; '.join(meanings[name] for name in known)}."
 
 
 def check_no_others(method: str, others: Mapping[str, Any]) -> None:

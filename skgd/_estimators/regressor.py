@@ -30,6 +30,17 @@ def _shaped(targets: Numbers, numbers: Array) -> Array:
     return numbers[0] if targets.is_flat else numbers.T
 
 
+def _check_several(n_models: int) -> None:
+    """Refuse to tell how far a single model differs: a 0 would look like certainty."""
+    if n_models == 1:
+        msg = (
+            "return_std tells how far models differ, so n_models must be above 1 in "
+            "fit. Got 1 model; fit with n_models=8, say, or predict intervals with "
+            "loss='quantile'."
+        )
+        raise ValueError(msg)
+
+
 class MiniBatchRegressor(RegressorMixin, MiniBatchBase):
     """Regression by mini-batch gradient descent, by a linear model or a network.
 
@@ -114,7 +125,8 @@ class MiniBatchRegressor(RegressorMixin, MiniBatchBase):
         How the learning rate changes with the steps t = 1, 2, ... "constant" does not.
         "invscaling" is ``lr / t ** power_t``. "optimal" is Bottou's
         ``1 / (alpha * (t_0 + t - 1))``, whatever ``lr`` is. "adaptive" divides by 5
-        when training would have stopped for want of progress, and stops at 1e-6.
+        when training would have stopped for want of progress, and stops at 1e-6, or
+        where the last division has brought no progress by ``tol``.
         "cosine" falls to zero, and "one_cycle" rises to ``lr`` before it falls, over
         ``max_iter`` epochs: every ``fit`` runs through the whole curve, a warm start
         too, while the other schedules go on from the steps that there were. "step"
@@ -491,7 +503,7 @@ class MiniBatchRegressor(RegressorMixin, MiniBatchBase):
         X : array-like, sparse matrix or tensor of shape (n_samples, n_features)
             Rows to predict.
         return_std : bool, default=False
-            Whether to tell as well how far the ``n_models`` models differ.
+            Whether to tell as well how far the models differ, of ``n_models`` above 1.
 
         Returns
         -------
@@ -501,14 +513,14 @@ class MiniBatchRegressor(RegressorMixin, MiniBatchBase):
             ``quantile``.
         y_std : ndarray of the same shape
             The standard deviation of their predictions over the models, with
-            ``ddof=0``; 0 of a single one. It tells what the seed decides, and no noise
-            of the targets. Only with ``return_std``.
+            ``ddof=0``. It tells what the seed decides, and no noise of the targets.
+            Only with ``return_std``.
 
         Raises
         ------
         ValueError
-            If X is refused; or if X is a Dask collection, which is predicted lazily,
-            and ``return_std`` is True.
+            If X is refused; or if ``return_std`` is True, and there is a single model,
+            or X is a Dask collection, which is predicted lazily.
         """
         z, targets = self._raw_predictions(X), known_targets(self)
         assert isinstance(targets, Numbers)
@@ -519,6 +531,7 @@ class MiniBatchRegressor(RegressorMixin, MiniBatchBase):
         y = _shaped(targets, like_input(mean, X))
         if not return_std:
             return y
+        _check_several(len(predicted))
         std = predicted.std(0, correction=0)
         return y, _shaped(targets, like_input(std, X))
 

@@ -36,6 +36,7 @@ from skgd._estimators.checks import (
 )
 from skgd._estimators.examples import Examples, row_weights
 from skgd._estimators.inputs import (
+    are_plain,
     checked_rows_and_targets,
     dtype_of,
     on_host,
@@ -205,6 +206,8 @@ def _digest_of(
 
 def checked_y(estimator: Any, y: Any) -> Array:
     """Return the targets of some rows as an array, or raise ValueError."""
+    if type(y) is np.ndarray and y.ndim == 1 and are_plain(y):
+        return y
     numeric = isinstance(estimator, RegressorMixin)
     targets = checked_targets(on_host("y", y), np.shape(y)[0], numeric=numeric)
     array: Array = targets.toarray() if issparse(targets) else targets
@@ -375,8 +378,10 @@ def _joined(parts: Sequence[Examples]) -> Examples:
     """Return the examples of several parts as one."""
     given = [part.sample_weight for part in parts if part.sample_weight is not None]
     weights = [part.weight for part in parts if part.weight is not None]
+    rows = [part.X for part in parts]  # those of a table lie column by column
+    X = np.empty((sum(map(len, rows)), rows[0].shape[1]), rows[0].dtype)
     return Examples(
-        np.concatenate([part.X for part in parts]),
+        np.concatenate(rows, out=X),
         np.concatenate([part.labels for part in parts]),
         np.concatenate([part.targets for part in parts], axis=1),
         np.concatenate(given) if len(given) == len(parts) else None,

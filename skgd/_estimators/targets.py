@@ -21,12 +21,14 @@ from skgd._estimators.checks import (
     check_all_seen,
     check_any_counts,
     check_as_many_labels,
+    check_as_many_quantiles,
     check_class_weight,
     check_classes,
     check_domain,
     check_indicators,
     check_labels,
     check_more_classes,
+    check_scoring,
     check_targets,
     check_weights,
     class_numbers_of,
@@ -143,7 +145,10 @@ def _learn_numbers(
 def numbers_of(settings: Any, y: Array, known: Numbers | None) -> Numbers:
     """Return what is learnt of numbers but for their scale, or raise ValueError."""
     quantiles, n_columns = quantiles_of(settings), 1 if y.ndim == 1 else y.shape[1]
-    if known is None:
+    check_scoring(settings, quantiles)
+    if known is not None:
+        check_as_many_quantiles(known.quantiles, quantiles)
+    else:
         known = Numbers(n_columns, y.ndim == 1)
     if quantiles is None:
         return known._replace(n_outputs=n_columns, quantiles=None)

@@ -101,6 +101,8 @@ def _memory_of(tree: Any) -> Memory:
         type(parts["improved"]) is bool
         and is_count(parts["waiting"])
         and is_count(parts["growing"])
+        and _is_float(parts["began"])
+        and type(parts["gained"]) is bool
     )
     return Memory(**{**parts, "best": _numbers_of(Best, parts["best"])})
 

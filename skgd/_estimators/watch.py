@@ -21,7 +21,7 @@ from skgd._estimators.state import attributes_of_state
 from skgd._estimators.targets import attributes_of_targets
 from skgd._machine.devices import to_numpy
 from skgd._machine.modes import modes_of_others
-from skgd._machine.ranks import ALONE, Ranks
+from skgd._machine.ranks import Ranks
 from skgd._training.batches import Data, batch_sizes
 from skgd._training.hyperparameters import Shared
 from skgd._training.models import Models
@@ -229,7 +229,7 @@ def looking_on_together(
 ) -> AbstractContextManager[Watch | None]:
     """Give who looks on at the training of these models, by these ranks."""
     looking_on = ranks.agreed(partial(watch.looking_on, models, data, shared))
-    return looking_on if ranks is ALONE else _agreed_watch(looking_on, ranks)
+    return looking_on if ranks.size == 1 else _agreed_watch(looking_on, ranks)
 
 
 @contextmanager

@@ -87,6 +87,8 @@ class Ranks:
 
     def any(self, fact: bool) -> bool:
         """Return whether something is so on any rank."""
+        if self.size == 1:
+            return fact
         count = torch.tensor([float(fact)], device=self._device)
         self.sum_(count)
         return bool(count.item())

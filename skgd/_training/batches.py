@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from skgd._machine.arrays import Floats, Indices
+from skgd._machine.generators import permuted
 from skgd._training.csr import Csr
 from skgd._training.shards import Shard, far_apart
 
@@ -202,7 +203,7 @@ def rows_of_epoch(
     They are as many as the batches hold: the last ones are left out where that is less
     than the whole set, and drawn at random from it, once more, where it is more.
     """
-    rows = generator.permutation(n_samples) if shuffle else np.arange(n_samples)
+    rows = permuted(generator, n_samples) if shuffle else np.arange(n_samples)
     if n_rows > n_samples:
         extra = generator.integers(n_samples, size=n_rows - n_samples)
         return np.append(rows, extra)

@@ -208,41 +208,40 @@ def _bind_rows(
         rows = data.rows
         return lambda going: rows[draw(generator)]
     n_rows, n_models = in_steps.sum(0).tolist(), models.parameters.layout.n_models
+    draws = [
+        _bind_rows_of_fold(data, fold, n_of_fold, shuffle=shared.shuffle)
+        for fold, n_of_fold in enumerate(n_rows)
+    ]
+    if len(draws) == 1:
+        ([draw_of_fold], [generator]) = draws, models.generators
+        return lambda going: draw_of_fold(generator)
 
     def draw_rows(going: Sequence[int]) -> Indices:
         on = {slot * len(n_rows) // n_models for slot in going}
-        draws = [
-            _rows_of_fold(
-                data,
-                fold,
-                generator if fold in on else copied(generator),
-                n_of_fold,
-                shuffle=shared.shuffle,
-            )
-            for fold, (generator, n_of_fold) in enumerate(
-                zip(models.generators, n_rows, strict=True)
+        rows_of_folds = [
+            draw_of_fold(generator if fold in on else copied(generator))
+            for fold, (generator, draw_of_fold) in enumerate(
+                zip(models.generators, draws, strict=True)
             )
         ]
-        return draws[0] if len(draws) == 1 else padded(draws, sum(sizes))
+        return padded(rows_of_folds, sum(sizes))
 
     return draw_rows
 
 
-def _rows_of_fold(
-    data: Data,
-    fold: int,
-    generator: np.random.Generator,
-    n_rows: int,
-    *,
-    shuffle: bool,
-) -> Indices:
-    """Return the rows of an epoch of one fold in order."""
+def _bind_rows_of_fold(
+    data: Data, fold: int, n_rows: int, *, shuffle: bool
+) -> Callable[[np.random.Generator], Indices]:
+    """Return the function that draws the rows of an epoch of one fold, in order."""
     count = data.n_samples if data.counts is None else data.counts[fold]
-    indices = rows_of_epoch(generator, count, n_rows, shuffle=shuffle)
     if data.rows is None:
-        return indices
-    rows: Indices = (data.rows if data.rows.ndim == 1 else data.rows[fold])[indices]
-    return rows
+        return lambda generator: rows_of_epoch(
+            generator, count, n_rows, shuffle=shuffle
+        )
+    rows = data.rows if data.rows.ndim == 1 else data.rows[fold]
+    return lambda generator: rows[
+        rows_of_epoch(generator, count, n_rows, shuffle=shuffle)
+    ]
 
 
 def bind_validation(stack: Stack, shared: Shared) -> Callable[[Stack], HeldOutLosses]:

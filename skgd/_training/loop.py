@@ -73,6 +73,8 @@ def train(
         if kept is not None:
             go_on_(models, shared.engine, kept)
             histories = [kept.history]
+            if shared.verbose:
+                print(_line_of_kept(kept, _epochs_left(shared, kept)))
         if histories is None:
             untrained = losses_untrained(data, models, shared, some)
             histories = [History(untrained=losses) for losses in untrained]
@@ -223,7 +225,9 @@ def _epochs_left(shared: Shared, kept: Progress | None) -> int:
     """Return how many epochs are to be trained for, at the most."""
     if kept is None:
         return shared.max_iter
-    return 0 if kept.history.ended else shared.max_iter - len(kept.history.objective)
+    history = kept.history
+    is_over = history.ended or not history.goes_on
+    return 0 if is_over else shared.max_iter - len(history.objective)
 
 
 def _bind_keeping(
@@ -344,14 +348,14 @@ def _judge_epochs(
     pairs = zip(stack.going, stack.running, strict=True)
     running = [(slot, histories[number]) for slot, number in pairs]
     for epoch, time in zip(epochs, seconds, strict=True):
+        running = [pair for pair in running if pair[1].goes_on]
+        if not running:
+            break
         for slot, history in running:
-            if history.goes_on:
-                history.seconds.append(time)
-                _judge_epoch(stack, shared, slot, history, epoch, held_out)
+            history.seconds.append(time)
+            _judge_epoch(stack, shared, slot, history, epoch, held_out)
         if shared.verbose:
             print(_line(running[0][1], shared.max_iter))
-        if not [history for _, history in running if history.goes_on]:
-            break
 
 
 def _judge_epoch(
@@ -398,6 +402,15 @@ def _record_held_out(
         history.validation_loss_curve.append(in_units)
     if held_out.score is not None:
         history.score.append(held_out.score[slot])
+
+
+def _line_of_kept(kept: Progress, n_left: int) -> str:
+    """Return what is printed of training that goes on from where it was kept."""
+    epoch, step = len(kept.history.objective), steps_in(kept.point)
+    if not n_left:
+        return f"The checkpoint holds a training that has ended, in epoch {epoch}"
+    place = f"step {step} of epoch {epoch + 1}" if step else f"epoch {epoch}"
+    return f"Training goes on from the checkpoint, after {place}"
 
 
 def _line(history: History, n_epochs: int) -> str:

@@ -80,7 +80,7 @@ def bind_stepwise(ahead: Ahead) -> Taker:
 
         def told() -> Taken:
             taken = losses[: models.t - t]
-            if data.shard is not None:
+            if data.shard is not None and data.shard.ranks.size > 1:
                 taken = taken.clone()
                 data.shard.ranks.sum_(taken)
             of_start = to_numpy(penalties).astype(float)[np.newaxis]

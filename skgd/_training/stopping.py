@@ -112,6 +112,10 @@ class Memory:
     improved: bool = False  # whether the last epoch is the best one
     waiting: int = 0  # epochs in a row without improvement by tol
     growing: int = 0  # epochs in a row in which the objective grew
+    # Of the present learning rate, where it adapts: what was watched when it came, and
+    # whether it has brought that down by tol since.
+    began: float = inf
+    gained: bool = False
 
 
 @dataclass
@@ -188,7 +192,8 @@ def judge(
     """Judge by the last epoch whether the training of a model has ended.
 
     ``held_out`` says whether held-out rows are watched, or the objective itself. A
-    model that ``adapts`` is slowed down where another one would end.
+    model that ``adapts`` is slowed down where another one would end, unless the last
+    time has brought nothing: then still smaller steps would not either.
     """
     memory = history.memory
     value = _watched(history) if held_out else history.objective[-1]
@@ -197,10 +202,12 @@ def judge(
         memory.growing = memory.growing + 1 if before and objective > before[0] else 0
     if tol is not None and not history.cut_short:
         memory.waiting = 0 if value < memory.best.value - tol else memory.waiting + 1
+        memory.gained |= value < memory.began - tol
     settled = tol is not None and memory.waiting >= n_iter_no_change
-    history.verdict = _verdict(history, settled, held_out, adapts)
+    history.verdict = _verdict(history, settled, held_out, adapts and memory.gained)
     if history.verdict is Verdict.SLOWED:
         memory.waiting = memory.growing = 0
+        memory.began, memory.gained = value, False
     _remember_best(history, value)
 
 

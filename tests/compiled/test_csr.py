@@ -8,6 +8,7 @@ import scipy.sparse as sp
 import torch
 from compiled_cases import lets_others_run, table_of
 from conftest import SHARED
+from covering import every_pair
 
 from skgd._compiled.csr import bind_csr, takes_csr
 from skgd._compiled.losses import LOSSES
@@ -251,9 +252,11 @@ FURTHER: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.mark.parametrize("l1_ratio", [0.0, 0.3])
-@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
-@pytest.mark.parametrize("settings", FURTHER.values(), ids=FURTHER)
+@every_pair(
+    pytest.mark.parametrize("l1_ratio", [0.0, 0.3]),
+    pytest.mark.parametrize("optimizer", ["sgd", "adam"]),
+    pytest.mark.parametrize("settings", FURTHER.values(), ids=FURTHER),
+)
 def test_steps_are_those_of_torch(
     settings: dict[str, Any], optimizer: str, l1_ratio: float
 ) -> None:

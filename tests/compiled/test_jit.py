@@ -165,7 +165,7 @@ def started(folder, script):
 
 def hits_of(*processes):
     """Return how often each found what it asked for."""
-    told = [process.communicate(timeout=60)[0] for process in processes]
+    told = [process.communicate(timeout=600)[0] for process in processes]
     assert not any(process.returncode for process in processes)
     return [int(words) for words in told]
 

@@ -9,6 +9,7 @@ import pytest
 import torch
 from compiled_cases import lets_others_run, table_of
 from conftest import SHARED
+from covering import every_pair
 
 from skgd._compiled import loops
 from skgd._compiled.loops import bind
@@ -248,9 +249,11 @@ def test_every_optimizer(optimizer, hidden):
     assert_alike(Case(hidden=hidden, optimizer=optimizer, fit_intercept=False))
 
 
-@every_depth
-@pytest.mark.parametrize("last_batch", ["keep", "drop", "fill"])
-@pytest.mark.parametrize("batch_size", [1, 2, 7, 16, 20, N])
+@every_pair(
+    every_depth,
+    pytest.mark.parametrize("last_batch", ["keep", "drop", "fill"]),
+    pytest.mark.parametrize("batch_size", [1, 2, 7, 16, 20, N]),
+)
 def test_every_batch_size(batch_size, last_batch, hidden):
     """And every way to end an epoch."""
     for n_outputs, loss in ((1, "squared_error"), (3, "multinomial_log_loss")):

@@ -214,8 +214,12 @@ def test_another_score_has_another_best():
         best = table_of(search, score)["score"].idxmax()
         assert display.best_.get_xydata()[0, 0] == grid["n_neighbors"][best]
         assert display.ax_.get_ylabel() == score.replace("_", " ")
-    with pytest.raises(ValueError, match="score must be one of 'mean_test_r2', 'mean"):
-        draw(search)
+    said = "several scorers: one of 'mean_test_r2', 'mean.* pass score='mean_test_r2'"
+    for score in ({}, {"score": "r2"}):
+        with pytest.raises(ValueError, match=said):
+            draw(search, **score)
+    with pytest.raises(ValueError, match="score must be one of 'mean_test_score'"):
+        draw(ridges(), score="mean_test_r2")
 
 
 def test_candidates_without_a_parameter_are_left_out():

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from covering import every_pair
 from sklearn._loss import loss as sklearn_losses
 from sklearn._loss.tests.test_loss import test_loss_on_specific_values as specific
 from sklearn.linear_model import SGDClassifier, _sgd_fast
@@ -185,10 +186,14 @@ def test_every_loss_has_an_oracle():
     assert set(SKLEARN) == set(ELEMENTWISE)
 
 
-@pytest.mark.parametrize("own", [False, True], ids=["same rows", "rows of their own"])
-@pytest.mark.parametrize("n_models", [1, 3])
-@pytest.mark.parametrize("n_outputs", [1, 4])
-@pytest.mark.parametrize("name", LOSSES)
+@every_pair(
+    pytest.mark.parametrize(
+        "own", [False, True], ids=["same rows", "rows of their own"]
+    ),
+    pytest.mark.parametrize("n_models", [1, 3]),
+    pytest.mark.parametrize("n_outputs", [1, 4]),
+    pytest.mark.parametrize("name", LOSSES),
+)
 def test_the_gradient_is_the_derivative_of_the_loss(name, n_outputs, n_models, own):
     """Weighted values and gradients are torch's and autograd's, model by model."""
     shape = (n_models, n_outputs, 7)
@@ -443,9 +448,11 @@ def deviance(name, z, y):
         return float(z.exp() - y + y * (y.ln() - z)), float(z.exp() - y)
 
 
-@pytest.mark.parametrize("away", [-1.0, -1e-2, -1e-5, 1e-5, 1e-2, 1.0, 39.0, 41.0])
-@pytest.mark.parametrize("y", [0.125, 3.0, 1e3, 1e9])
-@pytest.mark.parametrize("name", TARGETS)
+@every_pair(
+    pytest.mark.parametrize("away", [-1.0, -1e-2, -1e-5, 1e-5, 1e-2, 1.0, 39.0, 41.0]),
+    pytest.mark.parametrize("y", [0.125, 3.0, 1e3, 1e9]),
+    pytest.mark.parametrize("name", TARGETS),
+)
 def test_deviances_keep_their_digits(name, y, away):
     """Near the optimum too, where the terms of the formula cancel."""
     z = float(np.log(y)) + away

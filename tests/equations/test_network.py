@@ -7,6 +7,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from conftest import NEGATIVE_SLOPE, TORCH_ACTIVATIONS
+from covering import every_pair
 from scipy import sparse, stats
 from torch import nn
 
@@ -100,13 +101,15 @@ def with_gradients(layers):
     ]
 
 
-@pytest.mark.parametrize("activation", ACTIVATIONS)
-@pytest.mark.parametrize("masked", ["no masks", "one mask", "own masks"])
-@pytest.mark.parametrize("given", ["rows", "own rows", "first layer"])
-@pytest.mark.parametrize(
-    ("n_models", "fit_intercept"), [(1, True), (3, True), (3, False)]
+@every_pair(
+    pytest.mark.parametrize("activation", ACTIVATIONS),
+    pytest.mark.parametrize("masked", ["no masks", "one mask", "own masks"]),
+    pytest.mark.parametrize("given", ["rows", "own rows", "first layer"]),
+    pytest.mark.parametrize(
+        ("n_models", "fit_intercept"), [(1, True), (3, True), (3, False)]
+    ),
+    pytest.mark.parametrize("sizes", SIZES, ids=str),
 )
-@pytest.mark.parametrize("sizes", SIZES, ids=str)
 def test_forward_and_backward_are_autograds(
     sizes, n_models, fit_intercept, given, masked, activation
 ):

@@ -5,6 +5,7 @@ from itertools import count
 import numpy as np
 import pytest
 import torch
+from covering import every_pair
 
 from skgd._equations.optimizers import OPTIMIZERS, Vectors, variant
 from skgd._equations.tape import Tape
@@ -145,12 +146,14 @@ def test_steps_that_are_alike_have_one_row_of_scalars(name, alpha):
     assert {array.shape for array in scalars.values()} == {(1, 3)}
 
 
-@pytest.mark.parametrize("changing", [False, True], ids=["constant", "changing"])
-@pytest.mark.parametrize(
-    ("dtype", "tolerance"), [(torch.float64, 1e-12), (torch.float32, 1e-5)]
+@every_pair(
+    pytest.mark.parametrize("changing", [False, True], ids=["constant", "changing"]),
+    pytest.mark.parametrize(
+        ("dtype", "tolerance"), [(torch.float64, 1e-12), (torch.float32, 1e-5)]
+    ),
+    pytest.mark.parametrize("models", [[0], [1], [0, 1, 2]]),
+    pytest.mark.parametrize("name", OPTIMIZERS),
 )
-@pytest.mark.parametrize("models", [[0], [1], [0, 1, 2]])
-@pytest.mark.parametrize("name", OPTIMIZERS)
 def test_steps_are_torchs(name, models, dtype, tolerance, changing):
     """Fifty steps are torch.optim's, for models with numbers of their own at once."""
     everyone = per_model_of(name)

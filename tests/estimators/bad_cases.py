@@ -97,7 +97,7 @@ BAD_ROWS = {
     "a set": ({1, 2}, "must hold numbers"),
     "a function": (len, "must hold numbers"),
     "an iterator": (iter(X), "X must be rows.* runs once"),
-    "a word": ("X", text("'X'")),
+    "a word": ("X", r"X must be rows. Got 'X'; .* skgd.Blocks.from_parquet"),
     "a table of vectors": ([[[1, 2]] * 4] * len(X), "dim 3"),
     "nan of fractions": (
         with_one(np.nan, with_one(Fraction(1), dtype=object), object),
@@ -209,7 +209,10 @@ BAD_LABELS = {
     "None": ([None] * 60, "labels of one kind"),
     "text and None": (["a", None] * 30, "labels of one kind"),
     "bytes": ([b"a", b"b"] * 30, "labels represented as bytes"),
-    "NaT": (np.where(labels > 0, DATES, np.datetime64("NaT")), "y must hold lab.* NaT"),
+    "NaT": (
+        np.where(labels > 0, DATES, np.datetime64("NaT", "D")),
+        "y must hold lab.* NaT",
+    ),
     "NaT in a series": (
         pd.Series([pd.NaT, DATES[0]] * 30),
         "y must hold labels. G.* NaT",

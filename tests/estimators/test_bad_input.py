@@ -36,6 +36,7 @@ from conftest import (
     fitted_state,
     small,
 )
+from covering import every_pair
 from scipy import sparse
 from sklearn.exceptions import NotFittedError
 
@@ -63,10 +64,12 @@ def broken(kind, place, n_columns=4):
     return rows
 
 
-@pytest.mark.parametrize("n_columns", [4, 5000], ids=["narrow", "wide"])
-@pytest.mark.parametrize("place", [-1, 5000, 2**30])
-@pytest.mark.parametrize("kind", ["csr", "csc", "coo", "bsr", "lil"])
-@every_class
+@every_pair(
+    pytest.mark.parametrize("n_columns", [4, 5000], ids=["narrow", "wide"]),
+    pytest.mark.parametrize("place", [-1, 5000, 2**30]),
+    pytest.mark.parametrize("kind", ["csr", "csc", "coo", "bsr", "lil"]),
+    every_class,
+)
 def test_entries_outside_of_a_sparse_matrix_are_refused(cls, kind, place, n_columns):
     """They would be taken for entries of other rows, or of other arrays."""
     rows, match = broken(kind, place, n_columns), "X must have its entries in its shape"
@@ -112,9 +115,11 @@ def test_spare_entries_of_a_sparse_matrix_are_not_looked_at():
 
 
 @ignore_names
-@every_class
-@every_depth
-@pytest.mark.parametrize(("rows", "message"), BAD_ROWS.values(), ids=BAD_ROWS)
+@every_pair(
+    every_class,
+    every_depth,
+    pytest.mark.parametrize(("rows", "message"), BAD_ROWS.values(), ids=BAD_ROWS),
+)
 def test_bad_rows_are_refused(cls, hidden, rows, message):
     """fit, partial_fit and predict refuse rows that are not a table of numbers."""
     new = small(cls, hidden_layer_sizes=hidden)
@@ -208,6 +213,21 @@ def test_a_stream_keeps_its_layers(cls):
 
 
 # Classes
+
+
+def test_text_of_variable_width_is_told_what_to_become():
+    """scikit-learn does not know NumPy's StringDType: not in y, classes, or a score."""
+    words = np.array(["a", "b"] * 30, dtype=np.dtypes.StringDType())
+    model = stream(MiniBatchClassifier)
+    said = {"match": r"Got StringDType\(\); pass y.astype\(object", "error": TypeError}
+    assert_refused(model.fit, X, words, **said)
+    assert_refused(model.partial_fit, X, words, **said)
+    assert_refused(model.fit, X, labels, X_val=X, y_val=words, **said)
+    assert list(model.fit(X, words.astype(object)).classes_) == ["a", "b"]
+    assert_refused(model.score, X, words, **said)
+    new, classes = small(MiniBatchClassifier), np.unique(words)
+    said["match"] = "^classes must be of a dtype that scikit-learn knows"
+    assert_refused(new.partial_fit, X, words.astype(object), classes, **said)
 
 
 @pytest.mark.parametrize("one", [[0], ["a"], [True]], ids=str)
@@ -457,9 +477,11 @@ REFUSED = {
 }
 
 
-@every_optimizer
-@every_depth
-@every_task
+@every_pair(
+    every_optimizer,
+    every_depth,
+    every_task,
+)
 def test_a_refused_batch_leaves_the_stream_as_it_was(cls, y, hidden, optimizer):
     """After refused calls the stream goes on, bit by bit, as if they never were."""
     params = {**optimizer, "lr": 0.01, "hidden_layer_sizes": hidden}

@@ -1,7 +1,6 @@
 """Rows that are read block by block: a fit of them is a fit of the same rows."""
 
 import signal
-import subprocess
 import sys
 import threading
 from itertools import pairwise
@@ -12,10 +11,13 @@ import pyarrow as pa
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 import pytest
+from bad_cases import assert_refused
 from pretended_cuda import pretended_cuda
 from scipy.sparse import csr_array
 from sklearn.base import clone
 from sklearn.linear_model import SGDRegressor
+from sklearn.model_selection import cross_validate
+from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from skgd import (
@@ -447,8 +449,32 @@ def test_blocks_are_for_fit_alone(folder):
             model.fit(blocks, X_val=data, y_val=Y)
     with pytest.raises(ValueError, match="y and sample_weight must be None"):
         model.fit(blocks, Y)
-    with pytest.raises(TypeError):
-        SGDRegressor().fit(blocks, Y)
+    for of_others in (SGDRegressor(), make_pipeline(StandardScaler(), model)):
+        with pytest.raises(TypeError, match=r"Got Blocks.* hand on blocks\.map\(step"):
+            of_others.fit(blocks, Y)
+    with pytest.raises(TypeError, match=r"Got Blocks.* hand on blocks\.map\(step"):
+        cross_validate(model, blocks)
+
+
+def test_files_that_are_not_there_are_told(folder, tmp_path):
+    """A path, a pattern, a folder without any; and a path where rows are asked for."""
+    path = str(tmp_path / "clicks.parquet")
+    with pytest.raises(FileNotFoundError, match=f"'{path}', which is not; look at the"):
+        Blocks.from_parquet(path, "y")
+    pattern = f"{folder}/*.parquet"
+    with pytest.raises(FileNotFoundError, match="which is not; list the files of a pa"):
+        Blocks.from_parquet(pattern, "y")
+    (tmp_path / "empty").mkdir()
+    for none in (tmp_path / "empty", []):
+        with pytest.raises(ValueError, match=r"of Parquet or more. Got .* is none;"):
+            Blocks.from_parquet(none, "y")
+    said = r"^X must be rows. Got .*; .* skgd.Blocks.from_parquet\('.*', y="
+    for given in (path, tmp_path):
+        model = MiniBatchRegressor(batch_size=1)
+        assert_refused(model.fit, given, "y", match=said, error=TypeError)
+        assert_refused(model.partial_fit, given, [0.0], match=said, error=TypeError)
+        model.fit([[0.0]], [0.0])
+        assert_refused(model.predict, given, match=said, error=TypeError)
 
 
 def test_bad_blocks_are_named(folder):
@@ -477,19 +503,11 @@ def test_bad_blocks_are_named(folder):
     assert not hasattr(model, "t_")
 
 
-def test_pyarrow_is_imported_when_it_is_asked_for():
+def test_pyarrow_is_imported_when_it_is_asked_for(monkeypatch):
     """Where there is no pyarrow all else works, and from_parquet says what it needs."""
-    code = """if True:
-        import sys, numpy as np
-        sys.modules["pyarrow"] = None
-        import skgd
-        X, y = np.eye(40), np.arange(40.0)
-        model = skgd.MiniBatchRegressor(max_iter=1, tol=None, engine="torch")
-        model.fit(X, y).fit(skgd.Blocks.from_iterables([lambda: (X, y)]))
-        try:
-            skgd.Blocks.from_parquet("folder", "y")
-        except ImportError as error:
-            sys.exit("skgd[parquet]" not in str(error))
-    """
-    command = [sys.executable, "-W", "ignore", "-c", code]
-    assert subprocess.run(command, check=False).returncode == 0
+    for name in [name for name in sys.modules if name.split(".")[0] == "pyarrow"]:
+        monkeypatch.setitem(sys.modules, name, None)
+    model = MiniBatchRegressor(max_iter=1, tol=None, engine="torch")
+    model.fit(X, Y).fit(Blocks.from_iterables([lambda: (X, Y)]))
+    with pytest.raises(ImportError, match=r"skgd\[parquet\]"):
+        Blocks.from_parquet("folder", "y")

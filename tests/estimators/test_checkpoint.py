@@ -11,6 +11,7 @@ import pytest
 from conftest import OPTIMIZERS, TASKS, WEIGHT, X, Y, frozen, small
 from scipy import sparse
 from sklearn.base import clone
+from sklearn.model_selection import cross_validate
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
@@ -453,11 +454,23 @@ def test_another_fit_is_told_what_differs(path, monkeypatch, request, params, gi
     assert not hasattr(model, "t_")
 
 
+def test_a_cross_validation_is_told_that_a_file_is_for_one_fit(path):
+    """Its second fit finds the file of the first one, of other rows."""
+    options = {"params": {"checkpoint": path}, "cv": 2, "error_score": "raise"}
+    with pytest.raises(ValueError, match="file is for one fit, not for the many of a"):
+        cross_validate(small(MiniBatchRegressor), X, y, **options)
+
+
 def test_what_changes_no_step_may_differ(path, monkeypatch, capsys):
-    """More time, and what is printed."""
+    """More time, and what is printed: where it goes on, or that it has ended."""
     model, _ = begun(path, monkeypatch)
     model.set_params(max_time=1e9, verbose=True).fit(X, y, checkpoint=path)
-    assert capsys.readouterr().out.startswith("Epoch 1 of 2")
+    first, second, *_ = capsys.readouterr().out.splitlines()
+    assert first == "Training goes on from the checkpoint, after step 2 of epoch 1"
+    assert second.startswith("Epoch 1 of 2")
+    model.fit(X, y, checkpoint=path)
+    ends = "The checkpoint holds a training that has ended, in epoch 2\n"
+    assert capsys.readouterr().out == ends
 
 
 def test_a_fit_of_another_class_or_engine_is_refused(path, monkeypatch):

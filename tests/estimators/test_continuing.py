@@ -10,12 +10,14 @@ from conftest import (
     X,
     Y,
     assert_same_layers,
+    every_engine,
     every_optimizer,
     fitted_state,
     layers_of,
     on_both_engines,
     small,
 )
+from covering import every_pair
 from scipy import sparse
 from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning, NotFittedError
@@ -74,13 +76,16 @@ def stream_of(model, y, n_calls, **changes):
     return model
 
 
-@pytest.mark.parametrize("batch_size", [25, None], ids=["3 steps", "1 step"])
-@pytest.mark.parametrize(
-    "params",
-    [*SETTINGS.values(), *OVER_MAX_ITER.values()],
-    ids=[*SETTINGS, *OVER_MAX_ITER],
+@every_pair(
+    pytest.mark.parametrize("batch_size", [25, None], ids=["3 steps", "1 step"]),
+    pytest.mark.parametrize(
+        "params",
+        [*SETTINGS.values(), *OVER_MAX_ITER.values()],
+        ids=[*SETTINGS, *OVER_MAX_ITER],
+    ),
+    every_kind,
+    every_engine,
 )
-@every_kind
 def test_a_stream_is_a_fit_to_the_bit(cls, y, hidden, params, batch_size):
     """One fit of 6 epochs and 6 calls of partial_fit leave the same state."""
     model = small(cls, hidden_layer_sizes=hidden, max_iter=6, **params)
@@ -89,8 +94,11 @@ def test_a_stream_is_a_fit_to_the_bit(cls, y, hidden, params, batch_size):
     assert fitted_state(stream_of(model, y, 6)) == fitted_state(whole)
 
 
-@pytest.mark.parametrize("params", SETTINGS.values(), ids=SETTINGS)
-@every_kind
+@every_pair(
+    pytest.mark.parametrize("params", SETTINGS.values(), ids=SETTINGS),
+    every_kind,
+    every_engine,
+)
 def test_two_warm_fits_are_one_to_the_bit(cls, y, hidden, params):
     """Two fits of 3 epochs leave the state of one of 6."""
     model = small(cls, hidden_layer_sizes=hidden, batch_size=25, **params)
@@ -107,11 +115,14 @@ def fresh_from(model, **changes):
     return clone(model).set_params(**changes), starts
 
 
-@pytest.mark.parametrize("second", [3, 5], ids=["as long", "longer"])
-@pytest.mark.parametrize("early_stopping", [False, True])
-@pytest.mark.parametrize("params", OVER_MAX_ITER.values(), ids=OVER_MAX_ITER)
-@pytest.mark.parametrize(
-    ("cls", "y", "hidden"), list(KINDS.values())[1:3], ids=list(KINDS)[1:3]
+@every_pair(
+    pytest.mark.parametrize("second", [3, 5], ids=["as long", "longer"]),
+    pytest.mark.parametrize("early_stopping", [False, True]),
+    pytest.mark.parametrize("params", OVER_MAX_ITER.values(), ids=OVER_MAX_ITER),
+    pytest.mark.parametrize(
+        ("cls", "y", "hidden"), list(KINDS.values())[1:3], ids=list(KINDS)[1:3]
+    ),
+    every_engine,
 )
 def test_a_second_warm_fit_runs_through_the_whole_schedule(
     cls, y, hidden, params, early_stopping, second
@@ -181,8 +192,15 @@ def test_a_stream_takes_up_the_schedule_of_a_warm_fit_to_the_bit(
     assert fitted_state(model) == fitted_state(whole)
 
 
-@pytest.mark.parametrize("params", [*SETTINGS.values(), *OVER_MAX_ITER.values()])
-@every_optimizer
+@every_pair(
+    pytest.mark.parametrize(
+        "params",
+        [*SETTINGS.values(), *OVER_MAX_ITER.values()],
+        ids=[*SETTINGS, *OVER_MAX_ITER],
+    ),
+    every_optimizer,
+    every_engine,
+)
 def test_a_stream_of_single_steps_is_a_fit_for_any_optimizer(optimizer, params):
     """Numbers of one step are those of many steps, for every schedule and optimizer."""
     params = {"alpha": 0.1, "l1_ratio": 0.3, **params, **optimizer, "lr": 0.02}
@@ -191,19 +209,19 @@ def test_a_stream_of_single_steps_is_a_fit_for_any_optimizer(optimizer, params):
     assert fitted_state(stream_of(model, y, 12)) == fitted_state(whole)
 
 
-@pytest.mark.parametrize("max_iter", [12, 100], ids=["cut short", "settled"])
+@pytest.mark.parametrize("max_iter", [8, 100], ids=["cut short", "settled"])
 def test_an_adaptive_rate_is_kept_until_training_has_settled(max_iter):
     """What was cut short goes on as slowly; what has settled, or streams, does not."""
     params = {"optimizer": "sgd", "alpha": 0, "batch_size": None, "warm_start": True}
     model = small(MiniBatchRegressor, lr_schedule="adaptive", lr=0.5, **params)
     model.set_params(tol=1e-2, max_iter=max_iter, n_iter_no_change=3)
-    if max_iter == 12:
-        with pytest.warns(ConvergenceWarning, match="max_iter=12"):
+    if max_iter == 8:
+        with pytest.warns(ConvergenceWarning, match="max_iter=8"):
             model.fit(X, y)
     else:
         model.fit(X, y)
     slow = model._state_["slowed"]
-    assert slow in ([1 / 5, 1 / 25, 1 / 125] if max_iter == 12 else [1.0])
+    assert slow in ([1 / 5, 1 / 25, 1 / 125] if max_iter == 8 else [1.0])
     before, stream = model.coef_.copy(), clone(model)
     stream.__dict__.update(model.__dict__)
     gradient = X.T @ (X @ before + model.intercept_ - Y[:, 1]) / len(X)
@@ -258,9 +276,14 @@ COUNTS_NOT = {
 }
 
 
-@pytest.mark.parametrize("rows", [X, sparse.csr_array(X), X.astype(np.float32)])
-@pytest.mark.parametrize("params", COUNTS_NOT.values(), ids=COUNTS_NOT)
-@pytest.mark.parametrize("kind", ["numbers", "weights", "classes", "both", "several"])
+@every_pair(
+    pytest.mark.parametrize("rows", [X, sparse.csr_array(X), X.astype(np.float32)]),
+    pytest.mark.parametrize("params", COUNTS_NOT.values(), ids=COUNTS_NOT),
+    pytest.mark.parametrize(
+        "kind", ["numbers", "weights", "classes", "both", "several"]
+    ),
+    every_engine,
+)
 def test_a_chunk_that_does_not_count_changes_no_bit(kind, params, rows):
     """Rows of weight 0 are taken, anywhere in a stream, and no step with them."""
     cls = MiniBatchRegressor if kind == "numbers" else MiniBatchClassifier
@@ -378,9 +401,12 @@ def test_an_average_goes_on_between_fits():
 KEEPS_THE_SAME = [{"adam", "adamw"}, {"momentum", "nesterov"}]
 
 
-@pytest.mark.parametrize("average", [False, True])
-@pytest.mark.parametrize("second", OPTIMIZERS)
-@pytest.mark.parametrize("first", OPTIMIZERS)
+@every_pair(
+    pytest.mark.parametrize("average", [False, True]),
+    pytest.mark.parametrize("second", OPTIMIZERS),
+    pytest.mark.parametrize("first", OPTIMIZERS),
+    every_engine,
+)
 def test_another_optimizer_takes_the_first_step_of_its_own(first, second, average):
     """It starts from the weights that there are as it would start a fit from them."""
     model = small(MiniBatchRegressor, batch_size=None, alpha=0.01, average=average)

@@ -9,6 +9,7 @@ from conftest import (
     X,
     Y,
     every_depth,
+    every_engine,
     every_optimizer,
     every_task,
     fitted_state,
@@ -16,6 +17,7 @@ from conftest import (
     on_both_engines,
     small,
 )
+from covering import every_pair
 from estimator_cases import (
     AS_THEY_ARE,
     loss_by_scikit_learn,
@@ -110,8 +112,11 @@ def test_training_stops_when_nothing_improves(params, n_iter_no_change):
     assert model.n_iter_ == len(model.loss_curve_) == 1 + n_iter_no_change
 
 
-@every_optimizer
-@every_task
+@every_pair(
+    every_optimizer,
+    every_task,
+    every_engine,
+)
 def test_training_stops_at_the_first_idle_epochs(cls, y, optimizer):
     """The last n_iter_no_change epochs, and no earlier ones, gained less than tol."""
     params = {**optimizer, "tol": 1e-3, "n_iter_no_change": 4, "max_iter": 1000}
@@ -173,9 +178,12 @@ def test_silence_is_the_default(capsys):
 # Going on from where the last call ended
 
 
-@pytest.mark.parametrize(("hidden", "dtype"), [((), "float32"), ((5,), "float64")])
-@every_task
-@every_optimizer
+@every_pair(
+    pytest.mark.parametrize(("hidden", "dtype"), [((), "float32"), ((5,), "float64")]),
+    every_task,
+    every_optimizer,
+    every_engine,
+)
 def test_stopping_in_between_changes_no_bit(cls, y, hidden, dtype, optimizer):
     """10 epochs in one fit, in two warm fits, or in ten partial_fits are the same."""
     params = {**optimizer, "lr": 0.01, "hidden_layer_sizes": hidden, "dtype": dtype}

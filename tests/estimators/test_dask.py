@@ -15,7 +15,7 @@ import warnings
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from itertools import pairwise
-from threading import Thread
+from threading import Event, Thread
 
 import numpy as np
 import pandas as pd
@@ -484,10 +484,34 @@ def test_a_client_that_is_gone_ends_its_fit(client, workers):
             time.sleep(0.02)
         time.sleep(0.2)
         other.close()
-        assert ended.exception(timeout=30) is not None
+        assert "must stay open until fit has ended" in str(ended.exception(timeout=30))
     assert not hasattr(endless, "t_")
     assert regressor().fit(X, y).t_ > 0
     assert not workers.scheduler.extensions["multi_locks"].requests
+
+
+begun, over = Event(), Event()
+
+
+def waits(part):
+    """Return a partition when the test says so; the workers are of this process."""
+    begun.set()
+    over.wait(30)
+    return part
+
+
+def test_a_client_that_is_closed_ends_its_fit_while_partitions_are_computed(workers):
+    """At once, and in words: Dask would have many, or none."""
+    X, y = as_collections(OF.X, OF.y)
+    X = X.map_blocks(waits, dtype=float, meta=OF.X[:0])
+    other = distributed.Client(workers, set_as_default=False)
+    with ThreadPoolExecutor(1) as pool:
+        ended = pool.submit(skgd.dask.fit, regressor(), X, y, client=other)
+        assert begun.wait(30)
+        other.close()
+        error = ended.exception(timeout=30)
+        over.set()
+    assert "The client must stay open until fit has ended" in str(error)
 
 
 @pytest.mark.skipif(not os.path.exists("/proc/self/fd"), reason="counts as Linux does")

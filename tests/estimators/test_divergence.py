@@ -13,6 +13,7 @@ from conftest import (
     X,
     Y,
     every_depth,
+    every_engine,
     every_minimiser,
     every_optimizer,
     every_task,
@@ -20,6 +21,7 @@ from conftest import (
     on_both_engines,
     small,
 )
+from covering import every_pair
 from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning
 
@@ -37,10 +39,13 @@ def diverged(lr):
     return rf"diverged in epoch \d+: .*{rate}.*lower it.*standardise X"
 
 
-@pytest.mark.parametrize("batch_size", [None, 1, 8])
-@pytest.mark.parametrize("lr", [0.1, 1.0, 10, 1e4])
+@every_pair(
+    pytest.mark.parametrize("batch_size", [None, 1, 8]),
+    pytest.mark.parametrize("lr", [0.1, 1.0, 10, 1e4]),
+    every_depth,
+    every_engine,
+)
 @pytest.mark.filterwarnings("ignore:Training ended with a loss")  # at lr=1e-9
-@every_depth
 def test_divergence_ends_fit(lr, batch_size, hidden):
     """On raw features the error names lr, the epoch and scaling; nothing is kept."""
     params = {"optimizer": "sgd", "lr": lr, "batch_size": batch_size, "max_iter": 200}
@@ -54,21 +59,24 @@ def test_divergence_ends_fit(lr, batch_size, hidden):
     assert_refused(model.fit, RAW, y, match=match)
 
 
-@pytest.mark.parametrize(
-    "params",
-    [
-        {"lr": 10},
-        {"lr": 1e4},
-        {"lr": 1e300},
-        {"lr": 10, "dtype": "float32"},
-        {"lr": 1e39, "dtype": "float32"},
-        {"lr": 2, "momentum": 0.99},
-        {"lr": 2, "momentum": 0.99, "nesterov": True},
-    ],
-    ids=str,
+@every_pair(
+    pytest.mark.parametrize(
+        "params",
+        [
+            {"lr": 10},
+            {"lr": 1e4},
+            {"lr": 1e300},
+            {"lr": 10, "dtype": "float32"},
+            {"lr": 1e39, "dtype": "float32"},
+            {"lr": 2, "momentum": 0.99},
+            {"lr": 2, "momentum": 0.99, "nesterov": True},
+        ],
+        ids=str,
+    ),
+    pytest.mark.parametrize("tol", [None, 1e-4]),
+    every_depth,
+    every_engine,
 )
-@pytest.mark.parametrize("tol", [None, 1e-4])
-@every_depth
 def test_divergence_ends_fit_on_scaled_features_too(params, tol, hidden):
     """Steps too large for any data diverge, whatever stops a fit otherwise."""
     model = small(MiniBatchRegressor, optimizer="sgd", tol=tol, **params)
@@ -100,11 +108,16 @@ def words_of_fit(model, rows, y):
     return [str(warning.message) for warning in caught], False
 
 
-@pytest.mark.parametrize(
-    ("rows", "early_stopping"), [(X, True), (RAW, False)], ids=["scaled, early", "raw"]
+@every_pair(
+    pytest.mark.parametrize(
+        ("rows", "early_stopping"),
+        [(X, True), (RAW, False)],
+        ids=["scaled, early", "raw"],
+    ),
+    every_depth,
+    every_optimizer,
+    every_engine,
 )
-@every_depth
-@every_optimizer
 def test_every_divergence_is_told(optimizer, hidden, rows, early_stopping):
     """What ends not finite, or 10 times above the loss of a constant, has said so."""
     constant = {cls: still(cls, (), rows, y).loss_ for cls, y in TARGET.items()}
@@ -211,8 +224,11 @@ def test_divergence_ends_a_stream(hidden, dtype):
     assert_refused(fresh.partial_fit, X * 1e5, y, match="diverged")
 
 
-@every_minimiser
-@every_task
+@every_pair(
+    every_minimiser,
+    every_task,
+    every_engine,
+)
 def test_large_but_stable_targets_and_penalties_do_not_diverge(cls, y, optimizer):
     """Penalties of any strength shrink weights to zero, and raise nothing."""
     for l1_ratio in (0, 0.5, 1):
@@ -220,8 +236,11 @@ def test_large_but_stable_targets_and_penalties_do_not_diverge(cls, y, optimizer
         assert np.abs(model.fit(X, y).coef_).max() < 1e-4
 
 
-@pytest.mark.parametrize("n_iter_no_change", [1, 3, 5])
-@every_optimizer
+@every_pair(
+    pytest.mark.parametrize("n_iter_no_change", [1, 3, 5]),
+    every_optimizer,
+    every_engine,
+)
 def test_a_settled_model_that_trains_on_does_not_diverge(optimizer, n_iter_no_change):
     """The noise of the batches around a minimum is growth, but no divergence."""
     params = {**optimizer, "lr": optimizer["lr"] / 3, "tol": 1e-4, "max_iter": 1000}
@@ -245,10 +264,13 @@ def test_a_linear_regression_far_from_zero_is_no_divergence():
 OVERLAPPING = np.where(Y[:, 0] + 2 * np.sin(50 * X[:, 0]) > 3, "yes", "no")
 
 
-@every_depth
-@pytest.mark.parametrize("lr", [0.01, 0.1, 1.0])
-@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
-@pytest.mark.parametrize("loss", LOSSES_OF_CLASSES)
+@every_pair(
+    every_depth,
+    pytest.mark.parametrize("lr", [0.01, 0.1, 1.0]),
+    pytest.mark.parametrize("optimizer", ["sgd", "adam"]),
+    pytest.mark.parametrize("loss", LOSSES_OF_CLASSES),
+    every_engine,
+)
 def test_classes_that_overlap_are_no_divergence(loss, optimizer, lr, hidden):
     """Also not by a perceptron, whose loss is 0 before it knows anything."""
     model = MiniBatchClassifier(loss=loss, optimizer=optimizer, lr=lr / 4)

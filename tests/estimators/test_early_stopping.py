@@ -17,6 +17,7 @@ from conftest import (
     assert_same_layers,
     every_class,
     every_depth,
+    every_engine,
     every_optimizer,
     every_task,
     fitted_state,
@@ -25,6 +26,7 @@ from conftest import (
     small,
     state_but_for_seen,
 )
+from covering import every_pair
 from scipy.sparse import csr_array
 from sklearn import config_context, metrics
 from sklearn.base import clone
@@ -75,9 +77,12 @@ def loss_of(model, rows, y, weight=None):
 # Which rows are held out
 
 
-@pytest.mark.parametrize("last_batch", ["keep", "fill"])
-@pytest.mark.parametrize("batch_size", [None, 8, 1])
-@every_optimizer
+@every_pair(
+    pytest.mark.parametrize("last_batch", ["keep", "fill"]),
+    pytest.mark.parametrize("batch_size", [None, 8, 1]),
+    every_optimizer,
+    every_engine,
+)
 def test_held_out_rows_are_never_trained_on(optimizer, batch_size, last_batch):
     """Where every row has a feature of its own, those of held-out rows stay at zero."""
     params = {**optimizer, "lr": 0.01, "alpha": 0, "fit_intercept": False}
@@ -159,13 +164,16 @@ SCORINGS = {
 }
 
 
-@pytest.mark.parametrize("scoring", SCORINGS.values(), ids=SCORINGS)
-@pytest.mark.parametrize(
-    ("hidden", "weight"),
-    [((), WEIGHT[HELD_OUT]), ((5,), None)],
-    ids=["linear, weighted", "network, alike"],
+@every_pair(
+    pytest.mark.parametrize("scoring", SCORINGS.values(), ids=SCORINGS),
+    pytest.mark.parametrize(
+        ("hidden", "weight"),
+        [((), WEIGHT[HELD_OUT]), ((5,), None)],
+        ids=["linear, weighted", "network, alike"],
+    ),
+    every_task,
+    every_engine,
 )
-@every_task
 def test_scores_are_those_of_fits_that_stop_at_the_epoch(
     cls, y, hidden, weight, scoring
 ):

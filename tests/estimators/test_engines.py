@@ -10,6 +10,7 @@ import pytest
 import torch
 from bad_cases import TARGET, assert_refused
 from conftest import X, Y, assert_same_layers, every_class, small
+from covering import every_pair
 from pretended_cuda import pretended_cuda
 from scipy import sparse
 from sklearn.base import clone
@@ -56,9 +57,11 @@ COVERED = {
 }
 
 
-@every_class
-@pytest.mark.parametrize("engine", ["auto", "numba"])
-@pytest.mark.parametrize("params", COVERED.values(), ids=COVERED)
+@every_pair(
+    every_class,
+    pytest.mark.parametrize("engine", ["auto", "numba"]),
+    pytest.mark.parametrize("params", COVERED.values(), ids=COVERED),
+)
 def test_small_steps_of_one_model_are_the_loops(cls, params, engine, chosen):
     """Whatever else is asked for, in fit and in partial_fit."""
     model = small(cls, engine=engine, **params).fit(X, TARGET[cls])

@@ -119,7 +119,9 @@ def test_the_first_model_is_the_fit_of_one():
             assert bits_of(two.estimators_[0]) == bits_of(one)
             seeds = [model.random_state for model in two.estimators_]
             assert seeds == [m.random_state for m in three_of.estimators_[:2]]
-    assert np.all(one.predict(X, return_std=True)[1] == 0)
+    for asked in (one, clone(one).fit(X, y).set_params(n_models=2)):
+        with pytest.raises(ValueError, match=r"std.* n_models must be above 1 in fit"):
+            asked.predict(X, return_std=True)
     assert not hasattr(one, "estimators_")
     new = [ensemble(MiniBatchRegressor, random_state=None).fit(X, y) for _ in "ab"]
     assert not np.array_equal(*[model.predict(X) for model in new])

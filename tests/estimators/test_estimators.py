@@ -31,6 +31,7 @@ from conftest import (
     layers_of,
     small,
 )
+from covering import every_pair
 from estimator_cases import (
     AS_THEY_ARE,
     loss_by_scikit_learn,
@@ -481,9 +482,11 @@ KINDS_OF_INPUT = {
 }
 
 
-@pytest.mark.parametrize("kind", KINDS_OF_INPUT.values(), ids=KINDS_OF_INPUT)
-@every_task
-@every_depth
+@every_pair(
+    pytest.mark.parametrize("kind", KINDS_OF_INPUT.values(), ids=KINDS_OF_INPUT),
+    every_task,
+    every_depth,
+)
 def test_how_input_lies_in_memory_changes_nothing(cls, y, hidden, kind, tmp_path):
     """Rows, targets and weights of any layout give the bits of the plain arrays."""
     odd = [kind(array, tmp_path) for array in (X, y, WEIGHT)]
@@ -563,9 +566,11 @@ def test_fits_in_threads_do_not_see_each_other():
     assert torch.get_num_threads() == threads
 
 
-@every_optimizer
-@every_depth
-@every_task
+@every_pair(
+    every_optimizer,
+    every_depth,
+    every_task,
+)
 def test_fitted_state_is_numpy_and_python_values(cls, y, hidden, optimizer, device):
     """No tensor stays on an estimator, whatever device it was trained on."""
     model = small(cls, hidden_layer_sizes=hidden, **{**optimizer, "lr": 0.01})
@@ -610,7 +615,7 @@ def test_prediction_finishes_in_a_forked_child(hidden):
         with warnings.catch_warnings():  # from 3.12 on, of the threads forked from
             warnings.simplefilter("ignore", DeprecationWarning)
             child.start()
-        child.join(timeout=30)
+        child.join(timeout=300)
         hangs = child.exitcode is None
         child.kill()
         child.join()

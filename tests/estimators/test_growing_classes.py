@@ -16,6 +16,7 @@ from conftest import (
     Y,
     assert_same_layers,
     every_depth,
+    every_engine,
     every_optimizer,
     fitted_state,
     layers_of,
@@ -23,6 +24,7 @@ from conftest import (
     small,
     state_but_for_seen,
 )
+from covering import every_pair
 from scipy import sparse
 from sklearn.utils.class_weight import compute_class_weight
 from torch import optim
@@ -58,10 +60,13 @@ def grown(model):
 # Predictions
 
 
-@pytest.mark.parametrize("average", [False, True])
-@pytest.mark.parametrize("loss", LOSSES_OF_CLASSES)
-@every_depth
-@every_first
+@every_pair(
+    pytest.mark.parametrize("average", [False, True]),
+    pytest.mark.parametrize("loss", LOSSES_OF_CLASSES),
+    every_depth,
+    every_first,
+    every_engine,
+)
 def test_nothing_changes_between_known_classes(first, hidden, loss, average):
     """Before the next step, the known classes do as before, and new ones score 0."""
     model = begun(first, loss=loss, hidden_layer_sizes=hidden, average=average)
@@ -169,9 +174,12 @@ STEPS = {
 }
 
 
-@pytest.mark.parametrize(("loss", "value", "hidden"), STEPS.values(), ids=STEPS)
-@pytest.mark.parametrize("optimizer", OPTIMIZERS)
-@every_first
+@every_pair(
+    pytest.mark.parametrize(("loss", "value", "hidden"), STEPS.values(), ids=STEPS),
+    pytest.mark.parametrize("optimizer", OPTIMIZERS),
+    every_first,
+    every_engine,
+)
 def test_steps_go_on_as_if_new_outputs_had_been_there(
     first, optimizer, loss, value, hidden
 ):

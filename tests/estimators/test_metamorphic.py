@@ -10,7 +10,6 @@ import pytest
 from conftest import (
     OPTIMIZERS,
     assert_same_layers,
-    every_depth,
     fitted_state,
     on_both_engines,
     small,
@@ -39,6 +38,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:Training ended with a loss"),
 ]
 
+depths = st.sampled_from([(), (HIDDEN,)])
 batch_sizes = st.sampled_from([None, 1, 4])
 powers_of_two = st.sampled_from([2.0**-20, 0.25, 2.0, 2.0**9])
 factors = st.floats(0.1, 10)
@@ -96,8 +96,7 @@ def assert_close(one, other):
 # Rows
 
 
-@every_depth
-@given(tasks(), st.data())
+@given(depths, tasks(), st.data())
 def test_whole_weights_count_rows(hidden, task, data):
     """On the whole batch weight 0 leaves a row out, and weight k repeats it k times."""
     X, y, model = task
@@ -111,8 +110,7 @@ def test_whole_weights_count_rows(hidden, task, data):
     np.testing.assert_allclose(weighted.loss_curve_, again.loss_curve_, rtol=1e-9)
 
 
-@every_depth
-@given(tasks(), batch_sizes, powers_of_two, factors)
+@given(depths, tasks(), batch_sizes, powers_of_two, factors)
 def test_only_the_proportions_of_weights_matter(hidden, task, batch_size, power, c):
     """All weights times a power of 2 change no bit, times any number next to none."""
     X, y, model = task
@@ -125,8 +123,7 @@ def test_only_the_proportions_of_weights_matter(hidden, task, batch_size, power,
     assert_same_layers(scaled, plain, rtol=1e-12, atol=1e-12)
 
 
-@every_depth
-@given(tasks(), st.data())
+@given(depths, tasks(), st.data())
 def test_the_order_of_the_rows_is_nothing_to_a_whole_batch(hidden, task, data):
     """Rows, targets and weights that change places together change nothing."""
     X, y, model = task
@@ -136,8 +133,7 @@ def test_the_order_of_the_rows_is_nothing_to_a_whole_batch(hidden, task, data):
     assert_close(clone(model).fit(X[order], y[order], weight[order]), plain)
 
 
-@every_depth
-@given(tasks(), st.sampled_from([1, 2, 3]), st.integers(2, 3))
+@given(depths, tasks(), st.sampled_from([1, 2, 3]), st.integers(2, 3))
 def test_rows_that_come_again_are_an_epoch_more(hidden, task, batch_size, times):
     """An epoch of all rows k times over is k epochs of them, bit by bit."""
     X, y, model = task
@@ -167,8 +163,7 @@ def test_a_weight_scales_the_step_of_a_batch_of_one(task, data):
 # Columns
 
 
-@every_depth
-@given(tasks(), batch_sizes, st.permutations(range(N_FEATURES)))
+@given(depths, tasks(), batch_sizes, st.permutations(range(N_FEATURES)))
 def test_columns_may_change_places(hidden, task, batch_size, order):
     """The weights change places with them, if those of the start did."""
     X, y, model = task
@@ -235,8 +230,7 @@ def test_a_column_of_ones_is_an_intercept(task, batch_size):
     assert_close(other, plain)
 
 
-@every_depth
-@given(tasks(), batch_sizes)
+@given(depths, tasks(), batch_sizes)
 def test_a_column_of_zeros_is_none(hidden, task, batch_size):
     """The other weights are as without it, whatever its own were at the start."""
     X, y, model = task
@@ -259,8 +253,7 @@ def test_a_column_of_zeros_is_none(hidden, task, batch_size):
 # Targets
 
 
-@every_depth
-@given(tasks("numbers"), batch_sizes, st.integers(-1000, 1000))
+@given(depths, tasks("numbers"), batch_sizes, st.integers(-1000, 1000))
 def test_a_shift_of_the_targets_goes_into_the_intercept(hidden, task, batch_size, c):
     """Targets that are c more give an intercept that is c more."""
     X, y, model = task
@@ -305,8 +298,7 @@ def test_targets_of_the_other_sign_turn_the_weights(task, batch_size, quantile):
     assert_close(model.set_params(quantile=1 - quantile).fit(X, -y), plain)
 
 
-@every_depth
-@given(tasks("two classes", "three classes"), batch_sizes)
+@given(depths, tasks("two classes", "three classes"), batch_sizes)
 def test_names_of_classes_change_no_bit(hidden, task, batch_size):
     """What the labels are called is nothing to a fit, as long as their order stays."""
     X, y, model = task

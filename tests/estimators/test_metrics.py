@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from conftest import WEIGHT, X, Y, small
+from covering import every_pair
 from sklearn.base import clone
 from sklearn.exceptions import UndefinedMetricWarning
 from sklearn.metrics import (
@@ -107,9 +108,11 @@ def assert_left(scorer, model, rows, y, weight=None):
     assert plain_score(scorer, model, rows, y, weight) is None
 
 
-@every_weight
-@every_dtype
-@pytest.mark.parametrize("y", LABELS.values(), ids=LABELS)
+@every_pair(
+    every_weight,
+    every_dtype,
+    pytest.mark.parametrize("y", LABELS.values(), ids=LABELS),
+)
 def test_of_labels(y, dtype, weight):
     """The share of hits, and the loss, of whatever labels classes have."""
     model, rows = fitted(MiniBatchClassifier, y, dtype)
@@ -128,9 +131,11 @@ def test_of_several_labels(y, weight):
     assert_left(get_scorer("neg_log_loss"), model, rows, y, weight)
 
 
-@every_weight
-@every_dtype
-@pytest.mark.parametrize("y", TARGETS.values(), ids=TARGETS)
+@every_pair(
+    every_weight,
+    every_dtype,
+    pytest.mark.parametrize("y", TARGETS.values(), ids=TARGETS),
+)
 def test_of_numbers(y, dtype, weight):
     """Errors and R2, of constant targets too, where rounding decides."""
     model, rows = fitted(MiniBatchRegressor, y, dtype)

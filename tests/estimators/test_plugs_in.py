@@ -21,6 +21,7 @@ from conftest import (
     frozen,
     small,
 )
+from covering import every_pair
 from sklearn import config_context
 from sklearn.base import clone
 from sklearn.calibration import CalibratedClassifierCV
@@ -252,9 +253,11 @@ COPIES = {
 }
 
 
-@pytest.mark.parametrize("copied", COPIES.values(), ids=COPIES)
-@every_task
-@every_depth
+@every_pair(
+    pytest.mark.parametrize("copied", COPIES.values(), ids=COPIES),
+    every_task,
+    every_depth,
+)
 def test_a_copy_predicts_and_goes_on_like_the_original(
     cls, y, hidden, copied, tmp_path, device
 ):

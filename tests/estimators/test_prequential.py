@@ -11,11 +11,13 @@ from conftest import (
     X,
     Y,
     every_depth,
+    every_engine,
     every_task,
     fitted_state,
     on_both_engines,
     small,
 )
+from covering import every_pair
 from scipy import sparse
 from sklearn.metrics import get_scorer, log_loss
 
@@ -57,9 +59,12 @@ SETTINGS = {
 }
 
 
-@pytest.mark.parametrize("rows", [X, sparse.csr_array(X)], ids=["dense", "sparse"])
-@pytest.mark.parametrize("params", SETTINGS.values(), ids=SETTINGS)
-@every_task
+@every_pair(
+    pytest.mark.parametrize("rows", [X, sparse.csr_array(X)], ids=["dense", "sparse"]),
+    pytest.mark.parametrize("params", SETTINGS.values(), ids=SETTINGS),
+    every_task,
+    every_engine,
+)
 def test_a_chunk_is_judged_by_the_model_before_it(cls, y, params, rows):
     """Its loss and score are scikit-learn's, of what that model predicts."""
     scoring = "r2" if cls is MiniBatchRegressor else "accuracy"
@@ -98,8 +103,11 @@ def test_of_a_single_batch_it_is_the_loss_before_the_step(cls, y, hidden):
     assert not hasattr(model, "running_score_")
 
 
-@pytest.mark.parametrize("params", SETTINGS.values(), ids=SETTINGS)
-@every_task
+@every_pair(
+    pytest.mark.parametrize("params", SETTINGS.values(), ids=SETTINGS),
+    every_task,
+    every_engine,
+)
 def test_to_test_first_changes_nothing(cls, y, params):
     """All but what is told of it is as without, to the bit, through a pickle too."""
     scoring = "r2" if cls is MiniBatchRegressor else "accuracy"

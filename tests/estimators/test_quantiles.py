@@ -182,16 +182,35 @@ def test_the_target_is_not_copied_for_each():
 
 
 def test_quantiles_stay_those_that_were_fitted():
-    """Until the next fit, whatever is set; then others want other layers."""
+    """Until the next fit, whatever is set; then there must be as many."""
     model = of(QUANTILES).fit(X, y)
     expected = model.predict(X)
     for other in (0.5, [0.5, 0.9], [0.1, 0.2, 0.3]):
         assert np.array_equal(model.set_params(quantile=other).predict(X), expected)
-    model.set_params(warm_start=True, quantile=[0.5, 0.9])
-    assert_refused(model.fit, X, y, match="layers|outputs|shape")
-    assert_refused(model.partial_fit, X, y, match="layers|outputs|shape")
+    for other, n in (([0.5, 0.9], 2), (0.5, 1)):
+        said = f"as many quantiles as it began with, 3. Got {n};"
+        model.set_params(warm_start=True, quantile=other)
+        assert_refused(model.fit, X, y, match=said)
+        assert_refused(model.partial_fit, X, y, match=said)
     model.set_params(quantile=[0.1, 0.2, 0.3]).fit(X, y)
     assert (np.diff(model.predict(X)) >= 0).all()
+
+
+def test_scorers_of_one_column_are_refused_before_training(monkeypatch):
+    """Those that have a name; a callable may know what to do, one quantile is one."""
+    for scoring in ("r2", "d2_absolute_error_score"):
+        model = of(QUANTILES, scoring=scoring, early_stopping=True)
+        said = f"None, 'loss' or a callable if quantile is several.* Got '{scoring}';"
+        with monkeypatch.context() as no_training:
+            no_training.setattr("skgd._estimators.fits.train", None)
+            assert_refused(model.fit, X, y, match=said)
+        model.set_params(early_stopping=False)
+        assert_refused(model.partial_fit, X, y, match=said)
+    scorers = {(0.1, 0.9): [None, "loss", lambda *_: 0.0], (0.5,): ["r2"]}
+    for quantile, allowed in scorers.items():
+        for scoring in allowed:
+            model = of(quantile, scoring=scoring, early_stopping=True)
+            assert hasattr(model.fit(X, y), "best_iter_")
 
 
 def test_several_targets_are_refused():

@@ -14,12 +14,14 @@ from conftest import (
     NEGATIVE_SLOPE,
     OPTIMIZERS,
     TORCH_ACTIVATIONS,
+    every_engine,
     fitted_state,
     layers_of,
     on_both_engines,
     real_devices,
     small,
 )
+from covering import every_pair
 from sklearn.base import clone
 from sklearn.model_selection import GridSearchCV, cross_val_score
 from torch.nn import functional
@@ -258,10 +260,13 @@ def assert_trained_as_by_torch(kind, hidden, optimizer, sizes, **params):
         np.testing.assert_allclose(array, other, rtol=1e-10, atol=1e-10)
 
 
-@every_regime
-@shuffled_or_not
-@pytest.mark.parametrize("hidden", [(), (4, 3)], ids=["linear", "network"])
-@pytest.mark.parametrize("optimizer", TORCH_OPTIMIZERS)
+@every_pair(
+    every_regime,
+    shuffled_or_not,
+    pytest.mark.parametrize("hidden", [(), (4, 3)], ids=["linear", "network"]),
+    pytest.mark.parametrize("optimizer", TORCH_OPTIMIZERS),
+    every_engine,
+)
 def test_every_regime_takes_the_steps_of_torch(
     batch_size, last_batch, sizes, shuffle, hidden, optimizer
 ):
@@ -271,9 +276,12 @@ def test_every_regime_takes_the_steps_of_torch(
 
 
 @real_devices
-@pytest.mark.parametrize("kind", LOSSES)
-@pytest.mark.parametrize("hidden", [(), (4, 3, 2)], ids=str)
-@pytest.mark.parametrize("optimizer", TORCH_OPTIMIZERS)
+@every_pair(
+    pytest.mark.parametrize("kind", LOSSES),
+    pytest.mark.parametrize("hidden", [(), (4, 3, 2)], ids=str),
+    pytest.mark.parametrize("optimizer", TORCH_OPTIMIZERS),
+    every_engine,
+)
 def test_every_loss_takes_the_steps_of_torch(kind, hidden, optimizer, device):
     """Losses of torch lead models of any depth to the same weights."""
     params = {"batch_size": 4, "device": device}

@@ -2,8 +2,6 @@
 
 import os
 import signal
-import subprocess
-import sys
 import warnings
 from pathlib import Path
 
@@ -20,6 +18,7 @@ from conftest import (
     frozen,
     small,
 )
+from covering import every_pair
 from scipy import sparse
 from sklearn import config_context
 from sklearn.base import clone
@@ -94,8 +93,10 @@ SETTINGS = {
 }
 
 
-@pytest.mark.parametrize("params", SETTINGS.values(), ids=SETTINGS)
-@every_kind
+@every_pair(
+    pytest.mark.parametrize("params", SETTINGS.values(), ids=SETTINGS),
+    every_kind,
+)
 def test_a_stream_goes_on_from_a_file(path, cls, y, hidden, params):
     """All of the model is as it was, and takes the steps that it would have taken."""
     model = small(cls, hidden_layer_sizes=hidden, **params)
@@ -244,23 +245,6 @@ def test_a_class_weight_has_labels_as_keys(path):
         loaded = saved(model, path)
         assert loaded.class_weight == weights
         assert list(map(type, loaded.class_weight)) == list(map(type, weights))
-
-
-def test_a_fresh_process_goes_on_to_the_same_bits(path, tmp_path):
-    """Nothing of the process that saved is needed."""
-    model = small(
-        MiniBatchRegressor, average=True, dropout=0.2, hidden_layer_sizes=(3,)
-    )
-    model.partial_fit(X, y)
-    model.save(path, note={"X": X, "y": y})
-    code = (
-        "from skgd import MiniBatchRegressor as R\n"
-        f"model = R.load({str(path)!r})\n"
-        "model.partial_fit(model.note_['X'], model.note_['y']).save('after')\n"
-    )
-    subprocess.run([sys.executable, "-c", code], check=True, cwd=tmp_path)
-    after = MiniBatchRegressor.load(tmp_path / "after")
-    assert of(after) == of(model.partial_fit(X, y))
 
 
 def test_a_search_has_a_model_to_save(path):

@@ -5,11 +5,13 @@ import pytest
 from conftest import (
     assert_same_layers,
     every_class,
+    every_engine,
     every_optimizer,
     on_both_engines,
     real_devices,
     small,
 )
+from covering import every_pair
 from scipy import sparse
 from sklearn.base import clone
 
@@ -67,8 +69,11 @@ SETTINGS = {
 
 
 @real_devices
-@every_class
-@pytest.mark.parametrize("params", SETTINGS.values(), ids=SETTINGS)
+@every_pair(
+    every_class,
+    pytest.mark.parametrize("params", SETTINGS.values(), ids=SETTINGS),
+    every_engine,
+)
 def test_plain_descent_is_that_of_the_array(cls, params, width, device):
     """Wide or narrow, every weight and every loss is that of the dense rows."""
     params = {"optimizer": "sgd", "lr": 0.1, "max_iter": 6, "device": device, **params}
@@ -112,9 +117,12 @@ def test_wide_rows_that_touch_every_column_are_those_of_the_array(
     assert_same_layers(sparsely, densely, rtol=1e-9, atol=1e-11)
 
 
-@every_class
-@every_optimizer
-@pytest.mark.parametrize("hidden", [(), (5,)], ids=["linear", "network"])
+@every_pair(
+    every_class,
+    every_optimizer,
+    pytest.mark.parametrize("hidden", [(), (5,)], ids=["linear", "network"]),
+    every_engine,
+)
 def test_a_stream_of_wide_rows_goes_on_as_one_fit(cls, optimizer, hidden, monkeypatch):
     """Epochs of fit and calls of partial_fit leave the same bits, state included."""
     monkeypatch.setattr(skgd._training.csr, "NARROW", 5)
@@ -145,8 +153,11 @@ def test_a_stream_may_change_its_container(cls, optimizer, width):
     assert_same_layers(model, other, rtol=1e-9, atol=1e-11)
 
 
-@every_class
-@pytest.mark.parametrize("to_format", FORMATS)
+@every_pair(
+    every_class,
+    pytest.mark.parametrize("to_format", FORMATS),
+    every_engine,
+)
 def test_every_format_is_taken(cls, to_format, width):
     """What is not in rows is turned into rows."""
     y = target_of(cls)

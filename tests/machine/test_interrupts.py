@@ -14,10 +14,12 @@ from conftest import (
     Y,
     assert_same_layers,
     every_class,
+    every_depth,
     fitted_state,
     layers_of,
     small,
 )
+from covering import every_pair
 from interrupted import interrupted_at, some_moments
 from sklearn.base import clone
 from sklearn.model_selection import GridSearchCV, cross_val_score
@@ -119,9 +121,13 @@ def fit_interrupted(model, *moments, method="fit", **kwargs):
     return "ended", total
 
 
-@pytest.mark.parametrize("hidden", [(), (5,)], ids=["linear", "network"])
-@pytest.mark.parametrize("early_stopping", [False, True])
-@pytest.mark.parametrize("fitted", [False, True], ids=["first fit", "fitted before"])
+@every_pair(
+    every_depth,
+    pytest.mark.parametrize("early_stopping", [False, True]),
+    pytest.mark.parametrize(
+        "fitted", [False, True], ids=["first fit", "fitted before"]
+    ),
+)
 def test_an_interrupt_at_any_moment_is_told(fitted, early_stopping, hidden):
     """It leaves a model that predicts and goes on, or the estimator as it was."""
     params = {

@@ -149,10 +149,13 @@ def test_what_cuda_refuses_is_refused():
 
 
 def assert_same_fit(there, here, rows):
-    """Assert that two estimators have come to the same, and predict it."""
+    """Assert that two estimators have come to the same, and predict it.
+
+    Where a gradient is all but 0, Adam divides its rounding by itself.
+    """
     pair = [getattr(one, "estimators_", [one]) for one in (there, here)]
     for models in zip(*pair, strict=True):
-        assert_same_layers(*models, rtol=1e-9, atol=1e-11)
+        assert_same_layers(*models, rtol=1e-9, atol=1e-9)
     np.testing.assert_allclose(there.loss_curve_, here.loss_curve_, rtol=1e-9)
     predicted, expected = there.predict(rows), here.predict(rows)
     if expected.dtype.kind == "f":

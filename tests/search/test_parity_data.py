@@ -10,12 +10,14 @@ from conftest import (
     X,
     Y,
     every_depth,
+    every_engine,
     every_optimizer,
     every_task,
     layers_of,
     on_both_engines,
     small,
 )
+from covering import every_pair
 from parity_cases import (
     COUNTS,
     FAILED,
@@ -49,8 +51,11 @@ ZEROS = np.where(np.arange(60) % 4 == 0, 0, WEIGHT)
 
 
 @on_both_engines
-@every_task
-@pytest.mark.parametrize("weight", [WEIGHT, ZEROS], ids=["above zero", "some zero"])
+@every_pair(
+    every_task,
+    pytest.mark.parametrize("weight", [WEIGHT, ZEROS], ids=["above zero", "some zero"]),
+    every_engine,
+)
 def test_sample_weights_are_split_like_the_rows(cls, y, weight):
     """Weights count in training, relative to their mean in a fold, and in the score."""
     model = small(cls, batch_size=7)
@@ -230,8 +235,11 @@ FLOAT32 = 1e-4
 
 
 @on_both_engines
-@every_depth
-@pytest.mark.parametrize("name", OPTIMIZERS)
+@every_pair(
+    every_depth,
+    pytest.mark.parametrize("name", OPTIMIZERS),
+    every_engine,
+)
 def test_scores_in_float32(name, hidden):
     """They are the oracle's to what rounding can do, with the same winner."""
     params = {**OPTIMIZERS[name], "lr": OPTIMIZERS[name]["lr"] / 10}

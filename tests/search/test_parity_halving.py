@@ -2,7 +2,8 @@
 
 import numpy as np
 import pytest
-from conftest import RAW, WEIGHT, X, every_depth, on_both_engines, small
+from conftest import RAW, WEIGHT, X, every_depth, every_engine, on_both_engines, small
+from covering import every_pair
 from parity_cases import (
     COUNTS,
     FAILED,
@@ -105,9 +106,12 @@ def test_survivors_train_the_rest_of_the_epochs_only(epochs):
 
 
 @on_both_engines
-@every_depth
-@pytest.mark.parametrize("schedule", ["constant", "adaptive"])
-@pytest.mark.parametrize("cls", [MiniBatchRegressor, MiniBatchClassifier])
+@every_pair(
+    every_depth,
+    pytest.mark.parametrize("schedule", ["constant", "adaptive"]),
+    pytest.mark.parametrize("cls", [MiniBatchRegressor, MiniBatchClassifier]),
+    every_engine,
+)
 def test_survivors_that_have_stopped_remain_so(cls, schedule, hidden):
     """The stopping rules go on too, and slowed rates with them."""
     y_of = {MiniBatchRegressor: y, MiniBatchClassifier: THREE}[cls]

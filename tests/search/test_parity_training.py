@@ -15,12 +15,14 @@ from conftest import (
     X,
     Y,
     every_depth,
+    every_engine,
     every_optimizer,
     every_task,
     on_both_engines,
     real_devices,
     small,
 )
+from covering import every_pair
 from parity_cases import (
     GROUPS,
     LABELS,
@@ -65,16 +67,22 @@ pytestmark = [pytest.mark.usefixtures("one_thread"), on_both_engines]
 # By some sizes 51 rows make whole batches, by others 52 do.
 
 
-@pytest.mark.parametrize("last_batch", ["keep", "drop", "fill"])
-@pytest.mark.parametrize("batch_size", [1, 7, 17, 25, 26, 50, 51, None])
+@every_pair(
+    pytest.mark.parametrize("last_batch", ["keep", "drop", "fill"]),
+    pytest.mark.parametrize("batch_size", [1, 7, 17, 25, 26, 50, 51, None]),
+    every_engine,
+)
 def test_batches_of_folds_of_unequal_size(batch_size, last_batch):
     """Batches are those of every fold alone, also where folds differ in size."""
     model = regressor(batch_size=batch_size, last_batch=last_batch, max_iter=2)
     compared(model.set_params(hidden_layer_sizes=(4,)), LR, X, y, cv=PAIR)
 
 
-@pytest.mark.parametrize("last_batch", ["keep", "drop", "fill"])
-@pytest.mark.parametrize("batch_size", [52, 1000])
+@every_pair(
+    pytest.mark.parametrize("last_batch", ["keep", "drop", "fill"]),
+    pytest.mark.parametrize("batch_size", [52, 1000]),
+    every_engine,
+)
 def test_batches_larger_than_the_rows(batch_size, last_batch):
     """They are the whole training set, and the oracle's warning tells of it."""
     model = regressor(batch_size=batch_size, last_batch=last_batch)
@@ -138,8 +146,11 @@ def test_the_default_of_cv():
 # Stopping
 
 
-@every_depth
-@pytest.mark.parametrize("name", ["sgd", "momentum", "adam", "adagrad"])
+@every_pair(
+    every_depth,
+    pytest.mark.parametrize("name", ["sgd", "momentum", "adam", "adagrad"]),
+    every_engine,
+)
 def test_models_stop_each_at_its_own_epoch(name, hidden):
     """A model that has settled is left as it is, and the stack becomes smaller."""
     model = regressor(
@@ -248,8 +259,11 @@ def test_held_out_rows_and_the_rest_of_the_parameters():
 # Company
 
 
-@every_task
-@every_depth
+@every_pair(
+    every_task,
+    every_depth,
+    every_engine,
+)
 def test_permuted_candidates_have_permuted_scores(cls, y, hidden):
     """It does not matter in which order candidates come."""
     model = small(cls, hidden_layer_sizes=hidden, dropout=0.1)

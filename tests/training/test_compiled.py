@@ -5,6 +5,7 @@ from dataclasses import asdict
 import numpy as np
 import pytest
 import torch
+from covering import every_pair
 from test_training import (
     SETTINGS,
     SHARED,
@@ -82,9 +83,11 @@ def same_bits(models, others):
         torch.testing.assert_close(one.flat, another.flat, rtol=0, atol=0)
 
 
-@pytest.mark.parametrize("rule", RULES)
-@pytest.mark.parametrize("sizes", SIZES)
-@pytest.mark.parametrize("changes", LOOPS.values(), ids=LOOPS)
+@every_pair(
+    pytest.mark.parametrize("rule", RULES),
+    pytest.mark.parametrize("sizes", SIZES),
+    pytest.mark.parametrize("changes", LOOPS.values(), ids=LOOPS),
+)
 def test_they_stop_where_torch_stops(changes, sizes, rule):
     """The weights, curves and verdicts are the same but for rounding."""
     shared = SHARED._replace(**{"optimizer": "adam", **RULES[rule], **changes})

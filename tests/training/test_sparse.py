@@ -5,6 +5,7 @@ import pytest
 import scipy.sparse as sp
 import torch
 import torch.nn.functional as F
+from covering import every_pair
 from torch import einsum
 
 from skgd._equations.optimizers import OPTIMIZERS, Vectors
@@ -128,9 +129,11 @@ def test_touched_columns_are_those_with_entries(rows):
     assert torch.equal(made_dense(small), DENSE[rows][:, touched])
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-@pytest.mark.parametrize("n_units", [1, 3, 100])
-@pytest.mark.parametrize("rows", ROWS)
+@every_pair(
+    pytest.mark.parametrize("dtype", [torch.float32, torch.float64]),
+    pytest.mark.parametrize("n_units", [1, 3, 100]),
+    pytest.mark.parametrize("rows", ROWS),
+)
 def test_products_are_einsums(rows, n_units, dtype):
     """Both products with a small matrix are those with the dense one."""
     small, touched = small_matrix(rows)
@@ -272,10 +275,12 @@ def assert_steps_are_dense(layer, lazy, dense, numbers):
     torch.testing.assert_close(lazy, dense, rtol=1e-11, atol=1e-13)
 
 
-@pytest.mark.parametrize("columns_first", [False, True])
-@pytest.mark.parametrize("l1_ratio", [0.0, 0.3, 1.0])
-@pytest.mark.parametrize("schedule", ["constant", "falling"])
-@pytest.mark.parametrize(("m", "o"), [(1, 1), (1, 3), (2, 1), (2, 3)])
+@every_pair(
+    pytest.mark.parametrize("columns_first", [False, True]),
+    pytest.mark.parametrize("l1_ratio", [0.0, 0.3, 1.0]),
+    pytest.mark.parametrize("schedule", ["constant", "falling"]),
+    pytest.mark.parametrize(("m", "o"), [(1, 1), (1, 3), (2, 1), (2, 3)]),
+)
 def test_plain_descent_is_that_of_dense_data(m, o, schedule, l1_ratio, columns_first):
     """Penalties that wait are paid in full: all weights are the dense engine's."""
     per_model = per_model_of(

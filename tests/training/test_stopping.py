@@ -16,6 +16,7 @@ from skgd._training.stopping import (
     Ending,
     History,
     Untrained,
+    Verdict,
     begin_with,
     ending_of,
     judge,
@@ -23,15 +24,36 @@ from skgd._training.stopping import (
 )
 
 
-def judged(objectives, *, cut_short, tol=0.0, n_iter_no_change=2):
+def judged(objectives, *, cut_short=False, tol=0.0, n_iter_no_change=2, adapts=False):
     """Return the history of whole epochs, the last of which may have been cut short."""
     history = History(untrained=Untrained(1.0, 1.0))
     for number, objective in enumerate(objectives, 1):
         history.objective.append(objective)
         history.loss.append(objective)
         history.cut_short = cut_short and number == len(objectives)
-        judge(history, False, tol, n_iter_no_change)
+        judge(history, False, tol, n_iter_no_change, adapts)
     return history
+
+
+RATES = {  # objectives of three rates, each but the first the last one's fifth
+    "the second brings nothing": ([1.0, 0.5, 0.6, 0.5], [0.495, 0.5], None),
+    "the second brings less noise": ([1.0, 0.5, 0.6, 0.5], [0.4, 0.4, 0.4], [0.4, 0.4]),
+    "the first leads away": ([1.0, 5.0, 5.0], [4.0, 3.0], [2.0, 0.9, 0.9, 0.9]),
+    "nothing brings anything": ([1.0, 1.0, 1.0], [1.0, 1.0], None),
+}
+
+
+@pytest.mark.parametrize(("first", "second", "third"), RATES.values(), ids=RATES)
+def test_a_rate_adapts_as_long_as_that_brings_something(first, second, third):
+    """Something is what was watched when the rate came, made better by tol."""
+    rules = {"tol": 0.01, "adapts": True}
+    assert judged(first, **rules).verdict is Verdict.SLOWED
+    assert judged([*first, *second[:-1]], **rules).verdict is Verdict.GOES_ON
+    after = judged([*first, *second], **rules)
+    assert after.verdict is (Verdict.SLOWED if third else Verdict.SETTLED)
+    if third:
+        last = judged([*first, *second, *third], **rules)
+        assert last.converged is (third[0] == second[-1])
 
 
 FAR = 10 * FAR_ABOVE

@@ -8,6 +8,7 @@ import scipy.sparse
 import torch
 import torch.nn.functional as F
 from conftest import SHARED
+from covering import every_pair
 
 from skgd._equations.activations import ACTIVATIONS
 from skgd._equations.initialisers import initialise_
@@ -97,10 +98,12 @@ def loss_of_torch(layers, data):
     return (each if data.weight is None else each * data.weight[0]).mean()
 
 
-@pytest.mark.parametrize("n_rows", ROWS_OF_STRIPS)
-@pytest.mark.parametrize("weighted", [False, True], ids=["all alike", "weighted"])
-@pytest.mark.parametrize("classes", [False, True], ids=["numbers", "classes"])
-@every_network
+@every_pair(
+    pytest.mark.parametrize("n_rows", ROWS_OF_STRIPS),
+    pytest.mark.parametrize("weighted", [False, True], ids=["all alike", "weighted"]),
+    pytest.mark.parametrize("classes", [False, True], ids=["numbers", "classes"]),
+    every_network,
+)
 def test_strips_add_up_to_the_gradient_of_the_batch(
     kind, classes, weighted, n_rows, cut
 ):
@@ -139,12 +142,14 @@ WAYS = {
 }
 
 
-@pytest.mark.parametrize("n_rows", [1, 7])
-@pytest.mark.parametrize(
-    ("sparse", "weighted"), [(False, True), (True, False)], ids=["dense", "sparse"]
+@every_pair(
+    pytest.mark.parametrize("n_rows", [1, 7]),
+    pytest.mark.parametrize(
+        ("sparse", "weighted"), [(False, True), (True, False)], ids=["dense", "sparse"]
+    ),
+    pytest.mark.parametrize("way", WAYS),
+    every_network,
 )
-@pytest.mark.parametrize("way", WAYS)
-@every_network
 def test_strips_change_nothing(kind, way, sparse, weighted, n_rows, cut):
     """Training is that of uncut batches, whatever the number of rows of a strip."""
     data = data_of(weighted=weighted, sparse=sparse)

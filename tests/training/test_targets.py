@@ -6,6 +6,7 @@ The oracle is the package itself on other units, and NumPy for the scale.
 import numpy as np
 import pytest
 from conftest import OPTIMIZERS, fitted_state, layers_of, small
+from covering import every_pair
 from scipy import sparse
 from sklearn.base import clone
 from sklearn.linear_model import QuantileRegressor
@@ -99,9 +100,11 @@ def moved(targets, loss, c, shift):
     return c * targets + shift * (SEVERAL.std(0) if targets.ndim == 2 else 1.0)
 
 
-@pytest.mark.parametrize("hidden", SIZES.values(), ids=SIZES)
-@pytest.mark.parametrize("several", [False, True], ids=["one", "several"])
-@pytest.mark.parametrize("loss", DEGREE)
+@every_pair(
+    pytest.mark.parametrize("hidden", SIZES.values(), ids=SIZES),
+    pytest.mark.parametrize("several", [False, True], ids=["one", "several"]),
+    pytest.mark.parametrize("loss", DEGREE),
+)
 def test_every_loss_is_the_same_in_other_units(loss, several, hidden):
     """y times 1e-6 or 1e6, and shifted by 1e6, gives the same model."""
     targets = targets_of(loss, several)

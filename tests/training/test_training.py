@@ -8,6 +8,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from conftest import SHARED, frozen, real_devices
+from covering import every_pair
 
 import skgd._training.steps
 from skgd._equations.activations import ACTIVATIONS
@@ -132,15 +133,19 @@ def assert_together_equals_apart(
                 both = getattr(together, name), getattr(alone, name)
                 for ours, theirs in zip(*map(arrays, both), strict=True):
                     torch.testing.assert_close(
-                        ours[place], theirs[0], rtol=1e-8, atol=1e-10
+                        ours[place], theirs[0], rtol=1e-8, atol=1e-9
                     )
     return histories
 
 
 @real_devices
-@pytest.mark.parametrize("own", [False, True], ids=["same rows", "rows of their own"])
-@pytest.mark.parametrize("kind", SIZES)
-@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@every_pair(
+    pytest.mark.parametrize(
+        "own", [False, True], ids=["same rows", "rows of their own"]
+    ),
+    pytest.mark.parametrize("kind", SIZES),
+    pytest.mark.parametrize("optimizer", OPTIMIZERS),
+)
 def test_company_changes_nothing(optimizer, kind, own, device):
     """Five models with numbers of their own train together as they train apart."""
     heavy = optimizer in ("momentum", "nesterov")
@@ -155,16 +160,22 @@ def test_company_changes_nothing(optimizer, kind, own, device):
     assert_together_equals_apart(data, SIZES[kind], shared, own, **changes)
 
 
-@pytest.mark.parametrize("weighted", [False, True])
-@pytest.mark.parametrize("batch_size", [None, 1, 8])
-@pytest.mark.parametrize("loss", LOSSES)
+@every_pair(
+    pytest.mark.parametrize("weighted", [False, True]),
+    pytest.mark.parametrize("batch_size", [None, 1, 8]),
+    pytest.mark.parametrize("loss", LOSSES),
+)
 def test_company_changes_nothing_for_any_loss(loss, batch_size, weighted):
     """Likewise for every loss, size of batch, and with sample weights."""
     n_outputs = 1 if loss == "binary_log_loss" else 3
     shared = SHARED._replace(loss=loss, batch_size=batch_size, max_iter=4)
-    data = data_of(loss, n_outputs, weighted)
+    data, changes = data_of(loss, n_outputs, weighted), {}
+    if batch_size == 1:  # larger steps lead to losses of 1e5, where rounding grows
+        changes = {"lr": [0.02, 0.05, 0.01, 0.03, 0.003]}
 
-    assert_together_equals_apart(data, (4, 6, n_outputs), shared, own=batch_size == 8)
+    assert_together_equals_apart(
+        data, (4, 6, n_outputs), shared, own=batch_size == 8, **changes
+    )
 
 
 @pytest.mark.parametrize("last_batch", ["keep", "drop", "fill"])
@@ -212,9 +223,13 @@ def test_a_model_that_diverges_disturbs_no_other(kind, own):
     assert diverged == [False, True, False, True, False]
 
 
-@pytest.mark.parametrize("own", [False, True], ids=["same rows", "rows of their own"])
-@pytest.mark.parametrize("kind", SIZES)
-@pytest.mark.parametrize("changes", SETTINGS.values(), ids=SETTINGS)
+@every_pair(
+    pytest.mark.parametrize(
+        "own", [False, True], ids=["same rows", "rows of their own"]
+    ),
+    pytest.mark.parametrize("kind", SIZES),
+    pytest.mark.parametrize("changes", SETTINGS.values(), ids=SETTINGS),
+)
 def test_company_changes_nothing_for_any_setting(changes, kind, own):
     """Likewise where gradients are cut, weights averaged, units dropped, rates fall."""
     shared = SHARED._replace(**changes)
@@ -230,11 +245,13 @@ def test_company_changes_nothing_for_any_setting(changes, kind, own):
 FOLDS = [[0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10], [9, 4, 11, 12, 13, 14, 15, 16, 17]]
 
 
-@pytest.mark.parametrize("kind", SIZES)
-@pytest.mark.parametrize("loss", ["squared_error", "multinomial_log_loss"])
-@pytest.mark.parametrize("weights", [None, "of rows", "of folds"])
-@pytest.mark.parametrize("last_batch", ["keep", "drop", "fill"])
-@pytest.mark.parametrize("batch_size", [4, 1, None])
+@every_pair(
+    pytest.mark.parametrize("kind", SIZES),
+    pytest.mark.parametrize("loss", ["squared_error", "multinomial_log_loss"]),
+    pytest.mark.parametrize("weights", [None, "of rows", "of folds"]),
+    pytest.mark.parametrize("last_batch", ["keep", "drop", "fill"]),
+    pytest.mark.parametrize("batch_size", [4, 1, None]),
+)
 def test_folds_change_nothing(batch_size, last_batch, weights, loss, kind):
     """Models of a fold are trained on its rows, whatever the others are trained on."""
     shared = SHARED._replace(batch_size=batch_size, last_batch=last_batch, loss=loss)
@@ -418,10 +435,14 @@ def test_held_out_rows_that_only_watch_change_nothing():
     assert torch.equal(watched.parameters.flat, plain.parameters.flat)
 
 
-@pytest.mark.parametrize("weighted", [False, True])
-@pytest.mark.parametrize("own", [False, True], ids=["same rows", "rows of their own"])
-@pytest.mark.parametrize("batch_size", [None, 20, 7, 1])
-@pytest.mark.parametrize("last_batch", ["keep", "fill"])
+@every_pair(
+    pytest.mark.parametrize("weighted", [False, True]),
+    pytest.mark.parametrize(
+        "own", [False, True], ids=["same rows", "rows of their own"]
+    ),
+    pytest.mark.parametrize("batch_size", [None, 20, 7, 1]),
+    pytest.mark.parametrize("last_batch", ["keep", "fill"]),
+)
 def test_training_on_some_rows_is_training_on_a_copy_of_them(
     last_batch, batch_size, own, weighted
 ):
@@ -440,9 +461,15 @@ def test_training_on_some_rows_is_training_on_a_copy_of_them(
         assert history.objective == other.objective
 
 
-@pytest.mark.parametrize("own", [False, True], ids=["same rows", "rows of their own"])
-@pytest.mark.parametrize("kind", SIZES)
-@pytest.mark.parametrize("changes", [{}, *SETTINGS.values()], ids=["plain", *SETTINGS])
+@every_pair(
+    pytest.mark.parametrize(
+        "own", [False, True], ids=["same rows", "rows of their own"]
+    ),
+    pytest.mark.parametrize("kind", SIZES),
+    pytest.mark.parametrize(
+        "changes", [{}, *SETTINGS.values()], ids=["plain", *SETTINGS]
+    ),
+)
 def test_one_that_diverges_changes_no_bit_of_the_others(changes, kind, own):
     """In the epoch in which one becomes infinite, the others have the bits of before.
 
@@ -675,7 +702,8 @@ def test_an_adaptive_rate_is_each_models_own():
     assert falls[0] != falls[1]
     assert max(falls) > 1
     for history, slowed, lr in zip(histories, models.slowed, [0.05, 0.2], strict=True):
-        assert history.converged is bool(lr * slowed <= 1e-6)
+        ends = lr * slowed <= 1e-6 or not history.memory.gained
+        assert history.converged is bool(ends)
 
 
 # Training that is ended from outside
