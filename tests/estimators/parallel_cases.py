@@ -487,6 +487,9 @@ def more_than(before, now):
 
 def main(folder):
     """Run everything, and write down what came of it on this rank."""
+    signal.signal(
+        signal.SIGINT, signal.default_int_handler
+    )  # the launcher's is another
     warnings.simplefilter("ignore")
     dist.init_process_group("gloo")
     rank, of = dist.get_rank(), arrays()
