@@ -349,8 +349,11 @@ def test_workers_give_the_same_scores(backend, loky):
 
 
 @real_devices
-@pytest.mark.parametrize("early_stopping", [False, True])
-@pytest.mark.parametrize("as_tensor", [False, True], ids=["array", "tensor"])
+@every_pair(
+    pytest.mark.parametrize("early_stopping", [False, True]),
+    pytest.mark.parametrize("as_tensor", [False, True], ids=["array", "tensor"]),
+    every_engine,
+)
 def test_a_search_on_every_device(device, as_tensor, early_stopping):
     """Folds and candidates are trained where they are told to be, or where X lies."""
     model = small(
@@ -364,8 +367,7 @@ def test_a_search_on_every_device(device, as_tensor, early_stopping):
     rows = torch.from_numpy(X).to(device) if as_tensor else X
     grid = {"lr": [0.01, 0.1, 0.3], "alpha": [0.0, 0.1], "batch_size": [7, None]}
     labels = TASKS["three classes"][1]
-    cv = KFold(7)  # of unequal sizes
-    ours = VectorizedGridSearchCV(model, grid, cv=cv).fit(rows, labels)
-    theirs = GridSearchCV(model, grid, cv=cv).fit(X, labels)
+    ours = VectorizedGridSearchCV(model, grid, cv=PAIR).fit(rows, labels)
+    theirs = GridSearchCV(model, grid, cv=PAIR).fit(X, labels)
     assert all(group.together for group in ours.groups_)
     assert_same_search(ours, theirs, X)
