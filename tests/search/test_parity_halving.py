@@ -153,10 +153,10 @@ def test_survivors_of_unlike_groups_and_seeds():
         "lr": [0.003, 0.01],
     }
     model = regressor(optimizer="sgd", hidden_layer_sizes=(3,))
-    found = halved(model, grid, X, y, factor=2, max_resources=8, cv=UNEQUAL)
-    sliced = halved(
-        model, grid, X, y, factor=2, max_resources=8, cv=UNEQUAL, max_bytes=5000
-    )
+    params = {"factor": 2, "max_resources": 8, "cv": UNEQUAL, "random_state": 0}
+    found = halved(model, grid, X, y, **params)
+    params = {**EPOCHS, **params, "max_bytes": 5000}
+    sliced = VectorizedHalvingGridSearchCV(model, grid, **params).fit(X, y)
     np.testing.assert_allclose(scores_of(found), scores_of(sliced), rtol=1e-10)
 
 
