@@ -227,7 +227,7 @@ def test_held_out_rows_end_the_training_of_each_model(name):
         hidden_layer_sizes=(4,),
     )
     fit_params = {} if weight is None else {"sample_weight": weight}
-    grid = {"lr": [0.003, 0.3], "random_state": [0, 1]}
+    grid = [{"lr": [0.003, 0.3]}, {"lr": [0.3], "random_state": [1]}]
     found = compared(
         model,
         grid,
