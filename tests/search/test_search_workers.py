@@ -250,7 +250,7 @@ def test_a_worker_that_is_killed_costs_what_is_under_way(loky, tmp_path):
         search.fit(X, y, checkpoint=tmp_path / "kept")
     scored = asked.read_text().splitlines()
     assert len(set(scored)) == 10
-    assert len(scored) < 7 + 10  # those of each worker, and what had not come back
+    assert max(map(scored.count, scored)) <= 2  # where it had not come back
     assert_same_results(search, search_of(REGRESSOR, space).fit(X, y))
 
 
