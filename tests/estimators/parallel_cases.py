@@ -487,6 +487,8 @@ def more_than(before, now):
 
 def main(folder):
     """Run everything, and write down what came of it on this rank."""
+    # A fork has the launcher's handler, which knows no Ctrl-C.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     warnings.simplefilter("ignore")
     dist.init_process_group("gloo")
     rank, of = dist.get_rank(), arrays()
