@@ -4,6 +4,7 @@ What goes wrong at a setting, or at two together, is found as by the product; it
 tenth of the tests where five things vary.
 """
 
+from collections import Counter
 from itertools import product, starmap
 
 import pytest
@@ -26,19 +27,22 @@ def covering(sizes):
     """Return rows of indices below the sizes, the largest first; any two meet in one.
 
     They begin with the product of the first two. For each place after these, every row
-    gets the index that meets the most of what it has not met yet, and what is missing
-    then gets rows of its own.
+    gets the index that meets the most of what it has not met yet, and among equals the
+    one that has met the others of the row least often: else all later rows would have
+    the first one. What is missing then gets rows of its own.
     """
     rows = [*product(range(sizes[0]), range(sizes[1]))]
     for n, size in enumerate(sizes[2:], 2):
         pairs = [(k, i) for k in range(n) for i in range(sizes[k])]
         missing = {(k, i, j) for k, i in pairs for j in range(size)}
-        longer = []
+        longer, times = [], Counter()
         for row in rows:
-            met = [_meets(row, j) & missing for j in range(size)]
-            j = max(range(size), key=lambda j: len(met[j]))
+            met = [_meets(row, j) for j in range(size)]
+            ranks = [(-len(m & missing), sum(times[one] for one in m)) for m in met]
+            j = ranks.index(min(ranks))
             longer.append((*row, j))
             missing -= met[j]
+            times.update(met[j])
         while missing:
             *_, j = min(missing)
             lacks = {k: i for k, i, of in sorted(missing) if of == j}

@@ -1,5 +1,6 @@
 """Parameters of tests that vary together: any two values meet."""
 
+from collections import Counter
 from itertools import combinations, product
 
 import pytest
@@ -14,6 +15,14 @@ def test_any_two_values_meet(sizes):
         met = {(row[one], row[other]) for row in rows}
         assert met == set(product(range(sizes[one]), range(sizes[other])))
     assert len(rows) < 1.4 * sizes[0] * sizes[1]
+
+
+def test_values_meet_about_as_often_as_others():
+    """So three of them meet, too, in as many rows as there is room for."""
+    rows = covering([15, 4, 2, 2])
+    for one, other in combinations(range(4), 2):
+        times = Counter((row[one], row[other]) for row in rows)
+        assert max(times.values()) <= min(times.values()) + 2
 
 
 @every_pair(

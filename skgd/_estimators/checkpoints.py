@@ -30,7 +30,7 @@ from skgd._estimators.state import State, attributes_of_state
 from skgd._estimators.surveys import BlockRows
 from skgd._estimators.targets import Targets
 from skgd._estimators.under_way import is_count, progress_of, tree_of_progress
-from skgd._estimators.versions import defaults_of
+from skgd._estimators.versions import VERSION, defaults_of
 from skgd._estimators.watch import TIME_IS_OVER
 from skgd._machine.errors import in_the_words
 from skgd._machine.files import Path, check_directory, read_whole, write_atomically
@@ -234,8 +234,19 @@ def _compared(checkpoint: Checkpoint) -> Checkpoint:
         try:
             progress = progress_of(held["progress"])
         except ValueError:
+            _check_version(held["versions"])
             _wrong()
         return checkpoint._replace(split_seed=seed, progress=progress)
+
+
+def _check_version(versions: Any) -> None:
+    """Refuse what another version has kept, whose training remembers other things."""
+    by = versions.get("skgd") if type(versions) is dict else None
+    if type(by) is str and by != VERSION:
+        raise ValueError(
+            f"It was kept by version {by[:100]} of skgd, and version {VERSION} cannot "
+            f"go on with it; go on by that one, or delete it, {_ANEW}."
+        )
 
 
 def _refuse_given(name: str, before: Any, now: Any) -> NoReturn:

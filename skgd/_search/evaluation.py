@@ -402,7 +402,7 @@ class Evaluation:
                 continue
             kind = workers.threads if by_loops else workers.processes
             calls = [(request, jobs[n], contexts[n], workers.n) for n in some]
-            for number, done in results_of(kind, run_job, calls):
+            for number, done in results_of(workers, kind, run_job, calls):
                 yield done, jobs[some[number]]
 
     def _prepare(self, jobs: Sequence[Job], workers: Workers) -> dict[int, CvSplit]:
@@ -416,7 +416,7 @@ class Evaluation:
             for split in splits.values()
             if split.prepared is None
         ]
-        for _, split in results_of(kind, fit_steps, calls):
+        for _, split in results_of(workers, kind, fit_steps, calls):
             prepared[split.number] = split
         if jobs[0].may_go_on:
             self._prepared[jobs[0].setting] = prepared
@@ -452,7 +452,7 @@ class Evaluation:
             for cell, one in zip(cells, contexts, strict=True)
         ]
         found = {}
-        for number, result in results_of(workers.processes, fit_one, calls):
+        for number, result in results_of(workers, workers.processes, fit_one, calls):
             cell = cells[number]
             found[cell] = Found(result, reason=reasons.get(cell[0], ""))
             if of_round is not None:

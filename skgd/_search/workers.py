@@ -34,6 +34,7 @@ class Workers(NamedTuple):
     threads: Callable[[], Any]
     processes: Callable[[], Any]
     n: int
+    anew: Callable[[], None]  # has others begun from now on
 
 
 @contextmanager
@@ -56,25 +57,28 @@ def workers_of(
             return begun.enter_context(_parallel(prefer, **settings))
 
         threads, processes = (partial(of_kind, kind) for kind in ("threads", None))
-        yield Workers(threads, processes, effective_n_jobs(n_jobs))
+        n_workers = effective_n_jobs(n_jobs)
+        yield Workers(threads, processes, n_workers, of_kind.cache_clear)
 
 
 def results_of(
-    workers: Callable[[], Any],
+    workers: Workers,
+    kind: Callable[[], Any],
     function: Callable[..., Any],
     calls: Sequence[tuple[Any, ...]],
 ) -> Iterator[tuple[int, Any]]:
-    """Give what comes of each call of a function, with its number, as it is done.
+    """Give what comes of each call, with its number, as it is done by such workers.
 
     A process that is killed takes with it what is under way, for joblib ends the others
-    as well. That is done anew by new ones, as long as something gets done between two
-    kills: a call that always kills its worker ends the search.
+    as well. That is done anew by others, whom no result of before the kill reaches, as
+    long as something gets done between two kills: a call that always kills its worker
+    ends the search.
     """
     left = dict(enumerate(calls))
     while left:
         jobs, n_before = list(left.items()), len(left)
         try:
-            for number, result in workers()(
+            for number, result in kind()(
                 delayed(_numbered)(number, function, given) for number, given in jobs
             ):
                 del left[number]
@@ -82,6 +86,7 @@ def results_of(
         except BrokenProcessPool as error:
             if len(left) == n_before:
                 raise
+            workers.anew()
             why = " ".join(str(error).split())
             msg = (
                 "A worker was killed, and what was under way is done anew: "

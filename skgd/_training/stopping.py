@@ -202,7 +202,7 @@ def judge(
         memory.growing = memory.growing + 1 if before and objective > before[0] else 0
     if tol is not None and not history.cut_short:
         memory.waiting = 0 if value < memory.best.value - tol else memory.waiting + 1
-        memory.gained |= value < memory.began - tol
+        memory.gained |= bool(value < memory.began - tol)  # tol may be NumPy's
     settled = tol is not None and memory.waiting >= n_iter_no_change
     history.verdict = _verdict(history, settled, held_out, adapts and memory.gained)
     if history.verdict is Verdict.SLOWED:

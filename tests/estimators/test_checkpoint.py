@@ -454,6 +454,24 @@ def test_another_fit_is_told_what_differs(path, monkeypatch, request, params, gi
     assert not hasattr(model, "t_")
 
 
+def test_a_fit_that_another_version_has_kept_says_so(path, monkeypatch):
+    """Where what training remembers was not the same: here, of a rate that adapts."""
+    model, data = begun(path, monkeypatch)
+    tree = decode(data)
+    del tree["progress"]["history"]["memory"]["gained"]
+    for by, said in (("0.1.9", "by version 0.1.9 of skgd"), (1, "no fit has kept")):
+        path.write_bytes(encode({**tree, "versions": {"skgd": by}}))
+        with pytest.raises(ValueError, match=said):
+            model.fit(X, y, checkpoint=path)
+
+
+def test_a_tol_of_numpys_is_kept_as_any(path):
+    """As a search over np.logspace sets it: what it is compared to is read again."""
+    model = small(MiniBatchRegressor, lr_schedule="adaptive", tol=np.float64(0.1))
+    model.set_params(max_iter=200).fit(X, y, checkpoint=path)
+    assert of(clone(model).fit(X, y, checkpoint=path)) == of(model)
+
+
 def test_a_cross_validation_is_told_that_a_file_is_for_one_fit(path):
     """Its second fit finds the file of the first one, of other rows."""
     options = {"params": {"checkpoint": path}, "cv": 2, "error_score": "raise"}

@@ -265,6 +265,25 @@ def test_an_adaptive_rate_is_that_of_scikit_learn(cls, y, peer, n_iter_no_change
     np.testing.assert_allclose(model.intercept_, peer.intercept_, rtol=1e-9)
 
 
+@pytest.mark.parametrize(
+    ("cls", "y", "peer"),
+    [
+        (MiniBatchRegressor, y, SGDRegressor()),
+        (MiniBatchClassifier, two_classes, SGDClassifier(loss="log_loss")),
+    ],
+)
+def test_a_rate_that_always_brings_something_ends_where_that_of_scikit_learn_does(
+    cls, y, peer
+):
+    """By a small tol every division does, down to 1e-6."""
+    params = {"alpha": 0, "shuffle": False, "max_iter": 1000, "tol": 1e-6}
+    model = small(cls, optimizer="sgd", lr=0.05, batch_size=1, n_iter_no_change=5)
+    model.set_params(lr_schedule="adaptive", **params, **AS_THEY_ARE.get(cls, {}))
+    peer = clone(peer).set_params(learning_rate="adaptive", eta0=0.05, **params)
+    assert model.fit(X, y).n_iter_ == peer.fit(X, y).n_iter_ < 1000
+    np.testing.assert_allclose(model.coef_.ravel(), peer.coef_.ravel(), rtol=1e-9)
+
+
 def test_a_single_weight_walks_the_published_path():
     """The line 2 x - 1 is found from 8 x - 1 by the steps that an article gives."""
     x, losses, path = (

@@ -248,7 +248,7 @@ def test_what_is_plain_is_what_scikit_learns_checks_let_pass(
     classes = {} if cls is MiniBatchRegressor else {"classes": [0, 1]}
     for plain in (True, False):
         if not plain:
-            monkeypatch.setattr("skgd._estimators.inputs._are_plain", lambda *_: False)
+            monkeypatch.setattr("skgd._estimators.inputs.are_plain", lambda *_: False)
         names = names_of(odd)
         seen = small(cls).partial_fit(odd, labels, **classes)
         seen.partial_fit(odd, labels)

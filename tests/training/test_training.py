@@ -249,8 +249,10 @@ FOLDS = [[0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10], [9, 4, 11, 12, 13, 14, 15, 16, 17]]
     pytest.mark.parametrize("kind", SIZES),
     pytest.mark.parametrize("loss", ["squared_error", "multinomial_log_loss"]),
     pytest.mark.parametrize("weights", [None, "of rows", "of folds"]),
-    pytest.mark.parametrize("last_batch", ["keep", "drop", "fill"]),
-    pytest.mark.parametrize("batch_size", [4, 1, None]),
+    pytest.mark.parametrize(
+        ("batch_size", "last_batch"),
+        [(4, "keep"), (4, "drop"), (4, "fill"), (1, "keep"), (None, "fill")],
+    ),
 )
 def test_folds_change_nothing(batch_size, last_batch, weights, loss, kind):
     """Models of a fold are trained on its rows, whatever the others are trained on."""
@@ -440,8 +442,11 @@ def test_held_out_rows_that_only_watch_change_nothing():
     pytest.mark.parametrize(
         "own", [False, True], ids=["same rows", "rows of their own"]
     ),
-    pytest.mark.parametrize("batch_size", [None, 20, 7, 1]),
-    pytest.mark.parametrize("last_batch", ["keep", "fill"]),
+    pytest.mark.parametrize(
+        ("batch_size", "last_batch"),
+        [(20, "keep"), (20, "fill"), (7, "keep"), (7, "fill"), (1, "keep")]
+        + [(None, "keep")],
+    ),
 )
 def test_training_on_some_rows_is_training_on_a_copy_of_them(
     last_batch, batch_size, own, weighted
