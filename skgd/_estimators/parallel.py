@@ -7,8 +7,9 @@ process group, there may well be fits that are each process's own.
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
 from datetime import timedelta
 from typing import Any, NamedTuple
@@ -164,20 +165,38 @@ def data_parallel(group: Any = None, *, timeout: float | None = None) -> Iterato
     if timeout is not None and not 0 < timeout < 1e9:
         msg = f"timeout must be None or seconds above 0. Got {timeout!r}."
         raise ValueError(msg)
-    ranks = Ranks(
-        dist.new_group(
+    with nullcontext() if group is None else _named_apart(group):
+        own = dist.new_group(
             dist.get_process_group_ranks(dist.group.WORLD if group is None else group),
             timeout=None if timeout is None else timedelta(seconds=timeout),
             backend=dist.get_backend(group),
             use_local_synchronization=group is not None,
-        ),
-        dist.destroy_process_group,
-    )
+        )
+    ranks = Ranks(own, dist.destroy_process_group)
     try:
         with training_together(Together(ranks)):
             yield
     finally:
         ranks.leave()
+
+
+@contextmanager
+def _named_apart(group: Any) -> Iterator[None]:
+    """Let a group that some ranks make have a name that no other one has or had.
+
+    torch names it by these ranks and how many groups there are, so that a second one
+    after the first has ended finds what that left in the store, and no one there. Since
+    2.15 it counts them on these ranks only: the next group of all has two names then,
+    and is waited for without end.
+    """
+    names, c10d = [secrets.token_hex(20)], dist.distributed_c10d
+    dist.broadcast_object_list(names, group_src=0, group=group)
+    name_of, count = c10d._hash_ranks_to_str, c10d._world.group_count
+    c10d._hash_ranks_to_str = lambda ranks: names[0]
+    try:
+        yield
+    finally:
+        c10d._hash_ranks_to_str, c10d._world.group_count = name_of, count
 
 
 # Parameters that may differ between ranks: rank 0 draws, and the others are each one's

@@ -193,7 +193,7 @@ def judge(
 
     ``held_out`` says whether held-out rows are watched, or the objective itself. A
     model that ``adapts`` is slowed down where another one would end, unless the last
-    time has brought nothing: then still smaller steps would not either.
+    time has brought nothing but was not too fast: then smaller steps would not either.
     """
     memory = history.memory
     value = _watched(history) if held_out else history.objective[-1]
@@ -204,7 +204,9 @@ def judge(
         memory.waiting = 0 if value < memory.best.value - tol else memory.waiting + 1
         memory.gained |= bool(value < memory.began - tol)  # tol may be NumPy's
     settled = tol is not None and memory.waiting >= n_iter_no_change
-    history.verdict = _verdict(history, settled, held_out, adapts and memory.gained)
+    too_fast = not held_out and _only_grows(history)
+    adapts = adapts and (memory.gained or too_fast)
+    history.verdict = _verdict(history, settled, held_out, adapts)
     if history.verdict is Verdict.SLOWED:
         memory.waiting = memory.growing = 0
         memory.began, memory.gained = value, False

@@ -504,6 +504,10 @@ def main(folder):
                 told[name, case] = numbers_of(fit_partitions(what, of, partitions))
             for case in OF_BLOCKS:
                 told[name, "blocks", case] = numbers_of(fit_blocks(case, of))
+    if rank < 2:
+        with data_parallel(pair):
+            again = fit_partitions(CASES["descent"], of, PLACEMENTS["two"][rank])
+            told["two", "descent again"] = numbers_of(again)
     with data_parallel():
         for case in PIECES:
             told["pieces", case] = in_pieces(case, rank, of, Path(folder))

@@ -175,6 +175,12 @@ def test_several_ranks_fit_as_one_process(told, name, placement):
     assert_close(same, oracle(name), CASES[name].tolerance)
 
 
+def test_some_ranks_may_fit_more_than_once(told):
+    """Each time is a group of its own, and those of all ranks come after."""
+    first, again = (same_on_all(told, "two", f"descent{n}") for n in ("", " again"))
+    assert first["weights"].tobytes() == again["weights"].tobytes()
+
+
 def same_on_all(told, *key):
     """Return what all ranks of a group have come to, alike to the bit."""
     first, *others = [rank[key] for rank in told if key in rank]
