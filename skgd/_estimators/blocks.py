@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Never
 
 import numpy as np
 
-from skgd._estimators.checks import check_is_there
 from skgd._estimators.collections import (
     check_computed,
     computed,
@@ -317,7 +316,12 @@ def as_blocks(X: Any, y: Any, sample_weight: Any) -> tuple[Any, Any, Any]:
     collection of Dask's that no cluster trains on.
     """
     if is_dataset(X):
-        check_is_there(y)
+        if y is None:
+            msg = (
+                "fit requires y to be passed, but the target y is None; pass the name "
+                "of its column in the dataset."
+            )
+            raise ValueError(msg)
         return Blocks.from_parquet(X, y, sample_weight), None, None
     if is_collection(X):
         cut = cut_alike(X, y, sample_weight)

@@ -198,19 +198,14 @@ def _column_of_text(values: Any) -> str:
     return ""
 
 
-def check_is_there(y: Any) -> None:
-    """Refuse to fit without targets."""
+def checked_targets(y: Any, n_rows: int, *, numeric: bool) -> Any:
+    """Return the targets of so many rows as an array, or a sparse matrix."""
     if y is None:
         msg = (
             "fit requires y to be passed, but the target y is None; pass the targets, "
-            "one for each row of X, or the name of their column where X is a dataset."
+            "one for each row of X."
         )
         raise ValueError(msg)
-
-
-def checked_targets(y: Any, n_rows: int, *, numeric: bool) -> Any:
-    """Return the targets of so many rows as an array, or a sparse matrix."""
-    check_is_there(y)
     with conversion_of("y", y):
         targets = check_y(y, multi_output=True, y_numeric=numeric)
     if targets.shape[0] != n_rows:

@@ -263,6 +263,12 @@ NAMES = ["x0", "x1", "x2", "x3"]
 SETTINGS = {"max_iter": 3, "tol": None, "shuffle": False, "random_state": 0}
 
 
+def test_a_dataset_without_its_targets_is_refused(folder):
+    """They are a column, which must be named."""
+    with pytest.raises(ValueError, match="fit requires y.*pass the name of its column"):
+        MiniBatchRegressor().fit(ds.dataset(folder))
+
+
 def test_a_dataset_is_a_fit_of_its_rows(folder):
     """Columns by name make the model of the rows, in float32, which knows the names."""
     columns = [*NAMES, "y", "w"]
