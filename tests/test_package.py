@@ -37,6 +37,8 @@ PRIVATE_NAMES_OF_OTHERS = {
     *("_cache", "_getvalue", "_index_key", "_locator_classes"),
     # of torch's groups of gloo, which choose no address otherwise
     *("_devices", "_timeout"),
+    # of torch's names of groups, which a second one of the same ranks would have again
+    *("_hash_ranks_to_str", "_world"),
     # of named tuples
     *("_asdict", "_fields", "_replace"),
 }
