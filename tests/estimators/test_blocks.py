@@ -265,7 +265,7 @@ SETTINGS = {"max_iter": 3, "tol": None, "shuffle": False, "random_state": 0}
 
 def test_a_dataset_without_its_targets_is_refused(folder):
     """They are a column, which must be named."""
-    with pytest.raises(ValueError, match=r"fit requires y.*pass the name of its column"):
+    with pytest.raises(ValueError, match=r"fit requires y.*the name of its column"):
         MiniBatchRegressor().fit(ds.dataset(folder))
 
 
