@@ -70,11 +70,11 @@ def results_of(
     """Give what comes of each call, with its number, as it is done by such workers.
 
     A process that is killed takes with it what is under way, for joblib ends the others
-    as well. That is done anew by others, whom no result of before the kill reaches, as
-    long as something gets done between two kills: a call that always kills its worker
-    ends the search.
+    as well. That is done anew by others, whom no result of before the kill reaches. A
+    call that always kills its worker ends the search: two kills in a row before
+    anything has come back, for once it may have been on its way.
     """
-    left = dict(enumerate(calls))
+    left, in_vain = dict(enumerate(calls)), 0
     while left:
         jobs, n_before = list(left.items()), len(left)
         try:
@@ -84,7 +84,8 @@ def results_of(
                 del left[number]
                 yield number, result
         except BrokenProcessPool as error:
-            if len(left) == n_before:
+            in_vain = in_vain + 1 if len(left) == n_before else 0
+            if in_vain == 2:
                 raise
             workers.anew()
             why = " ".join(str(error).split())
