@@ -42,7 +42,7 @@ _AT_ONCE_S, _STEP_S, _NUMBER_S, _NUMBERS_OF_UNIT = 0.05, 2e-6, 2e-9, 20
 
 # To draw the rows of an epoch, and to judge it, takes this; and the epochs that are
 # taken at once have so many rows at the most.
-_EPOCH_S, _ROWS_AT_ONCE = 2e-5, 2**14
+_EPOCH_S, _ROWS_AT_ONCE = 2e-5, 2**17
 
 
 def bind_compiled(ahead: Ahead) -> Taker:
