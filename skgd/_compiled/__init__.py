@@ -21,6 +21,7 @@ In the order of reading:
 * ``steps``: what every step is made of but for its products
 * ``network``: the loop of a network of any depth
 * ``rows``: the loop of a linear model whose rows are read where they lie
+* ``one_row``: the loops of a linear model that descends by one row at a time
 * ``sparse``: a batch of sparse rows, at the cost of their entries
 * ``owing``: plain descent on sparse rows, whose penalty can wait
 * ``touched``: which columns a batch touches, in ascending order
@@ -29,7 +30,8 @@ In the order of reading:
 * ``loops``: which loop takes which problem
 
 Nothing is compiled before it is used. A loop knows no loss, activation or optimizer, so
-that it is compiled once for all of them, and of the tables only what is used.
+that it is compiled once for all of them, and of the tables only what is used; those of
+``one_row`` are an exception.
 
 A literal would turn an equation of float32 into one of float64: it is written
 ``num(z, 0.5)``, half as a number of the kind of z.

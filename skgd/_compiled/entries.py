@@ -26,7 +26,7 @@ from numba import from_dtype, types
 
 from skgd._compiled.activations import ACTIVATIONS
 from skgd._compiled.arithmetic import Place, exp, log, num
-from skgd._compiled.jit import carray, entry, fast, named
+from skgd._compiled.jit import carray, entry, fast, inlined, named
 from skgd._compiled.losses import LOSSES
 from skgd._compiled.optimizers import COLUMNS, OPTIMIZERS, scalars_at, without_penalty
 
@@ -112,15 +112,15 @@ def _multinomial_log_loss(
     share, sums = carray(share_at, b), carray(sums_at, o)
     if b < _TOGETHER:
         for k in range(b):
-            sums[0] += share[k] * _log_loss_of_one(z, y, share[k], dz, k, o, b)
+            sums[0] += share[k] * log_loss_of_one(z, y, share[k], dz, k, o, b)
     else:
         sums[0] += _log_losses(
             z.reshape(o, b), y.reshape(o, b), share, dz.reshape(o, b)
         )
 
 
-@fast
-def _log_loss_of_one(
+@inlined
+def log_loss_of_one(
     z: Any, y: Any, share: float, dz: Any, k: int, o: int, b: int
 ) -> float:
     """log(sum of exp(c)) - y . c, of c = z - max(z), of sample k."""

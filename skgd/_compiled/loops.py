@@ -20,6 +20,7 @@ from skgd._compiled.entries import (
 from skgd._compiled.jit import Function
 from skgd._compiled.network import network
 from skgd._compiled.network import space_needed as space_of_network
+from skgd._compiled.one_row import one_row
 from skgd._compiled.problem import Array, Csr, Loop, Problem, Rows
 from skgd._compiled.products import gemm_address
 from skgd._compiled.rows import rows
@@ -75,9 +76,9 @@ class _Kind(NamedTuple):
     loss: str
     activation: str
     optimizer: str
-    is_clipped: bool
     batch_size: int
     is_of_rows: bool  # whether rows are read where they lie
+    is_by_one_row: bool  # and each is a step of plain descent
 
 
 class _Shape(NamedTuple):
@@ -104,9 +105,9 @@ def _kind(problem: Problem) -> _Kind:
         problem.loss,
         problem.activation,
         problem.optimizer,
-        problem.max_grad_norm is not None,
         problem.batch_size,
         _is_of_rows(problem),
+        _is_by_one_row(problem),
     )
 
 
@@ -115,7 +116,8 @@ def _shape(kind: _Kind) -> _Shape:
     """Return the loop of problems of a kind, and what it is told of all of them."""
     dtype, sizes, n = kind.dtype, kind.sizes, kind.n_parameters
     if kind.is_of_rows:
-        block, loop = _block_of_rows(kind), rows(dtype)
+        block = _block_of_rows(kind)
+        loop = one_row(kind.loss, dtype) if kind.is_by_one_row else rows(dtype)
         space, wakes_threads = space_of_rows(sizes, n, block), False
     else:
         block, loop = _block_of_network(kind), network(dtype)
@@ -132,9 +134,11 @@ def _shape(kind: _Kind) -> _Shape:
     if len(sizes) > 2:
         value = value_entry(kind.activation, dtype).address
         derivative = derivative_entry(kind.activation, dtype).address
-    of_arrays: dict[str, Any] = dict.fromkeys(_OF_ARRAYS, 0)
+    numbers: dict[str, Any] = dict.fromkeys(_ELSEWHERE, 0)
+    if not kind.is_by_one_row:
+        numbers |= _entries_of_step(kind)
     plan = Plan(
-        **of_arrays,
+        **numbers,
         batch_size=kind.batch_size,
         block=block,
         n_units=sum(sizes[1:]),
@@ -142,19 +146,24 @@ def _shape(kind: _Kind) -> _Shape:
         n_weights=kind.n_weights,
         value=value,
         derivative=derivative,
-        loss=loss_entry(kind.loss, dtype).address,
-        update=update_entry(kind.optimizer, dtype).address,
         gemm=gemm_address(dtype),
-        is_plain=kind.optimizer == "sgd" and not kind.is_clipped,
     )
     integers = np.array(layers, np.int64), np.array(plan, np.int64)
     return _Shape(loop, space, *integers, wakes_threads)
 
 
-_OF_ARRAYS = (
+_ELSEWHERE = (
     *("x", "x_row", "x_column", "columns", "starts", "is_wide_index"),
-    *("is_wide_start", "y", "y_output", "is_one_hot", "weight"),
+    *("is_wide_start", "y", "y_output", "is_one_hot", "weight", "loss", "update"),
 )
+
+
+def _entries_of_step(kind: _Kind) -> dict[str, int]:
+    """Return what loops call by address; that of single rows has them in itself."""
+    return {
+        "loss": loss_entry(kind.loss, kind.dtype).address,
+        "update": update_entry(kind.optimizer, kind.dtype).address,
+    }
 
 
 def _numbers_of_arrays(problem: Problem) -> dict[str, int]:
@@ -188,6 +197,14 @@ def _is_of_rows(problem: Problem) -> bool:
         or n_outputs < _BLAS_OUTPUTS
         or n_features * n_outputs < _BLAS_WEIGHTS
     )
+
+
+def _is_by_one_row(problem: Problem) -> bool:
+    """Return whether each row is a step of plain descent, its numbers side by side."""
+    plain = problem.optimizer == "sgd" and problem.max_grad_norm is None
+    if isinstance(problem.x, Csr) or not (_is_of_rows(problem) and plain):
+        return False
+    return problem.batch_size == 1 and problem.x.strides[1] == problem.x.itemsize
 
 
 def _take(

@@ -23,7 +23,6 @@ from skgd._compiled.jit import (
     pointer,
 )
 from skgd._compiled.network import gather
-from skgd._compiled.optimizers import scalars_at, sgd, with_lr, without_penalty
 from skgd._compiled.steps import (
     Layer,
     Plan,
@@ -35,7 +34,6 @@ from skgd._compiled.steps import (
     layer_of,
     plan_of,
     signature,
-    target_at,
     tell,
     update,
 )
@@ -175,38 +173,6 @@ def _gradient_of_batch(
         _backward(space.g, space.dz, x, layer, plan, some)
 
 
-@inlined
-def _step_of_one(
-    space: Space,
-    flat: Any,
-    layer: Layer,
-    plan: Plan,
-    numbers: Any,
-    rows: Any,
-    scalars: Any,
-) -> None:
-    """Take a step of plain descent by one row; its gradient is never written."""
-    x, start = _rows_at_hand(space, layer, plan, rows), _start(plan, layer, rows, 0)
-    for q in range(layer.u):
-        w, z = flat[layer.w_at + q * layer.i :], num(flat[0], 0)
-        for j in range(Place(layer.i)):
-            z += w[j] * x[start + j]
-        space.z[q] = z + flat[layer.bias_at + q] if layer.bias_at >= 0 else z
-        space.y[q] = target_at(plan, flat, rows[0], q)
-    fill_shares(space.share, plan, rows, 1)
-    of_loss = space.z, space.y, space.share, numbers, space.dz, space.sums
-    call(plan.loss, (*of_loss, layer.u, 1))
-    for q in range(layer.u):
-        c = scalars_at(scalars[q if scalars.shape[0] > 1 else 0])
-        w, d = flat[layer.w_at + q * layer.i :], space.dz[q]
-        by_d = with_lr(c, c.lr * d)
-        for j in range(Place(layer.i)):
-            w[j] = sgd(w[j], x[start + j], by_d)
-        if layer.bias_at >= 0:
-            at = layer.bias_at + q
-            flat[at] = sgd(flat[at], num(d, 1), without_penalty(by_d))
-
-
 def _take(
     flat: Any,
     state_1: Any,
@@ -238,12 +204,9 @@ def _take(
         for at in range(0, of_epoch.size, p.batch_size):
             batch = of_epoch[at : at + p.batch_size]
             scalars = table[step if table.shape[0] > 1 else 0]
-            if p.is_plain and batch.size == 1:
-                _step_of_one(space, flat, layer, p, numbers, batch, scalars)
-            else:
-                _gradient_of_batch(space, flat, layer, p, numbers, batch)
-                clip(space.g, max_norm)
-                update(p, flat, space.g, state_1, state_2, scalars, layers)
+            _gradient_of_batch(space, flat, layer, p, numbers, batch)
+            clip(space.g, max_norm)
+            update(p, flat, space.g, state_1, state_2, scalars, layers)
             tell(losses[step], space.sums)
             average_in(average, flat, scalars)
             step += 1

@@ -43,7 +43,6 @@ class Plan(NamedTuple):
     loss: int
     update: int
     gemm: int  # and of BLAS
-    is_plain: bool  # whether the update is plain descent by the whole gradient
 
 
 class Layer(NamedTuple):

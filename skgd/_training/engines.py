@@ -131,7 +131,7 @@ def _warn(why: str) -> None:
 def multiply_adds_of_step(data: Data, layout: Layout, shared: Shared) -> int:
     """Return the multiply-adds of a forward pass of the largest batch, about."""
     sizes = batch_sizes(data.n_in_all, shared.batch_size, shared.last_batch)
-    largest = max(sizes) * data.n_samples // data.n_in_all  # what lies here of it
+    largest = sizes[0] * data.n_samples // data.n_in_all  # what lies here of it
     return largest * layout.n_models * multiply_adds_of_row(data, layout)
 
 

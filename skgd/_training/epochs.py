@@ -93,6 +93,7 @@ def bind_epochs(stack: Stack, shared: Shared, watch: Watch | None) -> RunEpochs:
     steps = sizes, in_all, counts, len(in_all)
     ahead = Ahead(data, models, shared, numbers, on_scale, *steps, watch)
     rows_in_steps = _rows_in_steps(in_all, counts, len(models.generators))
+    shares = rows_in_steps / rows_in_steps.sum(0)
     if data.windows is None:
         take_epochs = _bind_in_memory(ahead, rows_in_steps)
     else:
@@ -107,7 +108,7 @@ def bind_epochs(stack: Stack, shared: Shared, watch: Watch | None) -> RunEpochs:
         if point is not None:
             check_in_epoch(point, len(in_all), units.shape, data.windows is not None)
         t, taken = models.t, take_epochs(at_most, going, point, keeping)
-        epochs = _told(taken, t, rows_in_steps, units)
+        epochs = _told(taken, t, shares, units)
         models.epochs += len(epochs)
         return epochs
 
@@ -150,23 +151,28 @@ def _rows_in_steps(
     sizes: list[int], counts: list[tuple[int, ...] | None], n_folds: int
 ) -> Indices:
     """Return how many rows of each fold count in each step, (t, f)."""
-    rows = np.empty((len(sizes), n_folds), np.int64)
-    rows.T[:] = sizes
+    rows = np.full((len(sizes), n_folds), sizes[0])
+    rows[-1] = sizes[-1]  # all others are alike
     if counts.count(None) < len(counts):
         for of_step, count in zip(rows, counts, strict=True):
             of_step[:] = of_step if count is None else count
     return rows
 
 
-def _told(taken: Taken, t: int, rows_in_steps: Indices, units: Floats) -> list[Epoch]:
-    """Return what some epochs after t have to tell; one that is cut short is alone."""
-    n_steps = min(len(rows_in_steps), len(taken.losses))
+def _told(taken: Taken, t: int, shares: Floats, units: Floats) -> list[Epoch]:
+    """Return what some epochs after t have to tell; one that is cut short is alone.
+
+    ``shares`` are what the steps of an epoch count in the mean of each fold, (t, f).
+    """
+    n_steps = min(len(shares), len(taken.losses))
+    cut_short = n_steps < len(shares)
+    if cut_short:
+        shares = shares[:n_steps] / shares[:n_steps].sum(0)
     by_epoch = taken.losses.reshape(-1, n_steps, *taken.losses.shape[1:])
-    loss = _mean_losses(by_epoch, rows_in_steps[:n_steps])
+    loss = _mean_losses(by_epoch, shares)
     objective = loss + taken.penalties
     in_units = objective * units
     sums = zip(_in_all(loss), _in_all(objective), _in_all(in_units), strict=True)
-    cut_short = n_steps < len(rows_in_steps)
     return [
         Epoch(losses, *told, units, t + n * n_steps, cut_short, taken.ended)
         for n, (losses, told) in enumerate(zip(by_epoch, sums, strict=True), start=1)
@@ -179,11 +185,10 @@ def _in_all(parts: Floats) -> Floats:
     return sums
 
 
-def _mean_losses(losses: Floats, rows_in_steps: Indices) -> Floats:
-    """Return the means (e, m, r) of losses (e, t, m, r), by rows of folds (t, f)."""
-    if len(rows_in_steps) == 1:
+def _mean_losses(losses: Floats, shares: Floats) -> Floats:
+    """Return the means (e, m, r) of losses (e, t, m, r), by shares of steps (t, f)."""
+    if len(shares) == 1:
         return losses[:, 0].astype(float)
-    shares = rows_in_steps / rows_in_steps.sum(0)
     of_folds = losses.reshape(*losses.shape[:2], shares.shape[1], -1)
     mean = (of_folds * shares[:, :, np.newaxis]).sum(1)  # over the steps
     by_model: Floats = mean.reshape(len(losses), *losses.shape[2:])

@@ -1,6 +1,7 @@
 """The compiled loops take the steps of the torch engine, from the same start."""
 
 from collections.abc import Mapping
+from itertools import product
 from types import MappingProxyType
 from typing import NamedTuple
 
@@ -234,6 +235,15 @@ def test_every_loss(loss, hidden):
             assert_alike(Case(loss, hidden, n_outputs, is_weighted=n_outputs > 1))
 
 
+@pytest.mark.parametrize("loss", LOSSES)
+def test_every_loss_row_by_row(loss):
+    """Plain descent by single rows, whose loop is one of each loss."""
+    of_outputs = [n for n in (1, 3) if loss != "multinomial_log_loss" or n > 1]
+    for n_outputs, average in product(of_outputs, (0, 3)):
+        case = Case(loss, (), n_outputs, batch_size=1, average=average)
+        assert_alike(case._replace(is_weighted=average > 0, fit_intercept=average > 0))
+
+
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 def test_every_activation(activation):
     """In two hidden layers."""
@@ -378,7 +388,9 @@ def ways_of_lying(x):
 def test_rows_may_lie_in_any_way(way, hidden):
     """Rows are read where they are, in whatever order and place."""
     case = Case("multinomial_log_loss", hidden, 3)
-    assert_alike(case, x=ways_of_lying(data_of(case).x.numpy())[way])
+    x = ways_of_lying(data_of(case).x.numpy())[way]
+    for batch_size in (1, 8):
+        assert_alike(case._replace(batch_size=batch_size), x=x)
 
 
 @pytest.mark.parametrize("of_starts", [np.int32, np.int64])
@@ -393,11 +405,12 @@ def test_sparse_rows_of_a_network(of_columns, of_starts):
     assert_alike(case, x=Csr(values, columns, starts))
 
 
+@pytest.mark.parametrize("batch_size", [1, 8])
 @pytest.mark.parametrize("scales", [None, (0.5, 1.0, 20.0)])
 @every_depth
-def test_norms_are_those_of_the_penalty(hidden, scales):
+def test_norms_are_those_of_the_penalty(hidden, scales, batch_size):
     """|w|^2 and |w|_1 of all weights or of each output's, as epochs begin."""
-    case = Case("huber", hidden, 3, scales=scales, max_grad_norm=1.0)
+    case = Case("huber", hidden, 3, scales=scales, batch_size=batch_size)
     start = start_of(case)
     orders = orders_of(start, n_epochs=3)
     norms, told = [], []
