@@ -22,7 +22,7 @@ import numba as nb
 import numpy as np
 
 from skgd._compiled.arithmetic import Place, clamp, exp, log, num
-from skgd._compiled.jit import Function, borrowed, exact, fast, inlined, kernel
+from skgd._compiled.jit import Function, borrowed, exact, inlined, kernel
 from skgd._compiled.optimizers import COLUMNS
 from skgd._compiled.problem import Array, Csr
 from skgd._compiled.sparse import (
@@ -70,7 +70,7 @@ def _after(w: float, scale: float, threshold: float) -> float:
     return w - clamp(w, -cut, cut)
 
 
-@fast
+@inlined
 def _scale_and_threshold(
     owed: Owed, q: Any, then: Any, now: Any
 ) -> tuple[float, float]:
@@ -95,7 +95,7 @@ def _collect(flat: Any, column: Any, layout: Layout, owed: Owed) -> None:
         flat[at] = _after(flat[at], scale, threshold)
 
 
-@fast
+@inlined
 def _collect_columns(flat: Any, layout: Layout, owed: Owed) -> None:
     """Bring all columns to the present, of whom many are at the same step."""
     p, now = Place(owed.scale.size), Place(owed.now[0])
@@ -115,7 +115,7 @@ def _collect_columns(flat: Any, layout: Layout, owed: Owed) -> None:
     owed.now[0] = 0
 
 
-@fast
+@inlined
 def _collect_all(flat: Any, layout: Layout, owed: Owed) -> None:
     """Bring all weights to the present."""
     if owed.now[0] > 0:

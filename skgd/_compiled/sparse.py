@@ -12,7 +12,7 @@ import numba as nb
 import numpy as np
 
 from skgd._compiled.arithmetic import Place, num
-from skgd._compiled.jit import call, fast, fetch, inlined
+from skgd._compiled.jit import call, fetch, inlined
 from skgd._compiled.problem import Csr, Problem
 from skgd._compiled.steps import Plan, fill_shares, fill_targets, tell
 
@@ -52,7 +52,7 @@ class Space(NamedTuple):
     sums: Any  # (o,), of the loss
 
 
-@fast
+@inlined
 def layout_of(numbers: Any) -> Layout:
     """Return the layout that lies in a vector."""
     return Layout(
@@ -66,7 +66,7 @@ def space_needed(o: int, b: int) -> int:
     return (3 * o + 1) * b + 3 * o
 
 
-@fast
+@inlined
 def space_of(work: Any, o: int, b: int) -> tuple[Space, Any]:
     """Return the arrays of a batch, and the rest of the vector."""
     z, y, dz = work[: o * b], work[o * b : 2 * o * b], work[2 * o * b : 3 * o * b]
@@ -77,26 +77,26 @@ def space_of(work: Any, o: int, b: int) -> tuple[Space, Any]:
     return space, rest[3 * o :]
 
 
-@fast
+@inlined
 def entries_of(x: Csr, row: int) -> Any:
     """Return the places of the entries of a row."""
     return range(Place(x.starts[Place(row)]), Place(x.starts[Place(row) + Place(1)]))
 
 
-@fast
+@inlined
 def column_of(x: Csr, e: int) -> Any:
     """Return the column of an entry."""
     return Place(x.columns[e])
 
 
-@fast
+@inlined
 def batch_of(rows: Any, step: Any, batch_size: Any) -> Batch:
     """Return the batch of a step, of whom all take their rows in order."""
     begin, end = step * batch_size, (step + 1) * batch_size
     return Batch(rows[begin:end], rows[begin + _AHEAD : end + _AHEAD])
 
 
-@fast
+@inlined
 def _fetch_entries(x: Csr, row: int) -> None:
     """Have the entries of a row brought to the cache.
 
@@ -108,7 +108,7 @@ def _fetch_entries(x: Csr, row: int) -> None:
         fetch(x.columns, e)
 
 
-@fast
+@inlined
 def owner(q: Any, n_owners: Any) -> Any:
     """Return whose scalars output q reads."""
     return Place(q) if n_owners > 1 else Place(0)
