@@ -73,8 +73,6 @@ def read_state(
     epochs, stream = 0, Stream()
     if before is not None:
         epochs, stream = before.epochs, Stream(*before.stream)
-    for loss in history.loss:
-        stream = stream.then(loss)
     in_training = None
     if models.average is not None:
         in_training = _vector_in(models.parameters, slot)
@@ -94,7 +92,7 @@ def read_state(
         average_begun=models.average_begun,
         schedule_begun=models.schedule_begun,
         split_seed=split_seed,
-        stream=tuple(stream),
+        stream=tuple(stream.after(history.loss)),
         columns_first=layout.columns_first,
     )
 

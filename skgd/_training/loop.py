@@ -120,7 +120,7 @@ def train_on_chunk(
             [loss] = history.loss if of_numbers[slot] else [nan]
             judge_chunk(history, loss)
             losses = epoch.batch_loss[:, slot : slot + 1]
-            peak = peak_of(losses, stream.then(loss))
+            peak = peak_of(losses, stream.after([loss]))
             if peak > 0:  # next to never: what it is held against is computed now
                 untrained = losses_of_constants_by_model(data, models, shared)
                 history.untrained = untrained[slot]
@@ -369,7 +369,7 @@ def _judge_epoch(
     """Record an epoch of the model in a slot of the stack, and judge it by it."""
     _record(history, slot, shared, epoch, held_out)
     slowed, adapts = stack.models.slowed, False
-    if slowed is not None:
+    if slowed is not None and shared.tol is not None:
         adapts = bool(stack.per_model["lr"][slot] * slowed[slot] > SMALLEST_LR)
     stops = stack.validation is not None and stack.validation.stops
     judge(history, stops, shared.tol, shared.n_iter_no_change, adapts)

@@ -13,6 +13,7 @@ All of this is judged on the scale of training (see ``target_scale``), so it mea
 same for targets in any units.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from enum import Enum
 from math import inf, isfinite, nan
@@ -204,8 +205,8 @@ def judge(
         memory.waiting = 0 if value < memory.best.value - tol else memory.waiting + 1
         memory.gained |= bool(value < memory.began - tol)  # tol may be NumPy's
     settled = tol is not None and memory.waiting >= n_iter_no_change
-    too_fast = not held_out and _only_grows(history)
-    adapts = adapts and (memory.gained or too_fast)
+    if settled and adapts and not memory.gained:
+        adapts = not held_out and _only_grows(history)  # too fast
     history.verdict = _verdict(history, settled, held_out, adapts)
     if history.verdict is Verdict.SLOWED:
         memory.waiting = memory.growing = 0
@@ -293,12 +294,18 @@ class Stream(NamedTuple):
     highest: float = 0.0  # before they began to grow
     growing: int = 0  # calls in a row
 
-    def then(self, loss: float) -> "Stream":
-        """Return what is remembered after the next call."""
-        if loss > self.last:
-            return Stream(loss, self.highest, self.growing + 1)
-        before = self.last if self.last < inf else 0.0
-        return Stream(loss, max(self.highest, before))
+    def after(self, losses: Iterable[float]) -> "Stream":
+        """Return what is remembered after more calls, or epochs."""
+        last, highest, growing = self
+        for loss in losses:
+            if loss > last:
+                growing += 1
+            else:
+                growing = 0
+                if highest < last < inf:
+                    highest = last
+            last = loss
+        return Stream(last, highest, growing)
 
 
 def judge_chunk(history: History, loss: float) -> None:
