@@ -16,7 +16,7 @@ In the order of reading:
 * ``optimizers``: a step of each optimizer, for one weight
 * ``scalars``: what each optimizer reads at each step
 * ``entries``: the tables as functions of arrays, which loops call by address
-* ``products``: matrix products, by the BLAS that SciPy has
+* ``products``: matrix products, by loops or by the BLAS that SciPy has
 * ``problem``: what a loop reads and writes
 * ``steps``: what every step is made of but for its products
 * ``network``: the loop of a network of any depth

@@ -22,7 +22,7 @@ from skgd._compiled.network import network
 from skgd._compiled.network import space_needed as space_of_network
 from skgd._compiled.one_row import one_row
 from skgd._compiled.problem import Array, Csr, Loop, Problem, Rows
-from skgd._compiled.products import gemm_address
+from skgd._compiled.products import gemm_address, product_entry
 from skgd._compiled.rows import rows
 from skgd._compiled.rows import space_needed as space_of_rows
 from skgd._compiled.steps import Plan, address_of, numbers_of_targets
@@ -146,6 +146,7 @@ def _shape(kind: _Kind) -> _Shape:
         n_weights=kind.n_weights,
         value=value,
         derivative=derivative,
+        product=0 if kind.is_of_rows else product_entry(dtype).address,
         gemm=gemm_address(dtype),
     )
     integers = np.array(layers, np.int64), np.array(plan, np.int64)

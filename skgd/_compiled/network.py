@@ -25,7 +25,6 @@ from skgd._compiled.jit import (
     kernel,
     pointer,
 )
-from skgd._compiled.products import product
 from skgd._compiled.steps import (
     Plan,
     average_in,
@@ -127,7 +126,7 @@ def _forward(
         if b == 1:
             _product_of_one(z, w, x, u, i)
         else:  # rows lie as (b, i)
-            product(plan.gemm, w, False, x, n == 0, z, u, b, i, False)
+            call(plan.product, (plan.gemm, w, 0, x, 1 if n == 0 else 0, z, u, b, i, 0))
         if bias_at >= 0:
             _add_bias(z, flat[bias_at:], u, b)
         if n < last:
@@ -172,13 +171,16 @@ def _backward(
         if b == 1:
             _gradient_of_one(dw, dz, x, u, i, adds)
         else:
-            product(plan.gemm, dz, False, x, n > 0, dw, u, i, b, adds)
+            call(
+                plan.product,
+                (plan.gemm, dz, 0, x, 1 if n > 0 else 0, dw, u, i, b, 1 if adds else 0),
+            )
         if n > 0:
             w = flat[w_at:]
             if b == 1:
                 _gradient_of_input_of_one(dx, w, dz, u, i)
             else:
-                product(plan.gemm, w, True, dz, False, dx, i, b, u, False)
+                call(plan.product, (plan.gemm, w, 1, dz, 0, dx, i, b, u, 0))
             call(plan.derivative, (space.z[before:], x, dx, slope, i * b))
             dz, dx = dx, dz
 

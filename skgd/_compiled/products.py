@@ -1,23 +1,24 @@
-"""Matrix products, by the BLAS that SciPy has, called by address.
+"""Matrix products, by loops or by the BLAS that SciPy has, called by address.
 
 Arrays are row by row, (m, k) (k, n) -> (m, n), in vectors; BLAS takes them column by
-column, which is transposed, and so in the other order. Products of few rows, as those
-of a last layer, are a few loops, which take half of what BLAS does, and less.
+column, which is transposed, and so in the other order. It copies both before it begins:
+for few rows, as those of a last layer, loops take half of its time, and less.
 """
 
 from functools import cache
 from typing import Any
 
+import numpy as np
 from llvmlite import ir
-from numba import types
+from numba import from_dtype, types
 from numba.core import cgutils
 from numba.extending import get_cython_function_address
 
 from skgd._compiled.arithmetic import num
-from skgd._compiled.jit import fast, inlined, intrinsic
+from skgd._compiled.jit import carray, entry, inlined, intrinsic
 
-# Products are loops up to so many rows, or so many multiply-adds; not short ones.
-_FEW_ROWS, _FEW, _SHORT = 10, 2**12, 8
+# Products are loops up to so many rows, if what these run over is twice as long.
+_FEW_ROWS = 32
 
 
 @cache
@@ -68,90 +69,128 @@ def _gemm(_: Any, address: Any, transposed: Any, sizes: Any, arrays: Any) -> Any
     return types.none(address, transposed, sizes, arrays), code
 
 
-@inlined
-def product(
+def _product(
     gemm: int,
-    a: Any,
-    is_a_transposed: bool,
-    b: Any,
-    is_b_transposed: bool,
-    out: Any,
+    a_at: Any,
+    is_a_transposed: int,
+    b_at: Any,
+    is_b_transposed: int,
+    out_at: Any,
     m: int,
     n: int,
     k: int,
-    adds: bool,
+    adds: int,
 ) -> None:
-    """Fill out (m, n) with a (m, k) times b (k, n), or add to it.
-
-    One that is transposed lies as (k, m), or as (n, k); not both are.
-    """
+    a, b, out = carray(a_at, m * k), carray(b_at, k * n), carray(out_at, m * n)
     length = k if is_b_transposed else n
-    if (m <= _FEW_ROWS or m * n * k <= _FEW) and length >= _SHORT:
+    if m <= _FEW_ROWS and 2 * m <= length:
+        if not adds:
+            for c in range(m * n):
+                out[c] = num(out[0], 0)
         if is_b_transposed:
-            _sums_over_rows(a, b, out, m, n, k, adds)
+            _add_products(a, b, out, m, n, k)
         else:
-            _sums_of_rows(a, is_a_transposed, b, out, m, n, k, adds)
+            of_row, of_term = (1, m) if is_a_transposed else (k, 1)
+            _add_sums(a, of_row, of_term, b, out, m, n, k)
         return
     beta = num(out[0], 1) if adds else num(out[0], 0)
     lda, ldb = m if is_a_transposed else k, k if is_b_transposed else n
     _gemm(
         gemm,
-        (is_b_transposed, is_a_transposed),
+        (is_b_transposed == 1, is_a_transposed == 1),
         (n, m, k, ldb, lda, n),
         (b, a, beta, out),
     )
 
 
-@fast
-def _sums_of_rows(
-    a: Any, is_a_transposed: bool, b: Any, out: Any, m: int, n: int, k: int, adds: bool
+@cache
+def product_entry(dtype: str) -> Any:
+    """Return what fills out (m, n) with a (m, k) times b (k, n), or adds to it.
+
+    One that is transposed lies as (k, m), or as (n, k); not both are.
+    """
+    at, n = types.CPointer(from_dtype(np.dtype(dtype))), types.intp
+    return entry(_product, types.void(n, at, n, at, n, at, n, n, n, n))
+
+
+@inlined
+def _add_sums(
+    a: Any, of_row: int, of_term: int, b: Any, out: Any, m: int, n: int, k: int
 ) -> None:
-    """A row of out (m, n) is a sum of rows of b (k, n), of four at a time."""
-    of_row, of_term = (1, m) if is_a_transposed else (k, 1)
-    for q in range(m):
-        row, at = out[q * n :], q * of_row
-        if not adds:
-            for c in range(n):
-                row[c] = num(out[0], 0)
+    """To a row of out (m, n), add those of b (k, n) times numbers of a.
+
+    Two rows are taken together, and four that are added to them.
+    """
+    for q in range(0, m - 1, 2):
+        row, next_row, at = out[q * n :], out[(q + 1) * n :], q * of_row
         for j in range(0, k - 3, 4):
-            first = at + j * of_term
-            a_0, a_1 = a[first], a[first + of_term]
-            a_2, a_3 = a[first + 2 * of_term], a[first + 3 * of_term]
             b_0, b_1 = b[j * n :], b[(j + 1) * n :]
             b_2, b_3 = b[(j + 2) * n :], b[(j + 3) * n :]
+            j_0 = at + j * of_term
+            j_1, j_2, j_3 = j_0 + of_term, j_0 + 2 * of_term, j_0 + 3 * of_term
+            p_0, p_1, p_2, p_3 = a[j_0], a[j_1], a[j_2], a[j_3]
+            q_0, q_1 = a[j_0 + of_row], a[j_1 + of_row]
+            q_2, q_3 = a[j_2 + of_row], a[j_3 + of_row]
             for c in range(n):
-                row[c] += a_0 * b_0[c] + a_1 * b_1[c] + a_2 * b_2[c] + a_3 * b_3[c]
+                x_0, x_1, x_2, x_3 = b_0[c], b_1[c], b_2[c], b_3[c]
+                row[c] += p_0 * x_0 + p_1 * x_1 + p_2 * x_2 + p_3 * x_3
+                next_row[c] += q_0 * x_0 + q_1 * x_1 + q_2 * x_2 + q_3 * x_3
         for j in range(k - k % 4, k):
-            a_0, b_0 = a[at + j * of_term], b[j * n :]
+            j_0, b_0 = at + j * of_term, b[j * n :]
+            p_0, q_0 = a[j_0], a[j_0 + of_row]
             for c in range(n):
-                row[c] += a_0 * b_0[c]
+                row[c] += p_0 * b_0[c]
+                next_row[c] += q_0 * b_0[c]
+    for q in range(m - m % 2, m):
+        row, at = out[q * n :], q * of_row
+        for j in range(k):
+            p_0, b_0 = a[at + j * of_term], b[j * n :]
+            for c in range(n):
+                row[c] += p_0 * b_0[c]
 
 
-@fast
-def _sums_over_rows(
-    a: Any, b: Any, out: Any, m: int, n: int, k: int, adds: bool
-) -> None:
-    """A number of out (m, n) is a product of a row of a (m, k) and one of b (n, k)."""
-    for q in range(m):
-        row, a_q = out[q * n :], a[q * k :]
-        if not adds:
-            for c in range(n):
-                row[c] = num(out[0], 0)
+@inlined
+def _add_products(a: Any, b: Any, out: Any, m: int, n: int, k: int) -> None:
+    """To a number of out (m, n), add the product of a row of a and one of b (n, k).
+
+    Two rows of a are taken together, and four of b.
+    """
+    zero = num(out[0], 0)
+    for q in range(0, m - 1, 2):
+        p, r = a[q * k :], a[(q + 1) * k :]
+        row, next_row = out[q * n :], out[(q + 1) * n :]
         for c in range(0, n - 3, 4):
             b_0, b_1 = b[c * k :], b[(c + 1) * k :]
             b_2, b_3 = b[(c + 2) * k :], b[(c + 3) * k :]
-            s_0 = s_1 = s_2 = s_3 = num(out[0], 0)
+            p_0 = p_1 = p_2 = p_3 = r_0 = r_1 = r_2 = r_3 = zero
             for j in range(k):
-                s_0 += a_q[j] * b_0[j]
-                s_1 += a_q[j] * b_1[j]
-                s_2 += a_q[j] * b_2[j]
-                s_3 += a_q[j] * b_3[j]
-            row[c] += s_0
-            row[c + 1] += s_1
-            row[c + 2] += s_2
-            row[c + 3] += s_3
+                p_0 += p[j] * b_0[j]
+                p_1 += p[j] * b_1[j]
+                p_2 += p[j] * b_2[j]
+                p_3 += p[j] * b_3[j]
+                r_0 += r[j] * b_0[j]
+                r_1 += r[j] * b_1[j]
+                r_2 += r[j] * b_2[j]
+                r_3 += r[j] * b_3[j]
+            row[c] += p_0
+            row[c + 1] += p_1
+            row[c + 2] += p_2
+            row[c + 3] += p_3
+            next_row[c] += r_0
+            next_row[c + 1] += r_1
+            next_row[c + 2] += r_2
+            next_row[c + 3] += r_3
         for c in range(n - n % 4, n):
-            s_0, b_0 = num(out[0], 0), b[c * k :]
+            p_0, r_0, b_0 = zero, zero, b[c * k :]
             for j in range(k):
-                s_0 += a_q[j] * b_0[j]
-            row[c] += s_0
+                p_0 += p[j] * b_0[j]
+                r_0 += r[j] * b_0[j]
+            row[c] += p_0
+            next_row[c] += r_0
+    for q in range(m - m % 2, m):
+        p, row = a[q * k :], out[q * n :]
+        for c in range(n):
+            p_0, b_0 = zero, b[c * k :]
+            for j in range(k):
+                p_0 += p[j] * b_0[j]
+            row[c] += p_0

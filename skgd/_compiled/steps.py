@@ -42,7 +42,8 @@ class Plan(NamedTuple):
     derivative: int
     loss: int
     update: int
-    gemm: int  # and of BLAS
+    product: int
+    gemm: int  # of BLAS
 
 
 class Layer(NamedTuple):

@@ -1,0 +1,35 @@
+"""Products of matrices, against NumPy's: by loops where they are few rows, or by BLAS."""
+
+from itertools import product
+
+import numpy as np
+import pytest
+
+from skgd._compiled.products import gemm_address, product_entry
+
+# Odd and even rows, lengths that four divides and that it does not: loops take them
+# but the last two, which BLAS does.
+SHAPES = [(1, 8, 9), (2, 7, 8), (5, 32, 33), (6, 31, 12), (32, 64, 66), (33, 70, 8)]
+
+
+@pytest.mark.parametrize("shape", [*SHAPES, (10, 4, 3)])
+@pytest.mark.parametrize("dtype", ["<f4", "<f8"])
+def test_products(dtype, shape):
+    """Of arrays as they are and transposed, put into the result or added to it."""
+    m, n, k = shape
+    compute, rng = product_entry(dtype), np.random.default_rng(0)
+    pointer = compute.ctypes.argtypes[1]
+    for adds, transposed in product((0, 1), ((0, 0), (1, 0), (0, 1))):
+        a, b = rng.normal(size=(m, k)), rng.normal(size=(k, n))
+        given = [
+            np.ascontiguousarray(array.T if flag else array, dtype)
+            for array, flag in zip((a, b), transposed, strict=True)
+        ]
+        out = rng.normal(size=(m, n)).astype(dtype)
+        expected = a @ b + adds * out
+        a_at, b_at, out_at = (one.ctypes.data_as(pointer) for one in (*given, out))
+        of_arrays = a_at, transposed[0], b_at, transposed[1], out_at
+        compute.ctypes(gemm_address(dtype), *of_arrays, m, n, k, adds)
+
+        tolerance = {"<f4": 1e-5, "<f8": 1e-13}[dtype]
+        np.testing.assert_allclose(out, expected, rtol=tolerance, atol=10 * tolerance)
