@@ -1,4 +1,4 @@
-"""Products of matrices, against NumPy's: by loops where they are few rows, or by BLAS."""
+"""Products of matrices, against those of NumPy: few rows by loops, others by BLAS."""
 
 from itertools import product
 
