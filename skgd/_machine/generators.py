@@ -73,7 +73,22 @@ def copied(generator: np.random.Generator) -> np.random.Generator:
     return np.random.Generator(bit_generator)
 
 
-def permuted(generator: np.random.Generator, n: int) -> Indices:
+def rows_of_epoch(
+    generator: np.random.Generator, n_samples: int, n_rows: int, *, shuffle: bool
+) -> Indices:
+    """Return the rows of one pass over the data, in the order they are seen.
+
+    They are as many as the batches hold: the last ones are left out where that is less
+    than the whole set, and drawn at random from it, once more, where it is more.
+    """
+    rows = _permuted(generator, n_samples) if shuffle else np.arange(n_samples)
+    if n_rows > n_samples:
+        extra = generator.integers(n_samples, size=n_rows - n_samples)
+        return np.append(rows, extra)
+    return rows[:n_rows]
+
+
+def _permuted(generator: np.random.Generator, n: int) -> Indices:
     """Return the numbers from 0 to n - 1 in random order."""
     if n > _DRAWN_SOONER:
         return generator.choice(n, n, replace=False)

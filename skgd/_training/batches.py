@@ -20,7 +20,6 @@ import torch
 from torch import Tensor
 
 from skgd._machine.arrays import Floats, Indices
-from skgd._machine.generators import permuted
 from skgd._training.csr import Csr
 from skgd._training.shards import Shard, far_apart
 
@@ -193,18 +192,3 @@ def counts_in_batches(data: Data, sizes: Sequence[int]) -> list[tuple[int, ...] 
         None if set(count) == {size} else count
         for count, size in zip(counts, sizes, strict=True)
     ]
-
-
-def rows_of_epoch(
-    generator: np.random.Generator, n_samples: int, n_rows: int, *, shuffle: bool
-) -> Indices:
-    """Return the rows of one pass over the data, in the order they are seen.
-
-    They are as many as the batches hold: the last ones are left out where that is less
-    than the whole set, and drawn at random from it, once more, where it is more.
-    """
-    rows = permuted(generator, n_samples) if shuffle else np.arange(n_samples)
-    if n_rows > n_samples:
-        extra = generator.integers(n_samples, size=n_rows - n_samples)
-        return np.append(rows, extra)
-    return rows[:n_rows]

@@ -7,14 +7,13 @@ from typing import NamedTuple, Protocol
 import numpy as np
 
 from skgd._machine.arrays import Floats, Indices
-from skgd._machine.generators import copied
+from skgd._machine.generators import copied, rows_of_epoch
 from skgd._training.batches import (
     Data,
     all_rows,
     batch_sizes,
     counts_in_batches,
     padded,
-    rows_of_epoch,
 )
 from skgd._training.hyperparameters import Shared
 from skgd._training.in_turn import bind_in_turn

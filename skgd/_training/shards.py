@@ -26,7 +26,7 @@ import numpy as np
 import numpy.typing as npt
 
 from skgd._machine.arrays import Array, Floats, Indices
-from skgd._machine.generators import permuted
+from skgd._machine.generators import rows_of_epoch
 from skgd._machine.ranks import Ranks
 
 # Numbers of an array of lengths and steps that are computed at once.
@@ -156,11 +156,7 @@ def bind_order(
         rows: list[Indices] = []
         for number, start, length, count in parts:
             stream = np.random.default_rng([key, number])
-            some = permuted(stream, length) if shuffle else np.arange(length)
-            if count > length:
-                extra = stream.integers(length, size=count - length)
-                some = np.append(some, extra)
-            rows.append(start + some[:count])
+            rows.append(start + rows_of_epoch(stream, length, count, shuffle=shuffle))
         if len(rows) == 1:
             return rows[0]
         return np.concatenate(rows)[order]

@@ -25,8 +25,9 @@ from torch import Tensor
 
 from skgd._machine.arrays import Bools, Indices
 from skgd._machine.devices import CPU
+from skgd._machine.generators import rows_of_epoch
 from skgd._machine.ranks import ALONE, Ranks
-from skgd._training.batches import Data, Part, Windows, rows_of_epoch
+from skgd._training.batches import Data, Part, Windows
 from skgd._training.progress import Keeping, Point, drawn, steps_in
 from skgd._training.takers import Ahead, TakeEpochs, Taken, Taker
 

@@ -5,7 +5,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from skgd._training.batches import Data, batch_sizes, rows_of_epoch
+from skgd._machine.generators import rows_of_epoch
+from skgd._training.batches import Data, batch_sizes
 from skgd._training.sources import bind_batch, bind_batch_ahead
 
 

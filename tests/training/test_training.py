@@ -18,7 +18,8 @@ from skgd._equations.network import arrays, new_like, new_network, raw_predictio
 from skgd._equations.optimizers import OPTIMIZERS, variant
 from skgd._equations.schedules import SCHEDULES
 from skgd._estimators.checks import TARGETS
-from skgd._training.batches import Data, batch_sizes, rows_of_epoch
+from skgd._machine.generators import rows_of_epoch
+from skgd._training.batches import Data, batch_sizes
 from skgd._training.loop import Validation, train
 from skgd._training.models import Models
 from skgd._training.stopping import FAR_ABOVE, History, Untrained, judge
