@@ -11,7 +11,8 @@ from benchmarks.timing import best_threads, in_turn, short, table
 from benchmarks.works import Work, data_of
 
 STEPS_OF_A_FIT = 400  # at least
-SERIES = ("skgd", "torch loop", "products", "calls")
+ENGINES = ("numba", "torch")  # ours, those that are there
+SERIES = (*ENGINES, "torch loop", "products", "calls")
 
 DEEP = Work("layers", 64 * STEPS_OF_A_FIT, 8, (), None, 64, epochs=1)
 NETWORK = DEEP._replace(name="rows", hidden=(64, 64))
@@ -50,8 +51,9 @@ def lines(options: Options, points: list[Point]) -> Iterator[str]:
         "",
         "## Growth",
         "",
-        "Microseconds a step, fits with all they do divided by their steps; the bare "
-        "matrix products; and as many of the smallest calls of torch as a step makes.",
+        "Microseconds a step, fits with all they do divided by their steps, of skgd by "
+        "each of its engines; the bare matrix products; and as many of the smallest "
+        "calls of torch as a step on torch makes.",
     )
     for panel, works in WORKS.items():
         sizes = list(works)[: 3 if options.quick else None]
@@ -66,23 +68,23 @@ def rows(
     for size in sizes:
         microseconds = measured(WORKS[panel][size], options)
         points.append(Point(panel, size, microseconds))
-        yield [f"{size:,}", *(short(microseconds[name]) for name in SERIES)]
+        told = {name: short(taken) for name, taken in microseconds.items()}
+        yield [f"{size:,}", *(told.get(name, "") for name in SERIES)]
 
 
 def measured(work: Work, options: Options) -> dict[str, float]:
     """Return the microseconds of a step of each in SERIES."""
     data, device = data_of(work), options.device
     runs = fits_of(work, data, device) | floors_of(work, data, device)
-    runs = {name: runs[name] for name in SERIES}
+    runs = {name: runs[name] for name in SERIES if name in runs}
     for run in runs.values():
         run()
-    rivals = {name: best_threads(runs[name]) for name in SERIES if name != "skgd"}
+    rivals = {name: best_threads(runs[name]) for name in runs if name not in ENGINES}
     times = in_turn(runs, min(3, options.repeats), rivals)
     middle = {name: 1e6 * median(taken) for name, taken in times.items()}
-    n_steps = work.steps * work.epochs
-    return {
-        "skgd": middle["skgd"] / n_steps,
-        "torch loop": middle["torch loop"] / n_steps,
-        "products": middle["products"] / STEPS,
-        "calls": middle["calls"] / CALLS * calls_a_step(work, data, device),
+    of_floors = {
+        "products": middle.pop("products") / STEPS,
+        "calls": middle.pop("calls") / CALLS * calls_a_step(work, data, device),
     }
+    n_steps = work.steps * work.epochs
+    return {name: time / n_steps for name, time in middle.items()} | of_floors

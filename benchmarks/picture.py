@@ -9,12 +9,15 @@ from benchmarks.quality import Curve
 
 # Blue is ours, orange the rival, and the floors are grey.
 STYLES: dict[str, dict[str, Any]] = {
-    "skgd": {"color": "#1f5fa8", "marker": "o", "linewidth": 2},
+    "numba": {"color": "#1f5fa8", "marker": "o", "linewidth": 2},
+    "torch": {"color": "#7fb2e5", "marker": "o", "linewidth": 2},
     "torch loop": {"color": "#d9772b", "marker": "o", "linewidth": 1.5},
     "products": {"color": "0.35", "linestyle": "--"},
     "calls": {"color": "0.6", "linestyle": ":"},
 }
 LABELS = {
+    "numba": "skgd, compiled loops",
+    "torch": "skgd on torch",
     "torch loop": "hand-written torch loop",
     "products": "bare matrix products",
     "calls": "bare calls",
@@ -52,12 +55,13 @@ def draw(points: list[Point], curves: list[Curve], path: Path) -> None:
 
 def draw_growth(points: list[Point], figure: Any) -> None:
     """Draw the microseconds of a step against each size."""
-    figure.suptitle("A step costs its calls until the products outgrow them")
+    figure.suptitle("A step on torch costs its calls until the products outgrow them")
     axes = figure.subplots(1, len(TITLES), sharey=True)
     for (panel, title), ax in zip(TITLES.items(), axes, strict=True):
         some = [point for point in points if point.panel == panel]
         sizes = [point.size for point in some]
-        for name in SERIES:
+        measured = [name for name in SERIES if name in points[0].microseconds]
+        for name in measured:
             times = [point.microseconds[name] for point in some]
             ax.plot(sizes, times, label=LABELS.get(name, name), **STYLES[name])
         ax.set(xscale="log", yscale="log", xlabel=panel)
@@ -81,7 +85,7 @@ def draw_quality(tasks: list[tuple[Any, list[Curve]]], figure: Any) -> None:
             ax.plot(
                 curve.seconds,
                 curve.scores,
-                color=STYLES["skgd" if ours else "torch loop"]["color"],
+                color=STYLES["numba" if ours else "torch loop"]["color"],
                 linestyle="--" if "default" in curve.name else "-",
                 marker=".",
                 label=curve.name,

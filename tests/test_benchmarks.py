@@ -69,6 +69,22 @@ def test_memory_that_a_call_holds_for_a_moment_is_found():
     assert 30e6 < peak_added(hold) < 80e6
 
 
+def test_growth_is_measured(monkeypatch):
+    """Each series has a number for each size."""
+    from benchmarks import growth
+    from benchmarks.options import Options
+
+    small = growth.WORKS["units"][4]._replace(n_rows=512, epochs=1)
+    monkeypatch.setattr(growth, "WORKS", {"units": {4: small}})
+    points: list[growth.Point] = []
+    told = list(growth.lines(Options(True, 1, ("",), "cpu"), points))
+    [point] = points
+    expected = set(growth.SERIES) - ({"numba"} if not find_spec("numba") else set())
+    assert point.microseconds.keys() == expected
+    assert min(point.microseconds.values()) > 0
+    assert told[-1].startswith("| 4 | ")
+
+
 def test_growth_and_quality_are_drawn(tmp_path):
     """The picture can be read, and is not blank."""
     from benchmarks.growth import SERIES, TITLES, Point
