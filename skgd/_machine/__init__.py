@@ -7,7 +7,7 @@ Nothing here knows of models. In the order of reading:
 * ``errors``: whose fault an error is, and what it is about
 * ``devices``: device and dtype, NumPy and torch
 * ``ranks``: several processes that work on one thing together
-* ``generators``: random streams, made once from a ``random_state``
+* ``generators``: random streams, made from a ``random_state``, and rows of an epoch
 * ``trees``: values become bytes, and come back: checked, and without code
 * ``files``: files that are whole at any moment
 * ``fingerprints``: values are told apart, whatever they hold
