@@ -11,7 +11,7 @@ from benchmarks.timing import best_threads, in_turn, short, table
 from benchmarks.works import Work, data_of
 
 STEPS_OF_A_FIT = 400  # at least
-ENGINES = ("numba", "torch")  # ours, those that are there
+ENGINES = ("numba", "torch")  # ours
 SERIES = (*ENGINES, "torch loop", "products", "calls")
 
 DEEP = Work("layers", 64 * STEPS_OF_A_FIT, 8, (), None, 64, epochs=1)
@@ -38,7 +38,7 @@ TITLES = {
 
 
 class Point(NamedTuple):
-    """The microseconds of a step, of each in SERIES, at one size."""
+    """The microseconds of a step, of each in SERIES that is there, at one size."""
 
     panel: str
     size: int
@@ -73,7 +73,7 @@ def rows(
 
 
 def measured(work: Work, options: Options) -> dict[str, float]:
-    """Return the microseconds of a step of each in SERIES."""
+    """Return the microseconds of a step of each in SERIES that is there."""
     data, device = data_of(work), options.device
     runs = fits_of(work, data, device) | floors_of(work, data, device)
     runs = {name: runs[name] for name in SERIES if name in runs}

@@ -60,8 +60,7 @@ def draw_growth(points: list[Point], figure: Any) -> None:
     for (panel, title), ax in zip(TITLES.items(), axes, strict=True):
         some = [point for point in points if point.panel == panel]
         sizes = [point.size for point in some]
-        measured = [name for name in SERIES if name in points[0].microseconds]
-        for name in measured:
+        for name in [name for name in SERIES if name in points[0].microseconds]:
             times = [point.microseconds[name] for point in some]
             ax.plot(sizes, times, label=LABELS.get(name, name), **STYLES[name])
         ax.set(xscale="log", yscale="log", xlabel=panel)

@@ -73,11 +73,14 @@ def _sparse(dense: Any, wide: bool, index: str) -> Any:
 
 
 def _with_each_loss() -> Iterator[Sequence[Any]]:
-    """Give estimators, the number of their targets or classes, and parameters."""
+    """Give estimators, the number of their targets or classes, and parameters.
+
+    Descent by single rows has a loop for each loss.
+    """
     for loss, n_targets in product(LOSSES_OF_NUMBERS, (1, 2)):
-        yield MiniBatchRegressor, n_targets, {"loss": loss}
+        yield MiniBatchRegressor, n_targets, {"loss": loss, "optimizer": "sgd"}
     for loss, n_classes in product(LOSSES_OF_CLASSES, (2, 3)):
-        yield MiniBatchClassifier, n_classes, {"loss": loss}
+        yield MiniBatchClassifier, n_classes, {"loss": loss, "optimizer": "sgd"}
 
 
 def _with_each_optimizer() -> Iterator[Sequence[Any]]:

@@ -62,6 +62,7 @@ def test_all_entries_are_compiled_for_all_loops(trained, capsys):
         kind = kind_of(data, models), shared.batch_size == 1, data.y.dtype
         optimizer = optimizer_of(models, shared)
         used[kind] |= {shared.loss, optimizer, ("hidden", shared.activation)}
+        used[kind].add((shared.loss, optimizer))
         assert data.x.shape[0] > 16
     indices = [f"torch.{name}, {name}" for name in ("int32", "int64")]
     kinds = ["network", "dense", *map("wide, {}".format, indices)]
@@ -71,6 +72,8 @@ def test_all_entries_are_compiled_for_all_loops(trained, capsys):
     for (kind, *_), names in used.items():
         assert names >= {*LOSSES, *OPTIMIZERS}
         assert kind != "network" or names >= {("hidden", name) for name in ACTIVATIONS}
+    for dtype in dtypes:  # descent by single rows has a loop for each loss
+        assert used["dense", True, dtype] >= {(loss, "sgd") for loss in LOSSES}
     lines = capsys.readouterr().out.splitlines()
     told = [line.partition(",")[0] for line in lines]
     assert told == ["float32"] * 6 + ["float64"] * 6

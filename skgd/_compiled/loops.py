@@ -95,6 +95,7 @@ _PLACE = {name: place for place, name in enumerate(Plan._fields)}
 
 
 def _kind(problem: Problem) -> _Kind:
+    is_of_rows = _is_of_rows(problem)
     return _Kind(
         problem.flat.dtype.str,
         problem.sizes,
@@ -106,8 +107,8 @@ def _kind(problem: Problem) -> _Kind:
         problem.activation,
         problem.optimizer,
         problem.batch_size,
-        _is_of_rows(problem),
-        _is_by_one_row(problem),
+        is_of_rows,
+        is_of_rows and _is_by_one_row(problem),
     )
 
 
@@ -134,11 +135,10 @@ def _shape(kind: _Kind) -> _Shape:
     if len(sizes) > 2:
         value = value_entry(kind.activation, dtype).address
         derivative = derivative_entry(kind.activation, dtype).address
-    numbers: dict[str, Any] = dict.fromkeys(_ELSEWHERE, 0)
-    if not kind.is_by_one_row:
-        numbers |= _entries_of_step(kind)
+    of_arrays: dict[str, Any] = dict.fromkeys(_OF_ARRAYS, 0)
     plan = Plan(
-        **numbers,
+        **of_arrays,
+        **_entries_of_step(kind),
         batch_size=kind.batch_size,
         block=block,
         n_units=sum(sizes[1:]),
@@ -146,25 +146,31 @@ def _shape(kind: _Kind) -> _Shape:
         n_weights=kind.n_weights,
         value=value,
         derivative=derivative,
-        product=0 if kind.is_of_rows else product_entry(dtype).address,
         gemm=gemm_address(dtype),
     )
     integers = np.array(layers, np.int64), np.array(plan, np.int64)
     return _Shape(loop, space, *integers, wakes_threads)
 
 
-_ELSEWHERE = (
+_OF_ARRAYS = (
     *("x", "x_row", "x_column", "columns", "starts", "is_wide_index"),
-    *("is_wide_start", "y", "y_output", "is_one_hot", "weight", "loss", "update"),
+    *("is_wide_start", "y", "y_output", "is_one_hot", "weight"),
 )
 
 
-def _entries_of_step(kind: _Kind) -> dict[str, int]:
-    """Return what loops call by address; that of single rows has them in itself."""
-    return {
-        "loss": loss_entry(kind.loss, kind.dtype).address,
-        "update": update_entry(kind.optimizer, kind.dtype).address,
-    }
+def _entries_of_step(kind: _Kind) -> dict[str, Any]:
+    """Return what loops call by address, 0 where they do not: nothing is compiled then.
+
+    The loop of single rows has loss and update in itself, and neither the rows of a
+    linear model nor a network's single ones are for matrix products.
+    """
+    entries = {"loss": 0, "update": 0, "product": 0}
+    if not kind.is_by_one_row:
+        entries["loss"] = loss_entry(kind.loss, kind.dtype).address
+        entries["update"] = update_entry(kind.optimizer, kind.dtype).address
+    if not kind.is_of_rows and kind.batch_size > 1:
+        entries["product"] = product_entry(kind.dtype).address
+    return entries
 
 
 def _numbers_of_arrays(problem: Problem) -> dict[str, int]:
@@ -202,10 +208,10 @@ def _is_of_rows(problem: Problem) -> bool:
 
 def _is_by_one_row(problem: Problem) -> bool:
     """Return whether each row is a step of plain descent, its numbers side by side."""
-    plain = problem.optimizer == "sgd" and problem.max_grad_norm is None
-    if isinstance(problem.x, Csr) or not (_is_of_rows(problem) and plain):
+    is_plain = problem.optimizer == "sgd" and problem.max_grad_norm is None
+    if isinstance(problem.x, Csr) or problem.batch_size > 1 or not is_plain:
         return False
-    return problem.batch_size == 1 and problem.x.strides[1] == problem.x.itemsize
+    return problem.x.strides[1] == problem.x.itemsize
 
 
 def _take(

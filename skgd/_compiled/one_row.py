@@ -161,5 +161,5 @@ def _take_by(step: Any) -> Function:
 @cache
 def one_row(loss: str, dtype: str) -> Function:
     """Return the loop of a loss, compiled."""
-    step = _multinomial if loss == "multinomial_log_loss" else _by_outputs(LOSSES[loss])
+    step = _by_outputs(LOSSES[loss]) if loss in LOSSES else _multinomial
     return kernel(named(f"one_row_{loss}", _take_by(step)), signature(dtype))

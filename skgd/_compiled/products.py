@@ -2,7 +2,7 @@
 
 Arrays are row by row, (m, k) (k, n) -> (m, n), in vectors; BLAS takes them column by
 column, which is transposed, and so in the other order. It copies both before it begins:
-for few rows, as those of a last layer, loops take half of its time, and less.
+for few rows, as those of a last layer, loops take down to half of its time.
 """
 
 from functools import cache
@@ -17,8 +17,9 @@ from numba.extending import get_cython_function_address
 from skgd._compiled.arithmetic import num
 from skgd._compiled.jit import carray, entry, inlined, intrinsic
 
-# Products are loops up to so many rows, if what these run over is twice as long.
-_FEW_ROWS = 32
+# Products are loops up to a few rows, if what these run over is twice as long; and up
+# to some more, if they are so few multiply-adds that a cache holds all.
+_FEW_ROWS, _SOME_ROWS, _IN_CACHE = 10, 32, 2**22
 
 
 @cache
@@ -83,7 +84,8 @@ def _product(
 ) -> None:
     a, b, out = carray(a_at, m * k), carray(b_at, k * n), carray(out_at, m * n)
     length = k if is_b_transposed else n
-    if m <= _FEW_ROWS and 2 * m <= length:
+    are_few = m <= _FEW_ROWS or (m <= _SOME_ROWS and m * n * k <= _IN_CACHE)
+    if are_few and 2 * m <= length:
         if not adds:
             for c in range(m * n):
                 out[c] = num(out[0], 0)

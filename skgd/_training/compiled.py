@@ -40,8 +40,8 @@ if TYPE_CHECKING:
 # cached take a tenth. A unit's activation and its derivative take as long as so many.
 _AT_ONCE_S, _STEP_S, _NUMBER_S, _NUMBERS_OF_UNIT = 0.05, 2e-6, 2e-9, 20
 
-# To draw the rows of an epoch, and to judge it, takes this; and the epochs that are
-# taken at once have so many rows at the most.
+# To judge an epoch takes this, and to draw a few rows; and the epochs that are taken at
+# once have so many rows at the most, which are drawn in some milliseconds.
 _EPOCH_S, _ROWS_AT_ONCE = 2e-5, 2**17
 
 

@@ -81,7 +81,8 @@ def bind_in_turn(ahead: Ahead) -> Taker:
             write_rows_(network, rows_of[name])
         return Taken(losses, penalties)
 
-    return Taker(take, min(taker.at_once for taker in takers))
+    # The rows of all folds are drawn before the first step.
+    return Taker(take, max(1, min(taker.at_once for taker in takers) // n_folds))
 
 
 def _for_each(act: Callable[[int], None], slots: Sequence[int], threads: int) -> None:

@@ -239,9 +239,12 @@ def test_every_loss(loss, hidden):
 def test_every_loss_row_by_row(loss):
     """Plain descent by single rows, whose loop is one of each loss."""
     of_outputs = [n for n in (1, 3) if loss != "multinomial_log_loss" or n > 1]
-    for n_outputs, average in product(of_outputs, (0, 3)):
+    flags = product(of_outputs, (0, 3), (False, True), (False, True))
+    for n_outputs, average, is_weighted, has_bias in flags:
         case = Case(loss, (), n_outputs, batch_size=1, average=average)
-        assert_alike(case._replace(is_weighted=average > 0, fit_intercept=average > 0))
+        case = case._replace(is_weighted=is_weighted, fit_intercept=has_bias)
+        assert_alike(case)
+    assert_alike(case._replace(dtype=torch.float32), rtol=2e-5)
 
 
 @pytest.mark.parametrize("activation", ACTIVATIONS)
@@ -429,10 +432,11 @@ def test_norms_are_those_of_the_penalty(hidden, scales, batch_size):
 
 
 @every_depth
+@pytest.mark.parametrize("optimizer", ["adam", "sgd"])
 @pytest.mark.parametrize("batch_size", [1, 8])
-def test_an_epoch_in_pieces_is_the_epoch(batch_size, hidden):
+def test_an_epoch_in_pieces_is_the_epoch(batch_size, optimizer, hidden):
     """To the last bit, and norms are told only where an epoch begins."""
-    case = Case(hidden=hidden, batch_size=batch_size, optimizer="adam", average=2)
+    case = Case(hidden=hidden, batch_size=batch_size, optimizer=optimizer, average=2)
     one, other = start_of(case), start_of(case)
     [rows] = orders = orders_of(one, n_epochs=1)
     losses, norms = trained_by_loop(case, one, orders)
@@ -442,7 +446,8 @@ def test_an_epoch_in_pieces_is_the_epoch(batch_size, hidden):
         some = slice(first, first + 3)
         some_rows = rows[first * batch_size : (first + 3) * batch_size]
         of_piece = norms_of_piece if first == 0 else norms[:0]
-        take(some_rows, N, scalars[some], in_pieces[some], of_piece)
+        of_steps = scalars if len(scalars) == 1 else scalars[some]
+        take(some_rows, N, of_steps, in_pieces[some], of_piece)
 
     np.testing.assert_array_equal(in_pieces, losses)
     np.testing.assert_array_equal(norms_of_piece, norms)
