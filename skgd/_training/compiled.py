@@ -42,7 +42,7 @@ _AT_ONCE_S, _STEP_S, _NUMBER_S, _NUMBERS_OF_UNIT = 0.05, 2e-6, 2e-9, 20
 
 # To judge an epoch takes this, and to draw a few rows; and the epochs that are taken at
 # once have so many rows at the most, which are drawn in some milliseconds.
-_EPOCH_S, _ROWS_AT_ONCE = 2e-5, 2**17
+_EPOCH_S, ROWS_AT_ONCE = 2e-5, 2**17
 
 
 def bind_compiled(ahead: Ahead) -> Taker:
@@ -64,7 +64,7 @@ def bind_compiled(ahead: Ahead) -> Taker:
         scalars_loop(optimizer, dtype)
     size, n_rows, steps_at_once = sizes[0], sum(sizes), _steps_at_once(ahead)
     epoch_s = _EPOCH_S + len(sizes) * _AT_ONCE_S / steps_at_once
-    epochs_at_once = min(int(_AT_ONCE_S / epoch_s), _ROWS_AT_ONCE // n_rows)
+    epochs_at_once = min(int(_AT_ONCE_S / epoch_s), ROWS_AT_ONCE // n_rows)
 
     def take(
         rows_of_epochs: Sequence[Indices],

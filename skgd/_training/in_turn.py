@@ -18,7 +18,7 @@ from torch import Tensor
 from skgd._equations.network import Network, in_rows, write_rows_
 from skgd._machine.arrays import Indices
 from skgd._training.batches import select_folds
-from skgd._training.compiled import bind_compiled, seconds_of_step
+from skgd._training.compiled import ROWS_AT_ONCE, bind_compiled, seconds_of_step
 from skgd._training.models import Models
 from skgd._training.progress import Keeping, Point
 from skgd._training.steps import n_parts
@@ -82,7 +82,9 @@ def bind_in_turn(ahead: Ahead) -> Taker:
         return Taken(losses, penalties)
 
     # The rows of all folds are drawn before the first step.
-    return Taker(take, max(1, min(taker.at_once for taker in takers) // n_folds))
+    epochs_of_rows = ROWS_AT_ONCE // sum(map(sum, sizes_of))
+    at_once = min(epochs_of_rows, *(taker.at_once for taker in takers))
+    return Taker(take, max(1, at_once))
 
 
 def _for_each(act: Callable[[int], None], slots: Sequence[int], threads: int) -> None:

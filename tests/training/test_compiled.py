@@ -264,8 +264,9 @@ def test_several_epochs_are_taken_at_once():
 def test_rows_of_epochs_taken_at_once_are_so_many_of_all_folds(monkeypatch):
     """They are drawn before the first step, so more folds have fewer epochs each."""
     shared, data = SHARED._replace(engine="numba"), data_of("squared_error", 3)
-    rows_at_once = "skgd._training.compiled._ROWS_AT_ONCE"
-    monkeypatch.setattr(rows_at_once, 12 * data.n_samples)
+    for room in ("compiled", "in_turn"):
+        bound = f"skgd._training.{room}.ROWS_AT_ONCE"
+        monkeypatch.setattr(bound, 12 * data.n_samples)
     taken = []
     for seeds in ([0], [0, 1], [0, 1, 2]):
         per_model = per_model_of([1] * len(seeds))
